@@ -1,0 +1,183 @@
+//! Runs external commands: the only place where Stockpot starts a process.
+//!
+//! Every command gets an absolute program path from a fixed list of directories, `LC_ALL=C`, an otherwise empty
+//! environment, a process group of its own and a deadline. What it prints is kept up to a bound. When the
+//! deadline passes, the group is asked to stop (SIGTERM) and then killed; when the future is dropped it
+//! is killed at once. Secrets go through [`Command::stdin`], never through an argument.
+//!
+//! ```no_run
+//! # async fn f() -> Result<(), stockpot_command::CommandError> {
+//! use stockpot_command::Command;
+//! let report = Command::new("lvs").package("lvm2").args(["--reportformat", "json"]).run().await?;
+//! println!("{}", report.stdout_text());
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod program;
+mod run;
+
+use std::{
+    ffi::{OsStr, OsString},
+    fmt,
+    time::Duration,
+};
+
+pub use error::{CommandError, Exit};
+pub use program::{SEARCH_DIRECTORIES, find_program};
+use zeroize::Zeroizing;
+
+/// How long a command may take when nothing else is said.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(60);
+
+/// How much of a command's standard output is accepted when nothing else is said, in bytes.
+pub const DEFAULT_OUTPUT_LIMIT_BYTES: usize = 16 << 20;
+
+/// A command to be run once.
+pub struct Command {
+    program: OsString,
+    package: Option<&'static str>,
+    args: Vec<OsString>,
+    env: Vec<(OsString, OsString)>,
+    stdin: Option<Zeroizing<Vec<u8>>>,
+    deadline: Duration,
+    output_limit_bytes: usize,
+}
+
+/// What a command printed, and how it ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// How it ended.
+    pub exit: Exit,
+    /// All of its standard output.
+    pub stdout: Vec<u8>,
+    /// The end of its standard error, trimmed, invalid UTF-8 replaced.
+    pub stderr: String,
+}
+
+impl Output {
+    /// Standard output as text, invalid UTF-8 replaced.
+    #[must_use]
+    pub fn stdout_text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+impl Command {
+    /// A command without arguments. A name is looked for in [`SEARCH_DIRECTORIES`], an absolute path is taken as it is.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self {
+            program: program.into(),
+            package: None,
+            args: Vec::new(),
+            env: Vec::new(),
+            stdin: None,
+            deadline: DEFAULT_DEADLINE,
+            output_limit_bytes: DEFAULT_OUTPUT_LIMIT_BYTES,
+        }
+    }
+
+    /// Names the Debian package that holds the program, for the message when it is missing.
+    #[must_use]
+    pub fn package(mut self, package: &'static str) -> Self {
+        self.package = Some(package);
+        self
+    }
+
+    /// Adds an argument. Arguments appear in logs and errors: never a secret.
+    #[must_use]
+    pub fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments. Arguments appear in logs and errors: never a secret.
+    #[must_use]
+    pub fn args<I, S>(mut self, args: I) -> Self
+    where
+        I: IntoIterator<Item = S>,
+        S: AsRef<OsStr>,
+    {
+        self.args
+            .extend(args.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets a variable in the command's environment, which holds `PATH` and `LC_ALL` otherwise.
+    #[must_use]
+    pub fn env(mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.env
+            .push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// What the command reads on its standard input (nothing otherwise). Wiped from memory afterwards; never logged.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(Zeroizing::new(bytes.into()));
+        self
+    }
+
+    /// How long it may take; [`DEFAULT_DEADLINE`] otherwise.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// How much standard output is accepted, in bytes; [`DEFAULT_OUTPUT_LIMIT_BYTES`] otherwise.
+    #[must_use]
+    pub fn output_limit_bytes(mut self, limit: usize) -> Self {
+        self.output_limit_bytes = limit;
+        self
+    }
+
+    /// Runs it to its end; anything but exit code 0 is an error.
+    ///
+    /// # Errors
+    /// [`CommandError::Failed`] with the exit and the end of stderr, and those of [`output`](Self::output).
+    pub async fn run(self) -> Result<Output, CommandError> {
+        let text = self.to_string();
+        let output = self.output().await?;
+        if output.exit == Exit::Code(0) {
+            Ok(output)
+        } else {
+            Err(CommandError::Failed {
+                command: text,
+                exit: output.exit,
+                stderr: output.stderr,
+            })
+        }
+    }
+
+    /// Runs it to its end, whatever its exit code is.
+    ///
+    /// # Errors
+    /// If it could not be started, overran its deadline or printed too much.
+    pub async fn output(self) -> Result<Output, CommandError> {
+        run::run(self).await
+    }
+}
+
+/// Program and arguments as one line; no environment, no standard input.
+impl fmt::Display for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.program.to_string_lossy())?;
+        for arg in &self.args {
+            let arg = arg.to_string_lossy();
+            if arg.is_empty() || arg.contains(char::is_whitespace) {
+                write!(f, " {arg:?}")?;
+            } else {
+                write!(f, " {arg}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Command {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Command({self})")
+    }
+}

@@ -1,0 +1,226 @@
+//! Starting, feeding, reading and ending one process.
+
+use std::{os::unix::process::ExitStatusExt, path::Path, pin::pin, process::Stdio, time::Duration};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
+    process::{Child, ChildStdin},
+    time::timeout,
+};
+use zeroize::Zeroizing;
+
+use crate::{
+    Command, Output,
+    error::{CommandError, Exit},
+    program::{SEARCH_DIRECTORIES, find_program},
+};
+
+/// How long a command may take to end after SIGTERM before it is killed.
+const TERM_GRACE: Duration = Duration::from_secs(5);
+
+/// How long output is still read after the command ended: a daemon it left behind may hold the pipe open.
+const PIPE_GRACE: Duration = Duration::from_secs(1);
+
+/// How much of the end of standard error is kept, in bytes.
+const STDERR_KEPT_BYTES: usize = 16 << 10;
+
+pub(crate) async fn run(command: Command) -> Result<Output, CommandError> {
+    let text = command.to_string();
+    let Some(path) = find_program(&command.program) else {
+        return Err(CommandError::Missing {
+            program: command.program.to_string_lossy().into_owned(),
+            package: command.package,
+        });
+    };
+    tracing::debug!(command = %text, "run");
+    let mut child = spawn(&command, &path).map_err(|source| CommandError::Start {
+        command: text.clone(),
+        source,
+    })?;
+    // Killed with the future, children of its own included; disarmed once the process was waited for.
+    let mut group = Group::of(&child);
+    let mut stdout = Capture::new(Keep::All, command.output_limit_bytes);
+    let mut stderr = Capture::new(Keep::Tail, STDERR_KEPT_BYTES);
+    let ended = timeout(
+        command.deadline,
+        drive(&mut child, command.stdin, &mut stdout, &mut stderr),
+    )
+    .await;
+    let stderr_text = String::from_utf8_lossy(&stderr.bytes).trim().to_owned();
+    let Ok(status) = ended else {
+        group.stop(&mut child).await;
+        return Err(CommandError::Deadline {
+            command: text,
+            deadline: command.deadline,
+            stderr: stderr_text,
+        });
+    };
+    let status = status.map_err(|source| CommandError::Wait {
+        command: text.clone(),
+        source,
+    })?;
+    group.disarm();
+    if stdout.overflowed {
+        return Err(CommandError::TooMuchOutput {
+            command: text,
+            limit_bytes: command.output_limit_bytes,
+        });
+    }
+    let exit = match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, Some(signal)) => Exit::Signal(signal),
+        (None, None) => Exit::Code(-1),
+    };
+    Ok(Output {
+        exit,
+        stdout: stdout.bytes,
+        stderr: stderr_text,
+    })
+}
+
+/// Starts the process, in a group of its own.
+fn spawn(command: &Command, path: &Path) -> std::io::Result<Child> {
+    let stdin = match command.stdin {
+        Some(_) => Stdio::piped(),
+        None => Stdio::null(),
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the module that runs commands"
+    )]
+    tokio::process::Command::new(path)
+        .args(&command.args)
+        .env_clear()
+        .env("PATH", SEARCH_DIRECTORIES.join(":"))
+        .env("LC_ALL", "C")
+        .envs(command.env.iter().map(|(k, v)| (k, v)))
+        .current_dir("/")
+        .process_group(0)
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+}
+
+/// Feeds and reads the child until it ends.
+async fn drive(
+    child: &mut Child,
+    input: Option<Zeroizing<Vec<u8>>>,
+    stdout: &mut Capture,
+    stderr: &mut Capture,
+) -> std::io::Result<std::process::ExitStatus> {
+    let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let mut pipes = pin!(async {
+        tokio::join!(feed(stdin, input), stdout.fill(out), stderr.fill(err));
+    });
+    let mut drained = false;
+    let status = loop {
+        tokio::select! {
+            () = &mut pipes, if !drained => drained = true,
+            status = child.wait() => break status?,
+        }
+    };
+    if !drained {
+        let _ = timeout(PIPE_GRACE, pipes).await;
+    }
+    Ok(status)
+}
+
+/// Writes the input and closes the pipe. A child that does not read all of it is no error: its exit code tells.
+async fn feed(stdin: Option<ChildStdin>, input: Option<Zeroizing<Vec<u8>>>) {
+    if let (Some(mut stdin), Some(input)) = (stdin, input) {
+        let _ = stdin.write_all(&input).await;
+        let _ = stdin.shutdown().await;
+    }
+}
+
+/// Which part of a stream is kept when it is longer than the limit.
+enum Keep {
+    All,
+    Tail,
+}
+
+/// A bounded copy of one of the child's streams; what is too much is read and dropped, so the child never blocks.
+struct Capture {
+    keep: Keep,
+    limit_bytes: usize,
+    bytes: Vec<u8>,
+    overflowed: bool,
+}
+
+impl Capture {
+    fn new(keep: Keep, limit_bytes: usize) -> Self {
+        Self {
+            keep,
+            limit_bytes,
+            bytes: Vec::new(),
+            overflowed: false,
+        }
+    }
+
+    async fn fill(&mut self, stream: Option<impl AsyncRead + Unpin>) {
+        let Some(mut stream) = stream else { return };
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(n @ 1..) = stream.read(&mut buffer).await {
+            self.push(&buffer[..n]);
+        }
+    }
+
+    fn push(&mut self, more: &[u8]) {
+        match self.keep {
+            Keep::All if self.bytes.len() + more.len() > self.limit_bytes => self.overflowed = true,
+            Keep::All => self.bytes.extend_from_slice(more),
+            Keep::Tail => {
+                self.bytes.extend_from_slice(more);
+                let excess = self.bytes.len().saturating_sub(self.limit_bytes);
+                self.bytes.drain(..excess);
+            }
+        }
+    }
+}
+
+/// The child's process group, killed when this is dropped before the child was waited for.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(
+            child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .map(Pid::from_raw),
+        )
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = self.0 {
+            let _ = killpg(group, signal);
+        }
+    }
+
+    fn disarm(&mut self) {
+        self.0 = None;
+    }
+
+    /// Asks the group to end, kills it if it does not, and reaps the child.
+    async fn stop(&mut self, child: &mut Child) {
+        self.signal(Signal::SIGTERM);
+        if timeout(TERM_GRACE, child.wait()).await.is_err() {
+            self.signal(Signal::SIGKILL);
+            // A process in an uninterruptible wait cannot be reaped now; the runtime does it later.
+            let _ = timeout(TERM_GRACE, child.wait()).await;
+        }
+        self.disarm();
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
+    }
+}

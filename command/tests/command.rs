@@ -1,0 +1,116 @@
+//! What the runner promises, on small shell scripts.
+
+use std::time::{Duration, Instant};
+
+use stockpot_command::{Command, CommandError, Exit};
+
+fn sh(script: &str) -> Command {
+    Command::new("sh").args(["-c", script])
+}
+
+#[tokio::test]
+async fn output_and_exit_are_kept() {
+    let output = sh("echo out; echo err >&2; exit 3").output().await.unwrap();
+    assert_eq!(output.stdout_text(), "out\n");
+    assert_eq!(output.stderr, "err");
+    assert_eq!(output.exit, Exit::Code(3));
+    let error = sh("echo no good >&2; exit 3").run().await.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "sh -c \"echo no good >&2; exit 3\": exit code 3: no good"
+    );
+    let error = sh("kill -SEGV $$").run().await.unwrap_err();
+    assert_eq!(error.exit(), Some(Exit::Signal(11)));
+}
+
+#[tokio::test]
+async fn a_missing_program_is_named_with_its_package() {
+    let error = Command::new("no-such-program")
+        .package("some-package")
+        .run()
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "program no-such-program was not found (Debian package some-package)"
+    );
+}
+
+#[tokio::test]
+async fn the_environment_is_minimal_and_the_input_is_fed() {
+    let output = Command::new("env").env("A", "b").run().await.unwrap();
+    let text = output.stdout_text();
+    let mut lines: Vec<_> = text.lines().map(|l| l.split('=').next().unwrap()).collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["A", "LC_ALL", "PATH"]);
+    let big = vec![b'x'; 1 << 20];
+    let output = Command::new("cat").stdin(big.clone()).run().await.unwrap();
+    assert_eq!(output.stdout, big);
+    assert_eq!(Command::new("cat").run().await.unwrap().stdout, b"");
+    assert!(!format!("{:?}", Command::new("cat").stdin("hush")).contains("hush"));
+}
+
+#[tokio::test]
+async fn the_deadline_stops_the_command_and_its_children() {
+    let started = Instant::now();
+    let error = sh("echo first >&2; sleep 1000 & echo $! >&2; wait")
+        .deadline(Duration::from_millis(300))
+        .run()
+        .await
+        .unwrap_err();
+    assert!(started.elapsed() < Duration::from_secs(4));
+    let CommandError::Deadline { stderr, .. } = &error else {
+        panic!("{error}")
+    };
+    let sleeper = stderr.lines().last().unwrap().to_owned();
+    gone(&sleeper).await;
+}
+
+#[tokio::test]
+async fn a_dropped_future_kills_the_group() {
+    let file = std::env::temp_dir().join(format!("stockpot-command-{}", std::process::id()));
+    let script = format!("sleep 1000 & echo $! > {}; wait", file.display());
+    let run = tokio::time::timeout(Duration::from_millis(500), sh(&script).run());
+    assert!(run.await.is_err());
+    let sleeper = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    gone(sleeper.trim()).await;
+}
+
+#[tokio::test]
+async fn output_is_bounded_and_a_daemon_on_the_pipe_does_not_block() {
+    let error = sh("head -c 100000 /dev/zero")
+        .output_limit_bytes(1000)
+        .run()
+        .await
+        .unwrap_err();
+    assert!(matches!(
+        error,
+        CommandError::TooMuchOutput {
+            limit_bytes: 1000,
+            ..
+        }
+    ));
+    let output = sh("head -c 100000 /dev/zero | tr '\\0' y >&2; echo end >&2")
+        .output()
+        .await
+        .unwrap();
+    assert!(output.stderr.ends_with("yyyend") && output.stderr.len() < 20_000);
+    let started = Instant::now();
+    let output = sh("sleep 20 & echo left").run().await.unwrap();
+    assert_eq!(output.stdout_text(), "left\n");
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+/// Waits until a process is gone or a zombie that nobody reaped.
+async fn gone(pid: &str) {
+    for _ in 0..50 {
+        match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+            Ok(stat) if !stat.contains(") Z ") => {
+                tokio::time::sleep(Duration::from_millis(50)).await
+            }
+            _ => return,
+        }
+    }
+    panic!("process {pid} is still there");
+}
