@@ -1,0 +1,73 @@
+//! What can go wrong in a driver, named by what the caller can do about it.
+
+use std::path::PathBuf;
+
+/// The error of every [`VolumeDriver`](crate::VolumeDriver) call.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The volume, snapshot, pool or volume group does not exist.
+    #[error("{what} does not exist")]
+    NotFound {
+        /// What was looked for, in words (`volume vol-1`, `volume group vg0`).
+        what: String,
+    },
+    /// Something of that name exists, with other properties or made by somebody else.
+    #[error("{what} already exists and is not the same: {difference}")]
+    AlreadyExists {
+        /// What is in the way.
+        what: String,
+        /// How it differs from what was asked for.
+        difference: String,
+    },
+    /// The request cannot be carried out whatever the state of the storage.
+    #[error("{0}")]
+    InvalidArgument(String),
+    /// The size asked for is outside what the call allows.
+    #[error("{0}")]
+    OutOfRange(String),
+    /// Not enough room; the text carries the figures.
+    #[error("{0}")]
+    ResourceExhausted(String),
+    /// It is attached, mounted or otherwise held, or has something that depends on it.
+    #[error("{what} is in use: {by}")]
+    InUse {
+        /// What cannot be changed.
+        what: String,
+        /// Who or what holds it.
+        by: String,
+    },
+    /// This driver cannot do that at all.
+    #[error("{0} is not supported by this driver")]
+    Unsupported(&'static str),
+    /// The host lacks a program, a module or a permission; the text says which and what to do.
+    #[error("this host cannot do that: {0}")]
+    Host(String),
+    /// An external command failed.
+    #[error("{doing}")]
+    Command {
+        /// What was being done, in words.
+        doing: String,
+        /// The command's failure.
+        #[source]
+        source: stockpot_command::CommandError,
+    },
+    /// The operating system refused.
+    #[error("{doing} {}", path.display())]
+    Io {
+        /// What was being done, in words.
+        doing: &'static str,
+        /// The file or device it was done to.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A tool or the kernel answered something that cannot be understood.
+    #[error("unexpected answer while {doing}: {answer}")]
+    Unexpected {
+        /// What was being done, in words.
+        doing: String,
+        /// The answer, shortened.
+        answer: String,
+    },
+}

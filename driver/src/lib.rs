@@ -1,0 +1,25 @@
+//! The storage side of Stockpot: makes volumes and snapshots and hands them out.
+//!
+//! Everything above this crate speaks to storage through one seam, [`VolumeDriver`]. Its calls carry the
+//! names that Cinder and Hotpot gave them, and each is idempotent: calling it again after a
+//! crash, or after an answer was lost, ends in the same state and the same answer. What is made here can be
+//! found again without any database ([`VolumeDriver::list_volumes`], [`VolumeDriver::list_snapshots`]).
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`volume_driver`] | the trait, with the temporary-volume default for drivers that cannot attach a snapshot |
+//! | [`model`] | ids, sizes, what a volume and a snapshot are |
+//! | [`connection`] | what travels between a driver and a connector |
+//! | [`error`] | what can go wrong, by what the caller can do about it |
+
+pub mod connection;
+pub mod error;
+pub mod model;
+pub mod volume_driver;
+
+pub use connection::{AccessMode, ConnectionInfo, ConnectorProperties, LocalConnection};
+pub use error::DriverError;
+pub use model::{
+    ByteRange, Capacity, InvalidId, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo,
+};
+pub use volume_driver::VolumeDriver;

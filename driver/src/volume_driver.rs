@@ -1,0 +1,248 @@
+//! The seam between Stockpot and its storage.
+
+use std::fmt;
+
+use async_trait::async_trait;
+
+use crate::{
+    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, SnapshotId,
+    SnapshotInfo, VolumeId, VolumeInfo,
+};
+
+/// Makes volumes and snapshots on one pool of storage and exports them.
+///
+/// Every call is idempotent by the id it names. A call that was cut off (its future dropped, the process
+/// killed) leaves either nothing or something that the same call finishes and the opposite call removes.
+///
+/// Attaching a volume or a snapshot is four steps, each undone by its opposite in reverse order:
+///
+/// ```text
+/// create_export_snapshot → initialize_connection_snapshot → connector.connect
+///     … read …
+/// connector.disconnect → terminate_connection_snapshot → remove_export_snapshot
+/// ```
+#[async_trait]
+pub trait VolumeDriver: Send + Sync + fmt::Debug {
+    /// The driver's name in configuration and reports (`lvm-thin`, `file`).
+    fn name(&self) -> &'static str;
+
+    /// Checks that the host has what the driver needs: programs, modules, the pool.
+    ///
+    /// # Errors
+    /// [`DriverError::Host`] or [`DriverError::NotFound`], saying what is missing and what to do.
+    async fn check(&self) -> Result<(), DriverError>;
+
+    /// Makes an empty volume of at least `size_bytes`, which reads as zeroes.
+    ///
+    /// # Errors
+    /// `AlreadyExists` if the id is taken by a volume of another size or one made by somebody else;
+    /// `OutOfRange`, `ResourceExhausted`.
+    async fn create_volume(&self, id: &VolumeId, size_bytes: u64) -> Result<VolumeInfo, DriverError>;
+
+    /// Makes a volume with a local snapshot's content; it may be larger, never smaller.
+    ///
+    /// # Errors
+    /// As [`create_volume`](Self::create_volume); `NotFound` if the snapshot is gone; `OutOfRange` if smaller.
+    async fn create_volume_from_snapshot(
+        &self,
+        id: &VolumeId,
+        size_bytes: u64,
+        snapshot: &SnapshotId,
+    ) -> Result<VolumeInfo, DriverError>;
+
+    /// Makes a volume with another volume's content as of now; it may be larger, never smaller.
+    ///
+    /// # Errors
+    /// As [`create_volume_from_snapshot`](Self::create_volume_from_snapshot).
+    async fn create_cloned_volume(
+        &self,
+        id: &VolumeId,
+        size_bytes: u64,
+        source: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError>;
+
+    /// Removes a volume; its snapshots stay. A volume that is not there is success.
+    ///
+    /// # Errors
+    /// `InUse` if it is open, mounted or exported.
+    async fn delete_volume(&self, id: &VolumeId) -> Result<(), DriverError>;
+
+    /// Grows a volume to at least `size_bytes`, also while it is attached. A volume that is that large is success.
+    ///
+    /// # Errors
+    /// `NotFound`, `ResourceExhausted`, `OutOfRange`.
+    async fn extend_volume(&self, id: &VolumeId, size_bytes: u64) -> Result<VolumeInfo, DriverError>;
+
+    /// Cuts a snapshot. If the id exists already with the same source, that one is returned.
+    ///
+    /// # Errors
+    /// `NotFound` if the volume is gone; `AlreadyExists` if the id is one of another volume; `ResourceExhausted`.
+    async fn create_snapshot(
+        &self,
+        id: &SnapshotId,
+        volume: &VolumeId,
+    ) -> Result<SnapshotInfo, DriverError>;
+
+    /// Removes a snapshot. One that is not there is success.
+    ///
+    /// # Errors
+    /// `InUse` if it is open or exported.
+    async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError>;
+
+    /// The volume, or `None`.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn volume(&self, id: &VolumeId) -> Result<Option<VolumeInfo>, DriverError>;
+
+    /// The snapshot, or `None`.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError>;
+
+    /// Every volume of ours in this pool, temporary ones included.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn list_volumes(&self) -> Result<Vec<VolumeInfo>, DriverError>;
+
+    /// Every snapshot of ours in this pool.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError>;
+
+    /// Room in the pool.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn capacity(&self) -> Result<Capacity, DriverError>;
+
+    /// Prepares a volume to be connected to.
+    ///
+    /// # Errors
+    /// `NotFound`, or why it cannot be exported.
+    async fn create_export(&self, id: &VolumeId) -> Result<(), DriverError>;
+
+    /// Lets one host connect to an exported volume and says how.
+    ///
+    /// # Errors
+    /// `NotFound`, or why the host cannot connect.
+    async fn initialize_connection(
+        &self,
+        id: &VolumeId,
+        properties: &ConnectorProperties,
+        mode: AccessMode,
+    ) -> Result<ConnectionInfo, DriverError>;
+
+    /// Takes one host's access away; `force` also when it seems to be in use. No connection is success.
+    ///
+    /// # Errors
+    /// `InUse` without `force`.
+    async fn terminate_connection(
+        &self,
+        id: &VolumeId,
+        properties: &ConnectorProperties,
+        force: bool,
+    ) -> Result<(), DriverError>;
+
+    /// Undoes [`create_export`](Self::create_export). No export is success.
+    ///
+    /// # Errors
+    /// `InUse` while a host is connected.
+    async fn remove_export(&self, id: &VolumeId) -> Result<(), DriverError>;
+
+    /// Prepares a snapshot to be connected to.
+    ///
+    /// The default makes a temporary volume from the snapshot ([`temporary_volume`]) and exports that.
+    ///
+    /// # Errors
+    /// As [`create_export`](Self::create_export).
+    async fn create_export_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        let snapshot = self.snapshot(id).await?.ok_or_else(|| not_found(id))?;
+        let temporary = temporary_volume(id);
+        self.create_volume_from_snapshot(&temporary, snapshot.size_bytes, id)
+            .await?;
+        self.create_export(&temporary).await
+    }
+
+    /// Lets one host connect read-only to an exported snapshot and says how.
+    ///
+    /// # Errors
+    /// As [`initialize_connection`](Self::initialize_connection).
+    async fn initialize_connection_snapshot(
+        &self,
+        id: &SnapshotId,
+        properties: &ConnectorProperties,
+    ) -> Result<ConnectionInfo, DriverError> {
+        self.initialize_connection(&temporary_volume(id), properties, AccessMode::ReadOnly)
+            .await
+    }
+
+    /// Takes one host's access to a snapshot away; `force` also when it seems to be in use.
+    ///
+    /// # Errors
+    /// As [`terminate_connection`](Self::terminate_connection).
+    async fn terminate_connection_snapshot(
+        &self,
+        id: &SnapshotId,
+        properties: &ConnectorProperties,
+        force: bool,
+    ) -> Result<(), DriverError> {
+        self.terminate_connection(&temporary_volume(id), properties, force)
+            .await
+    }
+
+    /// Undoes [`create_export_snapshot`](Self::create_export_snapshot). No export is success.
+    ///
+    /// # Errors
+    /// As [`remove_export`](Self::remove_export).
+    async fn remove_export_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        let temporary = temporary_volume(id);
+        self.remove_export(&temporary).await?;
+        self.delete_volume(&temporary).await
+    }
+
+    /// Which bytes of a snapshot hold data; `None` where the driver cannot tell and all has to be read.
+    ///
+    /// Ranges ascend and do not overlap; everything outside them reads as zeroes.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn allocated_ranges(
+        &self,
+        _snapshot: &SnapshotId,
+    ) -> Result<Option<Vec<ByteRange>>, DriverError> {
+        Ok(None)
+    }
+
+    /// Which bytes of `snapshot` may differ from `base`; `None` where the driver cannot tell.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn changed_ranges(
+        &self,
+        _base: &SnapshotId,
+        _snapshot: &SnapshotId,
+    ) -> Result<Option<Vec<ByteRange>>, DriverError> {
+        Ok(None)
+    }
+}
+
+/// The id of the temporary volume through which a snapshot is attached by default: `tmp-` and the snapshot's
+/// id, shortened so that it stays an id. Unique because the unique part of an id is its end.
+#[must_use]
+pub fn temporary_volume(snapshot: &SnapshotId) -> VolumeId {
+    let id = snapshot.as_str();
+    let tail = &id[id.len().saturating_sub(crate::model::MAX_ID_LEN - 4)..];
+    format!("tmp-{tail}")
+        .parse()
+        .expect("an id's tail after a letter is an id")
+}
+
+fn not_found(id: &SnapshotId) -> DriverError {
+    DriverError::NotFound {
+        what: format!("snapshot {id}"),
+    }
+}

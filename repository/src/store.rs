@@ -1,0 +1,238 @@
+//! The seam to an object store: one small trait, and errors that say what the caller can do.
+//!
+//! Keys are relative to the repository's prefix (`repository.json`, `packs/…`); an implementation adds bucket
+//! and prefix. Implementations retry what may pass by itself (bounded, with jitter) before they return an
+//! error, settle ambiguous answers by asking again, and send a checksum with each body. What they return is
+//! final: callers above do not retry.
+
+use std::{fmt, ops::Range};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+/// Whether an object may replace one that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PutMode {
+    /// Replace whatever is there.
+    Overwrite,
+    /// Only if nothing is there (`If-None-Match: *`), atomically; else [`StoreError::AlreadyExists`].
+    IfAbsent,
+}
+
+/// What a store says of an object without reading it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectMeta {
+    /// Key relative to the prefix.
+    pub key: String,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Last modification in seconds since the Unix epoch by the store's clock.
+    pub modified_at_s: i64,
+}
+
+/// One page of a listing, keys ascending.
+#[derive(Debug, Clone, Default)]
+pub struct ListPage {
+    /// Objects of the page.
+    pub objects: Vec<ObjectMeta>,
+    /// Where the next page starts; `None` on the last one.
+    pub next: Option<String>,
+}
+
+/// An upload of many parts under way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Multipart {
+    /// Key the object will have, relative to the prefix.
+    pub key: String,
+    /// The store's id of the upload.
+    pub upload_id: String,
+}
+
+/// A part that the store has confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartReceipt {
+    /// Number from 1 to 10,000, without gaps.
+    pub number: u32,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// The store's ETag of the part, quoted as it came.
+    pub etag: String,
+    /// CRC32C of the part's bytes.
+    pub crc32c: u32,
+}
+
+/// A flat namespace of objects with conditional creation and multipart uploads.
+#[async_trait]
+pub trait ObjectStore: Send + Sync + fmt::Debug {
+    /// The place in words for messages (`s3://bucket/prefix`), without secrets.
+    fn location(&self) -> String;
+
+    /// Writes a small object in one request.
+    ///
+    /// # Errors
+    /// [`StoreError::AlreadyExists`] with [`PutMode::IfAbsent`]. Where an answer was lost and the object found
+    /// afterwards has exactly `body`, that is success.
+    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError>;
+
+    /// Reads an object, or a range of its bytes. A range that ends past the object is [`StoreError::Integrity`]:
+    /// exactly the bytes asked for, or an error.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError>;
+
+    /// Asks for an object's size.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`].
+    async fn head(&self, key: &str) -> Result<ObjectMeta, StoreError>;
+
+    /// Deletes an object. One that is not there is success.
+    ///
+    /// # Errors
+    /// As the store answers.
+    async fn delete(&self, key: &str) -> Result<(), StoreError>;
+
+    /// Lists keys that start with `prefix`, ascending, from `from` (a former page's `next`).
+    ///
+    /// # Errors
+    /// As the store answers; never a shortened list.
+    async fn list(&self, prefix: &str, from: Option<&str>) -> Result<ListPage, StoreError>;
+
+    /// Opens a multipart upload.
+    ///
+    /// # Errors
+    /// As the store answers.
+    async fn multipart_create(&self, key: &str) -> Result<Multipart, StoreError>;
+
+    /// Sends one part; every part but the last is of the same size, at least 5 MiB.
+    ///
+    /// # Errors
+    /// As the store answers.
+    async fn multipart_put(
+        &self,
+        upload: &Multipart,
+        number: u32,
+        body: Bytes,
+    ) -> Result<PartReceipt, StoreError>;
+
+    /// Turns the parts into an object and confirms its size. An ambiguous answer is settled by asking for the object.
+    ///
+    /// # Errors
+    /// [`StoreError::Integrity`] when the object is not what was sent.
+    async fn multipart_complete(
+        &self,
+        upload: &Multipart,
+        parts: &[PartReceipt],
+    ) -> Result<(), StoreError>;
+
+    /// Gives an upload up and makes sure that it is gone. One that is not there is success.
+    ///
+    /// # Errors
+    /// As the store answers.
+    async fn multipart_abort(&self, upload: &Multipart) -> Result<(), StoreError>;
+
+    /// Every open upload whose key starts with `prefix`.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] where the store cannot tell.
+    async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError>;
+}
+
+/// What can go wrong, by what the caller can do. Every text names the object or the endpoint and what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The object is not there.
+    #[error("{key} is not in the bucket")]
+    NotFound {
+        /// Key relative to the prefix.
+        key: String,
+    },
+    /// A conditional write found an object in place.
+    #[error("{key} exists already")]
+    AlreadyExists {
+        /// Key relative to the prefix.
+        key: String,
+    },
+    /// The bucket itself is not there.
+    #[error("bucket {bucket} does not exist at {endpoint}; create it, or check its name and region")]
+    NoSuchBucket {
+        /// The bucket.
+        bucket: String,
+        /// The endpoint asked.
+        endpoint: String,
+    },
+    /// The credentials are known but may not do this.
+    #[error("access denied: {doing}; the credentials lack a permission for it")]
+    AccessDenied {
+        /// What was refused, in words.
+        doing: String,
+        /// The store's answer.
+        #[source]
+        source: BoxError,
+    },
+    /// No credentials, wrong ones, or ones that expired and could not be renewed.
+    #[error("the credentials for {endpoint} are missing, wrong or expired")]
+    Credentials {
+        /// The endpoint asked.
+        endpoint: String,
+        /// The details, without secrets.
+        #[source]
+        source: BoxError,
+    },
+    /// The endpoint's certificate is not trusted.
+    #[error("the certificate of {endpoint} is not trusted; give its CA with AWS_CA_BUNDLE or --ca-file")]
+    Certificate {
+        /// The endpoint asked.
+        endpoint: String,
+        /// The details.
+        #[source]
+        source: BoxError,
+    },
+    /// Nothing answered, or only with passing faults, until the retries were used up.
+    #[error("{endpoint} did not answer usefully ({doing}, {attempts} attempts)")]
+    Unavailable {
+        /// The endpoint asked.
+        endpoint: String,
+        /// What was being done, in words.
+        doing: String,
+        /// How often it was tried.
+        attempts: u32,
+        /// The last failure.
+        #[source]
+        source: BoxError,
+    },
+    /// What came or went is not what was meant: sizes or checksums differ.
+    #[error("{key}: {problem}")]
+    Integrity {
+        /// Key relative to the prefix.
+        key: String,
+        /// What differs.
+        problem: String,
+    },
+    /// The endpoint cannot do that.
+    #[error("{endpoint} does not support {what}")]
+    Unsupported {
+        /// The endpoint asked.
+        endpoint: String,
+        /// What is missing.
+        what: String,
+    },
+    /// Settings that cannot work: a malformed URL, an unreadable CA file.
+    #[error("{0}")]
+    Config(String),
+    /// Any other refusal.
+    #[error("{endpoint} refused: {doing}")]
+    Refused {
+        /// The endpoint asked.
+        endpoint: String,
+        /// What was being done, in words.
+        doing: String,
+        /// The store's answer.
+        #[source]
+        source: BoxError,
+    },
+}
+
+/// A boxed source of an error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;
