@@ -1,1 +1,23 @@
-//! placeholder
+//! The host side of Stockpot: turns the connection that a driver hands out into a device of this host, and back.
+//!
+//! A [`Connector`] knows nothing of pools, snapshots or buckets: it gets a
+//! [`ConnectionInfo`](stockpot_driver::ConnectionInfo), gives back a path whose size and access mode it has
+//! checked, and can undo that after a crash.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`connector`] | the trait and what it returns |
+//! | [`local`] | devices that are on this host already |
+//! | [`host`] | the connector of a host: picks by kind of connection, says what the host is |
+//! | [`error`] | what can go wrong, by what the caller can do about it |
+
+mod blkdev;
+pub mod connector;
+pub mod error;
+pub mod host;
+pub mod local;
+
+pub use connector::{AttachedDevice, Connector, Recovered};
+pub use error::ConnectorError;
+pub use host::{HostConfig, HostConnector};
+pub use local::LocalConnector;

@@ -30,7 +30,11 @@ pub struct ConnectorProperties {
 
 /// What `initialize_connection` and `initialize_connection_snapshot` return: all that a connector needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "driver_volume_type", content = "data", rename_all = "snake_case")]
+#[serde(
+    tag = "driver_volume_type",
+    content = "data",
+    rename_all = "snake_case"
+)]
 pub enum ConnectionInfo {
     /// The device is on the host that asks.
     Local(LocalConnection),

@@ -19,7 +19,5 @@ pub mod volume_driver;
 
 pub use connection::{AccessMode, ConnectionInfo, ConnectorProperties, LocalConnection};
 pub use error::DriverError;
-pub use model::{
-    ByteRange, Capacity, InvalidId, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo,
-};
+pub use model::{ByteRange, Capacity, InvalidId, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo};
 pub use volume_driver::VolumeDriver;

@@ -37,7 +37,11 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     /// # Errors
     /// `AlreadyExists` if the id is taken by a volume of another size or one made by somebody else;
     /// `OutOfRange`, `ResourceExhausted`.
-    async fn create_volume(&self, id: &VolumeId, size_bytes: u64) -> Result<VolumeInfo, DriverError>;
+    async fn create_volume(
+        &self,
+        id: &VolumeId,
+        size_bytes: u64,
+    ) -> Result<VolumeInfo, DriverError>;
 
     /// Makes a volume with a local snapshot's content; it may be larger, never smaller.
     ///
@@ -71,7 +75,11 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// `NotFound`, `ResourceExhausted`, `OutOfRange`.
-    async fn extend_volume(&self, id: &VolumeId, size_bytes: u64) -> Result<VolumeInfo, DriverError>;
+    async fn extend_volume(
+        &self,
+        id: &VolumeId,
+        size_bytes: u64,
+    ) -> Result<VolumeInfo, DriverError>;
 
     /// Cuts a snapshot. If the id exists already with the same source, that one is returned.
     ///

@@ -1,0 +1,147 @@
+//! The connector of this host: one implementation per kind of connection behind one face.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use async_trait::async_trait;
+use stockpot_driver::{ConnectionInfo, ConnectorProperties};
+
+use crate::{AttachedDevice, Connector, ConnectorError, LocalConnector, Recovered};
+
+const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
+const INITIATOR_FILE: &str = "/etc/iscsi/initiatorname.iscsi";
+
+/// What an administrator may say about the host.
+#[derive(Debug, Clone, Default)]
+pub struct HostConfig {
+    /// The host's name among the hosts of the installation; the kernel's host name otherwise.
+    pub host: Option<String>,
+    /// The address at which storage nodes see this host.
+    pub ip: Option<String>,
+    /// Where the initiator's name is kept; `/etc/iscsi/initiatorname.iscsi` otherwise.
+    pub initiator_file: Option<PathBuf>,
+}
+
+/// Attaches whatever a driver hands out, by the kind of the connection.
+#[derive(Debug, Clone, Default)]
+pub struct HostConnector {
+    config: HostConfig,
+    local: LocalConnector,
+}
+
+impl HostConnector {
+    /// The connector of this host.
+    #[must_use]
+    pub fn new(config: HostConfig) -> Self {
+        Self {
+            config,
+            local: LocalConnector::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Connector for HostConnector {
+    async fn properties(&self) -> Result<ConnectorProperties, ConnectorError> {
+        let host = match &self.config.host {
+            Some(host) => host.clone(),
+            None => read(Path::new(HOSTNAME_FILE))
+                .await?
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+        };
+        let initiator_file = self.config.initiator_file.as_deref();
+        let initiator = read(initiator_file.unwrap_or(Path::new(INITIATOR_FILE)))
+            .await?
+            .and_then(|text| parse_initiator(&text));
+        Ok(ConnectorProperties {
+            host,
+            ip: self.config.ip.clone(),
+            initiator,
+            multipath: false,
+        })
+    }
+
+    async fn connect(&self, connection: &ConnectionInfo) -> Result<AttachedDevice, ConnectorError> {
+        match connection {
+            ConnectionInfo::Local(local) => self.local.connect(local).await,
+        }
+    }
+
+    async fn disconnect(&self, connection: &ConnectionInfo) -> Result<(), ConnectorError> {
+        match connection {
+            ConnectionInfo::Local(local) => self.local.disconnect(local).await,
+        }
+    }
+
+    async fn recover(&self, wanted: &[ConnectionInfo]) -> Result<Recovered, ConnectorError> {
+        let local: Vec<_> = wanted
+            .iter()
+            .map(|connection| match connection {
+                ConnectionInfo::Local(local) => local.clone(),
+            })
+            .collect();
+        let (adopted, mut recovered) = self.local.recover(&local);
+        recovered
+            .adopted
+            .extend(adopted.into_iter().map(ConnectionInfo::Local));
+        Ok(recovered)
+    }
+}
+
+/// A small text file, or `None` if it is not there.
+async fn read(path: &Path) -> Result<Option<String>, ConnectorError> {
+    match tokio::fs::read_to_string(path).await {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(ConnectorError::Io {
+            doing: "cannot read",
+            path: path.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// The last `InitiatorName=` line counts, as it does for open-iscsi.
+fn parse_initiator(text: &str) -> Option<String> {
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("InitiatorName="))
+        .map(|name| name.trim().to_owned())
+        .rfind(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn initiator_names_are_parsed() {
+        let text =
+            "## comment\n#InitiatorName=iqn.old\nInitiatorName=iqn.1993-08.org.debian:01:ab\n";
+        assert_eq!(
+            parse_initiator(text).unwrap(),
+            "iqn.1993-08.org.debian:01:ab"
+        );
+        for none in ["", "GenerateName=yes\n", "InitiatorName=\n"] {
+            assert_eq!(parse_initiator(none), None);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_host_names_itself() {
+        let properties = HostConnector::default().properties().await.unwrap();
+        assert!(!properties.host.is_empty());
+        let config = HostConfig {
+            host: Some("node-1".into()),
+            ip: Some("192.0.2.1".into()),
+            initiator_file: Some("/nonexistent".into()),
+        };
+        let properties = HostConnector::new(config).properties().await.unwrap();
+        assert_eq!(properties.host, "node-1");
+        assert_eq!(properties.ip.as_deref(), Some("192.0.2.1"));
+        assert_eq!(properties.initiator, None);
+    }
+}

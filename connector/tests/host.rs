@@ -1,0 +1,150 @@
+//! The local connector on real loop devices.
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+use std::{fs::OpenOptions, path::PathBuf};
+
+use stockpot_command::Command;
+use stockpot_connector::{AttachedDevice, Connector, ConnectorError, HostConnector};
+use stockpot_driver::{AccessMode, ConnectionInfo, LocalConnection};
+
+const SIZE_BYTES: u64 = 8 << 20;
+
+/// A loop device on a sparse file, detached at the end.
+struct Loop {
+    path: PathBuf,
+    _file: tempfile::NamedTempFile,
+}
+
+impl Loop {
+    async fn new(read_only: bool) -> Self {
+        let file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        file.as_file().set_len(SIZE_BYTES).unwrap();
+        let mut command = Command::new("losetup").args(["--find", "--show"]);
+        if read_only {
+            command = command.arg("--read-only");
+        }
+        let output = command.arg(file.path()).run().await.unwrap();
+        Self {
+            path: output.stdout_text().trim().into(),
+            _file: file,
+        }
+    }
+
+    fn connection(&self, access_mode: AccessMode) -> ConnectionInfo {
+        ConnectionInfo::Local(LocalConnection {
+            device_path: self.path.clone(),
+            access_mode,
+            size_bytes: SIZE_BYTES,
+        })
+    }
+
+    async fn detach(self) {
+        Command::new("losetup")
+            .arg("-d")
+            .arg(&self.path)
+            .run()
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn read_only_is_enforced_and_taken_back() {
+    let device = Loop::new(false).await;
+    let connector = HostConnector::default();
+    let read_only = device.connection(AccessMode::ReadOnly);
+    let attached = AttachedDevice {
+        path: device.path.clone(),
+        size_bytes: SIZE_BYTES,
+        read_only: true,
+    };
+    for _ in 0..2 {
+        assert_eq!(connector.connect(&read_only).await.unwrap(), attached);
+    }
+    let refused = OpenOptions::new()
+        .write(true)
+        .open(&device.path)
+        .unwrap_err();
+    assert!(
+        matches!(
+            refused.raw_os_error(),
+            Some(nix::libc::EPERM | nix::libc::EACCES | nix::libc::EROFS)
+        ),
+        "{refused}"
+    );
+    for _ in 0..2 {
+        connector.disconnect(&read_only).await.unwrap();
+    }
+    let recovered = connector
+        .recover(std::slice::from_ref(&read_only))
+        .await
+        .unwrap();
+    assert_eq!(recovered.adopted, [read_only]);
+    let writable = connector
+        .connect(&device.connection(AccessMode::ReadWrite))
+        .await
+        .unwrap();
+    assert!(!writable.read_only);
+    OpenOptions::new().write(true).open(&device.path).unwrap();
+    device.detach().await;
+}
+
+#[tokio::test]
+async fn a_device_that_is_not_what_was_promised_is_refused() {
+    let device = Loop::new(true).await;
+    let connector = HostConnector::default();
+    let error = connector
+        .connect(&device.connection(AccessMode::ReadWrite))
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ConnectorError::NotWritable { .. }),
+        "{error}"
+    );
+    let other_size = ConnectionInfo::Local(LocalConnection {
+        device_path: device.path.clone(),
+        access_mode: AccessMode::ReadOnly,
+        size_bytes: SIZE_BYTES + 512,
+    });
+    let error = connector.connect(&other_size).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            ConnectorError::WrongSize {
+                found_bytes: SIZE_BYTES,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    device.detach().await;
+}
+
+#[tokio::test]
+async fn a_device_that_somebody_writes_to_is_not_switched() {
+    let device = Loop::new(false).await;
+    Command::new("mkfs.ext4")
+        .arg("-q")
+        .arg(&device.path)
+        .run()
+        .await
+        .unwrap();
+    let target = tempfile::tempdir_in("/dev/shm").unwrap();
+    Command::new("mount")
+        .arg(&device.path)
+        .arg(target.path())
+        .run()
+        .await
+        .unwrap();
+    let error = HostConnector::default()
+        .connect(&device.connection(AccessMode::ReadOnly))
+        .await
+        .unwrap_err();
+    Command::new("umount")
+        .arg(target.path())
+        .run()
+        .await
+        .unwrap();
+    assert!(matches!(error, ConnectorError::InUse { .. }), "{error}");
+    device.detach().await;
+}
