@@ -1,0 +1,72 @@
+# Stockpot's tasks. `make` alone lists them; each does the set-up it needs.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help setup setup-s3 setup-csi build demo test check unit host-tests selftest csi-sanity test-s3 test-long bench deny clean
+
+# Build output is shared by all checkouts of a user, so that a second one builds quickly.
+XDG_CACHE_HOME ?= $(HOME)/.cache
+CACHE := $(XDG_CACHE_HOME)/stockpot
+export CARGO_TARGET_DIR ?= $(CACHE)/target
+BINARY := $(CARGO_TARGET_DIR)/release/stockpot
+FIXTURES := $(CURDIR)/test-fixtures
+# The S3 servers of test-s3; one name, or several with commas.
+S3_SERVERS ?= versitygw,minio
+
+help: ## this list
+	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
+
+setup: ## install the compiler's and the test host's needs (Debian amd64, root); says what it cannot
+	@$(FIXTURES)/setup host
+
+setup-s3: ## build the S3 servers for test-s3 and bench: versitygw, MinIO (12 minutes, once)
+	@$(FIXTURES)/setup s3
+
+setup-csi: ## build csi-sanity (1 minute, once)
+	@$(FIXTURES)/setup csi
+
+build: ## the release binary
+	@command -v cargo >/dev/null || { echo "there is no cargo: install Rust by https://rustup.rs"; exit 1; }
+	cargo build --locked --release -p stockpot
+	@echo "built $(BINARY)"
+
+demo: setup ## the whole promise in one run: snapshot, upload, loss, volume from the cloud copy
+	$(FIXTURES)/demo
+
+test: setup setup-csi check unit host-tests selftest csi-sanity ## all of: check, unit, host-tests, selftest, csi-sanity
+
+check: ## formatting and lints
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
+
+unit: ## the tests that need only Rust
+	cargo test --locked --workspace
+
+host-tests: setup ## the tests that need LVM, mounts and loop devices, in guests of the test host
+	$(FIXTURES)/host-tests
+
+selftest: setup ## the tests of the test host itself
+	$(FIXTURES)/testhost-selftest
+
+csi-sanity: setup setup-csi ## the conformance tests of CSI, against the driver in a guest
+	$(FIXTURES)/csi-sanity-run
+
+test-s3: setup setup-s3 ## the store and the whole flow against real S3 servers (S3_SERVERS=versitygw,minio)
+	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked -p stockpot-repository
+	STOCKPOT_TEST_S3=$(S3_SERVERS) $(FIXTURES)/host-tests --package stockpot-manager
+
+test-long: setup setup-s3 ## more cases of the property tests, all servers (an hour)
+	PROPTEST_CASES=2000 cargo test --locked --workspace
+	$(MAKE) test-s3
+
+bench: build setup-s3 ## throughput and peak memory of backup and restore
+	@command -v python3 >/dev/null || { echo "bench needs python3: install it (Debian: python3)"; exit 1; }
+	python3 $(FIXTURES)/bench/run.py --binary $(BINARY) --server $(CACHE)/bin/versitygw
+
+deny: ## licences, advisories and duplicates among the dependencies (builds cargo-deny once)
+	@$(FIXTURES)/setup deny
+	$(CACHE)/bin/cargo-deny --locked check
+
+clean: ## remove this project's build output, and leave the installed tools
+	cargo clean --workspace
