@@ -25,7 +25,13 @@ pub enum Algorithm {
 
 impl Algorithm {
     /// Every algorithm, in the order in which S3 documents them.
-    pub const ALL: [Self; 5] = [Self::Crc32, Self::Crc32c, Self::Crc64Nvme, Self::Sha1, Self::Sha256];
+    pub const ALL: [Self; 5] = [
+        Self::Crc32,
+        Self::Crc32c,
+        Self::Crc64Nvme,
+        Self::Sha1,
+        Self::Sha256,
+    ];
 
     /// The name used in XML and in `x-amz-checksum-algorithm`.
     #[must_use]
@@ -42,7 +48,9 @@ impl Algorithm {
     /// The algorithm called `name` (letter case does not matter).
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
+        Self::ALL
+            .into_iter()
+            .find(|algorithm| algorithm.name().eq_ignore_ascii_case(name))
     }
 
     /// The header that carries a value of this algorithm, in lower case.
@@ -154,18 +162,27 @@ mod tests {
         let input = [Bytes::from_static(b"1234"), Bytes::from_static(b"56789")];
         assert_eq!(hex::encode(Algorithm::Crc32.compute(&input)), "cbf43926");
         assert_eq!(hex::encode(Algorithm::Crc32c.compute(&input)), "e3069283");
-        assert_eq!(hex::encode(Algorithm::Crc64Nvme.compute(&input)), "ae8b14860a799888");
+        assert_eq!(
+            hex::encode(Algorithm::Crc64Nvme.compute(&input)),
+            "ae8b14860a799888"
+        );
         for algorithm in Algorithm::ALL {
             assert_eq!(algorithm.compute(&input).len(), algorithm.length());
-            assert_eq!(Algorithm::from_name(&algorithm.name().to_lowercase()), Some(algorithm));
+            assert_eq!(
+                Algorithm::from_name(&algorithm.name().to_lowercase()),
+                Some(algorithm)
+            );
         }
     }
 
     #[test]
     fn values_are_read_and_written_in_base64() {
         let value = vec![0xe3, 0x06, 0x92, 0x83];
-        let mut checksum =
-            Checksum { algorithm: Algorithm::Crc32c, coverage: Coverage::FullObject, value: value.clone() };
+        let mut checksum = Checksum {
+            algorithm: Algorithm::Crc32c,
+            coverage: Coverage::FullObject,
+            value: value.clone(),
+        };
         assert_eq!(checksum.encoded(), "4waSgw==");
         assert_eq!(Algorithm::Crc32c.decode("4waSgw=="), Some(value));
         assert_eq!(Algorithm::Sha256.decode("4waSgw=="), None);

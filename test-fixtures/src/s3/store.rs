@@ -42,7 +42,8 @@ impl Content {
             let from = range.start.max(start);
             let to = range.end.min(end);
             if from < to {
-                let at = |position: u64| usize::try_from(position - start).expect("within a buffer");
+                let at =
+                    |position: u64| usize::try_from(position - start).expect("within a buffer");
                 found.push(segment.slice(at(from)..at(to)));
             }
             start = end;
@@ -113,13 +114,23 @@ impl Bucket {
     /// The upload `id`, if it is one for `key`.
     pub(crate) fn upload(&self, key: &str, id: &str) -> S3Result<&Upload> {
         let upload = self.uploads.get(id).filter(|upload| upload.key == key);
-        upload.ok_or_else(|| s3_error!(NoSuchUpload, "The specified multipart upload does not exist."))
+        upload.ok_or_else(|| {
+            s3_error!(
+                NoSuchUpload,
+                "The specified multipart upload does not exist."
+            )
+        })
     }
 
     /// The upload `id`, if it is one for `key`, to change it.
     pub(crate) fn upload_mut(&mut self, key: &str, id: &str) -> S3Result<&mut Upload> {
         let upload = self.uploads.get_mut(id).filter(|upload| upload.key == key);
-        upload.ok_or_else(|| s3_error!(NoSuchUpload, "The specified multipart upload does not exist."))
+        upload.ok_or_else(|| {
+            s3_error!(
+                NoSuchUpload,
+                "The specified multipart upload does not exist."
+            )
+        })
     }
 }
 
@@ -169,9 +180,20 @@ mod tests {
 
     #[test]
     fn slices_cross_buffers_without_copying() {
-        let content = Content::new(vec![Bytes::from_static(b"abcd"), Bytes::from_static(b"ef"), Bytes::from_static(b"ghi")]);
+        let content = Content::new(vec![
+            Bytes::from_static(b"abcd"),
+            Bytes::from_static(b"ef"),
+            Bytes::from_static(b"ghi"),
+        ]);
         assert_eq!(content.length(), 9);
-        assert_eq!(content.slice(3..7), vec![Bytes::from_static(b"d"), Bytes::from_static(b"ef"), Bytes::from_static(b"g")]);
+        assert_eq!(
+            content.slice(3..7),
+            vec![
+                Bytes::from_static(b"d"),
+                Bytes::from_static(b"ef"),
+                Bytes::from_static(b"g")
+            ]
+        );
         assert!(content.slice(4..4).is_empty());
         assert_eq!(content.to_bytes(), Bytes::from_static(b"abcdefghi"));
         assert_eq!(Content::default().to_bytes(), Bytes::new());
