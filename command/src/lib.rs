@@ -3,7 +3,7 @@
 //! Every command gets an absolute program path from a fixed list of directories, `LC_ALL=C`, an otherwise empty
 //! environment, a process group of its own and a deadline. What it prints is kept up to a bound. When the
 //! deadline passes, the group is asked to stop (SIGTERM) and then killed; when the future is dropped it
-//! is killed at once. Secrets go through [`Command::stdin`], never through an argument.
+//! is killed at once, unless it is [`gentle`](Command::gentle). Secrets go through [`Command::stdin`], never through an argument.
 //!
 //! ```no_run
 //! # async fn f() -> Result<(), stockpot_command::CommandError> {
@@ -43,6 +43,7 @@ pub struct Command {
     stdin: Option<Zeroizing<Vec<u8>>>,
     deadline: Duration,
     output_limit_bytes: usize,
+    gentle: bool,
 }
 
 /// What a command printed, and how it ended.
@@ -75,6 +76,7 @@ impl Command {
             stdin: None,
             deadline: DEFAULT_DEADLINE,
             output_limit_bytes: DEFAULT_OUTPUT_LIMIT_BYTES,
+            gentle: false,
         }
     }
 
@@ -130,6 +132,14 @@ impl Command {
     #[must_use]
     pub fn output_limit_bytes(mut self, limit: usize) -> Self {
         self.output_limit_bytes = limit;
+        self
+    }
+
+    /// Never kills it: a dropped future sends SIGTERM only, and the deadline waits longer for the answer to that.
+    /// For programs that must not be stopped half-way, such as LVM's, which hold SIGTERM off while devices are suspended.
+    #[must_use]
+    pub fn gentle(mut self) -> Self {
+        self.gentle = true;
         self
     }
 

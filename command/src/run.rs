@@ -22,6 +22,9 @@ use crate::{
 /// How long a command may take to end after SIGTERM before it is killed.
 const TERM_GRACE: Duration = Duration::from_secs(5);
 
+/// The same for a command that is never killed: how long its end is waited for.
+const GENTLE_GRACE: Duration = Duration::from_secs(30);
+
 /// How long output is still read after the command ended: a daemon it left behind may hold the pipe open.
 const PIPE_GRACE: Duration = Duration::from_secs(1);
 
@@ -42,7 +45,7 @@ pub(crate) async fn run(command: Command) -> Result<Output, CommandError> {
         source,
     })?;
     // Killed with the future, children of its own included; disarmed once the process was waited for.
-    let mut group = Group::of(&child);
+    let mut group = Group::of(&child, command.gentle);
     let mut stdout = Capture::new(Keep::All, command.output_limit_bytes);
     let mut stderr = Capture::new(Keep::Tail, STDERR_KEPT_BYTES);
     let ended = timeout(
@@ -103,7 +106,7 @@ fn spawn(command: &Command, path: &Path) -> std::io::Result<Child> {
         .stdin(stdin)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
-        .kill_on_drop(true)
+        .kill_on_drop(!command.gentle)
         .spawn()
 }
 
@@ -184,33 +187,40 @@ impl Capture {
     }
 }
 
-/// The child's process group, killed when this is dropped before the child was waited for.
-struct Group(Option<Pid>);
+/// The child's process group, signalled when this is dropped before the child was waited for.
+struct Group {
+    leader: Option<Pid>,
+    gentle: bool,
+}
 
 impl Group {
-    fn of(child: &Child) -> Self {
-        Self(
-            child
-                .id()
-                .and_then(|id| i32::try_from(id).ok())
-                .map(Pid::from_raw),
-        )
+    fn of(child: &Child, gentle: bool) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self {
+            leader: id.map(Pid::from_raw),
+            gentle,
+        }
     }
 
     fn signal(&self, signal: Signal) {
-        if let Some(group) = self.0 {
+        if let Some(group) = self.leader {
             let _ = killpg(group, signal);
         }
     }
 
     fn disarm(&mut self) {
-        self.0 = None;
+        self.leader = None;
     }
 
-    /// Asks the group to end, kills it if it does not, and reaps the child.
+    /// Asks the group to end, kills it if it does not (and may be), and reaps the child.
     async fn stop(&mut self, child: &mut Child) {
         self.signal(Signal::SIGTERM);
-        if timeout(TERM_GRACE, child.wait()).await.is_err() {
+        let grace = if self.gentle {
+            GENTLE_GRACE
+        } else {
+            TERM_GRACE
+        };
+        if timeout(grace, child.wait()).await.is_err() && !self.gentle {
             self.signal(Signal::SIGKILL);
             // A process in an uninterruptible wait cannot be reaped now; the runtime does it later.
             let _ = timeout(TERM_GRACE, child.wait()).await;
@@ -221,6 +231,10 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        self.signal(Signal::SIGKILL);
+        self.signal(if self.gentle {
+            Signal::SIGTERM
+        } else {
+            Signal::SIGKILL
+        });
     }
 }

@@ -71,3 +71,21 @@ pub enum DriverError {
         answer: String,
     },
 }
+
+impl DriverError {
+    /// A command's failure; a missing program is the host's fault and says so.
+    pub(crate) fn command(
+        doing: impl Into<String>,
+        source: stockpot_command::CommandError,
+    ) -> Self {
+        match source {
+            missing @ stockpot_command::CommandError::Missing { .. } => {
+                Self::Host(missing.to_string())
+            }
+            source => Self::Command {
+                doing: doing.into(),
+                source,
+            },
+        }
+    }
+}

@@ -10,10 +10,15 @@
 //! | [`volume_driver`] | the trait, with the temporary-volume default for drivers that cannot attach a snapshot |
 //! | [`model`] | ids, sizes, what a volume and a snapshot are |
 //! | [`connection`] | what travels between a driver and a connector |
+//! | [`lvm`] | the driver `lvm-thin`: a thin pool in a volume group |
+//! | [`file`] | the driver `file`: image files and loop devices, where there is no LVM |
 //! | [`error`] | what can go wrong, by what the caller can do about it |
 
 pub mod connection;
 pub mod error;
+pub mod file;
+mod in_use;
+pub mod lvm;
 pub mod model;
 pub mod volume_driver;
 

@@ -130,6 +130,12 @@ pub struct Capacity {
     pub granularity_bytes: u64,
 }
 
+/// The time in microseconds since the Unix epoch.
+pub(crate) fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| i64::try_from(d.as_micros()).unwrap_or(i64::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,31 @@
+//! Volumes and snapshots in an LVM thin pool.
+//!
+//! Everything lies in LVM's own metadata: a logical volume of ours carries tags that say what it is (kind, id, source,
+//! time of the cut), set by the very command that makes it. So a crash leaves either nothing or something that
+//! is found again, and no database is needed. A logical volume without our tags is never touched.
+//!
+//! At rest nothing is active: volumes and snapshots carry LVM's activation-skip flag, and are activated by
+//! `create_export*` and deactivated by `remove_export*`.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `thin` | the driver |
+//! | [`live`] | a snapshot of any logical volume while it is read, without the driver |
+//! | `pool` | the operations |
+//! | `view` | what one report says of our pool, and what may be added to it |
+//! | `commands` | every LVM command that is ever run, with typed results |
+//! | `report` | LVM's JSON report, parsed |
+//! | `names` | names and tags of our logical volumes |
+//! | `lock` | one operation per volume group at a time |
+
+mod commands;
+pub mod live;
+mod live_report;
+mod lock;
+mod names;
+mod pool;
+mod report;
+mod thin;
+mod view;
+
+pub use thin::{LvmThinConfig, LvmThinDriver};

@@ -1,0 +1,125 @@
+//! One operation per volume group at a time, among the tasks of this process and among processes.
+//!
+//! LVM has locks of its own for single commands; ours covers the look, the decision and the command together.
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex as StdMutex, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::DriverError;
+
+const POLL: Duration = Duration::from_millis(25);
+
+/// How long another process may hold the lock.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// Held for one operation; released when dropped, and by the kernel when the process dies.
+#[derive(Debug)]
+pub(super) struct VgGuard {
+    _file: Flock<File>,
+    _task: OwnedMutexGuard<()>,
+}
+
+/// Waits for a volume group's turn.
+pub(super) async fn acquire(directory: &Path, vg: &str) -> Result<VgGuard, DriverError> {
+    let path = directory.join(format!("lvm-{vg}.lock"));
+    let task = in_process(&path).lock_owned().await;
+    let fail = |source| DriverError::Io {
+        doing: "cannot lock",
+        path: path.clone(),
+        source,
+    };
+    std::fs::create_dir_all(directory).map_err(fail)?;
+    let mut file = open(&path).map_err(fail)?;
+    let started = Instant::now();
+    loop {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(locked) => {
+                return Ok(VgGuard {
+                    _file: locked,
+                    _task: task,
+                });
+            }
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if started.elapsed() < PATIENCE => {
+                file = back;
+            }
+            Err((_, Errno::EWOULDBLOCK)) => {
+                return Err(DriverError::InUse {
+                    what: format!("volume group {vg}"),
+                    by: format!("another process that holds {}", path.display()),
+                });
+            }
+            Err((_, errno)) => return Err(fail(errno.into())),
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_CLOEXEC)
+        .open(path)
+}
+
+/// The lock among the tasks of this process, one per lock file: two drivers may share a volume group.
+fn in_process(path: &Path) -> Arc<Mutex<()>> {
+    static LOCKS: OnceLock<StdMutex<HashMap<PathBuf, Arc<Mutex<()>>>>> = OnceLock::new();
+    LOCKS
+        .get_or_init(StdMutex::default)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .entry(path.to_owned())
+        .or_default()
+        .clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_holder_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = acquire(directory.path(), "vg0").await.unwrap();
+        acquire(directory.path(), "vg1").await.unwrap();
+        let waiting = acquire(directory.path(), "vg0");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(80), waiting)
+                .await
+                .is_err()
+        );
+        drop(held);
+        acquire(directory.path(), "vg0").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn another_process_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let other = open(&directory.path().join("lvm-vg0.lock")).unwrap();
+        let other = Flock::lock(other, FlockArg::LockExclusive).unwrap();
+        let waiting = tokio::spawn({
+            let directory = directory.path().to_owned();
+            async move { acquire(&directory, "vg0").await.map(drop) }
+        });
+        tokio::time::sleep(Duration::from_millis(80)).await;
+        assert!(!waiting.is_finished());
+        drop(other);
+        waiting.await.unwrap().unwrap();
+    }
+}

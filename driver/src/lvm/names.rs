@@ -1,0 +1,213 @@
+//! Names and tags of our logical volumes.
+//!
+//! The name is for people and for uniqueness, the tags are what is believed. An id's hyphens become dots in the name:
+//! device-mapper doubles hyphens, and an id of 63 characters must fit into its 127 together with the group's name.
+//! LVM's reserved words (`snapshot`, `pvmove` in front, `_tmeta` and its like anywhere) cannot appear.
+
+use crate::{SnapshotId, VolumeId};
+
+const PREFIX: &str = "stockpot";
+
+/// What one of our logical volumes is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Volume,
+    Snapshot,
+}
+
+impl Kind {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Kind::Volume => "volume",
+            Kind::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// Where a volume's first content came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It was made empty.
+    Empty,
+    /// A snapshot's content.
+    Snapshot(SnapshotId),
+    /// Another volume's content.
+    Volume(VolumeId),
+}
+
+impl Origin {
+    fn to_tag(&self) -> String {
+        match self {
+            Origin::Empty => "empty".into(),
+            Origin::Snapshot(id) => format!("snapshot/{id}"),
+            Origin::Volume(id) => format!("volume/{id}"),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        match text.split_once('/') {
+            None if text == "empty" => Some(Origin::Empty),
+            Some(("snapshot", id)) => id.parse().ok().map(Origin::Snapshot),
+            Some(("volume", id)) => id.parse().ok().map(Origin::Volume),
+            _ => None,
+        }
+    }
+}
+
+/// What the tags of one of our logical volumes say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Tags {
+    Volume {
+        id: VolumeId,
+        origin: Origin,
+        /// The size it was made with; it is grown to that before the call that makes it returns.
+        made_bytes: u64,
+    },
+    Snapshot {
+        id: SnapshotId,
+        volume: VolumeId,
+        created_at_us: i64,
+    },
+}
+
+impl Tags {
+    /// The tags as LVM stores them; LVM allows letters, digits and `_+.-/=!:#&`.
+    pub(super) fn to_lvm(&self) -> Vec<String> {
+        let pairs = match self {
+            Tags::Volume {
+                id,
+                origin,
+                made_bytes,
+            } => vec![
+                ("kind", Kind::Volume.word().to_owned()),
+                ("id", id.to_string()),
+                ("from", origin.to_tag()),
+                ("made_bytes", made_bytes.to_string()),
+            ],
+            Tags::Snapshot {
+                id,
+                volume,
+                created_at_us,
+            } => vec![
+                ("kind", Kind::Snapshot.word().to_owned()),
+                ("id", id.to_string()),
+                ("source", volume.to_string()),
+                ("created_at_us", created_at_us.to_string()),
+            ],
+        };
+        pairs
+            .into_iter()
+            .map(|(key, value)| format!("{PREFIX}.{key}={value}"))
+            .collect()
+    }
+
+    /// Reads a report's comma-separated tags; `None` if they are not ours or not whole.
+    pub(super) fn parse(lv_tags: &str) -> Option<Self> {
+        let value = |key: &str| {
+            lv_tags.split(',').find_map(|tag| {
+                tag.strip_prefix(PREFIX)?
+                    .strip_prefix('.')?
+                    .strip_prefix(key)?
+                    .strip_prefix('=')
+            })
+        };
+        match value("kind")? {
+            "volume" => Some(Tags::Volume {
+                id: value("id")?.parse().ok()?,
+                origin: Origin::parse(value("from")?)?,
+                made_bytes: value("made_bytes")?.parse().ok()?,
+            }),
+            "snapshot" => Some(Tags::Snapshot {
+                id: value("id")?.parse().ok()?,
+                volume: value("source")?.parse().ok()?,
+                created_at_us: value("created_at_us")?.parse().ok()?,
+            }),
+            _ => None,
+        }
+    }
+}
+
+/// The name of a volume's logical volume.
+pub(super) fn volume_lv(id: &VolumeId) -> String {
+    lv_name("v", id.as_str())
+}
+
+/// The name of a snapshot's logical volume.
+pub(super) fn snapshot_lv(id: &SnapshotId) -> String {
+    lv_name("s", id.as_str())
+}
+
+fn lv_name(letter: &str, id: &str) -> String {
+    format!("{PREFIX}.{letter}.{}", id.replace('-', "."))
+}
+
+/// Whether this can be the name of a volume group or a pool; it becomes an argument and a part of a path.
+pub(super) fn is_lvm_name(text: &str) -> bool {
+    // With the group's hyphens doubled, `-`, and `stockpot.v.` and an id, device-mapper's 127 must not be exceeded.
+    let escaped = text.len() + text.matches('-').count();
+    !text.is_empty()
+        && escaped <= 52
+        && !text.starts_with(['-', '.'])
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_+.-".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_survive_lvm() {
+        let volume = |origin| Tags::Volume {
+            id: "vol-1".parse().unwrap(),
+            origin,
+            made_bytes: 4 << 20,
+        };
+        for tags in [
+            volume(Origin::Empty),
+            volume(Origin::Snapshot("s-1".parse().unwrap())),
+            volume(Origin::Volume("vol-0".parse().unwrap())),
+            Tags::Snapshot {
+                id: "tmeta".parse().unwrap(),
+                volume: "vol-1".parse().unwrap(),
+                created_at_us: 1_700_000_000_123_456,
+            },
+        ] {
+            let mut lvm = tags.to_lvm();
+            lvm.insert(0, "somebody.else".into());
+            assert_eq!(Tags::parse(&lvm.join(",")), Some(tags));
+        }
+    }
+
+    #[test]
+    fn half_or_foreign_tags_are_not_ours() {
+        for text in [
+            "",
+            "x",
+            "stockpot",
+            "stockpot.kind=volume",
+            "stockpot.kind=volume,stockpot.id=UP,stockpot.from=empty,stockpot.made_bytes=1",
+            "stockpot.kind=volume,stockpot.id=a,stockpot.from=disk/x,stockpot.made_bytes=1",
+            "stockpot.kind=pool,stockpot.id=a",
+            "stockpot.kind=snapshot,stockpot.id=a,stockpot.source=b,stockpot.created_at_us=soon",
+        ] {
+            assert_eq!(Tags::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_fit_and_differ() {
+        let id = format!("a{}", "-".repeat(62));
+        let name = volume_lv(&id.parse().unwrap());
+        assert!(name.len() + 1 + 52 <= 127 && !name.contains('-'));
+        assert_ne!(
+            volume_lv(&"pvmove0".parse().unwrap()),
+            snapshot_lv(&"pvmove0".parse().unwrap())
+        );
+        assert!(is_lvm_name("vg0") && is_lvm_name("a_b+c.d-e"));
+        for bad in ["", "-a", ".", "..", "a/b", "a b", "ä", &"v".repeat(53)] {
+            assert!(!is_lvm_name(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The operations on one thin pool, each a look, a decision and at most a few commands.
+//!
+//! Those that change something rely on the volume group's lock being held by the caller.
+
+use std::time::Duration;
+
+use super::{
+    commands::{self, Permission},
+    names::{Origin, Tags, snapshot_lv, volume_lv},
+    report::Lv,
+    thin::LvmThinConfig,
+    view::View,
+};
+use crate::{
+    AccessMode, ConnectionInfo, DriverError, LocalConnection, SnapshotId, SnapshotInfo, VolumeId,
+    VolumeInfo, in_use, model,
+};
+
+/// How long a device that somebody has open is watched before it counts as in use: udev looks into every device
+/// that was just written.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+const CLOSE_POLL: Duration = Duration::from_millis(100);
+
+/// A volume or a snapshot: what the calls that treat both alike are told.
+#[derive(Debug, Clone)]
+pub(super) enum Name {
+    Volume(VolumeId),
+    Snapshot(SnapshotId),
+}
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Name::Volume(id) => write!(f, "volume {id}"),
+            Name::Snapshot(id) => write!(f, "snapshot {id}"),
+        }
+    }
+}
+
+impl Name {
+    fn find<'a>(&self, view: &'a View) -> Option<&'a Lv> {
+        match self {
+            Name::Volume(id) => view.volume(id).map(|volume| volume.lv),
+            Name::Snapshot(id) => view.snapshot(id).map(|snapshot| snapshot.lv),
+        }
+    }
+
+    fn not_found(&self) -> DriverError {
+        DriverError::NotFound {
+            what: self.to_string(),
+        }
+    }
+}
+
+/// The operations themselves; those that change something run under the lock.
+#[derive(Debug)]
+pub(super) struct Pool {
+    config: LvmThinConfig,
+}
+
+impl Pool {
+    pub(super) fn new(config: LvmThinConfig) -> Self {
+        Self { config }
+    }
+
+    pub(super) fn config(&self) -> &LvmThinConfig {
+        &self.config
+    }
+
+    pub(super) async fn look(&self) -> Result<View, DriverError> {
+        let report = commands::full_report(&self.config.vg).await?;
+        View::new(&self.config, report)
+    }
+
+    /// Looks, with the pool active so that it tells how full it is.
+    pub(super) async fn look_inside(&self) -> Result<View, DriverError> {
+        let view = self.look().await?;
+        if view.knows_usage() {
+            return Ok(view);
+        }
+        commands::activate(&self.config.vg, &self.config.pool).await?;
+        self.look().await
+    }
+
+    pub(super) async fn check(&self) -> Result<(), DriverError> {
+        let (vg, pool) = (&self.config.vg, &self.config.pool);
+        let report = commands::full_report(vg).await?;
+        let missing = !report.lvs.iter().any(|lv| lv.name == *pool);
+        if let (true, Some(size)) = (missing, self.config.pool_size_bytes) {
+            tracing::info!(vg, pool, size_bytes = size, "making the thin pool");
+            let extents = size.checked_next_multiple_of(report.extent_bytes);
+            let size = extents.filter(|size| *size > 0).ok_or_else(|| {
+                DriverError::InvalidArgument(format!("a pool cannot have {size} bytes"))
+            })?;
+            commands::create_pool(vg, pool, size).await?;
+        }
+        if self.look_inside().await?.zeroes() {
+            return Ok(());
+        }
+        Err(DriverError::Host(format!(
+            "thin pool {vg}/{pool} hands out blocks with old data in them; run `lvchange --zero y {vg}/{pool}`"
+        )))
+    }
+
+    pub(super) async fn create_volume(
+        &self,
+        id: VolumeId,
+        size: u64,
+        origin: Origin,
+    ) -> Result<VolumeInfo, DriverError> {
+        let vg = &self.config.vg;
+        let name = volume_lv(&id);
+        let mut view = self.look_inside().await?;
+        let size = view.round_up(size)?;
+        if view.volume(&id).is_none() {
+            self.make_volume(&view, &id, size, &origin).await?;
+            view = self.look().await?;
+        }
+        let volume = view.volume(&id).ok_or_else(|| vanished(&name))?;
+        let differs = if *volume.origin != origin {
+            Some("it has another source".to_owned())
+        } else if volume.made_bytes != size && volume.lv.size_bytes != size {
+            Some(format!("it has {} bytes", volume.lv.size_bytes))
+        } else {
+            None
+        };
+        if let Some(difference) = differs {
+            return Err(DriverError::AlreadyExists {
+                what: format!("volume {id}"),
+                difference,
+            });
+        }
+        // A thin snapshot is as large as its source at first; also after a crash just there.
+        if volume.lv.size_bytes < size {
+            commands::extend(vg, &name, size).await?;
+            view = self.look().await?;
+        }
+        Ok(view.volume(&id).ok_or_else(|| vanished(&name))?.info())
+    }
+
+    async fn make_volume(
+        &self,
+        view: &View,
+        id: &VolumeId,
+        size: u64,
+        origin: &Origin,
+    ) -> Result<(), DriverError> {
+        let (vg, pool) = (&self.config.vg, &self.config.pool);
+        let name = volume_lv(id);
+        self.refuse_foreign(view, &name)?;
+        let source = match origin {
+            Origin::Empty => None,
+            Origin::Snapshot(id) => Some(Name::Snapshot(id.clone())),
+            Origin::Volume(id) => Some(Name::Volume(id.clone())),
+        };
+        let source = match &source {
+            Some(name) => Some(name.find(view).ok_or_else(|| name.not_found())?),
+            None => None,
+        };
+        if let Some(source) = source.filter(|source| source.size_bytes > size) {
+            return Err(DriverError::OutOfRange(format!(
+                "{size} bytes are less than the {} bytes of the source",
+                source.size_bytes
+            )));
+        }
+        view.admit(&self.config, size)?;
+        let tags = Tags::Volume {
+            id: id.clone(),
+            origin: origin.clone(),
+            made_bytes: size,
+        };
+        let made = match source {
+            None => commands::create_thin(vg, pool, &name, size, &tags).await,
+            Some(lv) => {
+                commands::create_snapshot(vg, &lv.name, &name, Permission::ReadWrite, &tags).await
+            }
+        };
+        self.settle(made, &Name::Volume(id.clone())).await
+    }
+
+    pub(super) async fn create_snapshot(
+        &self,
+        id: SnapshotId,
+        volume: VolumeId,
+    ) -> Result<SnapshotInfo, DriverError> {
+        let lv_name = snapshot_lv(&id);
+        let mut view = self.look_inside().await?;
+        if view.snapshot(&id).is_none() {
+            self.refuse_foreign(&view, &lv_name)?;
+            let source = Name::Volume(volume.clone());
+            let origin = source.find(&view).ok_or_else(|| source.not_found())?;
+            view.admit(&self.config, 0)?;
+            let tags = Tags::Snapshot {
+                id: id.clone(),
+                volume: volume.clone(),
+                created_at_us: model::now_us(),
+            };
+            let vg = &self.config.vg;
+            let read_only = Permission::ReadOnly;
+            let made =
+                commands::create_snapshot(vg, &origin.name, &lv_name, read_only, &tags).await;
+            self.settle(made, &Name::Snapshot(id.clone())).await?;
+            view = self.look().await?;
+        }
+        let snapshot = view.snapshot(&id).ok_or_else(|| vanished(&lv_name))?;
+        if *snapshot.volume == volume {
+            return Ok(snapshot.info());
+        }
+        Err(DriverError::AlreadyExists {
+            what: format!("snapshot {id}"),
+            difference: format!("it is of volume {}", snapshot.volume),
+        })
+    }
+
+    pub(super) async fn extend_volume(
+        &self,
+        id: &VolumeId,
+        size: u64,
+    ) -> Result<VolumeInfo, DriverError> {
+        let name = Name::Volume(id.clone());
+        let view = self.look_inside().await?;
+        let size = view.round_up(size)?;
+        let volume = view.volume(id).ok_or_else(|| name.not_found())?;
+        if volume.lv.size_bytes >= size {
+            return Ok(volume.info());
+        }
+        view.admit(&self.config, size - volume.lv.size_bytes)?;
+        commands::extend(&self.config.vg, &volume.lv.name, size).await?;
+        let view = self.look().await?;
+        Ok(view.volume(id).ok_or_else(|| name.not_found())?.info())
+    }
+
+    pub(super) async fn delete(&self, name: &Name) -> Result<(), DriverError> {
+        self.unexport(name).await?;
+        let view = self.look().await?;
+        match name.find(&view) {
+            Some(lv) => commands::remove(&self.config.vg, &lv.name).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Activates; also what a repeated call or a reboot in between needs.
+    pub(super) async fn export(&self, name: &Name) -> Result<Lv, DriverError> {
+        let view = self.look().await?;
+        let lv = name.find(&view).ok_or_else(|| name.not_found())?;
+        if !lv.active {
+            commands::activate(&self.config.vg, &lv.name).await?;
+        }
+        Ok(lv.clone())
+    }
+
+    pub(super) async fn connection(
+        &self,
+        name: &Name,
+        access_mode: AccessMode,
+    ) -> Result<ConnectionInfo, DriverError> {
+        let lv = self.export(name).await?;
+        Ok(ConnectionInfo::Local(LocalConnection {
+            device_path: format!("/dev/{}/{}", self.config.vg, lv.name).into(),
+            access_mode,
+            size_bytes: lv.size_bytes,
+        }))
+    }
+
+    /// There is nothing to take away on the same host, but a device that is still open is worth saying.
+    pub(super) async fn terminate(&self, name: &Name, force: bool) -> Result<(), DriverError> {
+        if force {
+            return Ok(());
+        }
+        self.closed(name).await.map(drop)
+    }
+
+    pub(super) async fn unexport(&self, name: &Name) -> Result<(), DriverError> {
+        match self.closed(name).await? {
+            Some(lv) if lv.active => commands::deactivate(&self.config.vg, &lv.name)
+                .await
+                .map_err(|error| match error {
+                    DriverError::InUse { by, .. } => DriverError::InUse {
+                        what: name.to_string(),
+                        by,
+                    },
+                    error => error,
+                }),
+            _ => Ok(()),
+        }
+    }
+
+    /// The logical volume, once nobody has it open; `None` if there is none.
+    async fn closed(&self, name: &Name) -> Result<Option<Lv>, DriverError> {
+        let started = tokio::time::Instant::now();
+        loop {
+            let view = self.look().await?;
+            let Some(lv) = name.find(&view) else {
+                return Ok(None);
+            };
+            if !lv.open {
+                return Ok(Some(lv.clone()));
+            }
+            if started.elapsed() >= CLOSE_PATIENCE {
+                return Err(DriverError::InUse {
+                    what: name.to_string(),
+                    by: lv.device.map_or_else(|| "open".into(), in_use::holders),
+                });
+            }
+            tokio::time::sleep(CLOSE_POLL).await;
+        }
+    }
+
+    /// A name that is taken by something that is not ours, or ours in another pool.
+    fn refuse_foreign(&self, view: &View, name: &str) -> Result<(), DriverError> {
+        if view.any(name).is_none() {
+            return Ok(());
+        }
+        Err(DriverError::AlreadyExists {
+            what: format!("logical volume {}/{name}", self.config.vg),
+            difference: "it was made by somebody else".into(),
+        })
+    }
+
+    /// What counts after a creating command is whether the thing is there: LVM may fail after it did its work.
+    async fn settle(&self, made: Result<(), DriverError>, name: &Name) -> Result<(), DriverError> {
+        match made {
+            Ok(()) => Ok(()),
+            Err(error) => match name.find(&self.look().await?) {
+                Some(_) => {
+                    tracing::warn!(%name, %error, "LVM reported a failure, but it is there");
+                    Ok(())
+                }
+                None => Err(error),
+            },
+        }
+    }
+}
+
+fn vanished(name: &str) -> DriverError {
+    DriverError::Unexpected {
+        doing: "reading LVM's report after a change".into(),
+        answer: format!("{name} is not in it"),
+    }
+}

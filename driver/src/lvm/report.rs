@@ -1,0 +1,254 @@
+//! LVM's JSON report (`lvmreport(7)`), parsed into what the driver asks about.
+
+use serde::Deserialize;
+
+use super::names::Tags;
+
+/// One look at a volume group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Report {
+    pub(super) extent_bytes: u64,
+    pub(super) free_bytes: u64,
+    pub(super) lvs: Vec<Lv>,
+}
+
+/// One visible logical volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Lv {
+    pub(super) name: String,
+    pub(super) size_bytes: u64,
+    /// The thin pool it lies in.
+    pub(super) pool: Option<String>,
+    /// What it is, if it is ours.
+    pub(super) tags: Option<Tags>,
+    pub(super) active: bool,
+    pub(super) open: bool,
+    pub(super) read_only: bool,
+    /// Major and minor number while it is active.
+    pub(super) device: Option<(u32, u32)>,
+    /// For a thin pool: whether new blocks are zeroed, and how full it is (unknown while it is not active).
+    pub(super) thin_pool: Option<ThinPool>,
+}
+
+/// What a report says of a thin pool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct ThinPool {
+    pub(super) zeroes: bool,
+    pub(super) data_used: Option<Share>,
+    pub(super) metadata_used: Option<Share>,
+}
+
+/// A share of a whole, in hundredths of a percent: LVM's two decimals, exactly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Share(pub(super) u64);
+
+impl Share {
+    pub(super) const WHOLE: Share = Share(10_000);
+
+    pub(super) const fn percent(percent: u64) -> Self {
+        Share(percent * 100)
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let digits: String = fraction.chars().chain("00".chars()).take(2).collect();
+        let whole: u64 = whole.parse().ok()?;
+        Some(Share(
+            whole.checked_mul(100)?.checked_add(digits.parse().ok()?)?,
+        ))
+    }
+}
+
+impl std::fmt::Display for Share {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:02} %", self.0 / 100, self.0 % 100)
+    }
+}
+
+/// The columns asked for; they match the fields of the rows below.
+pub(super) const COLUMNS: [(&str, &str); 5] = [
+    ("vg", "vg_name,vg_extent_size,vg_free"),
+    (
+        "lv",
+        "lv_uuid,lv_name,lv_size,pool_lv,lv_tags,lv_active,lv_device_open,lv_permissions,\
+         lv_layout,data_percent,metadata_percent,lv_kernel_major,lv_kernel_minor",
+    ),
+    ("seg", "lv_uuid,zero"),
+    ("pv", "pv_name"),
+    ("pvseg", "pvseg_start"),
+];
+
+#[derive(Deserialize)]
+struct Document {
+    report: Vec<Section>,
+}
+
+#[derive(Deserialize)]
+struct Section {
+    #[serde(default)]
+    vg: Vec<VgRow>,
+    #[serde(default)]
+    lv: Vec<LvRow>,
+    #[serde(default)]
+    seg: Vec<SegRow>,
+}
+
+#[derive(Deserialize)]
+struct VgRow {
+    vg_name: String,
+    vg_extent_size: String,
+    vg_free: String,
+}
+
+#[derive(Deserialize)]
+struct LvRow {
+    lv_uuid: String,
+    lv_name: String,
+    lv_size: String,
+    pool_lv: String,
+    lv_tags: String,
+    lv_active: String,
+    lv_device_open: String,
+    lv_permissions: String,
+    lv_layout: String,
+    data_percent: String,
+    metadata_percent: String,
+    lv_kernel_major: String,
+    lv_kernel_minor: String,
+}
+
+#[derive(Deserialize)]
+struct SegRow {
+    lv_uuid: String,
+    zero: String,
+}
+
+/// Parses a full report; `Ok(None)` if the volume group is not in it, `Err` with what could not be understood.
+pub(super) fn parse(json: &[u8], vg: &str) -> Result<Option<Report>, String> {
+    let document: Document = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+    let Some((row, section)) = document.report.iter().find_map(|section| {
+        let row = section.vg.iter().find(|row| row.vg_name == vg)?;
+        Some((row, section))
+    }) else {
+        return Ok(None);
+    };
+    let extent_bytes = number("vg_extent_size", &row.vg_extent_size)?;
+    if extent_bytes == 0 {
+        return Err("vg_extent_size is 0".into());
+    }
+    Ok(Some(Report {
+        extent_bytes,
+        free_bytes: number("vg_free", &row.vg_free)?,
+        lvs: section
+            .lv
+            .iter()
+            .map(|row| row.parse(&section.seg))
+            .collect::<Result<_, _>>()?,
+    }))
+}
+
+impl LvRow {
+    fn parse(&self, segments: &[SegRow]) -> Result<Lv, String> {
+        let thin_pool = self
+            .lv_layout
+            .split(',')
+            .eq(["thin", "pool"])
+            .then(|| ThinPool {
+                zeroes: segments
+                    .iter()
+                    .any(|s| s.lv_uuid == self.lv_uuid && s.zero == "zero"),
+                data_used: Share::parse(&self.data_percent),
+                metadata_used: Share::parse(&self.metadata_percent),
+            });
+        let device = self
+            .lv_kernel_major
+            .parse()
+            .ok()
+            .zip(self.lv_kernel_minor.parse().ok());
+        Ok(Lv {
+            name: self.lv_name.clone(),
+            size_bytes: number("lv_size", &self.lv_size)?,
+            pool: Some(self.pool_lv.clone()).filter(|pool| !pool.is_empty()),
+            tags: Tags::parse(&self.lv_tags),
+            active: self.lv_active == "active",
+            open: self.lv_device_open == "open",
+            read_only: self.lv_permissions.starts_with("read-only"),
+            device,
+            thin_pool,
+        })
+    }
+}
+
+fn number(column: &str, text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| format!("{column} is {text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Recorded from LVM 2.03.16: a pool, an active open volume, a snapshot at rest.
+    const RECORDED: &str = r#"{ "report": [ {
+        "vg": [ {"vg_name":"vg0", "vg_extent_size":"4194304", "vg_free":"1598029824"} ],
+        "pv": [ {"pv_name":"/dev/ubda"} ],
+        "lv": [
+          {"lv_uuid":"euiTmz", "lv_name":"pool", "lv_size":"536870912", "pool_lv":"", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_permissions":"writeable", "lv_layout":"thin,pool", "data_percent":"0.05", "metadata_percent":"10.94", "lv_kernel_major":"254", "lv_kernel_minor":"2"},
+          {"lv_uuid":"2V5Xxy", "lv_name":"stockpot.s.b", "lv_size":"104857600", "pool_lv":"pool", "lv_tags":"stockpot.created_at_us=17,stockpot.id=b,stockpot.kind=snapshot,stockpot.source=a", "lv_active":"", "lv_device_open":"unknown", "lv_permissions":"read-only", "lv_layout":"thin,sparse", "data_percent":"", "metadata_percent":"", "lv_kernel_major":"-1", "lv_kernel_minor":"-1"},
+          {"lv_uuid":"a3zYqy", "lv_name":"theirs", "lv_size":"209715200", "pool_lv":"pool", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_permissions":"writeable", "lv_layout":"thin,sparse", "data_percent":"1.00", "metadata_percent":"", "lv_kernel_major":"254", "lv_kernel_minor":"4"}
+        ],
+        "pvseg": [ {"pvseg_start":"0"} ],
+        "seg": [ {"lv_uuid":"2V5Xxy", "zero":"zero"}, {"lv_uuid":"euiTmz", "zero":"zero"} ]
+    } ] }"#;
+
+    #[test]
+    fn a_recorded_report_is_understood() {
+        let report = parse(RECORDED.as_bytes(), "vg0").unwrap().unwrap();
+        assert_eq!(report.extent_bytes, 4 << 20);
+        let [pool, snapshot, theirs] = &report.lvs[..] else {
+            panic!("{report:?}")
+        };
+        let thin = pool.thin_pool.as_ref().unwrap();
+        assert!(thin.zeroes);
+        assert_eq!(
+            (thin.data_used, thin.metadata_used),
+            (Some(Share(5)), Some(Share(1094)))
+        );
+        assert!(snapshot.read_only && !snapshot.active && !snapshot.open);
+        assert_eq!(snapshot.device, None);
+        assert!(matches!(
+            snapshot.tags,
+            Some(Tags::Snapshot {
+                created_at_us: 17,
+                ..
+            })
+        ));
+        assert_eq!(theirs.tags, None);
+        assert!(theirs.active && theirs.open && theirs.thin_pool.is_none());
+        assert_eq!(theirs.device, Some((254, 4)));
+    }
+
+    #[test]
+    fn what_is_not_a_report_is_an_error() {
+        assert_eq!(parse(br#"{"report":[]}"#, "vg0"), Ok(None));
+        assert_eq!(parse(RECORDED.as_bytes(), "vg1"), Ok(None));
+        for bad in [
+            String::new(),
+            "[]".into(),
+            RECORDED.replace("4194304", "4m"),
+            RECORDED.replace("4194304", "0"),
+            RECORDED.replace("104857600", ""),
+            RECORDED.replace("lv_tags", "tags"),
+        ] {
+            assert!(parse(bad.as_bytes(), "vg0").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shares_are_exact() {
+        for (text, share) in [("0.00", 0), ("100.00", 10000), ("10.9", 1090), ("7", 700)] {
+            assert_eq!(Share::parse(text), Some(Share(share)), "{text}");
+        }
+        assert_eq!(Share::parse(""), None);
+        assert_eq!(Share(1094).to_string(), "10.94 %");
+    }
+}

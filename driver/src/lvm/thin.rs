@@ -1,0 +1,262 @@
+//! The driver `lvm-thin`.
+
+use std::{future::Future, path::PathBuf, sync::Arc};
+
+use async_trait::async_trait;
+
+use super::{
+    lock,
+    names::{Origin, is_lvm_name},
+    pool::{Name, Pool},
+};
+use crate::{
+    AccessMode, Capacity, ConnectionInfo, ConnectorProperties, DriverError, SnapshotId,
+    SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo,
+};
+
+/// Which pool, and how far it may be filled.
+#[derive(Debug, Clone)]
+pub struct LvmThinConfig {
+    /// The volume group; it must exist.
+    pub vg: String,
+    /// The thin pool in it.
+    pub pool: String,
+    /// Size in bytes of the pool that [`VolumeDriver::check`] makes where there is none; `None`: it must exist.
+    pub pool_size_bytes: Option<u64>,
+    /// Bytes promised to volumes, in all, as a multiple of the pool's size.
+    pub overcommit_factor: u64,
+    /// Nothing new is made while the pool's data is this full, in percent.
+    pub data_limit_percent: u64,
+    /// Nothing new is made while the pool's metadata is this full, in percent.
+    pub metadata_limit_percent: u64,
+    /// Where the lock files lie that keep processes apart.
+    pub lock_directory: PathBuf,
+}
+
+impl LvmThinConfig {
+    /// A pool with the usual limits.
+    pub fn new(vg: impl Into<String>, pool: impl Into<String>) -> Self {
+        Self {
+            vg: vg.into(),
+            pool: pool.into(),
+            pool_size_bytes: None,
+            overcommit_factor: 20,
+            data_limit_percent: 95,
+            metadata_limit_percent: 90,
+            lock_directory: "/run/lock/stockpot".into(),
+        }
+    }
+}
+
+/// Volumes and snapshots in one thin pool.
+#[derive(Debug, Clone)]
+pub struct LvmThinDriver {
+    pool: Arc<Pool>,
+}
+
+impl LvmThinDriver {
+    /// A driver for one pool; nothing is run yet.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the names cannot be those of a volume group and a pool, or a limit is no percentage.
+    pub fn new(config: LvmThinConfig) -> Result<Self, DriverError> {
+        for (what, name) in [("volume group", &config.vg), ("pool", &config.pool)] {
+            if !is_lvm_name(name) {
+                return Err(DriverError::InvalidArgument(format!(
+                    "{name:?} cannot be the name of a {what}: 1 to 52 of letters, digits, '_', '+', '.', '-'"
+                )));
+            }
+        }
+        for percent in [config.data_limit_percent, config.metadata_limit_percent] {
+            if !(1..=100).contains(&percent) {
+                return Err(DriverError::InvalidArgument(format!(
+                    "{percent} % is no limit for a pool"
+                )));
+            }
+        }
+        Ok(Self {
+            pool: Arc::new(Pool::new(config)),
+        })
+    }
+
+    /// Does something under the volume group's lock, to its end even if the caller goes away meanwhile.
+    async fn locked<T, F>(&self, work: impl FnOnce(Arc<Pool>) -> F) -> Result<T, DriverError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, DriverError>> + Send + 'static,
+    {
+        let pool = self.pool.clone();
+        let work = work(pool.clone());
+        let task = tokio::spawn(async move {
+            let _guard = lock::acquire(&pool.config().lock_directory, &pool.config().vg).await?;
+            work.await
+        });
+        match task.await {
+            Ok(result) => result,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Err(DriverError::Host("the process is stopping".into())),
+        }
+    }
+}
+
+#[async_trait]
+impl VolumeDriver for LvmThinDriver {
+    fn name(&self) -> &'static str {
+        "lvm-thin"
+    }
+
+    async fn check(&self) -> Result<(), DriverError> {
+        self.locked(|pool| async move { pool.check().await }).await
+    }
+
+    async fn create_volume(&self, id: &VolumeId, size: u64) -> Result<VolumeInfo, DriverError> {
+        let id = id.clone();
+        self.locked(move |pool| async move { pool.create_volume(id, size, Origin::Empty).await })
+            .await
+    }
+
+    async fn create_volume_from_snapshot(
+        &self,
+        id: &VolumeId,
+        size: u64,
+        snapshot: &SnapshotId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (id, origin) = (id.clone(), Origin::Snapshot(snapshot.clone()));
+        self.locked(move |pool| async move { pool.create_volume(id, size, origin).await })
+            .await
+    }
+
+    async fn create_cloned_volume(
+        &self,
+        id: &VolumeId,
+        size: u64,
+        source: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (id, origin) = (id.clone(), Origin::Volume(source.clone()));
+        self.locked(move |pool| async move { pool.create_volume(id, size, origin).await })
+            .await
+    }
+
+    async fn delete_volume(&self, id: &VolumeId) -> Result<(), DriverError> {
+        let name = Name::Volume(id.clone());
+        self.locked(move |pool| async move { pool.delete(&name).await })
+            .await
+    }
+
+    async fn extend_volume(&self, id: &VolumeId, size: u64) -> Result<VolumeInfo, DriverError> {
+        let id = id.clone();
+        self.locked(move |pool| async move { pool.extend_volume(&id, size).await })
+            .await
+    }
+
+    async fn create_snapshot(
+        &self,
+        id: &SnapshotId,
+        volume: &VolumeId,
+    ) -> Result<SnapshotInfo, DriverError> {
+        let (id, volume) = (id.clone(), volume.clone());
+        self.locked(move |pool| async move { pool.create_snapshot(id, volume).await })
+            .await
+    }
+
+    async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        let name = Name::Snapshot(id.clone());
+        self.locked(move |pool| async move { pool.delete(&name).await })
+            .await
+    }
+
+    async fn volume(&self, id: &VolumeId) -> Result<Option<VolumeInfo>, DriverError> {
+        let view = self.pool.look().await?;
+        Ok(view.volume(id).map(|volume| volume.info()))
+    }
+
+    async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
+        let view = self.pool.look().await?;
+        Ok(view.snapshot(id).map(|snapshot| snapshot.info()))
+    }
+
+    async fn list_volumes(&self) -> Result<Vec<VolumeInfo>, DriverError> {
+        let view = self.pool.look().await?;
+        Ok(view.volumes().map(|volume| volume.info()).collect())
+    }
+
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError> {
+        let view = self.pool.look().await?;
+        Ok(view.snapshots().map(|snapshot| snapshot.info()).collect())
+    }
+
+    async fn capacity(&self) -> Result<Capacity, DriverError> {
+        self.locked(|pool| async move {
+            let view = pool.look_inside().await?;
+            Ok(view.capacity(pool.config()))
+        })
+        .await
+    }
+
+    async fn create_export(&self, id: &VolumeId) -> Result<(), DriverError> {
+        let name = Name::Volume(id.clone());
+        self.locked(move |pool| async move { pool.export(&name).await.map(drop) })
+            .await
+    }
+
+    async fn initialize_connection(
+        &self,
+        id: &VolumeId,
+        _properties: &ConnectorProperties,
+        mode: AccessMode,
+    ) -> Result<ConnectionInfo, DriverError> {
+        let name = Name::Volume(id.clone());
+        self.locked(move |pool| async move { pool.connection(&name, mode).await })
+            .await
+    }
+
+    async fn terminate_connection(
+        &self,
+        id: &VolumeId,
+        _properties: &ConnectorProperties,
+        force: bool,
+    ) -> Result<(), DriverError> {
+        let name = Name::Volume(id.clone());
+        self.locked(move |pool| async move { pool.terminate(&name, force).await })
+            .await
+    }
+
+    async fn remove_export(&self, id: &VolumeId) -> Result<(), DriverError> {
+        let name = Name::Volume(id.clone());
+        self.locked(move |pool| async move { pool.unexport(&name).await })
+            .await
+    }
+
+    async fn create_export_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        let name = Name::Snapshot(id.clone());
+        self.locked(move |pool| async move { pool.export(&name).await.map(drop) })
+            .await
+    }
+
+    async fn initialize_connection_snapshot(
+        &self,
+        id: &SnapshotId,
+        _properties: &ConnectorProperties,
+    ) -> Result<ConnectionInfo, DriverError> {
+        let name = Name::Snapshot(id.clone());
+        self.locked(move |pool| async move { pool.connection(&name, AccessMode::ReadOnly).await })
+            .await
+    }
+
+    async fn terminate_connection_snapshot(
+        &self,
+        id: &SnapshotId,
+        _properties: &ConnectorProperties,
+        force: bool,
+    ) -> Result<(), DriverError> {
+        let name = Name::Snapshot(id.clone());
+        self.locked(move |pool| async move { pool.terminate(&name, force).await })
+            .await
+    }
+
+    async fn remove_export_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        let name = Name::Snapshot(id.clone());
+        self.locked(move |pool| async move { pool.unexport(&name).await })
+            .await
+    }
+}
