@@ -1,1 +1,55 @@
-fn main() {}
+//! Snapshots of block devices to S3 and back: the one binary that wires the parts together.
+//!
+//! `backup`, `restore`, `snapshots` and `verify` need no daemon and call the repository in-process; `serve` runs the
+//! manager and its CSI frontend; `snapshot …` asks a running one over its socket.
+
+mod cli;
+mod context;
+mod interrupt;
+mod progress;
+mod repository;
+mod sizes;
+mod verbs;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::Cli;
+
+/// What the process ends with when it was interrupted, as shells expect of SIGINT.
+const EXIT_INTERRUPTED: u8 = 130;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    context::start_logging(&cli);
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error).context("starting the runtime")),
+    };
+    let interrupt = interrupt::Interrupt::new();
+    let outcome = runtime.block_on(async {
+        interrupt.listen();
+        verbs::run(cli, &interrupt).await
+    });
+    // Whatever still runs on the blocking pool has nothing left to say.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if interrupt.happened() => {
+            eprintln!("stockpot: interrupted");
+            ExitCode::from(EXIT_INTERRUPTED)
+        }
+        Err(error) => fail(&error),
+    }
+}
+
+/// Prints the whole chain of an error once, without repeating a text that its source already said.
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("stockpot: {}", context::chain(error));
+    ExitCode::FAILURE
+}

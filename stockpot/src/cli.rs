@@ -1,0 +1,320 @@
+//! The command line: what can be said, and its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::sizes::parse_size;
+
+/// Snapshots of block devices to S3 and back.
+///
+/// Without any daemon, `backup`, `restore`, `snapshots` and `verify` work on block devices and image files. `serve`
+/// runs the storage driver with its CSI frontend.
+#[derive(Debug, Parser)]
+#[command(name = "stockpot", version, propagate_version = true, max_term_width = 110)]
+#[command(after_help = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+Credentials, region and endpoint come from where the AWS tools take them: the environment (AWS_ACCESS_KEY_ID,
+AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE, AWS_CA_BUNDLE), ~/.aws, web identity, instance metadata.")]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+
+    /// How results are printed on standard output.
+    #[arg(short, long, global = true, value_enum, default_value_t = Output::Text)]
+    pub(crate) output: Output,
+
+    /// Say more on standard error; twice: everything.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    /// No progress, only results and errors.
+    #[arg(short, long, global = true)]
+    pub(crate) quiet: bool,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    Text,
+    /// For programs, with names that stay.
+    Json,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Send a block device or an image file to a bucket.
+    Backup(BackupArgs),
+    /// Fill a block device or a file from a snapshot in a bucket.
+    Restore(RestoreArgs),
+    /// List the snapshots in a bucket.
+    Snapshots(SnapshotsArgs),
+    /// Check that snapshots in a bucket can be restored.
+    Verify(VerifyArgs),
+    /// Run the storage driver and its CSI frontend.
+    Serve(ServeArgs),
+    /// Ask a running driver about its snapshots, or give up copies of them.
+    #[command(subcommand)]
+    Snapshot(SnapshotVerb),
+}
+
+/// `stockpot backup`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stockpot backup /dev/vg0/data --to s3://backups/site-a --key-file /etc/stockpot/key
+  stockpot backup disk.img --to s3://backups/site-a --volume web-1 --passphrase-file pass.txt
+  AWS_ENDPOINT_URL=https://s3.example.net stockpot backup disk.img --to s3://backups/lab -o json
+
+A live LVM volume is snapshotted first, and the snapshot is read and removed. Any other source that is mounted or
+open for writing is refused without --force. The first backup into an empty prefix makes the repository there. With a
+key the repository is sealed: nobody without the key can read it. Make one with: openssl rand -hex 32 > key")]
+pub(crate) struct BackupArgs {
+    /// Block device or image file to read.
+    pub(crate) source: PathBuf,
+    /// Where to: s3://BUCKET[/PREFIX].
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// Name of the volume in the repository (a-z, 0-9, '-'; starts with a letter) [default: from SOURCE's name].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) volume: Option<String>,
+    /// Read SOURCE even if it is mounted or open for writing: the copy may mix old and new.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Note kept with the snapshot; may be given again.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Chunk size of a repository that this backup makes (64KiB to 4MiB, a power of two).
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) chunk_size: Option<u64>,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) s3: S3Args,
+    #[command(flatten)]
+    pub(crate) tuning: UploadTuning,
+}
+
+/// `stockpot restore`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stockpot restore s3://backups/site-a snap-1f0c22ab-01jd… /dev/vg0/new --key-file /etc/stockpot/key
+  stockpot restore s3://backups/site-a snap-1f0c22ab-01jd… disk.img
+
+SNAPSHOT may be shortened as long as it stays unique; `latest:NAME` is the newest of volume NAME. A file is made with the
+exact size, holes stay holes. A block device must be at least as large as the volume and not in use.")]
+pub(crate) struct RestoreArgs {
+    /// Where from: s3://BUCKET[/PREFIX].
+    #[arg(value_name = "URL")]
+    pub(crate) from: String,
+    /// Which snapshot.
+    pub(crate) snapshot: String,
+    /// Block device or file to fill.
+    pub(crate) target: PathBuf,
+    /// Overwrite a file that has content, or a device that seems to be in use.
+    #[arg(long)]
+    pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) s3: S3Args,
+    /// Ranged reads under way at once.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) reads_in_flight: u16,
+}
+
+/// `stockpot snapshots`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stockpot snapshots s3://backups/site-a --key-file /etc/stockpot/key
+  stockpot snapshots s3://backups/site-a -o json | jq -r '.[].snapshot_id'")]
+pub(crate) struct SnapshotsArgs {
+    /// Where: s3://BUCKET[/PREFIX].
+    #[arg(value_name = "URL")]
+    pub(crate) from: String,
+    /// Only those of this volume.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) volume: Option<String>,
+    /// Deleted ones too.
+    #[arg(long)]
+    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) s3: S3Args,
+}
+
+/// `stockpot verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stockpot verify s3://backups/site-a --key-file /etc/stockpot/key              # structure: quick
+  stockpot verify s3://backups/site-a snap-1f0c22ab-01jd… --read-data           # every byte of one")]
+pub(crate) struct VerifyArgs {
+    /// Where: s3://BUCKET[/PREFIX].
+    #[arg(value_name = "URL")]
+    pub(crate) from: String,
+    /// Which snapshot [default: all].
+    pub(crate) snapshot: Option<String>,
+    /// Read, decrypt and hash every chunk, not only the structure.
+    #[arg(long)]
+    pub(crate) read_data: bool,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) s3: S3Args,
+}
+
+/// `stockpot serve`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  stockpot serve --config /etc/stockpot/config.yaml
+
+docs/operations.md describes the configuration file.")]
+pub(crate) struct ServeArgs {
+    /// Configuration file (YAML).
+    #[arg(long, value_name = "FILE", default_value = "/etc/stockpot/config.yaml")]
+    pub(crate) config: PathBuf,
+    /// Read and check the configuration, then stop.
+    #[arg(long)]
+    pub(crate) check: bool,
+}
+
+/// `stockpot snapshot …`: calls to a running driver.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotVerb {
+    /// List its snapshots, local and in its buckets.
+    List {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Show one, and follow its upload with --watch.
+    Show {
+        /// Its id.
+        id: String,
+        /// Follow until the upload has ended.
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Remove a snapshot, or only one of its copies.
+    Delete {
+        /// Its id.
+        id: String,
+        /// Which copy.
+        #[arg(long, value_enum, default_value_t = Copies::Both)]
+        copy: Copies,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+}
+
+/// Copies of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Copies {
+    /// The one on this node.
+    Local,
+    /// The one in the bucket.
+    Cloud,
+    /// Every copy.
+    Both,
+}
+
+/// How a running driver is reached.
+#[derive(Debug, Args)]
+pub(crate) struct SocketArgs {
+    /// The driver's socket.
+    #[arg(long, value_name = "PATH", default_value = "/run/stockpot/manager.sock", env = "STOCKPOT_SOCKET")]
+    pub(crate) socket: PathBuf,
+}
+
+/// The repository's key.
+#[derive(Debug, Args)]
+#[group(multiple = false)]
+pub(crate) struct KeyArgs {
+    /// File with the repository's secret, at least 32 bytes; makes a new repository sealed.
+    #[arg(long, value_name = "FILE", env = "STOCKPOT_KEY_FILE")]
+    pub(crate) key_file: Option<PathBuf>,
+    /// File with the repository's passphrase; makes a new repository sealed.
+    #[arg(long, value_name = "FILE", env = "STOCKPOT_PASSPHRASE_FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+/// How the object store is reached; what is not given comes from the AWS environment and profile.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Object store")]
+pub(crate) struct S3Args {
+    /// Endpoint, for stores other than AWS.
+    #[arg(long, value_name = "URL")]
+    pub(crate) endpoint_url: Option<String>,
+    /// Region.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) region: Option<String>,
+    /// Profile of ~/.aws to take credentials from.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) aws_profile: Option<String>,
+    /// How the bucket is addressed; auto: by path at an endpoint that is given, else by host name.
+    #[arg(long, value_enum, default_value_t = Addressing::Auto)]
+    pub(crate) addressing: Addressing,
+    /// PEM file with the CA of the endpoint's certificate.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+}
+
+/// How a bucket is addressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Addressing {
+    /// By path at an endpoint that is given, else by host name.
+    Auto,
+    /// `endpoint/bucket/key`.
+    Path,
+    /// `bucket.endpoint/key`.
+    Virtual,
+}
+
+/// Settings of the upload; memory is about parts in flight times part size, twice.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Upload")]
+pub(crate) struct UploadTuning {
+    /// Parts under way at once.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) parts_in_flight: Option<u16>,
+    /// Size of a part (5MiB to 64MiB).
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) part_size: Option<u64>,
+    /// Size at which a pack is closed (up to 1GiB).
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) pack_size: Option<u64>,
+    /// Threads that read, hash, compress and seal.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: Option<u16>,
+    /// zstd's level.
+    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-7..=19))]
+    pub(crate) compression_level: Option<i32>,
+}
+
+fn parse_label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,71 @@
+//! Sizes as people write and read them.
+
+/// Reads `8MiB`, `64K`, `1048576`; letters mean powers of 1024, as in LVM's tools.
+///
+/// # Errors
+/// A text that says what is expected.
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kib" => 10,
+        "m" | "mib" => 20,
+        "g" | "gib" => 30,
+        "t" | "tib" => 40,
+        _ => return Err("expected a number with KiB, MiB, GiB or TiB".to_owned()),
+    };
+    let number: u64 = digits
+        .parse()
+        .map_err(|_| "expected a whole number with KiB, MiB, GiB or TiB".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "that is too large".to_owned())
+}
+
+/// A size with three figures: `1.50 GiB`.
+#[must_use]
+pub(crate) fn human_size(bytes: u64) -> String {
+    const UNITS: [&str; 6] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+    let mut unit = 0;
+    let mut scaled = bytes;
+    let mut rest = 0;
+    while scaled >= 1024 && unit + 1 < UNITS.len() {
+        rest = scaled % 1024;
+        scaled /= 1024;
+        unit += 1;
+    }
+    if unit == 0 {
+        return format!("{bytes} B");
+    }
+    let hundredths = rest * 100 / 1024;
+    if scaled >= 100 {
+        format!("{scaled} {}", UNITS[unit])
+    } else if scaled >= 10 {
+        format!("{scaled}.{} {}", hundredths / 10, UNITS[unit])
+    } else {
+        format!("{scaled}.{hundredths:02} {}", UNITS[unit])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read() {
+        assert_eq!(parse_size("64KiB"), Ok(65536));
+        assert_eq!(parse_size("8m"), Ok(8 << 20));
+        assert_eq!(parse_size("17"), Ok(17));
+        for bad in ["", "MiB", "1.5G", "-1", "9999999999999T", "5 parsecs", "é"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_shown() {
+        assert_eq!(human_size(0), "0 B");
+        assert_eq!(human_size(1536), "1.50 KiB");
+        assert_eq!(human_size(4 << 30), "4.00 GiB");
+        assert_eq!(human_size(123 << 20), "123 MiB");
+    }
+}

@@ -1,0 +1,17 @@
+//! Help is there, with examples.
+
+use anyhow::ensure;
+
+use crate::bench::Bench;
+
+#[test]
+fn each_verb_has_examples() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    for verb in ["backup", "restore", "snapshots", "verify", "serve"] {
+        let run = bench.run([verb, "--help"])?;
+        ensure!(run.code == Some(0) && run.stdout.contains("Example"), "{verb}: {run:?}");
+    }
+    let version = bench.run(["--version"])?;
+    ensure!(version.stdout.starts_with("stockpot "), "{version:?}");
+    Ok(())
+}

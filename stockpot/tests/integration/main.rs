@@ -1,0 +1,9 @@
+//! The command line as its users meet it: the built binary against an S3 server in this process.
+
+mod backup_restore;
+mod bad_input;
+mod bench;
+mod faults;
+mod help;
+mod sealing;
+mod verify;

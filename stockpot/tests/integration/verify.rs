@@ -1,0 +1,67 @@
+//! `verify` finds what is wrong and names it; `restore` never lets it pass.
+
+use anyhow::{Context as _, ensure};
+
+use crate::bench::{BUCKET, Bench, MIB, REPO, text};
+
+/// Any single flipped byte of any object under the prefix.
+#[test]
+fn a_flipped_byte_anywhere_is_named_or_was_not_needed() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 20 * MIB, &[(0, 300_000), (9 * MIB, 200_000)])?;
+    let report = bench.backup(&image, "v")?;
+    let id = text(&report, "snapshot_id")?.to_owned();
+    let good = bench.server.snapshot(BUCKET).context("bucket")?;
+    let content = std::fs::read(&image)?;
+    for object in bench.server.objects(BUCKET) {
+        for at in [0, object.size / 3, object.size / 2, object.size - 1] {
+            bench.server.flip_byte(BUCKET, &object.key, at);
+            let key = object.key.trim_start_matches("site-a/");
+            let run = bench.run(["verify", REPO, "--read-data"])?;
+            ensure!(run.code == Some(1), "{key} at {at} was not found: {run:?}");
+            let said = format!("{}{}", run.stdout, run.stderr);
+            ensure!(said.contains(key), "{key} at {at} is not named: {said}");
+
+            let target = bench.path("out.img");
+            let run = bench.run(["restore", REPO, &id, target.to_str().context("path")?, "--force"])?;
+            if run.code == Some(0) {
+                ensure!(std::fs::read(&target)? == content, "{key} at {at}: a wrong restore passed");
+            }
+            bench.server.restore(BUCKET, &good);
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn a_missing_pack_is_named_by_the_quick_check_too() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 20 * MIB, &[(0, 300_000)])?;
+    bench.backup(&image, "v")?;
+    let packs = bench.server.keys_with_prefix(BUCKET, "site-a/packs/");
+    ensure!(!packs.is_empty());
+    let good = bench.server.snapshot(BUCKET).context("bucket")?;
+    for pack in packs {
+        bench.server.remove_object(BUCKET, &pack);
+        let run = bench.run(["verify", REPO])?;
+        ensure!(run.code == Some(1), "{run:?}");
+        ensure!(format!("{}{}", run.stdout, run.stderr).contains(pack.trim_start_matches("site-a/")), "{run:?}");
+        bench.run(["restore", REPO, "latest:v", bench.path("out").to_str().context("path")?])?.failed(1, &["packs/"])?;
+        ensure!(!bench.path("out").exists(), "a failed restore left its new file");
+        bench.server.restore(BUCKET, &good);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_sound_repository_is_reported_as_such() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 20 * MIB, &[(0, 300_000)])?;
+    bench.backup(&image, "v")?;
+    for args in [&["verify", REPO, "-o", "json"][..], &["verify", REPO, "--read-data", "-o", "json"]] {
+        let report = bench.run(args)?.json()?;
+        ensure!(report["problems"].as_array().is_some_and(Vec::is_empty), "{report}");
+        ensure!(report["snapshots"] == 1, "{report}");
+    }
+    Ok(())
+}
