@@ -5,10 +5,17 @@
 //! error, settle ambiguous answers by asking again, and send a checksum with each body. What they return is
 //! final: callers above do not retry.
 
+pub mod memory;
+pub mod probe;
+pub mod requests;
+pub mod s3;
+
 use std::{fmt, ops::Range};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+
+pub use self::{memory::MemoryStore, probe::EndpointReport, requests::RequestCounts, s3::S3Store};
 
 /// Whether an object may replace one that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,6 +144,18 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StoreError::Unsupported`] where the store cannot tell.
     async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError>;
+
+    /// Finds out by trial what the endpoint can, under a throw-away key, and goes on as it found.
+    ///
+    /// # Errors
+    /// As the store answers; a missing ability is no error but stands in the report.
+    async fn probe(&self) -> Result<EndpointReport, StoreError>;
+
+    /// Goes on as a report of an earlier [`ObjectStore::probe`] says, instead of trying again.
+    fn adopt(&self, report: &EndpointReport);
+
+    /// Requests sent and bytes moved so far, retries included.
+    fn requests(&self) -> RequestCounts;
 }
 
 /// What can go wrong, by what the caller can do. Every text names the object or the endpoint and what to do.
@@ -155,7 +174,9 @@ pub enum StoreError {
         key: String,
     },
     /// The bucket itself is not there.
-    #[error("bucket {bucket} does not exist at {endpoint}; create it, or check its name and region")]
+    #[error(
+        "bucket {bucket} does not exist at {endpoint}; create it, or check its name and region"
+    )]
     NoSuchBucket {
         /// The bucket.
         bucket: String,
@@ -181,7 +202,9 @@ pub enum StoreError {
         source: BoxError,
     },
     /// The endpoint's certificate is not trusted.
-    #[error("the certificate of {endpoint} is not trusted; give its CA with AWS_CA_BUNDLE or --ca-file")]
+    #[error(
+        "the certificate of {endpoint} is not trusted; give its CA with AWS_CA_BUNDLE or --ca-file"
+    )]
     Certificate {
         /// The endpoint asked.
         endpoint: String,
@@ -232,6 +255,32 @@ pub enum StoreError {
         #[source]
         source: BoxError,
     },
+}
+
+/// What must hold of the parts before they are completed: numbered from 1 without gaps, of one size but the last.
+pub(crate) fn check_receipts(key: &str, parts: &[PartReceipt]) -> Result<(), StoreError> {
+    let wrong = |problem: String| {
+        Err(StoreError::Integrity {
+            key: key.to_owned(),
+            problem,
+        })
+    };
+    let Some(first) = parts.first() else {
+        return wrong("an upload without parts cannot be completed".to_owned());
+    };
+    for (at, part) in parts.iter().enumerate() {
+        if u32::try_from(at + 1) != Ok(part.number) {
+            return wrong(format!("part {} is missing from the upload", at + 1));
+        }
+        let is_last = at + 1 == parts.len();
+        if part.size_bytes > first.size_bytes || (part.size_bytes < first.size_bytes && !is_last) {
+            return wrong(format!("part {} has another size than part 1", part.number));
+        }
+        if part.etag.is_empty() {
+            return wrong(format!("part {} was not confirmed", part.number));
+        }
+    }
+    Ok(())
 }
 
 /// A boxed source of an error.

@@ -1,0 +1,494 @@
+//! Multipart uploads: nothing is taken for done before the store has said so in a way that can be believed.
+
+use std::time::Duration;
+
+use aws_sdk_s3::{
+    primitives::ByteStream,
+    types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart},
+};
+use bytes::Bytes;
+
+use super::{
+    Core, checksum,
+    failure::{Class, Failure},
+    retry::Request,
+};
+use crate::store::{
+    Multipart, PartReceipt, StoreError, check_receipts,
+    probe::{BodyCheck, UploadListing},
+    requests::RequestKind,
+};
+
+/// How often an upload is aborted until its parts are gone: a part that was under way may land after the first.
+const ABORTS_MAX: u32 = 5;
+/// Pause between two aborts.
+const ABORT_PAUSE: Duration = Duration::from_millis(300);
+
+/// How the parts of one upload are sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct PartManner {
+    pub(super) check: BodyCheck,
+    pub(super) whole_object_crc: bool,
+    /// A bit is flipped after signing and summing, to see whether the server notices.
+    pub(super) is_damaged: bool,
+}
+
+impl Core {
+    fn part_manner(&self) -> PartManner {
+        let abilities = self.known_abilities();
+        PartManner {
+            check: abilities
+                .as_ref()
+                .map_or(BodyCheck::Crc32c, |abilities| abilities.part_check),
+            whole_object_crc: abilities.is_some_and(|abilities| abilities.whole_object_crc),
+            is_damaged: false,
+        }
+    }
+
+    /// See [`crate::store::ObjectStore::multipart_create`]. Where an answer was lost, the upload that it told of is found
+    /// and aborted: keys are never used twice, so any other upload of this key is ours.
+    pub(super) async fn multipart_create(&self, key: &str) -> Result<Multipart, StoreError> {
+        let manner = self.part_manner();
+        let request = multipart_request("opening a multipart upload of", key);
+        let done = self
+            .call(&request, || self.create_once(key, manner))
+            .await
+            .map_err(|gave_up| self.error(&request, gave_up))?;
+        if done.was_ambiguous {
+            self.abort_others(&done.value).await;
+        }
+        Ok(done.value)
+    }
+
+    pub(super) async fn create_once(
+        &self,
+        key: &str,
+        manner: PartManner,
+    ) -> Result<Multipart, Failure> {
+        let mut create = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.url.bucket)
+            .key(self.url.full_key(key));
+        if manner.check == BodyCheck::Crc32c {
+            create = create.checksum_algorithm(ChecksumAlgorithm::Crc32C);
+            if manner.whole_object_crc {
+                create = create.checksum_type(ChecksumType::FullObject);
+            }
+        }
+        let answer = create
+            .send()
+            .await
+            .map_err(|error| Failure::from_sdk(&error))?;
+        match answer.upload_id() {
+            Some(id) if !id.is_empty() => Ok(Multipart {
+                key: key.to_owned(),
+                upload_id: id.to_owned(),
+            }),
+            _ => Err(Failure::local(
+                Class::Passing,
+                true,
+                "the answer names no upload",
+            )),
+        }
+    }
+
+    async fn abort_others(&self, ours: &Multipart) {
+        let open = match self.uploads(&ours.key, true).await {
+            Ok(open) => open,
+            Err(error) => {
+                tracing::warn!(key = ours.key, %error, "an upload whose answer was lost could not be looked for");
+                return;
+            }
+        };
+        for other in open
+            .iter()
+            .filter(|open| open.key == ours.key && *open != ours)
+        {
+            if let Err(error) = self.multipart_abort(other).await {
+                tracing::warn!(key = ours.key, %error, "an upload whose answer was lost stays open");
+            }
+        }
+    }
+
+    /// See [`crate::store::ObjectStore::multipart_put`].
+    pub(super) async fn multipart_put(
+        &self,
+        upload: &Multipart,
+        number: u32,
+        body: Bytes,
+    ) -> Result<PartReceipt, StoreError> {
+        let manner = self.part_manner();
+        let request = part_request(&upload.key, &body);
+        self.call(&request, || self.part_once(upload, number, &body, manner))
+            .await
+            .map(|done| done.value)
+            .map_err(|gave_up| self.error(&request, gave_up))
+    }
+
+    pub(super) async fn part_once(
+        &self,
+        upload: &Multipart,
+        number: u32,
+        body: &Bytes,
+        manner: PartManner,
+    ) -> Result<PartReceipt, Failure> {
+        let crc32c = checksum::crc32c(body);
+        let sum = checksum::header(crc32c);
+        let mut part = self
+            .client
+            .upload_part()
+            .bucket(&self.url.bucket)
+            .key(self.url.full_key(&upload.key))
+            .upload_id(&upload.upload_id)
+            .part_number(i32::try_from(number).unwrap_or(i32::MAX))
+            .content_length(i64::try_from(body.len()).unwrap_or(i64::MAX))
+            .body(ByteStream::from(body.clone()));
+        match manner.check {
+            BodyCheck::Crc32c => part = part.checksum_crc32_c(&sum),
+            BodyCheck::ContentMd5 => part = part.content_md5(checksum::md5_header(body)),
+            BodyCheck::SignedSha256 | BodyCheck::ReadBack => {}
+        }
+        let mut part = part.customize();
+        if manner.check != BodyCheck::SignedSha256 {
+            part = part.disable_payload_signing();
+        }
+        if manner.is_damaged {
+            part = part.interceptor(super::probe::FlipBit);
+        }
+        let answer = part
+            .send()
+            .await
+            .map_err(|error| Failure::from_sdk(&error))?;
+        if answer
+            .checksum_crc32_c()
+            .is_some_and(|stated| stated != sum)
+        {
+            return Err(Failure::local(
+                Class::Corrupted,
+                true,
+                "the store states another CRC32C",
+            ));
+        }
+        let etag = answer.e_tag().unwrap_or_default().to_owned();
+        if etag.is_empty() {
+            return Err(Failure::local(
+                Class::Passing,
+                true,
+                "the answer has no ETag",
+            ));
+        }
+        Ok(PartReceipt {
+            number,
+            size_bytes: body.len() as u64,
+            etag,
+            crc32c,
+        })
+    }
+
+    /// See [`crate::store::ObjectStore::multipart_complete`].
+    pub(super) async fn multipart_complete(
+        &self,
+        upload: &Multipart,
+        parts: &[PartReceipt],
+    ) -> Result<(), StoreError> {
+        check_receipts(&upload.key, parts)?;
+        let manner = self.part_manner();
+        let request = multipart_request("completing", &upload.key);
+        let result = self
+            .call(&request, || {
+                self.complete_once(upload, parts, manner, false)
+            })
+            .await;
+        if let Err(gave_up) = result {
+            let is_open_question = gave_up.was_ambiguous
+                || matches!(
+                    gave_up.failure.class,
+                    Class::NoSuchUpload | Class::NoSuchKey | Class::Denied
+                );
+            let is_there = is_open_question && self.confirm(&upload.key, parts).await.is_ok();
+            if !is_there {
+                return Err(match gave_up.failure.code.as_deref() {
+                    Some(
+                        "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "NoSuchUpload",
+                    ) => integrity(
+                        &upload.key,
+                        format!("it could not be completed, {}", gave_up.failure),
+                    ),
+                    _ => self.error(&request, gave_up),
+                });
+            }
+        } else {
+            self.confirm(&upload.key, parts).await?;
+        }
+        if manner.check == BodyCheck::ReadBack {
+            self.read_parts_back(&upload.key, parts).await?;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn complete_once(
+        &self,
+        upload: &Multipart,
+        parts: &[PartReceipt],
+        manner: PartManner,
+        is_conditional: bool,
+    ) -> Result<(), Failure> {
+        let is_summed = manner.check == BodyCheck::Crc32c;
+        let named = parts.iter().map(|part| {
+            CompletedPart::builder()
+                .part_number(i32::try_from(part.number).unwrap_or(i32::MAX))
+                .e_tag(&part.etag)
+                .set_checksum_crc32_c(is_summed.then(|| checksum::header(part.crc32c)))
+                .build()
+        });
+        let list = CompletedMultipartUpload::builder()
+            .set_parts(Some(named.collect()))
+            .build();
+        let mut complete = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.url.bucket)
+            .key(self.url.full_key(&upload.key))
+            .upload_id(&upload.upload_id)
+            .multipart_upload(list);
+        if is_summed && manner.whole_object_crc {
+            complete = complete
+                .checksum_crc32_c(checksum::full_object(parts))
+                .checksum_type(ChecksumType::FullObject);
+        }
+        if is_conditional {
+            complete = complete.if_none_match("*");
+        }
+        let answer = complete
+            .send()
+            .await
+            .map_err(|error| Failure::from_sdk(&error))?;
+        match answer.checksum_crc32_c() {
+            Some(stated) if checksum::contradicts(stated, parts) => Err(Failure::local(
+                Class::Refused,
+                true,
+                format!("the completed object has another CRC32C ({stated})"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks for the object: its size, and its CRC32C where one is stated, have to be those of the parts.
+    async fn confirm(&self, key: &str, parts: &[PartReceipt]) -> Result<(), StoreError> {
+        let expected: u64 = parts.iter().map(|part| part.size_bytes).sum();
+        let head = self.head(key).await.map_err(|error| match error {
+            StoreError::NotFound { .. } => {
+                integrity(key, "it was completed, but is not there".to_owned())
+            }
+            error => error,
+        })?;
+        if head.meta.size_bytes != expected {
+            return Err(integrity(
+                key,
+                format!(
+                    "it has {} bytes, its parts had {expected}",
+                    head.meta.size_bytes
+                ),
+            ));
+        }
+        match head.crc32c {
+            Some(stated) if checksum::contradicts(&stated, parts) => Err(integrity(
+                key,
+                format!("it has another CRC32C than its parts ({stated})"),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    async fn read_parts_back(&self, key: &str, parts: &[PartReceipt]) -> Result<(), StoreError> {
+        let mut offset = 0;
+        for part in parts {
+            let end = offset + part.size_bytes;
+            let bytes = self.get(key, Some(offset..end)).await?;
+            if checksum::crc32c(&bytes) != part.crc32c {
+                return Err(integrity(
+                    key,
+                    format!("bytes {offset}..{end} read back differently"),
+                ));
+            }
+            offset = end;
+        }
+        Ok(())
+    }
+
+    /// See [`crate::store::ObjectStore::multipart_abort`]. An abort may leave parts that were under way; it is
+    /// repeated until the store no longer knows the upload.
+    pub(super) async fn multipart_abort(&self, upload: &Multipart) -> Result<(), StoreError> {
+        let request = multipart_request("aborting the upload of", &upload.key);
+        for round in 1..=ABORTS_MAX {
+            match self.call(&request, || self.abort_once(upload)).await {
+                Ok(_) => {}
+                Err(gave_up) if is_gone(gave_up.failure.class) => {}
+                Err(gave_up) => return Err(self.error(&request, gave_up)),
+            }
+            let parts = Request {
+                kind: RequestKind::List,
+                doing: "listing the parts of",
+                ..request
+            };
+            match self.call(&parts, || self.list_parts_once(upload)).await {
+                Err(gave_up) if is_gone(gave_up.failure.class) => return Ok(()),
+                // Nobody can look, or is allowed to: the abort's own answer has to do.
+                Err(gave_up)
+                    if matches!(gave_up.failure.class, Class::NotImplemented | Class::Denied) =>
+                {
+                    return Ok(());
+                }
+                Err(gave_up) => return Err(self.error(&parts, gave_up)),
+                Ok(_) => tokio::time::sleep(ABORT_PAUSE * round).await,
+            }
+        }
+        let failure = Failure::local(
+            Class::Refused,
+            false,
+            "it is still listed after several aborts",
+        );
+        Err(StoreError::Refused {
+            endpoint: self.endpoint.clone(),
+            doing: format!("aborting the upload of {}", upload.key),
+            source: Box::new(failure),
+        })
+    }
+
+    async fn abort_once(&self, upload: &Multipart) -> Result<(), Failure> {
+        self.client
+            .abort_multipart_upload()
+            .bucket(&self.url.bucket)
+            .key(self.url.full_key(&upload.key))
+            .upload_id(&upload.upload_id)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| Failure::from_sdk(&error))
+    }
+
+    async fn list_parts_once(&self, upload: &Multipart) -> Result<(), Failure> {
+        self.client
+            .list_parts()
+            .bucket(&self.url.bucket)
+            .key(self.url.full_key(&upload.key))
+            .upload_id(&upload.upload_id)
+            .max_parts(1)
+            .send()
+            .await
+            .map(drop)
+            .map_err(|error| Failure::from_sdk(&error))
+    }
+
+    /// See [`crate::store::ObjectStore::multipart_list`].
+    pub(super) async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError> {
+        let listing = self
+            .known_abilities()
+            .map_or(UploadListing::ByPrefix, |abilities| {
+                abilities.upload_listing
+            });
+        match listing {
+            UploadListing::ByPrefix => self.uploads(prefix, true).await,
+            UploadListing::WholeBucket => self.uploads(prefix, false).await,
+            UploadListing::ByKey | UploadListing::Unsupported => Err(StoreError::Unsupported {
+                endpoint: self.endpoint.clone(),
+                what: "listing open multipart uploads".to_owned(),
+            }),
+        }
+    }
+
+    /// All pages of open uploads below `prefix`, the server filtering by it or not.
+    pub(super) async fn uploads(
+        &self,
+        prefix: &str,
+        by_prefix: bool,
+    ) -> Result<Vec<Multipart>, StoreError> {
+        let request = Request {
+            kind: RequestKind::List,
+            doing: "listing open uploads of",
+            key: prefix,
+            bytes_out: 0,
+            bytes_in: 0,
+        };
+        let mut found = Vec::new();
+        let mut marker: Option<(String, Option<String>)> = None;
+        loop {
+            let list = || async {
+                let mut list = self
+                    .client
+                    .list_multipart_uploads()
+                    .bucket(&self.url.bucket);
+                if by_prefix {
+                    list = list.prefix(self.url.full_key(prefix));
+                }
+                if let Some((key, id)) = &marker {
+                    list = list.key_marker(key).set_upload_id_marker(id.clone());
+                }
+                list.send().await.map_err(|error| Failure::from_sdk(&error))
+            };
+            let page = self
+                .call(&request, list)
+                .await
+                .map_err(|gave_up| self.error(&request, gave_up))?
+                .value;
+            for upload in page.uploads() {
+                let key = upload.key().and_then(|key| self.url.relative_key(key));
+                let Some(key) = key.filter(|key| key.starts_with(prefix)) else {
+                    continue;
+                };
+                if let Some(id) = upload.upload_id() {
+                    found.push(Multipart {
+                        key: key.to_owned(),
+                        upload_id: id.to_owned(),
+                    });
+                }
+            }
+            if page.is_truncated() != Some(true) {
+                return Ok(found);
+            }
+            let next = page.next_key_marker().map(|key| {
+                (
+                    key.to_owned(),
+                    page.next_upload_id_marker().map(str::to_owned),
+                )
+            });
+            if next.is_none() || next == marker {
+                let problem = "the listing of uploads goes on, but does not say where".to_owned();
+                return Err(integrity(prefix, problem));
+            }
+            marker = next;
+        }
+    }
+}
+
+fn is_gone(class: Class) -> bool {
+    matches!(class, Class::NoSuchUpload | Class::NoSuchKey)
+}
+
+fn integrity(key: &str, problem: String) -> StoreError {
+    StoreError::Integrity {
+        key: key.to_owned(),
+        problem,
+    }
+}
+
+pub(super) fn multipart_request<'k>(doing: &'static str, key: &'k str) -> Request<'k> {
+    Request {
+        kind: RequestKind::Multipart,
+        doing,
+        key,
+        bytes_out: 0,
+        bytes_in: 0,
+    }
+}
+
+pub(super) fn part_request<'k>(key: &'k str, body: &Bytes) -> Request<'k> {
+    Request {
+        kind: RequestKind::Part,
+        doing: "sending a part of",
+        key,
+        bytes_out: body.len() as u64,
+        bytes_in: 0,
+    }
+}

@@ -1,0 +1,485 @@
+//! Whole objects: write, read, ask, delete, list.
+
+use std::{ops::Range, sync::Arc};
+
+use aws_sdk_s3::{
+    operation::{get_object::GetObjectOutput, list_objects_v2::ListObjectsV2Output},
+    primitives::ByteStream,
+    types::ChecksumMode,
+};
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    Core, checksum,
+    failure::{Class, Failure, chain},
+    retry::{GaveUp, Request},
+};
+use crate::store::{
+    ListPage, ObjectMeta, PutMode, StoreError,
+    probe::{BodyCheck, Conditional},
+    requests::RequestKind,
+};
+
+/// Most bytes of an object read whole: records are small, packs are read by ranges.
+const GET_BYTES_MAX: u64 = 1 << 30;
+
+/// How one body is sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Manner {
+    pub(super) check: BodyCheck,
+    /// `If-None-Match: *`.
+    pub(super) is_conditional: bool,
+    /// A bit is flipped after signing and summing, to see whether the server notices.
+    pub(super) is_damaged: bool,
+}
+
+/// An object's size, and the CRC32C that the store keeps of it.
+#[derive(Debug)]
+pub(super) struct Head {
+    pub(super) meta: ObjectMeta,
+    pub(super) crc32c: Option<String>,
+}
+
+impl Core {
+    /// See [`crate::store::ObjectStore::put`].
+    pub(super) async fn put(
+        &self,
+        key: &str,
+        body: Bytes,
+        mode: PutMode,
+    ) -> Result<(), StoreError> {
+        let abilities = self.known_abilities();
+        let check = abilities
+            .as_ref()
+            .map_or(BodyCheck::Crc32c, |abilities| abilities.put_check);
+        let is_enforced =
+            abilities.is_none_or(|abilities| abilities.conditional_put == Conditional::Enforced);
+        let if_absent = mode == PutMode::IfAbsent;
+        if if_absent && !is_enforced {
+            // The best that such an endpoint allows: two writers at the same moment are not told apart.
+            match self.head(key).await {
+                Ok(_) => {
+                    return Err(StoreError::AlreadyExists {
+                        key: key.to_owned(),
+                    });
+                }
+                Err(StoreError::NotFound { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let manner = Manner {
+            check,
+            is_conditional: if_absent && is_enforced,
+            is_damaged: false,
+        };
+        let request = put_request(key, &body);
+        match self
+            .call(&request, || self.put_once(key, &body, manner))
+            .await
+        {
+            Ok(_) if check == BodyCheck::ReadBack => self.compare(key, &body).await,
+            Ok(_) => Ok(()),
+            Err(gave_up) if if_absent && gave_up.was_ambiguous => {
+                self.settle_put(&request, &body, gave_up).await
+            }
+            Err(gave_up) => Err(self.error(&request, gave_up)),
+        }
+    }
+
+    /// Whether the object in place is the one whose answer was lost.
+    async fn settle_put(
+        &self,
+        request: &Request<'_>,
+        body: &Bytes,
+        gave_up: GaveUp,
+    ) -> Result<(), StoreError> {
+        match self.get(request.key, None).await {
+            Ok(found) if found == *body => Ok(()),
+            Ok(_) => Err(StoreError::AlreadyExists {
+                key: request.key.to_owned(),
+            }),
+            Err(_) => Err(self.error(request, gave_up)),
+        }
+    }
+
+    async fn compare(&self, key: &str, body: &Bytes) -> Result<(), StoreError> {
+        if self.get(key, None).await? == *body {
+            return Ok(());
+        }
+        Err(StoreError::Integrity {
+            key: key.to_owned(),
+            problem: "what was written reads back differently".to_owned(),
+        })
+    }
+
+    /// One PUT.
+    pub(super) async fn put_once(
+        &self,
+        key: &str,
+        body: &Bytes,
+        manner: Manner,
+    ) -> Result<(), Failure> {
+        let mut put = self
+            .client
+            .put_object()
+            .bucket(&self.url.bucket)
+            .key(self.url.full_key(key))
+            .content_length(i64::try_from(body.len()).unwrap_or(i64::MAX))
+            .body(ByteStream::from(body.clone()));
+        match manner.check {
+            BodyCheck::Crc32c => {
+                put = put.checksum_crc32_c(checksum::header(checksum::crc32c(body)))
+            }
+            BodyCheck::ContentMd5 => put = put.content_md5(checksum::md5_header(body)),
+            BodyCheck::SignedSha256 | BodyCheck::ReadBack => {}
+        }
+        if manner.is_conditional {
+            put = put.if_none_match("*");
+        }
+        let mut put = put.customize();
+        if manner.check != BodyCheck::SignedSha256 {
+            put = put.disable_payload_signing();
+        }
+        if manner.is_damaged {
+            put = put.interceptor(super::probe::FlipBit);
+        }
+        put.send()
+            .await
+            .map(drop)
+            .map_err(|error| Failure::from_sdk(&error))
+    }
+
+    /// See [`crate::store::ObjectStore::get`].
+    pub(super) async fn get(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Bytes, StoreError> {
+        if range.as_ref().is_some_and(|range| range.is_empty()) {
+            return Ok(Bytes::new());
+        }
+        let request = Request {
+            kind: RequestKind::Get,
+            doing: "reading",
+            key,
+            bytes_out: 0,
+            bytes_in: range.as_ref().map_or(0, |range| range.end - range.start),
+        };
+        self.call(&request, || self.get_once(key, range.clone()))
+            .await
+            .map(|done| done.value)
+            .map_err(|gave_up| self.error(&request, gave_up))
+    }
+
+    async fn get_once(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, Failure> {
+        let mut get = self
+            .client
+            .get_object()
+            .bucket(&self.url.bucket)
+            .key(self.url.full_key(key));
+        match &range {
+            // Some servers state the whole object's sum with a range of it, so sums are asked for with whole objects only.
+            Some(range) => get = get.range(format!("bytes={}-{}", range.start, range.end - 1)),
+            None if self.keeps_crc32c() => get = get.checksum_mode(ChecksumMode::Enabled),
+            None => {}
+        }
+        let answer = get
+            .send()
+            .await
+            .map_err(|error| Failure::from_sdk(&error))?;
+        let length = expected_length(&answer, range.as_ref())?;
+        self.read_body(answer.body, length).await
+    }
+
+    async fn read_body(
+        &self,
+        mut stream: ByteStream,
+        length: Option<u64>,
+    ) -> Result<Bytes, Failure> {
+        let capacity = length
+            .and_then(|length| usize::try_from(length).ok())
+            .unwrap_or(0);
+        let mut body = BytesMut::with_capacity(capacity);
+        let most = length.unwrap_or(GET_BYTES_MAX);
+        loop {
+            match stream.try_next().await {
+                Ok(Some(bytes)) => body.extend_from_slice(&bytes),
+                Ok(None) => break,
+                Err(error) => {
+                    let text = chain(&error);
+                    // The SDK's error of a sum that does not match has no public type.
+                    let is_sum = text.contains("checksum mismatch");
+                    let class = if is_sum {
+                        Class::Corrupted
+                    } else {
+                        Class::Passing
+                    };
+                    return Err(Failure::local(class, false, text));
+                }
+            }
+            if body.len() as u64 > most {
+                return Err(Failure::local(
+                    Class::Corrupted,
+                    false,
+                    "the body is longer than announced",
+                ));
+            }
+        }
+        self.counters.received(body.len() as u64);
+        match length {
+            Some(length) if body.len() as u64 != length => Err(Failure::local(
+                Class::Passing,
+                false,
+                format!("the body ended after {} of {length} bytes", body.len()),
+            )),
+            _ => Ok(body.freeze()),
+        }
+    }
+
+    /// Whether the endpoint is known to keep CRC32C sums, and so may be asked for them.
+    pub(super) fn keeps_crc32c(&self) -> bool {
+        self.known_abilities()
+            .is_some_and(|abilities| abilities.put_check == BodyCheck::Crc32c)
+    }
+
+    /// Size and sum of an object. A missing bucket shows as a missing object: a HEAD's answer has no body to tell.
+    pub(super) async fn head(&self, key: &str) -> Result<Head, StoreError> {
+        let request = Request {
+            kind: RequestKind::Head,
+            doing: "asking for",
+            key,
+            bytes_out: 0,
+            bytes_in: 0,
+        };
+        match self.call(&request, || self.head_once(key)).await {
+            Ok(done) => Ok(done.value),
+            Err(gave_up) if matches!(gave_up.failure.status, Some(400 | 403)) => {
+                // Without a body nobody knows why; a GET of its first byte is refused with a reason.
+                match self.get(key, Some(0..1)).await {
+                    Ok(_) | Err(StoreError::Integrity { .. }) => Err(self.error(&request, gave_up)),
+                    Err(reason) => Err(reason),
+                }
+            }
+            Err(gave_up) => Err(self.error(&request, gave_up)),
+        }
+    }
+
+    async fn head_once(&self, key: &str) -> Result<Head, Failure> {
+        let mut head = self
+            .client
+            .head_object()
+            .bucket(&self.url.bucket)
+            .key(self.url.full_key(key));
+        if self.keeps_crc32c() {
+            head = head.checksum_mode(ChecksumMode::Enabled);
+        }
+        let answer = head
+            .send()
+            .await
+            .map_err(|error| Failure::from_sdk(&error))?;
+        let size = answer
+            .content_length()
+            .and_then(|length| u64::try_from(length).ok());
+        let Some(size_bytes) = size else {
+            return Err(Failure::local(
+                Class::Refused,
+                false,
+                "the answer has no Content-Length",
+            ));
+        };
+        Ok(Head {
+            meta: ObjectMeta {
+                key: key.to_owned(),
+                size_bytes,
+                modified_at_s: answer
+                    .last_modified()
+                    .map_or(0, aws_sdk_s3::primitives::DateTime::secs),
+            },
+            crc32c: answer.checksum_crc32_c().map(str::to_owned),
+        })
+    }
+
+    /// See [`crate::store::ObjectStore::delete`].
+    pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        let request = Request {
+            kind: RequestKind::Delete,
+            doing: "deleting",
+            key,
+            bytes_out: 0,
+            bytes_in: 0,
+        };
+        let delete = || async {
+            let delete = self
+                .client
+                .delete_object()
+                .bucket(&self.url.bucket)
+                .key(self.url.full_key(key));
+            delete
+                .send()
+                .await
+                .map(drop)
+                .map_err(|error| Failure::from_sdk(&error))
+        };
+        match self.call(&request, delete).await {
+            Ok(_) => Ok(()),
+            Err(gave_up) if gave_up.failure.class == Class::NoSuchKey => Ok(()),
+            Err(gave_up) => Err(self.error(&request, gave_up)),
+        }
+    }
+
+    /// See [`crate::store::ObjectStore::list`]. A page starts after a key, not at a server's token: any server can
+    /// go on from it, also after a restart.
+    pub(super) async fn list(
+        &self,
+        prefix: &str,
+        from: Option<&str>,
+    ) -> Result<ListPage, StoreError> {
+        let request = Request {
+            kind: RequestKind::List,
+            doing: "listing",
+            key: prefix,
+            bytes_out: 0,
+            bytes_in: 0,
+        };
+        let mut token: Option<Arc<str>> = None;
+        loop {
+            let answer = self
+                .call(&request, || self.list_once(prefix, from, token.clone()))
+                .await
+                .map_err(|gave_up| self.error(&request, gave_up))?
+                .value;
+            let page = self.page(prefix, from, &answer)?;
+            let next_token = answer.next_continuation_token();
+            if page.objects.is_empty() && answer.is_truncated() == Some(true) {
+                // A page of keys that were all deleted meanwhile: only the server's token leads on.
+                let same = next_token == token.as_deref();
+                token = next_token.filter(|_| !same).map(Arc::from);
+                if token.is_none() {
+                    return Err(bad_list(prefix, "it goes on, but does not say where"));
+                }
+                continue;
+            }
+            return Ok(page);
+        }
+    }
+
+    async fn list_once(
+        &self,
+        prefix: &str,
+        from: Option<&str>,
+        token: Option<Arc<str>>,
+    ) -> Result<ListObjectsV2Output, Failure> {
+        let mut list = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.url.bucket)
+            .prefix(self.url.full_key(prefix));
+        match (token, from) {
+            (Some(token), _) => list = list.continuation_token(token.as_ref()),
+            (None, Some(from)) => list = list.start_after(self.url.full_key(from)),
+            (None, None) => {}
+        }
+        let answer = list
+            .send()
+            .await
+            .map_err(|error| Failure::from_sdk(&error))?;
+        // An answer that is no listing at all parses as an empty one.
+        if answer.is_truncated().is_none()
+            && answer.key_count().is_none()
+            && answer.name().is_none()
+        {
+            return Err(Failure::local(
+                Class::Passing,
+                false,
+                "the answer is not a listing",
+            ));
+        }
+        Ok(answer)
+    }
+
+    fn page(
+        &self,
+        prefix: &str,
+        from: Option<&str>,
+        answer: &ListObjectsV2Output,
+    ) -> Result<ListPage, StoreError> {
+        let mut objects: Vec<ObjectMeta> = Vec::with_capacity(answer.contents().len());
+        for object in answer.contents() {
+            let key = object.key().and_then(|key| self.url.relative_key(key));
+            let Some(key) = key.filter(|key| key.starts_with(prefix)) else {
+                return Err(bad_list(
+                    prefix,
+                    "it holds a key outside of what was asked for",
+                ));
+            };
+            let before = objects.last().map(|last| last.key.as_str()).or(from);
+            if before.is_some_and(|before| key <= before) {
+                return Err(bad_list(prefix, "its keys do not ascend"));
+            }
+            let size = object.size().and_then(|size| u64::try_from(size).ok());
+            let Some(size_bytes) = size else {
+                return Err(bad_list(prefix, "an object has no size"));
+            };
+            objects.push(ObjectMeta {
+                key: key.to_owned(),
+                size_bytes,
+                modified_at_s: object
+                    .last_modified()
+                    .map_or(0, aws_sdk_s3::primitives::DateTime::secs),
+            });
+        }
+        let is_truncated = answer.is_truncated() == Some(true);
+        let next = objects
+            .last()
+            .filter(|_| is_truncated)
+            .map(|last| last.key.clone());
+        Ok(ListPage { objects, next })
+    }
+}
+
+pub(super) fn put_request<'k>(key: &'k str, body: &Bytes) -> Request<'k> {
+    Request {
+        kind: RequestKind::Put,
+        doing: "writing",
+        key,
+        bytes_out: body.len() as u64,
+        bytes_in: 0,
+    }
+}
+
+fn bad_list(prefix: &str, why: &str) -> StoreError {
+    StoreError::Integrity {
+        key: prefix.to_owned(),
+        problem: format!("the listing cannot be used: {why}"),
+    }
+}
+
+/// How long the body must be; `None` where the answer does not say.
+fn expected_length(
+    answer: &GetObjectOutput,
+    range: Option<&Range<u64>>,
+) -> Result<Option<u64>, Failure> {
+    let length = answer
+        .content_length()
+        .and_then(|length| u64::try_from(length).ok());
+    let Some(range) = range else {
+        return match length {
+            Some(length) if length > GET_BYTES_MAX => Err(Failure::local(
+                Class::Range,
+                false,
+                format!("{length} bytes are more than are read at once"),
+            )),
+            length => Ok(length),
+        };
+    };
+    let asked = format!("bytes {}-{}/", range.start, range.end - 1);
+    let given = answer.content_range().unwrap_or("none");
+    if !given.starts_with(&asked) {
+        let text = format!(
+            "bytes {}..{} were asked for, the answer has {given}",
+            range.start, range.end
+        );
+        return Err(Failure::local(Class::Range, false, text));
+    }
+    Ok(Some(range.end - range.start))
+}

@@ -1,0 +1,261 @@
+//! One request, tried until it succeeds, fails for good, or the limits are used up.
+//!
+//! The SDK's own retries are off: ours know what the caller above can settle (a conditional write whose answer was
+//! lost), renew credentials that were refused, and are bounded in number and in time.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Core,
+    credentials::Renewal,
+    failure::{Class, Failure, chain},
+};
+use crate::store::{StoreError, requests::RequestKind};
+
+/// How often a body that arrived damaged is sent or fetched again: a wire may flip a bit, not three times over.
+const CORRUPTED_ATTEMPTS_MAX: u32 = 3;
+/// How often credentials are renewed within one request.
+const RENEWALS_MAX: u32 = 2;
+/// How long a server's Retry-After is heeded.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
+
+/// What is to be done, for counting, for time limits and for messages.
+#[derive(Debug)]
+pub(super) struct Request<'a> {
+    pub(super) kind: RequestKind,
+    /// In words, as in "access denied: reading x".
+    pub(super) doing: &'static str,
+    /// Key relative to the prefix, or the prefix listed.
+    pub(super) key: &'a str,
+    pub(super) bytes_out: u64,
+    /// Bytes expected back, as far as known.
+    pub(super) bytes_in: u64,
+}
+
+impl Request<'_> {
+    fn words(&self) -> String {
+        format!("{} {}", self.doing, self.key)
+    }
+}
+
+/// A request that succeeded.
+#[derive(Debug)]
+pub(super) struct Done<T> {
+    pub(super) value: T,
+    /// An earlier attempt may have been carried out too.
+    pub(super) was_ambiguous: bool,
+}
+
+/// A request that was given up.
+#[derive(Debug)]
+pub(super) struct GaveUp {
+    pub(super) failure: Failure,
+    pub(super) attempts: u32,
+    /// This or an earlier attempt may have been carried out.
+    pub(super) was_ambiguous: bool,
+}
+
+impl Core {
+    /// Sends a request until it is decided.
+    pub(super) async fn call<T, F, Fut>(
+        &self,
+        request: &Request<'_>,
+        attempt: F,
+    ) -> Result<Done<T>, GaveUp>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<T, Failure>>,
+    {
+        let started = Instant::now();
+        let mut attempts = 0;
+        let mut renewals = 0;
+        let mut was_ambiguous = false;
+        loop {
+            attempts += 1;
+            let sent_at = Instant::now();
+            let failure = match self.attempt(request, attempts > 1, attempt()).await {
+                Ok(value) => {
+                    return Ok(Done {
+                        value,
+                        was_ambiguous,
+                    });
+                }
+                Err(failure) => failure,
+            };
+            was_ambiguous |= failure.is_ambiguous;
+            let pause = match self.judge(&failure, attempts, renewals) {
+                Verdict::Final => None,
+                Verdict::Again => Some(self.pause(&failure, attempts)),
+                Verdict::RenewFirst => {
+                    renewals += 1;
+                    match self.credentials.renew(sent_at).await {
+                        Ok(Renewal::Renewed) => Some(Duration::ZERO),
+                        Ok(Renewal::Same) => None,
+                        Err(error) => {
+                            let text = format!("{failure}; renewing failed: {}", chain(&error));
+                            let failure = Failure::local(Class::Credentials, false, text);
+                            return Err(GaveUp {
+                                failure,
+                                attempts,
+                                was_ambiguous,
+                            });
+                        }
+                    }
+                }
+            };
+            match pause.filter(|pause| started.elapsed() + *pause < self.limits.total_timeout) {
+                None => {
+                    return Err(GaveUp {
+                        failure,
+                        attempts,
+                        was_ambiguous,
+                    });
+                }
+                Some(pause) => {
+                    tracing::debug!(
+                        request = request.doing, key = request.key, attempts, ?pause,
+                        error = %failure, "a request failed and is sent again"
+                    );
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    async fn attempt<T>(
+        &self,
+        request: &Request<'_>,
+        is_retry: bool,
+        attempt: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Failure> {
+        let _permit = self
+            .in_flight
+            .acquire()
+            .await
+            .map_err(|_| Failure::local(Class::Refused, false, "the store was closed"))?;
+        self.counters
+            .sent(request.kind, request.bytes_out, is_retry);
+        let bytes = request.bytes_out + request.bytes_in;
+        let transfer = Duration::from_secs(bytes / self.limits.bytes_per_second_min.max(1));
+        let limit = self.limits.attempt_timeout + transfer;
+        match tokio::time::timeout(limit, attempt).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Failure::local(
+                Class::Passing,
+                true,
+                format!("no complete answer within {} s", limit.as_secs_f32()),
+            )),
+        }
+    }
+
+    fn judge(&self, failure: &Failure, attempts: u32, renewals: u32) -> Verdict {
+        let attempts_max = match failure.class {
+            Class::Corrupted => CORRUPTED_ATTEMPTS_MAX.min(self.limits.attempts),
+            _ => self.limits.attempts,
+        };
+        if attempts >= attempts_max {
+            return Verdict::Final;
+        }
+        match failure.class {
+            Class::Passing | Class::Throttled | Class::Corrupted | Class::CredentialsLate => {
+                Verdict::Again
+            }
+            // Keys that were rotated away are unknown to the server, not expired.
+            Class::Expired | Class::Credentials
+                if failure.status.is_some() && renewals < RENEWALS_MAX =>
+            {
+                Verdict::RenewFirst
+            }
+            _ => Verdict::Final,
+        }
+    }
+
+    /// Full jitter over a doubling pause, longer where the server asks for it.
+    fn pause(&self, failure: &Failure, attempts: u32) -> Duration {
+        let doubled = self
+            .limits
+            .pause_first
+            .saturating_mul(1 << (attempts - 1).min(16));
+        let throttled = if failure.class == Class::Throttled {
+            2
+        } else {
+            1
+        };
+        let most = doubled.saturating_mul(throttled).min(self.limits.pause_max);
+        let least = failure.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
+        least + most.mul_f64(rand::random_range(0.1..1.0))
+    }
+
+    /// What the caller is told.
+    pub(super) fn error(&self, request: &Request<'_>, gave_up: GaveUp) -> StoreError {
+        let GaveUp {
+            failure, attempts, ..
+        } = gave_up;
+        let endpoint = self.endpoint.clone();
+        let key = request.key.to_owned();
+        match failure.class {
+            Class::NoSuchKey | Class::NoSuchUpload => StoreError::NotFound { key },
+            Class::Precondition => StoreError::AlreadyExists { key },
+            Class::NoSuchBucket => StoreError::NoSuchBucket {
+                bucket: self.url.bucket.clone(),
+                endpoint,
+            },
+            Class::Denied => StoreError::AccessDenied {
+                doing: request.words(),
+                source: Box::new(failure),
+            },
+            Class::Expired | Class::Credentials | Class::CredentialsLate => {
+                StoreError::Credentials {
+                    endpoint,
+                    source: Box::new(failure),
+                }
+            }
+            Class::Certificate => StoreError::Certificate {
+                endpoint,
+                source: Box::new(failure),
+            },
+            Class::WrongRegion => StoreError::Config(self.wrong_region(&failure)),
+            Class::NotImplemented => StoreError::Unsupported {
+                endpoint,
+                what: format!("{} ({failure})", request.words()),
+            },
+            Class::Corrupted | Class::Range => StoreError::Integrity {
+                key,
+                problem: failure.to_string(),
+            },
+            Class::Passing | Class::Throttled => StoreError::Unavailable {
+                endpoint,
+                doing: request.words(),
+                attempts,
+                source: Box::new(failure),
+            },
+            Class::Refused => StoreError::Refused {
+                endpoint,
+                doing: request.words(),
+                source: Box::new(failure),
+            },
+        }
+    }
+
+    fn wrong_region(&self, failure: &Failure) -> String {
+        let (bucket, region) = (&self.url.bucket, &self.region);
+        match &failure.bucket_region {
+            Some(right) => format!(
+                "bucket {bucket} is in region {right}, not in {region}: set AWS_REGION or --region to it"
+            ),
+            None => format!(
+                "bucket {bucket} is not in region {region}: set AWS_REGION or --region ({failure})"
+            ),
+        }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    Final,
+    Again,
+    RenewFirst,
+}
