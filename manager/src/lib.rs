@@ -1,1 +1,4 @@
-//! placeholder
+//! The manager.
+
+pub mod catalog;
+pub mod ids;

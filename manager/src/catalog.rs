@@ -1,0 +1,204 @@
+//! The catalog: what exists, what is under way, and what has to be undone after a crash.
+//!
+//! An SQLite database in the state folder. A row is written before each side effect and is durable when the call
+//! returns (write-ahead log, synchronised at each commit), so whatever a crash leaves behind is named by a row. The
+//! catalog can be lost: ids lie in the storage's own tags, cloud copies in the bucket.
+//!
+//! This module is the only one with SQL. Calls run one after the other on a thread of their own; the queue to it is
+//! bounded, so a slow disk slows callers down.
+
+mod attachments;
+mod codec;
+mod error;
+mod jobs;
+mod model;
+mod repositories;
+mod schema;
+mod snapshots;
+mod volumes;
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::Path,
+    thread,
+};
+
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
+
+pub use self::{
+    error::CatalogError,
+    model::{
+        Attachment, AttachmentKind, AttachmentStep, CopyState, Deleting, Job, JobKind, Metadata,
+        Purpose, RecordedError, SnapshotRow, SourceCopy, VolumeRow, VolumeSource, VolumeStatus,
+    },
+};
+
+/// Calls waiting for the thread.
+const QUEUE_LEN: usize = 64;
+const FILE_NAME: &str = "catalog.sqlite";
+const LOCK_NAME: &str = "lock";
+
+type Call = Box<dyn FnOnce(&mut Connection) + Send>;
+
+/// The catalog of one manager. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Catalog {
+    calls: mpsc::Sender<Call>,
+}
+
+impl Catalog {
+    /// Opens the catalog in `state_dir`, makes it if it is not there, and keeps every other process out.
+    ///
+    /// # Errors
+    /// `Open`, `Locked`, `Newer`, or `Database` if the file is no catalog.
+    pub fn open(state_dir: &Path) -> Result<Self, CatalogError> {
+        let (lock, mut connection) = open(state_dir)?;
+        schema::migrate(&mut connection)?;
+        let (calls, mut queue) = mpsc::channel::<Call>(QUEUE_LEN);
+        thread::Builder::new()
+            .name("catalog".to_owned())
+            .spawn(move || {
+                while let Some(call) = queue.blocking_recv() {
+                    call(&mut connection);
+                }
+                drop(connection);
+                // Only now may another process open it.
+                drop(lock);
+            })
+            .map_err(|source| CatalogError::Open {
+                path: state_dir.to_owned(),
+                source,
+            })?;
+        Ok(Self { calls })
+    }
+
+    /// Runs `work` on the catalog's thread.
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let (answer, answered) = oneshot::channel();
+        let call: Call = Box::new(move |connection| {
+            // Nobody waits any more: what was asked for is done all the same.
+            let _ = answer.send(work(connection));
+        });
+        let sent = self.calls.send(call).await;
+        sent.map_err(|_| CatalogError::Closed)?;
+        answered.await.map_err(|_| CatalogError::Closed)?
+    }
+}
+
+fn open(state_dir: &Path) -> Result<(File, Connection), CatalogError> {
+    let failed = |path: &Path| {
+        let path = path.to_owned();
+        move |source| CatalogError::Open { path, source }
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state_dir)
+        .map_err(failed(state_dir))?;
+    let private = |path: &Path| {
+        OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(failed(path))
+    };
+    let lock = private(&state_dir.join(LOCK_NAME))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(CatalogError::Locked {
+                path: state_dir.to_owned(),
+            });
+        }
+        Err(TryLockError::Error(source)) => {
+            return Err(failed(state_dir)(source));
+        }
+    }
+    let path = state_dir.join(FILE_NAME);
+    // Made here so that its mode, which the log's files take over, is ours from the first moment.
+    drop(private(&path)?);
+    let connection = Connection::open(&path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "trusted_schema", false)?;
+    Ok((lock, connection))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_private_and_held_by_one_process() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let catalog = Catalog::open(&state).unwrap();
+        assert!(matches!(
+            Catalog::open(&state),
+            Err(CatalogError::Locked { .. })
+        ));
+        assert!(catalog.volumes().await.unwrap().is_empty());
+        let mode = |name: &str| {
+            let meta = fs::metadata(state.join(name)).unwrap();
+            meta.permissions().mode() & 0o777
+        };
+        assert_eq!(mode(FILE_NAME), 0o600);
+        assert_eq!(mode("catalog.sqlite-wal"), 0o600);
+        assert_eq!(mode("."), 0o700);
+        drop(catalog);
+        reopen(&state).await;
+    }
+
+    /// The thread closes the files a moment after the last handle is gone.
+    async fn reopen(state: &Path) -> Catalog {
+        for _ in 0..200 {
+            match Catalog::open(state) {
+                Err(CatalogError::Locked { .. }) => {
+                    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+                }
+                other => return other.unwrap(),
+            }
+        }
+        panic!("the catalog stays locked");
+    }
+
+    #[tokio::test]
+    async fn a_newer_or_foreign_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        catalog
+            .call(|connection| Ok(connection.pragma_update(None, "user_version", 999)?))
+            .await
+            .unwrap();
+        drop(catalog);
+        let found = loop {
+            match Catalog::open(dir.path()) {
+                Err(CatalogError::Locked { .. }) => tokio::task::yield_now().await,
+                other => break other,
+            }
+        };
+        assert!(matches!(found, Err(CatalogError::Newer { found: 999, .. })));
+
+        let foreign = tempfile::tempdir().unwrap();
+        fs::write(
+            foreign.path().join(FILE_NAME),
+            "not a database, but long enough to be read",
+        )
+        .unwrap();
+        assert!(matches!(
+            Catalog::open(foreign.path()),
+            Err(CatalogError::Database(_))
+        ));
+    }
+}

@@ -1,0 +1,67 @@
+//! What can go wrong with the catalog.
+
+use std::path::PathBuf;
+
+/// The error of every catalog call.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The file or its folder cannot be made or opened.
+    #[error("cannot open the catalog {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another manager works with it.
+    #[error("the catalog in {} is in use by another process", path.display())]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A newer version of the program made it.
+    #[error(
+        "the catalog has schema {found}, this version knows up to {known}; use a newer version"
+    )]
+    Newer {
+        /// Its schema.
+        found: i64,
+        /// Ours.
+        known: i64,
+    },
+    /// The database refused.
+    #[error("the catalog cannot be read or written")]
+    Database(#[source] rusqlite::Error),
+    /// A row holds what this program never writes.
+    #[error("the catalog's {table} has an unusable {column}: {value}")]
+    Row {
+        /// The table.
+        table: &'static str,
+        /// The column.
+        column: &'static str,
+        /// What it holds, shortened.
+        value: String,
+    },
+    /// Its thread is gone: the program is ending, or a call made it panic.
+    #[error("the catalog is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for CatalogError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl CatalogError {
+    /// Whether a unique name or id was taken.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        matches!(
+            self,
+            Self::Database(rusqlite::Error::SqliteFailure(error, _))
+                if error.code == rusqlite::ErrorCode::ConstraintViolation
+        )
+    }
+}

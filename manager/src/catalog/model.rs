@@ -1,0 +1,230 @@
+//! What the rows hold.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use stockpot_driver::{AccessMode, ConnectionInfo, SnapshotId, VolumeId};
+
+use super::codec::text_enum;
+
+/// Free words kept with a volume or snapshot.
+pub type Metadata = BTreeMap<String, String>;
+
+text_enum! {
+    /// Where a volume is in its life.
+    VolumeStatus {
+        /// The storage is making it.
+        Creating = "creating",
+        /// It is being filled from a cloud copy.
+        Restoring = "restoring",
+        /// It can be attached.
+        Available = "available",
+        /// It is attached to this node.
+        InUse = "in-use",
+        /// It is being removed.
+        Deleting = "deleting",
+        /// Making it failed; nothing of it is left in the storage.
+        Error = "error",
+    }
+}
+
+text_enum! {
+    /// Where one copy of a snapshot is in its life.
+    CopyState {
+        /// There is none and none is on its way.
+        None = "none",
+        /// It is being cut or uploaded.
+        Pending = "pending",
+        /// It is there; a cloud copy is committed and was read back.
+        Present = "present",
+        /// It was tried and given up.
+        Failed = "failed",
+        /// It was removed.
+        Deleted = "deleted",
+    }
+}
+
+text_enum! {
+    /// Which copies of a snapshot are being removed.
+    Deleting {
+        /// All of it.
+        Both = "both",
+        /// The local copy alone.
+        Local = "local",
+        /// The cloud copy alone.
+        Cloud = "cloud",
+    }
+}
+
+text_enum! {
+    /// Which copy of a snapshot a volume is asked to be made from.
+    SourceCopy {
+        /// The local one if it is there, else the cloud one.
+        Auto = "auto",
+        /// The local one.
+        Local = "local",
+        /// The cloud one.
+        Cloud = "cloud",
+    }
+}
+
+text_enum! {
+    /// What is attached.
+    AttachmentKind {
+        /// A volume.
+        Volume = "volume",
+        /// A snapshot.
+        Snapshot = "snapshot",
+    }
+}
+
+text_enum! {
+    /// Who it is attached for.
+    Purpose {
+        /// The node service: stays over restarts.
+        Node = "node",
+        /// An upload or a restore: taken down when that ends, or at the next start.
+        Transfer = "transfer",
+    }
+}
+
+text_enum! {
+    /// The last step of attaching that was begun. It, and all before it, may have to be undone.
+    AttachmentStep {
+        /// `create_export`
+        Export = "export",
+        /// `initialize_connection`
+        Connection = "connection",
+        /// `connect`
+        Device = "device",
+        /// All are done.
+        Attached = "attached",
+    }
+}
+
+text_enum! {
+    /// What a job does.
+    JobKind {
+        /// A snapshot to the bucket.
+        Upload = "upload",
+        /// A volume from the bucket.
+        Restore = "restore",
+    }
+}
+
+/// What a volume was made from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VolumeSource {
+    /// Nothing: it read as zeroes.
+    Empty,
+    /// A snapshot, and which copy was asked for.
+    Snapshot(SnapshotId, SourceCopy),
+    /// Another volume.
+    Volume(VolumeId),
+}
+
+/// A failure as it is kept: the whole chain of causes in one text, without secrets.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedError {
+    /// gRPC code.
+    pub code: i32,
+    /// The text.
+    pub text: String,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VolumeRow {
+    /// Its id.
+    pub id: VolumeId,
+    /// The caller's name for it, unique.
+    pub name: String,
+    /// Exact size of the device; what was asked for until the device is made.
+    pub size_bytes: u64,
+    /// The pool it lies in.
+    pub pool: String,
+    /// Where it is in its life.
+    pub status: VolumeStatus,
+    /// What it goes back to when an operation is refused.
+    pub previous_status: Option<VolumeStatus>,
+    /// What it was made from.
+    pub source: VolumeSource,
+    /// The caller's words.
+    pub metadata: Metadata,
+    /// Why it is in `Error`.
+    pub error: Option<RecordedError>,
+    /// Whether a caller has been told of the error.
+    pub error_reported: bool,
+    /// When it was asked for, in microseconds since the Unix epoch.
+    pub created_at_us: i64,
+}
+
+/// A snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRow {
+    /// Its id.
+    pub id: SnapshotId,
+    /// The caller's name for it, unique.
+    pub name: String,
+    /// The volume it was cut from, which may be gone.
+    pub volume_id: VolumeId,
+    /// That volume's name.
+    pub volume_name: String,
+    /// The pool it lies in.
+    pub pool: String,
+    /// Exact size of the source device; `None` until it is cut.
+    pub size_bytes: Option<u64>,
+    /// When it was cut, in microseconds since the Unix epoch; `None` until it is.
+    pub cut_at_us: Option<i64>,
+    /// The profile it was asked for with; empty without.
+    pub profile: String,
+    /// The local copy.
+    pub local: CopyState,
+    /// The cloud copy.
+    pub cloud: CopyState,
+    /// Where the cloud copy lies.
+    pub location: Option<String>,
+    /// The caller's words.
+    pub metadata: Metadata,
+    /// Why the cloud copy failed.
+    pub error: Option<RecordedError>,
+    /// Whether a caller has been told of the error.
+    pub error_reported: bool,
+    /// Which copies are being removed.
+    pub deleting: Option<Deleting>,
+    /// When it was asked for, in microseconds since the Unix epoch.
+    pub created_at_us: i64,
+}
+
+/// What is attached to this host, or may be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// Volume or snapshot.
+    pub kind: AttachmentKind,
+    /// Its id, as text of that kind.
+    pub id: String,
+    /// The pool it lies in.
+    pub pool: String,
+    /// Who for.
+    pub purpose: Purpose,
+    /// What may be done with it.
+    pub access: AccessMode,
+    /// How far attaching has come.
+    pub step: AttachmentStep,
+    /// What the driver answered; known from [`AttachmentStep::Device`] on.
+    pub connection: Option<ConnectionInfo>,
+    /// The device; known when attached.
+    pub device_path: Option<PathBuf>,
+}
+
+/// An upload or restore that is not final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What it does.
+    pub kind: JobKind,
+    /// The snapshot (upload) or volume (restore).
+    pub target_id: String,
+    /// How often it was begun.
+    pub attempts: u32,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+}

@@ -1,0 +1,101 @@
+//! Tables, and how an older catalog becomes a newer one.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::CatalogError;
+
+/// One script per version; `user_version` counts how many have run. Published scripts never change.
+const MIGRATIONS: [&str; 1] = [FIRST];
+
+const FIRST: &str = "
+CREATE TABLE volumes (
+    id              TEXT PRIMARY KEY,
+    name            TEXT NOT NULL UNIQUE,
+    -- What was asked for until the device is made, then its exact size.
+    size_bytes      INTEGER NOT NULL CHECK (size_bytes >= 0),
+    pool            TEXT NOT NULL,
+    status          TEXT NOT NULL,
+    -- What a volume under way goes back to when the operation is refused.
+    previous_status TEXT,
+    source_kind     TEXT NOT NULL,
+    source_id       TEXT,
+    source_copy     TEXT,
+    metadata        TEXT NOT NULL,
+    error           TEXT,
+    error_code      INTEGER,
+    -- Whether a caller has been told of the error.
+    error_reported  INTEGER NOT NULL DEFAULT 0,
+    created_at_us   INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE snapshots (
+    id              TEXT PRIMARY KEY,
+    name            TEXT NOT NULL UNIQUE,
+    -- No foreign key: snapshots outlive their volume.
+    volume_id       TEXT NOT NULL,
+    volume_name     TEXT NOT NULL,
+    pool            TEXT NOT NULL,
+    -- Both unknown until it is cut.
+    size_bytes      INTEGER CHECK (size_bytes >= 0),
+    cut_at_us       INTEGER,
+    profile         TEXT NOT NULL,
+    local_state     TEXT NOT NULL,
+    cloud_state     TEXT NOT NULL,
+    location        TEXT,
+    metadata        TEXT NOT NULL,
+    error           TEXT,
+    error_code      INTEGER,
+    error_reported  INTEGER NOT NULL DEFAULT 0,
+    -- Which copies are being removed.
+    deleting        TEXT,
+    created_at_us   INTEGER NOT NULL
+) STRICT;
+CREATE INDEX snapshots_of_volume ON snapshots (volume_id);
+
+-- What is attached to this host, or may be: written before each step.
+CREATE TABLE attachments (
+    kind            TEXT NOT NULL,
+    id              TEXT NOT NULL,
+    pool            TEXT NOT NULL,
+    purpose         TEXT NOT NULL,
+    access          TEXT NOT NULL,
+    step            TEXT NOT NULL,
+    connection      TEXT,
+    device_path     TEXT,
+    PRIMARY KEY (kind, id)
+) STRICT;
+
+-- Uploads and restores that are not final.
+CREATE TABLE jobs (
+    kind            TEXT NOT NULL,
+    target_id       TEXT NOT NULL,
+    attempts        INTEGER NOT NULL DEFAULT 0,
+    step            TEXT NOT NULL,
+    error           TEXT,
+    created_at_us   INTEGER NOT NULL,
+    PRIMARY KEY (kind, target_id)
+) STRICT;
+
+-- Which repository was found where, so that a snapshot can be cut while the bucket does not answer.
+CREATE TABLE repositories (
+    location        TEXT PRIMARY KEY,
+    short_id        TEXT NOT NULL
+) STRICT;
+";
+
+/// Brings the tables up to date.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), CatalogError> {
+    let known = i64::try_from(MIGRATIONS.len()).expect("a handful of scripts");
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    if found > known || found < 0 {
+        return Err(CatalogError::Newer { found, known });
+    }
+    let done = usize::try_from(found).expect("checked to be small");
+    for script in &MIGRATIONS[done..] {
+        transaction.execute_batch(script)?;
+    }
+    transaction.pragma_update(None, "user_version", known)?;
+    transaction.commit()?;
+    Ok(())
+}

@@ -1,0 +1,95 @@
+//! Ids of what is made here, and what they say.
+//!
+//! `vol-<node>-<ulid>`: the node's short id says whose manager to ask. `snap-<repository>-<ulid>`: any node with a
+//! profile for that repository resolves it without a catalog. `snap-<ulid>`: a local copy only.
+
+use std::fmt;
+
+use stockpot_driver::{SnapshotId, VolumeId};
+use ulid::Ulid;
+
+/// Hexadecimal digits of a short id.
+const SHORT_ID_LEN: usize = 8;
+/// Characters of a ULID.
+const ULID_LEN: usize = 26;
+
+/// What the name of a node becomes in ids: 8 hexadecimal digits that follow from the name alone, so that they
+/// survive the loss of the catalog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeShortId(String);
+
+impl NodeShortId {
+    /// The short id of a node.
+    #[must_use]
+    pub fn of(node_name: &str) -> Self {
+        let hash = blake3::derive_key("stockpot 2026 node short id", node_name.as_bytes());
+        let number = u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]);
+        Self(format!("{number:08x}"))
+    }
+
+    /// As text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for NodeShortId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A new volume id of this node.
+#[must_use]
+pub fn new_volume_id(node: &NodeShortId) -> VolumeId {
+    format!("vol-{node}-{}", new_ulid())
+        .parse()
+        .expect("letters, digits and hyphens")
+}
+
+/// A new snapshot id; with the short id of the repository where its cloud copy will lie.
+#[must_use]
+pub fn new_snapshot_id(repository: Option<&str>) -> SnapshotId {
+    let ulid = new_ulid();
+    let text = match repository {
+        Some(short_id) => format!("snap-{short_id}-{ulid}"),
+        None => format!("snap-{ulid}"),
+    };
+    text.parse().expect("letters, digits and hyphens")
+}
+
+/// The short id of the repository that a snapshot's id names, if it names one.
+#[must_use]
+pub fn repository_of(id: &SnapshotId) -> Option<&str> {
+    let (short_id, ulid) = id.as_str().strip_prefix("snap-")?.split_once('-')?;
+    let is_short_id =
+        short_id.len() == SHORT_ID_LEN && short_id.bytes().all(|b| b.is_ascii_hexdigit());
+    (is_short_id && ulid.len() == ULID_LEN).then_some(short_id)
+}
+
+fn new_ulid() -> String {
+    Ulid::generate().to_string().to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_say_where_they_belong() {
+        let node = NodeShortId::of("worker-1");
+        assert_eq!(node, NodeShortId::of("worker-1"));
+        assert_ne!(node, NodeShortId::of("worker-2"));
+        assert!(
+            new_volume_id(&node)
+                .as_str()
+                .starts_with(&format!("vol-{node}-"))
+        );
+        let cloud = new_snapshot_id(Some("0123abcd"));
+        assert_eq!(repository_of(&cloud), Some("0123abcd"));
+        assert_eq!(repository_of(&new_snapshot_id(None)), None);
+        assert_eq!(repository_of(&"snap-a-b".parse().unwrap()), None);
+        assert_ne!(new_snapshot_id(None), new_snapshot_id(None));
+    }
+}

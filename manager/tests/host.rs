@@ -1,0 +1,1 @@
+//! The flows on real storage.
