@@ -4,14 +4,11 @@ use std::path::Path;
 
 /// What is seen to hold the device: mounts, and devices made on top of it.
 pub(crate) fn holders((major, minor): (u32, u32)) -> String {
-    let number = format!("{major}:{minor}");
-    let mut by: Vec<String> = std::fs::read_to_string("/proc/self/mountinfo")
-        .map(|table| mount_points(&table, &number))
-        .unwrap_or_default()
+    let mut by: Vec<String> = mounts((major, minor))
         .into_iter()
         .map(|point| format!("mounted at {point}"))
         .collect();
-    let above = Path::new("/sys/dev/block").join(&number).join("holders");
+    let above = Path::new("/sys/dev/block").join(format!("{major}:{minor}/holders"));
     if let Ok(entries) = std::fs::read_dir(above) {
         by.extend(
             entries
@@ -25,8 +22,15 @@ pub(crate) fn holders((major, minor): (u32, u32)) -> String {
     by.join(", ")
 }
 
+/// Where a device is mounted.
+pub(crate) fn mounts((major, minor): (u32, u32)) -> Vec<String> {
+    std::fs::read_to_string("/proc/self/mountinfo")
+        .map(|table| mount_points(&table, &format!("{major}:{minor}")))
+        .unwrap_or_default()
+}
+
 /// Where a device is mounted, by `/proc/self/mountinfo` (proc(5)): the third field is its number, the fifth the place.
-pub(crate) fn mount_points(table: &str, number: &str) -> Vec<String> {
+fn mount_points(table: &str, number: &str) -> Vec<String> {
     table
         .lines()
         .filter_map(|line| {

@@ -20,6 +20,7 @@ pub mod file;
 mod in_use;
 pub mod lvm;
 pub mod model;
+mod origin;
 pub mod volume_driver;
 
 pub use connection::{AccessMode, ConnectionInfo, ConnectorProperties, LocalConnection};

@@ -172,7 +172,11 @@ pub(super) async fn create_temporary(
 ) -> Result<(), DriverError> {
     let size = cow_bytes.map_or_else(String::new, |bytes| format!("--size {bytes}b"));
     // Only thin snapshots know the activation-skip flag.
-    let skip = if cow_bytes.is_none() { "--setactivationskip n" } else { "" };
+    let skip = if cow_bytes.is_none() {
+        "--setactivationskip n"
+    } else {
+        ""
+    };
     let args = format!(
         "lvcreate --yes --snapshot {size} {skip} --permission r --addtag {tag} --name {name} {vg}/{origin}"
     );

@@ -65,12 +65,27 @@ impl LiveVolume {
         let owner = Owner::this_process()?;
         let snapshot = LiveSnapshot {
             vg: self.lv.vg.clone(),
-            name: format!("stockpot.t.{}", ulid::Ulid::generate().to_string().to_lowercase()),
+            name: format!(
+                "stockpot.t.{}",
+                ulid::Ulid::generate().to_string().to_lowercase()
+            ),
             thin: self.lv.thin,
         };
-        let cow_bytes = if self.lv.thin { None } else { Some(self.cow_bytes()?) };
+        let cow_bytes = if self.lv.thin {
+            None
+        } else {
+            Some(self.cow_bytes()?)
+        };
         let tag = format!("{TAG}{}", owner.to_tag());
-        match commands::create_temporary(&self.lv.vg, &self.lv.name, &snapshot.name, cow_bytes, &tag).await {
+        match commands::create_temporary(
+            &self.lv.vg,
+            &self.lv.name,
+            &snapshot.name,
+            cow_bytes,
+            &tag,
+        )
+        .await
+        {
             Ok(()) => Ok(snapshot),
             Err(error) => {
                 // It may have been made and not activated.
@@ -85,7 +100,9 @@ impl LiveVolume {
     fn cow_bytes(&self) -> Result<u64, DriverError> {
         let wish = (self.lv.size_bytes / 100 * COW_PERCENT).max(COW_LEAST_BYTES);
         // A snapshot never needs more than its origin and some for the exception table.
-        let wish = wish.min(self.lv.size_bytes / 100 * 102 + (8 << 20)).next_multiple_of(self.lv.extent_bytes);
+        let wish = wish
+            .min(self.lv.size_bytes / 100 * 102 + (8 << 20))
+            .next_multiple_of(self.lv.extent_bytes);
         let room = wish.min(self.lv.vg_free_bytes);
         if room < wish.min(COW_LEAST_BYTES) {
             return Err(DriverError::ResourceExhausted(format!(
@@ -102,7 +119,10 @@ impl LiveVolume {
 
     async fn remove_leftovers(&self) -> Result<(), DriverError> {
         for (name, tags) in commands::temporaries(&self.lv.vg, TAG).await? {
-            let owner = tags.split(',').find_map(|tag| tag.strip_prefix(TAG)).and_then(Owner::parse);
+            let owner = tags
+                .split(',')
+                .find_map(|tag| tag.strip_prefix(TAG))
+                .and_then(Owner::parse);
             // A tag that cannot be read is not ours to judge.
             if owner.is_some_and(|owner| !owner.is_alive()) {
                 tracing::warn!(snapshot = %format!("{}/{name}", self.lv.vg), "removing what an earlier run left");
@@ -153,8 +173,12 @@ fn is_lvm_device(path: &Path) -> bool {
     if !meta.file_type().is_block_device() {
         return false;
     }
-    let (major, minor) = (nix::sys::stat::major(meta.rdev()), nix::sys::stat::minor(meta.rdev()));
-    std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/dm/uuid")).is_ok_and(|uuid| uuid.starts_with("LVM-"))
+    let (major, minor) = (
+        nix::sys::stat::major(meta.rdev()),
+        nix::sys::stat::minor(meta.rdev()),
+    );
+    std::fs::read_to_string(format!("/sys/dev/block/{major}:{minor}/dm/uuid"))
+        .is_ok_and(|uuid| uuid.starts_with("LVM-"))
 }
 
 /// A process, told from later ones of the same number by its start and the machine's boot.
@@ -168,9 +192,16 @@ struct Owner {
 impl Owner {
     fn this_process() -> Result<Self, DriverError> {
         let pid = std::process::id();
-        let started_ticks = started_ticks(pid).ok_or_else(|| DriverError::Host("/proc is not readable".into()))?;
-        let boot = boot_id().ok_or_else(|| DriverError::Host("/proc/sys/kernel/random/boot_id is not readable".into()))?;
-        Ok(Self { boot, pid, started_ticks })
+        let started_ticks =
+            started_ticks(pid).ok_or_else(|| DriverError::Host("/proc is not readable".into()))?;
+        let boot = boot_id().ok_or_else(|| {
+            DriverError::Host("/proc/sys/kernel/random/boot_id is not readable".into())
+        })?;
+        Ok(Self {
+            boot,
+            pid,
+            started_ticks,
+        })
     }
 
     fn to_tag(&self) -> String {
@@ -189,18 +220,30 @@ impl Owner {
 
     fn is_alive(&self) -> bool {
         // Where the boot id cannot be read, nothing is known: alive is the safe answer.
-        boot_id().is_none_or(|boot| boot == self.boot && started_ticks(self.pid) == Some(self.started_ticks))
+        boot_id().is_none_or(|boot| {
+            boot == self.boot && started_ticks(self.pid) == Some(self.started_ticks)
+        })
     }
 }
 
 fn boot_id() -> Option<String> {
-    Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
+    Some(
+        std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .ok()?
+            .trim()
+            .to_owned(),
+    )
 }
 
 /// Field 22 of `/proc/PID/stat` (proc(5)); the second one, a name in brackets, may hold anything.
 fn started_ticks(pid: u32) -> Option<u64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    stat.rsplit_once(')')?
+        .1
+        .split_whitespace()
+        .nth(19)?
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -212,8 +255,20 @@ mod tests {
         let me = Owner::this_process().unwrap();
         assert!(me.is_alive());
         assert_eq!(Owner::parse(&me.to_tag()), Some(me.clone()));
-        assert!(!Owner { started_ticks: me.started_ticks + 1, ..me.clone() }.is_alive());
-        assert!(!Owner { boot: "before".into(), ..me }.is_alive());
+        assert!(
+            !Owner {
+                started_ticks: me.started_ticks + 1,
+                ..me.clone()
+            }
+            .is_alive()
+        );
+        assert!(
+            !Owner {
+                boot: "before".into(),
+                ..me
+            }
+            .is_alive()
+        );
         for bad in ["", "a/b", "a/1/x", "a/1/2/3"] {
             assert_eq!(Owner::parse(bad), None, "{bad}");
         }

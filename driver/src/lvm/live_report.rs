@@ -15,8 +15,7 @@ pub(super) struct LiveLv {
 }
 
 /// The columns asked for; they match [`Row`].
-pub(super) const COLUMNS: &str =
-    "vg_name,lv_name,lv_size,vg_extent_size,vg_free,lv_layout,lv_permissions,lv_tags,lv_snapshot_invalid";
+pub(super) const COLUMNS: &str = "vg_name,lv_name,lv_size,vg_extent_size,vg_free,lv_layout,lv_permissions,lv_tags,lv_snapshot_invalid";
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Row {
@@ -45,13 +44,18 @@ struct Section {
 /// The rows of a report.
 pub(super) fn rows(json: &[u8]) -> Result<Vec<Row>, String> {
     let document: Document = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    Ok(document.report.into_iter().flat_map(|section| section.lv).collect())
+    Ok(document
+        .report
+        .into_iter()
+        .flat_map(|section| section.lv)
+        .collect())
 }
 
 impl Row {
     pub(super) fn parse(self) -> Result<LiveLv, String> {
         let number = |column: &str, text: &str| {
-            text.parse::<u64>().map_err(|_| format!("{column} is {text:?}"))
+            text.parse::<u64>()
+                .map_err(|_| format!("{column} is {text:?}"))
         };
         let extent_bytes = number("vg_extent_size", &self.vg_extent_size)?;
         if extent_bytes == 0 {
@@ -78,7 +82,10 @@ mod tests {
         let json = br#"{"report":[{"lv":[{"vg_name":"vg0","lv_name":"data","lv_size":"104857600","vg_extent_size":"4194304",
             "vg_free":"838860800","lv_layout":"linear","lv_permissions":"writeable","lv_tags":"","lv_snapshot_invalid":"unknown"}]}],"log":[]}"#;
         let lv = rows(json).unwrap().remove(0).parse().unwrap();
-        assert_eq!((lv.vg.as_str(), lv.name.as_str(), lv.thin, lv.read_only), ("vg0", "data", false, false));
+        assert_eq!(
+            (lv.vg.as_str(), lv.name.as_str(), lv.thin, lv.read_only),
+            ("vg0", "data", false, false)
+        );
         assert!(rows(b"{}").is_err());
         assert!(rows(br#"{"report":[]}"#).unwrap().is_empty());
     }

@@ -4,7 +4,7 @@
 //! device-mapper doubles hyphens, and an id of 63 characters must fit into its 127 together with the group's name.
 //! LVM's reserved words (`snapshot`, `pvmove` in front, `_tmeta` and its like anywhere) cannot appear.
 
-use crate::{SnapshotId, VolumeId};
+use crate::{SnapshotId, VolumeId, origin::Origin};
 
 const PREFIX: &str = "stockpot";
 
@@ -20,36 +20,6 @@ impl Kind {
         match self {
             Kind::Volume => "volume",
             Kind::Snapshot => "snapshot",
-        }
-    }
-}
-
-/// Where a volume's first content came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Origin {
-    /// It was made empty.
-    Empty,
-    /// A snapshot's content.
-    Snapshot(SnapshotId),
-    /// Another volume's content.
-    Volume(VolumeId),
-}
-
-impl Origin {
-    fn to_tag(&self) -> String {
-        match self {
-            Origin::Empty => "empty".into(),
-            Origin::Snapshot(id) => format!("snapshot/{id}"),
-            Origin::Volume(id) => format!("volume/{id}"),
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        match text.split_once('/') {
-            None if text == "empty" => Some(Origin::Empty),
-            Some(("snapshot", id)) => id.parse().ok().map(Origin::Snapshot),
-            Some(("volume", id)) => id.parse().ok().map(Origin::Volume),
-            _ => None,
         }
     }
 }
@@ -81,7 +51,7 @@ impl Tags {
             } => vec![
                 ("kind", Kind::Volume.word().to_owned()),
                 ("id", id.to_string()),
-                ("from", origin.to_tag()),
+                ("from", origin.to_string()),
                 ("made_bytes", made_bytes.to_string()),
             ],
             Tags::Snapshot {
@@ -114,7 +84,7 @@ impl Tags {
         match value("kind")? {
             "volume" => Some(Tags::Volume {
                 id: value("id")?.parse().ok()?,
-                origin: Origin::parse(value("from")?)?,
+                origin: value("from")?.parse().ok()?,
                 made_bytes: value("made_bytes")?.parse().ok()?,
             }),
             "snapshot" => Some(Tags::Snapshot {

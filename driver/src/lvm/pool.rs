@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use super::{
     commands::{self, Permission},
-    names::{Origin, Tags, snapshot_lv, volume_lv},
+    names::{Tags, snapshot_lv, volume_lv},
     report::Lv,
     thin::LvmThinConfig,
     view::View,
 };
 use crate::{
     AccessMode, ConnectionInfo, DriverError, LocalConnection, SnapshotId, SnapshotInfo, VolumeId,
-    VolumeInfo, in_use, model,
+    VolumeInfo, in_use, model, origin::Origin,
 };
 
 /// How long a device that somebody has open is watched before it counts as in use: udev looks into every device

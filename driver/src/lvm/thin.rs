@@ -6,12 +6,12 @@ use async_trait::async_trait;
 
 use super::{
     lock,
-    names::{Origin, is_lvm_name},
+    names::is_lvm_name,
     pool::{Name, Pool},
 };
 use crate::{
     AccessMode, Capacity, ConnectionInfo, ConnectorProperties, DriverError, SnapshotId,
-    SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo,
+    SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, origin::Origin,
 };
 
 /// Which pool, and how far it may be filled.

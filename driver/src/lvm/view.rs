@@ -1,11 +1,13 @@
 //! What one report says of our pool, and what may be added to it.
 
 use super::{
-    names::{Origin, Tags},
+    names::Tags,
     report::{Lv, Report, Share, ThinPool},
     thin::LvmThinConfig,
 };
-use crate::{Capacity, DriverError, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo};
+use crate::{
+    Capacity, DriverError, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo, origin::Origin,
+};
 
 /// A volume group as it was a moment ago, seen from one pool.
 #[derive(Debug)]
