@@ -28,5 +28,9 @@ pub mod pack_index;
 pub mod protocol;
 pub mod record;
 pub mod slot;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod vectors;
 
 pub use error::FormatError;

@@ -61,6 +61,18 @@ pub enum KeySource {
     Passphrase(SecretString),
 }
 
+impl Clone for KeySource {
+    fn clone(&self) -> Self {
+        match self {
+            Self::File(secret) => {
+                let copy = secret.expose_secret().to_vec();
+                Self::File(SecretBox::from(copy.into_boxed_slice()))
+            }
+            Self::Passphrase(text) => Self::Passphrase(text.clone()),
+        }
+    }
+}
+
 impl KeySource {
     /// From the content of a secret file, without one trailing line feed.
     ///

@@ -286,3 +286,72 @@ impl<S: PageSource> PackListReader<S> {
         Ok(page)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::testing::{MemoryPages, pack_name, sealer};
+    use futures::executor::block_on;
+    use proptest::prelude::*;
+
+    fn entries(count: u32) -> Vec<PackEntry> {
+        let entry = |number| PackEntry {
+            pack: Arc::new(pack_name(number)),
+            size_bytes: 1000 + u64::from(number),
+            crc32c: number,
+            live_frames: 3,
+            live_bytes: 100,
+        };
+        (0..count).map(entry).collect()
+    }
+
+    fn read(
+        pages: &mut MemoryPages,
+        root: Option<&RootRef>,
+    ) -> Result<Vec<PackEntry>, FormatError> {
+        let mut reader = PackListReader::new(sealer(true), pages.source(), root);
+        let mut found = Vec::new();
+        while let Some(leaf) = block_on(reader.next()) {
+            found.extend(leaf.map_err(|broken| broken.error)?);
+        }
+        let held: BTreeSet<_> = pages
+            .packs
+            .lock()
+            .unwrap()
+            .keys()
+            .cloned()
+            .map(Arc::new)
+            .collect();
+        assert_eq!(*reader.page_packs(), held);
+        Ok(found)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn lists_come_back(count in prop_oneof![0..200_u32, 4090..4100_u32, Just(9000)]) {
+            let mut pages = MemoryPages::new(&sealer(true), 5);
+            let root = build_pack_list(&sealer(true), &mut pages, entries(count)).unwrap();
+            prop_assert_eq!(read(&mut pages, root.as_ref()).unwrap(), entries(count));
+        }
+
+        #[test]
+        fn no_bytes_make_a_page_panic(bytes in prop::collection::vec(any::<u8>(), 0..300), level in 0..4_u8) {
+            prop_assert!(ListPage::decode(&bytes, level).is_err());
+        }
+    }
+
+    #[test]
+    fn levels_are_as_few_as_can_be_and_order_is_kept() {
+        for (count, level) in [(1, 0), (64, 0), (65, 1), (4096, 1), (4097, 2)] {
+            let mut pages = MemoryPages::new(&sealer(true), 50);
+            let root = build_pack_list(&sealer(true), &mut pages, entries(count)).unwrap();
+            assert_eq!(root.unwrap().level, level, "{count}");
+        }
+        let mut pages = MemoryPages::new(&sealer(true), 50);
+        let mut wrong = entries(3);
+        wrong.swap(0, 1);
+        assert!(build_pack_list(&sealer(true), &mut pages, wrong).is_err());
+    }
+}

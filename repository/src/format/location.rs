@@ -120,7 +120,7 @@ pub(super) fn decode_entry(
 pub(super) fn check_place(what: &'static str, location: &Location) -> Result<(), FormatError> {
     let fits = location.range().end <= PACK_SIZE_MAX
         && location.offset >= super::pack::HEADER_SIZE
-        && location.length > FrameHeader::SIZE as u32;
+        && location.length > FrameHeader::LENGTH;
     if fits {
         return Ok(());
     }

@@ -6,6 +6,8 @@
 mod build;
 mod lookup;
 mod read;
+#[cfg(test)]
+mod tests;
 
 pub use build::{MapBuilder, PageInfo, PageSink, Place};
 pub use lookup::MapLookup;

@@ -17,6 +17,18 @@ const HEADER_MAGIC: &[u8; 8] = b"STKPPACK";
 const FOOTER_MAGIC: &[u8; 8] = b"STKPFOOT";
 const FLAG_SEALED: u32 = 1;
 
+/// The CRC32C of a pack of which a front part has `crc32c` and the `next_size` bytes after it have `next_crc32c`.
+#[must_use]
+pub fn join_crc32c(crc32c: u32, next_crc32c: u32, next_size: u64) -> u32 {
+    let joined = crc_fast::checksum_combine(
+        crc_fast::CrcAlgorithm::Crc32Iscsi,
+        crc32c.into(),
+        next_crc32c.into(),
+        next_size,
+    );
+    u32::try_from(joined).expect("a CRC-32 has 32 bits")
+}
+
 /// The header.
 #[must_use]
 pub fn encode_header(sealed: bool) -> [u8; HEADER_SIZE as usize] {
@@ -110,7 +122,7 @@ impl Footer {
         let end = footer
             .index_offset
             .checked_add(u64::from(footer.index_length) + u64::from(FOOTER_SIZE));
-        let index_max = INDEX_SIZE_MAX + FrameHeader::SIZE as u32 + 16;
+        let index_max = INDEX_SIZE_MAX + FrameHeader::LENGTH + 16;
         let fits = end == Some(pack_size)
             && footer.index_offset >= u64::from(HEADER_SIZE)
             && footer.index_length <= index_max

@@ -185,3 +185,97 @@ impl PackBuilder {
         Ok(self.size_bytes)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{
+        frame::FrameDecoder,
+        pack::check_header,
+        testing::{pack_name, sealer},
+    };
+    use proptest::prelude::*;
+
+    fn pack_of(sealed: bool, chunks: &[Vec<u8>]) -> (Vec<u8>, Vec<Location>) {
+        let sealer = sealer(sealed);
+        let mut encoder = FrameEncoder::new(1).unwrap();
+        let mut out = Vec::new();
+        let mut pack = PackBuilder::new(&sealer, pack_name(0), 1 << 30, None, &mut out);
+        let mut locations = Vec::new();
+        for (chunk, plain) in (0..).zip(chunks) {
+            let hash = sealer.chunk_hash(plain);
+            let info = FrameInfo {
+                kind: FrameKind::Chunk,
+                level: 0,
+                position: chunk,
+                hash,
+            };
+            locations.push(pack.append(&mut encoder, &mut out, info, plain).unwrap());
+        }
+        pack.scanned(ScannedRange { first: 5, count: 5 });
+        pack.scanned(ScannedRange { first: 0, count: 4 });
+        pack.scanned(ScannedRange { first: 4, count: 1 });
+        pack.scanned(ScannedRange {
+            first: 20,
+            count: 1,
+        });
+        let size = pack.finish(&mut encoder, &mut out).unwrap();
+        assert_eq!(size, out.len() as u64);
+        (out, locations)
+    }
+
+    fn read(sealed: bool, bytes: &[u8]) -> Result<PackIndex, FormatError> {
+        let short = || FormatError::malformed("pack", "short");
+        let (_, footer) = bytes.split_last_chunk::<32>().ok_or_else(short)?;
+        let footer = Footer::decode(footer, bytes.len() as u64)?;
+        let start = usize::try_from(footer.index_offset).unwrap();
+        let frame = &bytes[start..start + footer.index_length as usize];
+        check_header(&bytes[..16], sealed)?;
+        let mut decoder = FrameDecoder::new()?;
+        let index = PackIndex::open(&sealer(sealed), &mut decoder, &pack_name(0), &footer, frame)?;
+        let cipher = sealer(sealed).pack(&pack_name(0));
+        for (offset, entry) in index.with_offsets() {
+            let start = usize::try_from(offset).unwrap();
+            let frame = &bytes[start..start + entry.length as usize];
+            let plain = decoder.decode(&cipher, frame, entry.kind)?;
+            if sealer(sealed).chunk_hash(&plain) != entry.hash {
+                return Err(FormatError::Damaged {
+                    what: "chunk",
+                    check: "hash",
+                });
+            }
+        }
+        Ok(index)
+    }
+
+    proptest! {
+        #[test]
+        fn packs_come_back_and_any_change_is_found(
+            sealed: bool,
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 1..100), 0..6),
+            at: prop::sample::Index,
+            bit in 0..8_u8,
+        ) {
+            let (mut bytes, locations) = pack_of(sealed, &chunks);
+            let index = read(sealed, &bytes).unwrap();
+            prop_assert_eq!(index.scanned.clone(), vec![
+                ScannedRange { first: 0, count: 10 },
+                ScannedRange { first: 20, count: 1 },
+            ]);
+            for ((offset, entry), location) in index.with_offsets().zip(&locations) {
+                prop_assert_eq!((offset, entry.length, entry.hash), (location.offset.into(), location.length, location.hash));
+            }
+            let at = at.index(bytes.len());
+            prop_assert!(read(sealed, &bytes[..at]).is_err());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(read(sealed, &bytes).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn a_pack_is_full_by_size() {
+        let mut out = Vec::new();
+        let pack = PackBuilder::new(&sealer(true), pack_name(0), 0, None, &mut out);
+        assert!(pack.is_full(16) && !pack.is_full(17));
+    }
+}

@@ -3,14 +3,14 @@
 use super::{
     FormatError,
     bytes::{Fields, put_text},
-    crypto::Hash,
-    frame::{FrameHeader, FrameKind},
+    crypto::{Hash, Sealer},
+    frame::{FrameDecoder, FrameHeader, FrameKind},
     ids::{Nonce, PackName, SnapshotId, VolumeId},
     limits::{
         CHUNKS_MAX, LEVELS_MAX, PACK_FRAMES_MAX, PACK_SIZE_MAX, SCANNED_RANGES_MAX, VOLUME_SIZE_MAX,
     },
     manifest::Base,
-    pack::HEADER_SIZE,
+    pack::{Footer, HEADER_SIZE},
 };
 
 const WHAT: &str = "pack index";
@@ -127,6 +127,34 @@ impl PackIndex {
         })
     }
 
+    /// Opens the index frame that a footer points to, and checks that index and footer agree.
+    ///
+    /// # Errors
+    /// [`FormatError::Malformed`], [`FormatError::Damaged`], [`FormatError::Limit`].
+    pub fn open(
+        sealer: &Sealer,
+        decoder: &mut FrameDecoder,
+        pack: &PackName,
+        footer: &Footer,
+        frame: &[u8],
+    ) -> Result<Self, FormatError> {
+        let plain = decoder.decode(&sealer.pack(pack), frame, FrameKind::Index)?;
+        let index = Self::decode(&plain, pack)?;
+        let number = FrameHeader::decode(&frame[..FrameHeader::SIZE])?.number;
+        let length: u64 = index
+            .entries
+            .iter()
+            .map(|entry| u64::from(entry.length))
+            .sum();
+        let agree = index.entries.len() as u64 == u64::from(footer.frames)
+            && number == footer.frames
+            && u64::from(HEADER_SIZE) + length == footer.index_offset;
+        if !agree {
+            return Err(FormatError::malformed(WHAT, "it does not fit the footer"));
+        }
+        Ok(index)
+    }
+
     /// Each entry with the offset of its frame in the pack.
     pub fn with_offsets(&self) -> impl Iterator<Item = (u64, &IndexEntry)> {
         self.entries
@@ -196,7 +224,7 @@ fn decode_entries(fields: &mut Fields<'_>) -> Result<Vec<IndexEntry>, FormatErro
         let sound = kind != FrameKind::Index
             && level <= level_max
             && entry.position < CHUNKS_MAX
-            && entry.length > FrameHeader::SIZE as u32
+            && entry.length > FrameHeader::LENGTH
             && end <= PACK_SIZE_MAX;
         if !sound {
             return Err(FormatError::malformed(

@@ -47,6 +47,11 @@ pub trait PageSink {
     /// # Errors
     /// As the sink says.
     fn write(&mut self, info: PageInfo, plain: &[u8]) -> Result<Place, Self::Error>;
+
+    /// Learns that an offered page of the base became a page of this map; nothing is to be written.
+    fn keep(&mut self, location: &Location) {
+        let _ = location;
+    }
 }
 
 /// Builds the map of one volume.
@@ -121,7 +126,7 @@ impl MapBuilder {
         first_chunk: u64,
         location: Location,
     ) -> Result<(), S::Error> {
-        if usize::from(level) >= self.open.len() || first_chunk % page_span(level) != 0 {
+        if usize::from(level) >= self.open.len() || !first_chunk.is_multiple_of(page_span(level)) {
             return Err(
                 FormatError::malformed("map", "a subtree does not fit in this place").into(),
             );
@@ -207,7 +212,10 @@ impl MapBuilder {
             .filter(|base| base.hash == hash);
         self.forget_offers(level, page.first_chunk);
         let location = match same {
-            Some(base) => base,
+            Some(base) => {
+                sink.keep(&base);
+                base
+            }
             None => {
                 let info = PageInfo {
                     kind: FrameKind::MapPage,
