@@ -1,0 +1,197 @@
+//! Reading the pages of both trees: neighbours come with one request. What [`MapReader`] and [`PackListReader`] find
+//! broken gets its object and offset here.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use async_trait::async_trait;
+
+use crate::{
+    RepositoryError,
+    fetch::{BatchLimits, Fetcher, batches},
+    format::{
+        FormatError,
+        crypto::Sealer,
+        frame::{FrameDecoder, FrameKind},
+        list::{BrokenListPage, PackListReader},
+        location::Location,
+        manifest::{Manifest, RootRef},
+        map::{BrokenPage, MapReader, PageSource},
+    },
+};
+
+/// The children of one page lie close together; one or two requests bring them all.
+const PAGE_LIMITS: BatchLimits = BatchLimits {
+    range_bytes: 4 << 20,
+    gap_bytes: 64 << 10,
+    frames: 64,
+};
+
+/// Pages kept for those who come by the same way again: a path from the root, and some leaves. About 2 MiB.
+const CACHED_PAGES: usize = 512;
+
+/// Why a page is not there; where it should be is said by whoever asked.
+#[derive(Debug)]
+pub(crate) enum PageError {
+    /// The bytes are not what they should be.
+    Format(FormatError),
+    /// They could not be had.
+    Fetch(RepositoryError),
+}
+
+impl From<FormatError> for PageError {
+    fn from(source: FormatError) -> Self {
+        Self::Format(source)
+    }
+}
+
+impl PageError {
+    /// With the place.
+    pub(crate) fn at(self, location: &Location) -> RepositoryError {
+        match self {
+            Self::Format(source) => damaged(location, source),
+            Self::Fetch(error) => error,
+        }
+    }
+}
+
+/// An error of what lies at a location.
+pub(crate) fn damaged(location: &Location, source: FormatError) -> RepositoryError {
+    RepositoryError::object(
+        location.pack.object_key(),
+        Some(location.offset.into()),
+        source,
+    )
+}
+
+/// A map's page as the error that it is.
+pub(crate) fn broken_page(broken: BrokenPage<PageError>) -> RepositoryError {
+    broken.error.at(&broken.location)
+}
+
+/// A list's page as the error that it is.
+pub(crate) fn broken_list_page(broken: BrokenListPage<PageError>) -> RepositoryError {
+    broken.error.at(&broken.location)
+}
+
+/// Fetches pages. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(crate) struct Pages {
+    fetcher: Fetcher,
+    sealer: Sealer,
+    cache: Option<Arc<Mutex<PageCache>>>,
+}
+
+#[derive(Debug, Default)]
+struct PageCache {
+    plain: HashMap<Location, Vec<u8>>,
+    order: VecDeque<Location>,
+}
+
+impl Pages {
+    /// Every page is fetched when it is asked for.
+    pub(crate) fn new(fetcher: Fetcher, sealer: Sealer) -> Self {
+        Self {
+            fetcher,
+            sealer,
+            cache: None,
+        }
+    }
+
+    /// The pages used last are kept.
+    pub(crate) fn cached(mut self) -> Self {
+        self.cache = Some(Arc::default());
+        self
+    }
+
+    /// The map of a snapshot.
+    pub(crate) fn map(&self, manifest: &Manifest) -> Result<MapReader<Self>, RepositoryError> {
+        let root = manifest.map.as_ref();
+        MapReader::new(self.sealer.clone(), self.clone(), root, manifest.chunks.total)
+            .map_err(|source| RepositoryError::object(manifest.object_key(), None, source))
+    }
+
+    /// The pack list of a snapshot.
+    pub(crate) fn pack_list(&self, root: Option<&RootRef>) -> PackListReader<Self> {
+        PackListReader::new(self.sealer.clone(), self.clone(), root)
+    }
+
+    async fn fetch_batches(
+        &self,
+        kind: FrameKind,
+        wanted: Vec<(Location, usize)>,
+        answers: &mut [Option<Result<Vec<u8>, PageError>>],
+    ) {
+        for batch in batches(wanted, PAGE_LIMITS) {
+            let alone = batch.frames.len() == 1;
+            match self.fetcher.get(&batch.pack, batch.range.clone()).await {
+                Ok(body) => {
+                    for (location, tag) in &batch.frames {
+                        let frame = batch.slice(&body, location).unwrap_or_default();
+                        answers[*tag] = Some(self.open(kind, location, frame));
+                    }
+                }
+                Err(error) if alone => {
+                    answers[batch.frames[0].1] = Some(Err(PageError::Fetch(error)));
+                }
+                // One by one: a pack that is too short still has its first pages.
+                Err(_) => {
+                    for (location, tag) in &batch.frames {
+                        let body = self.fetcher.get(&location.pack, location.range()).await;
+                        answers[*tag] = Some(match body {
+                            Ok(body) => self.open(kind, location, &body),
+                            Err(error) => Err(PageError::Fetch(error)),
+                        });
+                    }
+                }
+            }
+        }
+    }
+
+    fn open(&self, kind: FrameKind, location: &Location, frame: &[u8]) -> Result<Vec<u8>, PageError> {
+        let cipher = self.sealer.pack(&location.pack);
+        let plain = FrameDecoder::new()?.decode(&cipher, frame, kind)?;
+        if let Some(cache) = &self.cache {
+            let mut cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+            if cache.order.len() >= CACHED_PAGES
+                && let Some(oldest) = cache.order.pop_front()
+            {
+                cache.plain.remove(&oldest);
+            }
+            cache.order.push_back(location.clone());
+            cache.plain.insert(location.clone(), plain.clone());
+        }
+        Ok(plain)
+    }
+
+    fn look_up(&self, location: &Location) -> Option<Vec<u8>> {
+        let cache = self.cache.as_ref()?;
+        let cache = cache.lock().unwrap_or_else(PoisonError::into_inner);
+        cache.plain.get(location).cloned()
+    }
+}
+
+#[async_trait]
+impl PageSource for Pages {
+    type Error = PageError;
+
+    async fn pages(&self, kind: FrameKind, wanted: &[Location]) -> Vec<Result<Vec<u8>, PageError>> {
+        let mut answers: Vec<Option<Result<Vec<u8>, PageError>>> = wanted
+            .iter()
+            .map(|location| self.look_up(location).map(Ok))
+            .collect();
+        let missing = wanted
+            .iter()
+            .enumerate()
+            .filter(|(tag, _)| answers[*tag].is_none())
+            .map(|(tag, location)| (location.clone(), tag))
+            .collect();
+        self.fetch_batches(kind, missing, &mut answers).await;
+        answers
+            .into_iter()
+            .map(|page| page.expect("each location is in one batch"))
+            .collect()
+    }
+}

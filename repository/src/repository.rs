@@ -1,0 +1,446 @@
+//! Making and opening a repository: marker, key slots, and what must not be mistaken for one.
+
+use std::{fmt, sync::Arc};
+
+use bytes::Bytes;
+
+use crate::{
+    RepositoryError,
+    format::{
+        FormatError,
+        crypto::Sealer,
+        ids::{MARKER_KEY, ObjectId, RepositoryId, SLOTS_PREFIX, SnapshotId, slot_key},
+        keys::{KeySource, RepositoryKey},
+        limits::SLOTS_MAX,
+        marker::Marker,
+        slot::{KdfCost, Opened as OpenedSlot, Slot},
+    },
+    store::{EndpointReport, ObjectStore, PutMode, StoreError},
+};
+
+/// Chunk size of a new repository when nothing else is said, in bytes. Smaller chunks make smaller increments and
+/// faster restores; this is the smallest that the format has.
+pub const DEFAULT_CHUNK_SIZE_BYTES: u32 = 64 << 10;
+
+/// Trials of an endpoint lie below this while they run.
+const PROBE_PREFIX: &str = "probe/";
+
+/// How to make a repository.
+#[derive(Debug)]
+pub struct CreateOptions {
+    /// Size of all its chunks: a power of two from 64 KiB to 4 MiB.
+    pub chunk_size_bytes: u32,
+    /// Seals it; without a key, whoever reads the bucket reads the volumes.
+    pub key: Option<KeySource>,
+    /// What the endpoint can, if that was found out already; else it is tried now.
+    pub endpoint: Option<EndpointReport>,
+}
+
+impl Default for CreateOptions {
+    fn default() -> Self {
+        Self {
+            chunk_size_bytes: DEFAULT_CHUNK_SIZE_BYTES,
+            key: None,
+            endpoint: None,
+        }
+    }
+}
+
+/// What goes into a marker beside the key.
+struct NewMarker {
+    chunk_size_bytes: u32,
+    endpoint: Option<EndpointReport>,
+}
+
+impl CreateOptions {
+    fn split(self) -> (Option<Arc<KeySource>>, NewMarker) {
+        let marker = NewMarker {
+            chunk_size_bytes: self.chunk_size_bytes,
+            endpoint: self.endpoint,
+        };
+        (self.key.map(Arc::new), marker)
+    }
+}
+
+/// How [`Repository::open_or_create`] came to its repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// It was there.
+    Existing,
+    /// It was made; this is what its endpoint can.
+    Created(EndpointReport),
+}
+
+/// A bucket and prefix with everything that restoring needs. Cheap to clone.
+#[derive(Clone)]
+pub struct Repository(Arc<Inner>);
+
+struct Inner {
+    store: Arc<dyn ObjectStore>,
+    marker: Marker,
+    /// `None`: sealed, and opened without a key.
+    sealer: Option<Sealer>,
+}
+
+impl fmt::Debug for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Repository")
+            .field("location", &self.location())
+            .field("id", &self.0.marker.id)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Repository {
+    /// Makes a repository in an empty prefix.
+    ///
+    /// # Errors
+    /// [`RepositoryError::AlreadyThere`], [`RepositoryError::Foreign`] where something else is, and whatever the store says.
+    pub async fn create(
+        store: Arc<dyn ObjectStore>,
+        options: CreateOptions,
+    ) -> Result<(Self, EndpointReport), RepositoryError> {
+        if read_marker(&*store).await?.is_some() {
+            return Err(RepositoryError::AlreadyThere {
+                location: store.location(),
+            });
+        }
+        let (key, settings) = options.split();
+        Self::create_unmarked(store, key, settings).await
+    }
+
+    /// Opens a repository: reads its marker, unwraps its key, and believes neither before they fit each other.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NoRepository`], [`RepositoryError::Foreign`], [`RepositoryError::KeyNeeded`],
+    /// [`RepositoryError::WrongKey`], [`RepositoryError::NotSealed`], [`RepositoryError::Newer`],
+    /// [`RepositoryError::Damaged`].
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        key: Option<KeySource>,
+    ) -> Result<Self, RepositoryError> {
+        Self::open_shared(store, key.map(Arc::new)).await
+    }
+
+    async fn open_shared(
+        store: Arc<dyn ObjectStore>,
+        key: Option<Arc<KeySource>>,
+    ) -> Result<Self, RepositoryError> {
+        let Some(object) = read_marker(&*store).await? else {
+            refuse_foreign(&*store).await?;
+            return Err(RepositoryError::NoRepository {
+                location: store.location(),
+            });
+        };
+        let marker = parse(&object)?;
+        let location = store.location();
+        let key = match (marker.sealed, key) {
+            (true, None) => return Err(RepositoryError::KeyNeeded { location }),
+            (false, Some(_)) => return Err(RepositoryError::NotSealed { location }),
+            (false, None) => None,
+            (true, Some(key)) => Some(unwrap_key(&*store, &marker, key).await?),
+        };
+        let sealer = Sealer::new(marker.id, key);
+        marker
+            .check_mac(&sealer, &object)
+            .map_err(|source| RepositoryError::object(MARKER_KEY, None, source))?;
+        Ok(Self::with(store, marker, Some(sealer)))
+    }
+
+    /// Opens a repository without its key, to list what is in it: a sealed one shows ids only, and nothing that it
+    /// shows is vouched for.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_locked(store: Arc<dyn ObjectStore>) -> Result<Self, RepositoryError> {
+        match Self::open(store.clone(), None).await {
+            Err(RepositoryError::KeyNeeded { location }) => {
+                let object = read_marker(&*store)
+                    .await?
+                    .ok_or(RepositoryError::NoRepository { location })?;
+                let marker = parse(&object)?;
+                Ok(Self::with(store, marker, None))
+            }
+            opened => opened,
+        }
+    }
+
+    /// Opens the repository, or makes it where nothing is.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`create`](Self::create).
+    pub async fn open_or_create(
+        store: Arc<dyn ObjectStore>,
+        options: CreateOptions,
+    ) -> Result<(Self, Opened), RepositoryError> {
+        let (key, settings) = options.split();
+        match Self::open_shared(store.clone(), key.clone()).await {
+            Ok(repository) => Ok((repository, Opened::Existing)),
+            Err(RepositoryError::NoRepository { .. }) => {
+                match Self::create_unmarked(store.clone(), key.clone(), settings).await {
+                    Ok((repository, report)) => Ok((repository, Opened::Created(report))),
+                    // Somebody was quicker.
+                    Err(RepositoryError::AlreadyThere { .. }) => {
+                        Ok((Self::open_shared(store, key).await?, Opened::Existing))
+                    }
+                    Err(error) => Err(error),
+                }
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn create_unmarked(
+        store: Arc<dyn ObjectStore>,
+        source: Option<Arc<KeySource>>,
+        settings: NewMarker,
+    ) -> Result<(Self, EndpointReport), RepositoryError> {
+        refuse_foreign(&*store).await?;
+        let unstorable = |source| RepositoryError::Unstorable {
+            what: "the repository's marker".to_owned(),
+            source,
+        };
+        let id = RepositoryId::generate().map_err(unstorable)?;
+        let key = source.as_ref().map(|_| RepositoryKey::generate());
+        let key = key.transpose().map_err(unstorable)?;
+        let sealer = Sealer::new(id, key.clone());
+        let report = match settings.endpoint {
+            Some(report) => report,
+            None => store.probe().await?,
+        };
+        store.adopt(&report);
+        let endpoint = serde_json::to_value(&report)
+            .map_err(|e| RepositoryError::Internal(format!("the endpoint's report: {e}")))?;
+        let marker = Marker::new(&sealer, settings.chunk_size_bytes, endpoint).map_err(unstorable)?;
+        let object = marker.encode(&sealer).map_err(unstorable)?;
+        // The slot first: a marker without a slot would be a repository that nobody can open.
+        let slot = match (source, key) {
+            (Some(source), Some(key)) => Some(put_slot(&*store, id, source, key).await?),
+            _ => None,
+        };
+        match store
+            .put(MARKER_KEY, Bytes::from(object), PutMode::IfAbsent)
+            .await
+        {
+            Ok(()) => Ok((Self::with(store, marker, Some(sealer)), report)),
+            Err(StoreError::AlreadyExists { .. }) => {
+                if let Some(slot) = slot {
+                    store.delete(&slot).await?;
+                }
+                Err(RepositoryError::AlreadyThere {
+                    location: store.location(),
+                })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn with(store: Arc<dyn ObjectStore>, marker: Marker, sealer: Option<Sealer>) -> Self {
+        match serde_json::from_value::<EndpointReport>(marker.endpoint.clone()) {
+            Ok(report) => store.adopt(&report),
+            Err(error) => {
+                tracing::warn!(%error, "the marker does not say what the endpoint can; the usual is assumed");
+            }
+        }
+        Self(Arc::new(Inner {
+            store,
+            marker,
+            sealer,
+        }))
+    }
+
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> RepositoryId {
+        self.0.marker.id
+    }
+
+    /// The first 8 digits of its id; its snapshots' ids carry them.
+    #[must_use]
+    pub fn short_id(&self) -> String {
+        self.0.marker.id.short()
+    }
+
+    /// Size of its chunks in bytes.
+    #[must_use]
+    pub fn chunk_size_bytes(&self) -> u32 {
+        self.0.marker.chunk_size_bytes
+    }
+
+    /// Whether its content is encrypted.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.0.marker.sealed
+    }
+
+    /// Where it is, in words.
+    #[must_use]
+    pub fn location(&self) -> String {
+        self.0.store.location()
+    }
+
+    /// A new id for a snapshot.
+    #[must_use]
+    pub fn new_snapshot_id(&self) -> SnapshotId {
+        SnapshotId::generate(&self.0.marker.id)
+    }
+
+    /// The store that it lies in.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.0.store
+    }
+
+    /// What opens and seals its content.
+    ///
+    /// # Errors
+    /// [`RepositoryError::KeyNeeded`].
+    pub(crate) fn sealer(&self) -> Result<&Sealer, RepositoryError> {
+        self.0.sealer.as_ref().ok_or_else(|| RepositoryError::KeyNeeded {
+            location: self.location(),
+        })
+    }
+
+    /// Like [`sealer`](Self::sealer), for whoever is about to write.
+    ///
+    /// # Errors
+    /// [`RepositoryError::KeyNeeded`], [`RepositoryError::Newer`].
+    pub(crate) fn sealer_to_write(&self) -> Result<&Sealer, RepositoryError> {
+        self.0
+            .marker
+            .check_writable()
+            .map_err(|source| RepositoryError::object(MARKER_KEY, None, source))?;
+        self.sealer()
+    }
+}
+
+/// All keys below a prefix, in pages that the store chooses, told one by one.
+pub(crate) async fn list_keys(
+    store: &dyn ObjectStore,
+    prefix: &str,
+) -> Result<Vec<crate::store::ObjectMeta>, StoreError> {
+    let mut found = Vec::new();
+    let mut from = None;
+    loop {
+        let page = store.list(prefix, from.as_deref()).await?;
+        found.extend(page.objects);
+        from = page.next;
+        if from.is_none() {
+            return Ok(found);
+        }
+    }
+}
+
+fn parse(object: &[u8]) -> Result<Marker, RepositoryError> {
+    Marker::parse(object).map_err(|source| RepositoryError::object(MARKER_KEY, None, source))
+}
+
+async fn read_marker(store: &dyn ObjectStore) -> Result<Option<Bytes>, RepositoryError> {
+    match store.get(MARKER_KEY, None).await {
+        Ok(object) => Ok(Some(object)),
+        Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// A prefix without a marker may hold what a creation that was broken off left, and nothing else.
+async fn refuse_foreign(store: &dyn ObjectStore) -> Result<(), RepositoryError> {
+    let mut from = None;
+    loop {
+        let page = store.list("", from.as_deref()).await?;
+        let ours = |key: &str| key.starts_with(PROBE_PREFIX) || key.starts_with(SLOTS_PREFIX);
+        if let Some(object) = page.objects.into_iter().find(|object| !ours(&object.key)) {
+            return Err(RepositoryError::Foreign {
+                location: store.location(),
+                found: object.key,
+            });
+        }
+        from = page.next;
+        if from.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+async fn put_slot(
+    store: &dyn ObjectStore,
+    repository: RepositoryId,
+    source: Arc<KeySource>,
+    key: RepositoryKey,
+) -> Result<String, RepositoryError> {
+    let unstorable = |source| RepositoryError::Unstorable {
+        what: "the repository's key".to_owned(),
+        source,
+    };
+    let name = format!("slot-{}", ulid::Ulid::generate().to_string().to_ascii_lowercase());
+    let slot = ObjectId::new(name).map_err(unstorable)?;
+    let object_key = slot_key(&slot);
+    let object = blocking(move || Slot::seal(&slot, repository, &source, &key, KdfCost::default()))
+        .await?
+        .map_err(unstorable)?;
+    store
+        .put(&object_key, Bytes::from(object), PutMode::IfAbsent)
+        .await?;
+    Ok(object_key)
+}
+
+/// Tries the slots one after the other. A damaged slot does not keep another from opening.
+async fn unwrap_key(
+    store: &dyn ObjectStore,
+    marker: &Marker,
+    source: Arc<KeySource>,
+) -> Result<RepositoryKey, RepositoryError> {
+    let slots = list_keys(store, SLOTS_PREFIX).await?;
+    let mut damaged = None;
+    let mut tried = 0;
+    for meta in slots.iter().take(SLOTS_MAX) {
+        let object = match store.get(&meta.key, None).await {
+            Ok(object) => object,
+            Err(StoreError::NotFound { .. }) => continue,
+            Err(error) => return Err(error.into()),
+        };
+        match try_slot(&meta.key, marker, &object, &source).await? {
+            Ok(OpenedSlot::Key(key)) if Some(key.id()) == marker.key_id => return Ok(key),
+            Ok(_) => tried += 1,
+            Err(source) => {
+                tracing::warn!(slot = meta.key, error = &source as &dyn std::error::Error, "a key slot cannot be read");
+                damaged = Some(RepositoryError::object(meta.key.clone(), None, source));
+            }
+        }
+    }
+    // With no slot left to be wrong about, the damage is what the user has to know.
+    match damaged {
+        Some(error) if tried == 0 => Err(error),
+        _ => Err(RepositoryError::WrongKey {
+            location: store.location(),
+            given: match *source {
+                KeySource::File(_) => "key file",
+                KeySource::Passphrase(_) => "passphrase",
+            },
+            slots: slots.len(),
+        }),
+    }
+}
+
+async fn try_slot(
+    object_key: &str,
+    marker: &Marker,
+    object: &Bytes,
+    source: &Arc<KeySource>,
+) -> Result<Result<OpenedSlot, FormatError>, RepositoryError> {
+    let slot = match Slot::parse(object_key, marker.id, object) {
+        Ok(slot) => slot,
+        Err(error) => return Ok(Err(error)),
+    };
+    let (object, source) = (object.clone(), source.clone());
+    blocking(move || slot.open(&object, &source)).await
+}
+
+/// Runs what takes long or blocks away from the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, RepositoryError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| RepositoryError::Internal(format!("a thread: {e}")))
+}

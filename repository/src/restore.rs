@@ -1,0 +1,265 @@
+//! From a snapshot to a device or file.
+//!
+//! The map is read leaf by leaf; its chunks are joined into ranges of packs, fetched a few at a time, decrypted,
+//! decompressed, checked against their hashes and written where they belong. Holes are made to read as zeroes, at no
+//! cost where the target does so already. A restore is done when as many chunks were written as the manifest counts and
+//! the target was flushed; anything else is an error, and what the target holds then is of no use.
+
+mod range;
+
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use tokio::{sync::Semaphore, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    Phase, Progress, ReadSettings, Repository, RepositoryError,
+    device::Target,
+    fetch::{BatchLimits, Fetcher, batches},
+    format::{location::Location, manifest::Manifest},
+    pages::{Pages, broken_page},
+    repository::blocking,
+    stop::Stop,
+};
+use range::Desks;
+
+/// Chunks are joined into ranges within a window of the volume, in bytes: long enough for packs that were filled side
+/// by side, short enough that ranges come nearly in the order of the volume.
+const WINDOW_BYTES: u64 = 128 << 20;
+
+/// What a restore did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoreReport {
+    /// The volume's size.
+    pub size_bytes: u64,
+    /// Bytes written, holes not counted.
+    pub data_bytes: u64,
+    /// Bytes received from the bucket.
+    pub received_bytes: u64,
+    /// Requests made.
+    pub requests: u64,
+}
+
+/// Fills a target with a snapshot, and flushes it. The target has to be opened for the manifest's size.
+///
+/// # Errors
+/// [`RepositoryError::Cancelled`] on request; [`RepositoryError::Damaged`] with object and offset for the first thing that is
+/// not what it should be; [`RepositoryError::Store`] for a pack that is missing; whatever the target meets.
+pub async fn restore(
+    repository: &Repository,
+    manifest: &Manifest,
+    target: Target,
+    settings: &ReadSettings,
+    progress: &Arc<Progress>,
+    cancel: &CancellationToken,
+) -> Result<RestoreReport, RepositoryError> {
+    settings.check()?;
+    progress.enter(Phase::Starting);
+    progress.set_total(manifest.size_bytes);
+    if target.size_bytes() != manifest.size_bytes {
+        return Err(RepositoryError::Settings(format!(
+            "the target was opened for {} bytes, the snapshot has {}",
+            target.size_bytes(),
+            manifest.size_bytes
+        )));
+    }
+    let stop = Stop::new(cancel);
+    let _guard = stop.drop_guard();
+    let fetcher = Fetcher {
+        store: repository.store().clone(),
+        progress: progress.clone(),
+    };
+    let filler = Filler {
+        target: Arc::new(target),
+        pages: Pages::new(fetcher.clone(), repository.sealer()?.clone()),
+        shared: Arc::new(Shared {
+            fetcher,
+            desks: Desks::new(repository.sealer()?.clone(), repository.chunk_size_bytes()),
+            in_flight: Arc::new(Semaphore::new(settings.gets_in_flight)),
+            workers: Semaphore::new(settings.workers),
+            written: AtomicU64::new(0),
+            stop: stop.clone(),
+        }),
+        chunk_size: u64::from(repository.chunk_size_bytes()),
+        settings: settings.clone(),
+    };
+    progress.enter(Phase::Data);
+    let mut tasks = JoinSet::new();
+    let filled = filler.fill(manifest, &mut tasks, progress).await;
+    if let Err(error) = filled {
+        stop.fail(error);
+    }
+    // Nothing may write to the target after this function has ended.
+    while let Some(done) = tasks.join_next().await {
+        if let Err(error) = done {
+            stop.fail(RepositoryError::Internal(format!("a task of the restore: {error}")));
+        }
+    }
+    if stop.check().is_err() {
+        return Err(stop.reason());
+    }
+    finish(filler, manifest, progress).await
+}
+
+async fn finish(
+    filler: Filler,
+    manifest: &Manifest,
+    progress: &Arc<Progress>,
+) -> Result<RestoreReport, RepositoryError> {
+    let written = filler.shared.written.load(Ordering::Relaxed);
+    if written != manifest.chunks.mapped {
+        return Err(RepositoryError::Inconsistent {
+            object: manifest.object_key(),
+            problem: format!(
+                "it counts {} chunks, its map led to {written}",
+                manifest.chunks.mapped
+            ),
+        });
+    }
+    progress.enter(Phase::Finishing);
+    let target = Arc::into_inner(filler.target)
+        .ok_or_else(|| RepositoryError::Internal("the target is still in use".to_owned()))?;
+    blocking(move || target.finish()).await??;
+    progress.enter(Phase::Done);
+    let counted = progress.snapshot();
+    Ok(RestoreReport {
+        size_bytes: manifest.size_bytes,
+        data_bytes: manifest.data_bytes,
+        received_bytes: counted.bytes_moved,
+        requests: counted.requests,
+    })
+}
+
+/// What all ranges share.
+struct Shared {
+    fetcher: Fetcher,
+    desks: Desks,
+    in_flight: Arc<Semaphore>,
+    workers: Semaphore,
+    written: AtomicU64,
+    stop: Stop,
+}
+
+struct Filler {
+    target: Arc<Target>,
+    pages: Pages,
+    shared: Arc<Shared>,
+    chunk_size: u64,
+    settings: ReadSettings,
+}
+
+impl Filler {
+    /// Goes through the map; its chunks are written by tasks that may still run when this returns.
+    async fn fill(
+        &self,
+        manifest: &Manifest,
+        tasks: &mut JoinSet<()>,
+        progress: &Progress,
+    ) -> Result<(), RepositoryError> {
+        let mut map = self.pages.map(manifest)?;
+        let mut window: Vec<(Location, u64)> = Vec::new();
+        let mut next_chunk = 0;
+        loop {
+            self.shared.stop.check()?;
+            let leaf = map.next().await.transpose().map_err(broken_page)?;
+            let at = leaf.as_ref().map_or(manifest.chunks.total, |leaf| leaf.page.first_chunk);
+            let window_full = window
+                .first()
+                .is_some_and(|(_, first)| (at - first) * self.chunk_size >= WINDOW_BYTES);
+            if leaf.is_none() || window_full {
+                self.fetch(std::mem::take(&mut window), tasks).await?;
+            }
+            let Some(leaf) = leaf else { break };
+            for (chunk, location) in leaf.chunks() {
+                self.hole(next_chunk..chunk, progress).await?;
+                next_chunk = chunk + 1;
+                window.push((location.clone(), chunk));
+            }
+        }
+        self.hole(next_chunk..manifest.chunks.total, progress).await
+    }
+
+    /// Chunks that the map does not have are zeroes.
+    async fn hole(&self, chunks: Range<u64>, progress: &Progress) -> Result<(), RepositoryError> {
+        if chunks.is_empty() {
+            return Ok(());
+        }
+        let bytes = chunks.start * self.chunk_size..chunks.end * self.chunk_size;
+        progress.scanned(bytes.end - bytes.start);
+        if self.target.reads_as_zeroes() {
+            return Ok(());
+        }
+        let target = self.target.clone();
+        blocking(move || target.zero(bytes)).await??;
+        Ok(())
+    }
+
+    /// Starts to fetch a window's chunks, as many ranges at a time as the settings allow.
+    async fn fetch(
+        &self,
+        window: Vec<(Location, u64)>,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<(), RepositoryError> {
+        let range_bytes = self.settings.range_size_bytes as u64;
+        let limits = BatchLimits {
+            range_bytes,
+            gap_bytes: self.settings.gap_size_bytes as u64,
+            // Well compressed chunks must not unpack to more than some ranges' worth of memory.
+            frames: usize::try_from((4 * range_bytes / self.chunk_size).max(1)).unwrap_or(1),
+        };
+        for batch in batches(window, limits) {
+            let shared = self.shared.clone();
+            let permit = tokio::select! {
+                permit = shared.in_flight.clone().acquire_owned() => {
+                    permit.map_err(|_| RepositoryError::Cancelled)?
+                }
+                () = shared.stop.stopped() => return Err(RepositoryError::Cancelled),
+            };
+            let target = self.target.clone();
+            tasks.spawn(async move {
+                if let Err(error) = shared.fill_range(batch, target).await {
+                    shared.stop.fail(error);
+                }
+                drop(permit);
+            });
+            // Those that are done are let go, so that a large volume does not gather them.
+            while tasks.try_join_next().is_some() {}
+        }
+        Ok(())
+    }
+}
+
+impl Shared {
+    async fn fill_range(
+        self: &Arc<Self>,
+        batch: crate::fetch::Batch<u64>,
+        target: Arc<Target>,
+    ) -> Result<(), RepositoryError> {
+        let body = tokio::select! {
+            body = self.fetcher.get(&batch.pack, batch.range.clone()) => body?,
+            () = self.stop.stopped() => return Err(RepositoryError::Cancelled),
+        };
+        let _worker = self.workers.acquire().await.map_err(|_| RepositoryError::Cancelled)?;
+        let shared = self.clone();
+        let count = batch.frames.len() as u64;
+        blocking(move || {
+            let bytes = shared.desks.unpack(&batch, &body, |chunk, bytes| {
+                shared.stop.check()?;
+                target.write_at(chunk * shared.desks.chunk_size(), bytes)?;
+                Ok(())
+            })?;
+            shared.fetcher.progress.data(bytes);
+            shared.fetcher.progress.scanned(bytes);
+            Ok::<(), RepositoryError>(())
+        })
+        .await??;
+        self.written.fetch_add(count, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,407 @@
+//! What is in a repository: listing, finding and deleting snapshots.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+
+use crate::{
+    Repository, RepositoryError,
+    format::{
+        ids::{
+            INTENTS_PREFIX, SNAPSHOTS_PREFIX, SnapshotId, VolumeId, intent_key, parse_snapshot_key,
+            snapshot_key,
+        },
+        manifest::{Manifest, SnapshotRecord, Tombstone, now, tool},
+        protocol::Intent,
+        record::{RecordKind, peek},
+    },
+    repository::list_keys,
+    store::{PutMode, StoreError},
+};
+
+/// Records read at the same time.
+const RECORDS_IN_FLIGHT: usize = 16;
+
+/// How far a snapshot is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Status {
+    /// Complete: it can be restored.
+    Committed,
+    /// Deleted or cancelled; its id is used up.
+    Deleted,
+    /// An upload is under way, or was broken off.
+    Uploading,
+    /// Its record is there and cannot be read; the text says why.
+    Unreadable(String),
+}
+
+impl std::fmt::Display for Status {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Status::Committed => "committed",
+            Status::Deleted => "deleted",
+            Status::Uploading => "uploading",
+            Status::Unreadable(_) => "unreadable",
+        })
+    }
+}
+
+/// One snapshot of a listing. What is `None` is not known: the snapshot is not committed, or the repository was opened
+/// without its key.
+#[derive(Debug, Clone)]
+pub struct SnapshotSummary {
+    /// Its id.
+    pub snapshot_id: SnapshotId,
+    /// Its volume's id; unknown for an intent that cannot be read.
+    pub volume_id: Option<VolumeId>,
+    /// How far it is.
+    pub status: Status,
+    /// All that is known of a committed one.
+    pub manifest: Option<Manifest>,
+    /// When the upload of one that is not committed began.
+    pub started_at: Option<Timestamp>,
+}
+
+impl SnapshotSummary {
+    /// The volume as people call it: its name, else its id.
+    #[must_use]
+    pub fn volume(&self) -> Option<&str> {
+        match &self.manifest {
+            Some(manifest) if !manifest.volume_name.is_empty() => Some(&manifest.volume_name),
+            _ => self.volume_id.as_ref().map(VolumeId::as_str),
+        }
+    }
+
+    /// The moment its content is of.
+    #[must_use]
+    pub fn created_at(&self) -> Option<Timestamp> {
+        self.manifest.as_ref().map(|manifest| manifest.cut_at)
+    }
+
+    /// What it was built on.
+    #[must_use]
+    pub fn parent(&self) -> Option<&SnapshotId> {
+        let base = self.manifest.as_ref()?.base.as_ref()?;
+        Some(&base.snapshot_id)
+    }
+}
+
+/// All snapshots: by volume, then by the moment of their content. Nothing that is there is left out: what cannot be read is
+/// listed as such.
+///
+/// # Errors
+/// Only if the bucket cannot be listed or does not answer.
+pub async fn list(repository: &Repository) -> Result<Vec<SnapshotSummary>, RepositoryError> {
+    let store = repository.store();
+    // Intents first: one that is committed meanwhile is then seen as a manifest, not missed.
+    let intents = list_keys(&**store, INTENTS_PREFIX).await?;
+    let records = list_keys(&**store, SNAPSHOTS_PREFIX).await?;
+    let mut found: Vec<SnapshotSummary> = stream::iter(records)
+        .map(|meta| summary(repository, meta.key))
+        .buffered(RECORDS_IN_FLIGHT)
+        .try_filter_map(|summary| async { Ok(summary) })
+        .try_collect()
+        .await?;
+    let decided: BTreeSet<SnapshotId> = found.iter().map(|s| s.snapshot_id.clone()).collect();
+    for meta in intents {
+        if let Some(uploading) = uploading(repository, &meta.key, &decided).await? {
+            found.push(uploading);
+        }
+    }
+    found.sort_by(|a, b| {
+        let order = |s: &SnapshotSummary| {
+            (
+                s.volume_id.clone(),
+                s.created_at().or(s.started_at),
+                s.snapshot_id.clone(),
+            )
+        };
+        order(a).cmp(&order(b))
+    });
+    Ok(found)
+}
+
+async fn summary(
+    repository: &Repository,
+    key: String,
+) -> Result<Option<SnapshotSummary>, RepositoryError> {
+    let Ok((volume_id, snapshot_id)) = parse_snapshot_key(&key) else {
+        tracing::warn!(key, "this object does not belong to the repository");
+        return Ok(None);
+    };
+    let mut summary = SnapshotSummary {
+        snapshot_id,
+        volume_id: Some(volume_id),
+        status: Status::Committed,
+        manifest: None,
+        started_at: None,
+    };
+    match record_at(repository, &key).await {
+        Ok(Some(SnapshotRecord::Manifest(manifest, _))) => summary.manifest = Some(*manifest),
+        Ok(Some(SnapshotRecord::Tombstone(..))) => summary.status = Status::Deleted,
+        Ok(None) => return Ok(None),
+        Err(RepositoryError::KeyNeeded { .. }) => {
+            summary.status = sealed_status(repository, &key).await?;
+        }
+        Err(RepositoryError::Store(error)) => return Err(error.into()),
+        Err(error) => summary.status = Status::Unreadable(chain(&error)),
+    }
+    Ok(Some(summary))
+}
+
+/// Without the key only the kind of a record can be seen.
+async fn sealed_status(repository: &Repository, key: &str) -> Result<Status, RepositoryError> {
+    let object = match repository.store().get(key, None).await {
+        Ok(object) => object,
+        Err(StoreError::NotFound { .. }) => {
+            return Ok(Status::Unreadable("it has just gone".to_owned()));
+        }
+        Err(error) => return Err(error.into()),
+    };
+    Ok(match peek(&object) {
+        Ok(head) if head.kind == RecordKind::Manifest => Status::Committed,
+        Ok(head) if head.kind == RecordKind::Tombstone => Status::Deleted,
+        Ok(head) => Status::Unreadable(format!("it is a {}", head.kind.word())),
+        Err(error) => Status::Unreadable(chain(&error)),
+    })
+}
+
+async fn uploading(
+    repository: &Repository,
+    key: &str,
+    decided: &BTreeSet<SnapshotId>,
+) -> Result<Option<SnapshotSummary>, RepositoryError> {
+    let id = key
+        .strip_prefix(INTENTS_PREFIX)
+        .and_then(|rest| rest.strip_suffix(".json"))
+        .and_then(|id| SnapshotId::new(id).ok());
+    let Some(snapshot_id) = id.filter(|id| !decided.contains(id)) else {
+        return Ok(None);
+    };
+    let object = match repository.store().get(key, None).await {
+        Ok(object) => object,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let intent = repository.sealer().ok().map(|sealer| {
+        let opened = sealer.open_record::<Intent>(key, &object);
+        opened.map(|(intent, _)| intent)
+    });
+    let (status, intent) = match intent {
+        Some(Ok(intent)) => (Status::Uploading, Some(intent)),
+        Some(Err(error)) => (Status::Unreadable(chain(&error)), None),
+        None => (Status::Uploading, None),
+    };
+    Ok(Some(SnapshotSummary {
+        snapshot_id,
+        volume_id: intent.as_ref().map(|intent| intent.volume_id.clone()),
+        status,
+        manifest: None,
+        started_at: intent.map(|intent| intent.started_at),
+    }))
+}
+
+/// The committed snapshot of an id, or of the start of an id that fits only one. Deleted ones do not count
+/// unless the whole id is given.
+///
+/// # Errors
+/// [`RepositoryError::UnknownSnapshot`], [`RepositoryError::AmbiguousSnapshot`], [`RepositoryError::Deleted`],
+/// [`RepositoryError::NotCommitted`], and what is wrong with its manifest.
+pub async fn find(repository: &Repository, id: &str) -> Result<Manifest, RepositoryError> {
+    let unknown = || RepositoryError::UnknownSnapshot {
+        snapshot: id.to_owned(),
+        location: repository.location(),
+    };
+    let keys = list_keys(&**repository.store(), SNAPSHOTS_PREFIX).await?;
+    let mut fitting: BTreeMap<SnapshotId, Vec<VolumeId>> = BTreeMap::new();
+    for meta in keys {
+        if let Ok((volume, snapshot)) = parse_snapshot_key(&meta.key)
+            && !id.is_empty()
+            && snapshot.as_str().starts_with(id)
+        {
+            fitting.entry(snapshot).or_default().push(volume);
+        }
+    }
+    if let Some((exact, volumes)) = fitting.iter().find(|(snapshot, _)| snapshot.as_str() == id) {
+        let [volume] = volumes.as_slice() else {
+            return Err(ambiguous(id, volumes.iter().map(|v| format!("{v}/{exact}"))));
+        };
+        return manifest(repository, volume, exact).await;
+    }
+    let mut live = Vec::new();
+    for (snapshot, volumes) in fitting {
+        for volume in volumes {
+            match manifest(repository, &volume, &snapshot).await {
+                Err(RepositoryError::Deleted { .. }) => {}
+                found => live.push((snapshot.clone(), found)),
+            }
+        }
+    }
+    match live.len() {
+        0 if is_uploading(repository, id).await? => Err(RepositoryError::NotCommitted {
+            snapshot: id.to_owned(),
+        }),
+        0 => Err(unknown()),
+        1 => live.remove(0).1,
+        _ => Err(ambiguous(id, live.iter().map(|(id, _)| id.to_string()))),
+    }
+}
+
+async fn is_uploading(repository: &Repository, id: &str) -> Result<bool, RepositoryError> {
+    let Ok(snapshot) = SnapshotId::new(id) else {
+        return Ok(false);
+    };
+    match repository.store().head(&intent_key(&snapshot)).await {
+        Ok(_) => Ok(true),
+        Err(StoreError::NotFound { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn ambiguous(prefix: &str, found: impl Iterator<Item = String>) -> RepositoryError {
+    let found: Vec<String> = found.collect();
+    RepositoryError::AmbiguousSnapshot {
+        prefix: prefix.to_owned(),
+        count: found.len(),
+        first: found.first().cloned().unwrap_or_default(),
+        second: found.get(1).cloned().unwrap_or_default(),
+    }
+}
+
+/// The manifest of a committed snapshot.
+///
+/// # Errors
+/// [`RepositoryError::UnknownSnapshot`], [`RepositoryError::Deleted`], [`RepositoryError::NotCommitted`],
+/// [`RepositoryError::Damaged`], [`RepositoryError::Newer`].
+pub async fn manifest(
+    repository: &Repository,
+    volume: &VolumeId,
+    snapshot: &SnapshotId,
+) -> Result<Manifest, RepositoryError> {
+    match read_record(repository, volume, snapshot).await? {
+        Some(SnapshotRecord::Manifest(manifest, _)) => Ok(*manifest),
+        Some(SnapshotRecord::Tombstone(..)) => Err(RepositoryError::Deleted {
+            snapshot: snapshot.to_string(),
+        }),
+        None if is_uploading(repository, snapshot.as_str()).await? => {
+            Err(RepositoryError::NotCommitted {
+                snapshot: snapshot.to_string(),
+            })
+        }
+        None => Err(RepositoryError::UnknownSnapshot {
+            snapshot: snapshot.to_string(),
+            location: repository.location(),
+        }),
+    }
+}
+
+/// How far a snapshot is; `None` if nothing in the bucket knows of it.
+///
+/// # Errors
+/// Only if the bucket does not answer.
+pub async fn status(
+    repository: &Repository,
+    volume: &VolumeId,
+    snapshot: &SnapshotId,
+) -> Result<Option<Status>, RepositoryError> {
+    let found = summary(repository, snapshot_key(volume, snapshot)).await?;
+    match found {
+        Some(summary) => Ok(Some(summary.status)),
+        None if is_uploading(repository, snapshot.as_str()).await? => Ok(Some(Status::Uploading)),
+        None => Ok(None),
+    }
+}
+
+/// Deletes a snapshot, or cancels an upload that is not committed: its id is used up after that, and an upload under
+/// way will not be able to commit. What only it needed stays in the bucket until a prune. Deleting again is success.
+///
+/// # Errors
+/// [`RepositoryError::KeyNeeded`]; whatever the store says.
+pub async fn delete(
+    repository: &Repository,
+    volume: &VolumeId,
+    snapshot: &SnapshotId,
+) -> Result<(), RepositoryError> {
+    let sealer = repository.sealer_to_write()?;
+    let store = repository.store();
+    let key = snapshot_key(volume, snapshot);
+    let object = match store.get(&key, None).await {
+        Ok(object) => Some(object),
+        Err(StoreError::NotFound { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let ended = object
+        .as_ref()
+        .and_then(|object| peek(object).ok())
+        .is_some_and(|head| head.kind == RecordKind::Tombstone);
+    if !ended {
+        let tombstone = Tombstone {
+            snapshot_id: snapshot.clone(),
+            volume_id: volume.clone(),
+            deleted_at: now(),
+            reason: if object.is_some() { "deleted" } else { "cancelled" }.to_owned(),
+            tool: tool(),
+        };
+        let object = sealer
+            .seal_record(&key, &tombstone)
+            .map_err(|source| RepositoryError::Unstorable {
+                what: "the tombstone".to_owned(),
+                source,
+            })?;
+        // From manifest to tombstone, or from nothing to tombstone, whatever was committed meanwhile: nothing
+        // ever follows a tombstone, so it may replace all.
+        store
+            .put(&key, Bytes::from(object.bytes), PutMode::Overwrite)
+            .await?;
+    }
+    // After the tombstone: an intent that is gone means that its upload is decided.
+    store.delete(&intent_key(snapshot)).await?;
+    Ok(())
+}
+
+/// What lies under a snapshot's key.
+pub(crate) async fn read_record(
+    repository: &Repository,
+    volume: &VolumeId,
+    snapshot: &SnapshotId,
+) -> Result<Option<SnapshotRecord>, RepositoryError> {
+    record_at(repository, &snapshot_key(volume, snapshot)).await
+}
+
+/// What lies under the key of a snapshot.
+pub(crate) async fn record_at(
+    repository: &Repository,
+    key: &str,
+) -> Result<Option<SnapshotRecord>, RepositoryError> {
+    let sealer = repository.sealer()?;
+    let object = match repository.store().get(key, None).await {
+        Ok(object) => object,
+        Err(StoreError::NotFound { .. }) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let record = SnapshotRecord::open(sealer, key, &object)
+        .map_err(|source| RepositoryError::object(key, None, source))?;
+    if let SnapshotRecord::Manifest(manifest, _) = &record
+        && manifest.chunk_size_bytes != repository.chunk_size_bytes()
+    {
+        return Err(RepositoryError::Inconsistent {
+            object: key.to_owned(),
+            problem: "its chunk size is not that of the repository".to_owned(),
+        });
+    }
+    Ok(Some(record))
+}
+
+/// An error with its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,224 @@
+//! What is read, in which order: the volume in segments, without the parts that are known to be holes.
+//!
+//! A segment is a row of chunks that one worker goes through. Segments are handed out in ascending order and
+//! found one after the other, so that a volume of any size, with any number of holes, needs no list in memory.
+
+use std::{collections::VecDeque, ops::Range, sync::Arc};
+
+use crate::{
+    RepositoryError,
+    device::{DeviceError, Source},
+};
+
+/// A segment is at least this long, in bytes of the volume: long enough that packs hold few ranges,
+/// short enough that workers end together.
+const SEGMENT_SIZE_BYTES_MIN: u64 = 32 << 20;
+
+/// Chunks of a leaf of the map: segments start and end with leaves.
+const LEAF_CHUNKS: u64 = crate::format::limits::FAN_OUT;
+
+/// A part of the volume for one worker.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Segment {
+    /// 0, 1, 2… in the order they were handed out.
+    pub(super) number: u64,
+    /// Its chunks.
+    pub(super) chunks: Range<u64>,
+    /// Those of them that may hold data, ascending; all others are holes.
+    pub(super) runs: Vec<Range<u64>>,
+}
+
+/// Where data may be.
+pub(super) enum Extents {
+    /// As the source knows it.
+    Source(Arc<Source>),
+    /// As the caller knows it: byte ranges, ascending, not overlapping.
+    Given(VecDeque<Range<u64>>),
+}
+
+impl Extents {
+    /// Takes a caller's ranges.
+    pub(super) fn given(ranges: Vec<Range<u64>>, size_bytes: u64) -> Result<Self, RepositoryError> {
+        let mut end = 0;
+        for range in &ranges {
+            if range.start < end || range.end <= range.start || range.end > size_bytes {
+                return Err(RepositoryError::Settings(format!(
+                    "extent {}..{} is empty, out of order or past the end of the volume ({size_bytes} bytes)",
+                    range.start, range.end
+                )));
+            }
+            end = range.end;
+        }
+        Ok(Extents::Given(ranges.into()))
+    }
+
+    /// The next range that ends after `from`; `from` only rises.
+    fn next(&mut self, from: u64) -> Result<Option<Range<u64>>, DeviceError> {
+        match self {
+            Extents::Source(source) => source.next_data(from),
+            Extents::Given(ranges) => {
+                while ranges.front().is_some_and(|range| range.end <= from) {
+                    ranges.pop_front();
+                }
+                Ok(ranges.front().map(|range| range.start.max(from)..range.end))
+            }
+        }
+    }
+}
+
+/// Hands out the segments.
+pub(super) struct Plan {
+    extents: Extents,
+    chunk_size: u64,
+    chunk_count: u64,
+    segment_chunks: u64,
+    next_number: u64,
+    at: u64,
+}
+
+impl Plan {
+    pub(super) fn new(extents: Extents, size_bytes: u64, chunk_size_bytes: u32) -> Self {
+        let chunk_size = u64::from(chunk_size_bytes);
+        let segment_chunks = (SEGMENT_SIZE_BYTES_MIN / chunk_size)
+            .max(1)
+            .next_multiple_of(LEAF_CHUNKS);
+        Self {
+            extents,
+            chunk_size,
+            chunk_count: size_bytes.div_ceil(chunk_size),
+            segment_chunks,
+            next_number: 0,
+            at: 0,
+        }
+    }
+
+    /// First chunk that no segment covers yet.
+    pub(super) fn position(&self) -> u64 {
+        self.at
+    }
+
+    /// The next segment in which data may be.
+    pub(super) fn next(&mut self) -> Result<Option<Segment>, DeviceError> {
+        let Some(first) = self.next_run(self.at)? else {
+            self.at = self.chunk_count;
+            return Ok(None);
+        };
+        let start = first.start / self.segment_chunks * self.segment_chunks;
+        let chunks = start..(start + self.segment_chunks).min(self.chunk_count);
+        let mut runs: Vec<Range<u64>> = Vec::new();
+        let mut found = Some(first);
+        while let Some(run) = found {
+            if run.start >= chunks.end {
+                break;
+            }
+            let run = run.start..run.end.min(chunks.end);
+            let end = run.end;
+            match runs.last_mut() {
+                Some(last) if last.end == run.start => last.end = run.end,
+                _ => runs.push(run),
+            }
+            if end == chunks.end {
+                break;
+            }
+            found = self.next_run(end)?;
+        }
+        self.at = chunks.end;
+        let number = self.next_number;
+        self.next_number += 1;
+        Ok(Some(Segment {
+            number,
+            chunks,
+            runs,
+        }))
+    }
+
+    /// The next chunks from `from` on that the next range of bytes touches.
+    fn next_run(&mut self, from: u64) -> Result<Option<Range<u64>>, DeviceError> {
+        if from >= self.chunk_count {
+            return Ok(None);
+        }
+        let range = self.extents.next(from * self.chunk_size)?;
+        Ok(range.map(|range| {
+            let start = (range.start / self.chunk_size).max(from);
+            start..range.end.div_ceil(self.chunk_size).min(self.chunk_count)
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const CHUNK: u64 = 64 << 10;
+
+    fn all(ranges: Vec<Range<u64>>, size_bytes: u64) -> Vec<Segment> {
+        let extents = Extents::given(ranges, size_bytes).unwrap();
+        let mut plan = Plan::new(extents, size_bytes, u32::try_from(CHUNK).unwrap());
+        std::iter::from_fn(|| plan.next().unwrap()).collect()
+    }
+
+    #[test]
+    fn odd_ranges_become_whole_chunks() {
+        let segments = all(vec![1..2, CHUNK..CHUNK + 1, 3 * CHUNK..3 * CHUNK + 7], 4 * CHUNK - 5);
+        assert_eq!(
+            segments,
+            [Segment {
+                number: 0,
+                chunks: 0..4,
+                runs: vec![0..2, 3..4],
+            }]
+        );
+    }
+
+    #[test]
+    fn holes_cost_nothing() {
+        let far = 64 << 40;
+        let segments = all(vec![0..1, far - 1..far], far);
+        assert_eq!(segments.len(), 2);
+        assert_eq!(segments[1].runs, [(far / CHUNK - 1)..(far / CHUNK)]);
+        assert!(all(Vec::new(), far).is_empty());
+    }
+
+    #[test]
+    fn senseless_ranges_are_refused() {
+        for ranges in [vec![5..5], vec![0..11], vec![3..5, 4..6], vec![3..5, 0..1]] {
+            assert!(Extents::given(ranges, 10).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_byte_of_a_range_is_in_one_run(
+            pieces in proptest::collection::vec((0..40_u64 << 20, 1..9_u64 << 20), 0..12),
+            odd in 1..CHUNK,
+        ) {
+            let mut at = 0;
+            let mut ranges = Vec::new();
+            for (gap, len) in pieces {
+                ranges.push(at + gap..at + gap + len);
+                at += gap + len;
+            }
+            let size = at + odd;
+            let segments = all(ranges.clone(), size);
+            let mut end = 0;
+            let mut covered = Vec::new();
+            for (i, segment) in segments.iter().enumerate() {
+                prop_assert_eq!(segment.number, i as u64);
+                prop_assert!(segment.chunks.start >= end && segment.chunks.start % 64 == 0);
+                end = segment.chunks.end;
+                prop_assert!(!segment.runs.is_empty());
+                for run in &segment.runs {
+                    prop_assert!(run.start >= segment.chunks.start && run.end <= segment.chunks.end);
+                    covered.push(run.clone());
+                }
+            }
+            let wanted = |chunk: u64| ranges.iter().any(|r| r.start < (chunk + 1) * CHUNK && r.end > chunk * CHUNK);
+            for chunk in 0..size.div_ceil(CHUNK) {
+                let times = covered.iter().filter(|run| run.contains(&chunk)).count();
+                prop_assert_eq!(times, usize::from(wanted(chunk)), "chunk {}", chunk);
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The pipeline of one upload: started, fed, drained, and, if anything fails, brought to rest before the error is told.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    assemble::{Assembled, LivePacks, assemble, write_pack_list},
+    base::BaseMap,
+    commit::Attempt,
+    plan::{Extents, Plan},
+    scan::{Scan, Scanned},
+    send::{Sender, Sent},
+    writer::{PackOwner, PackWriter, Packing},
+};
+use crate::{
+    Phase, Repository, RepositoryError,
+    device::Source,
+    format::{
+        frame::FrameKind,
+        ids::PackName,
+        limits::chunk_count,
+        list_page::PackEntry,
+        manifest::{Base, RootRef},
+    },
+    stop::Stop,
+};
+
+/// Segments for each worker that may be taken before the first of them is in the map.
+const SEGMENTS_PER_WORKER: usize = 4;
+
+/// What is in the bucket and waits for its manifest.
+pub(super) struct Written {
+    pub(super) size_bytes: u64,
+    pub(super) map: Option<RootRef>,
+    pub(super) pack_list: Option<RootRef>,
+    pub(super) mapped: u64,
+    pub(super) stored: u64,
+    pub(super) stored_bytes: u64,
+    pub(super) packs: u64,
+    pub(super) base: Option<Base>,
+    pub(super) direct: bool,
+}
+
+/// Why nothing can be committed, and what is in the bucket all the same.
+pub(super) struct Failure {
+    pub(super) error: RepositoryError,
+    pub(super) packs: u64,
+}
+
+/// Reads the source and writes all packs.
+pub(super) async fn run(
+    repository: &Repository,
+    source: Source,
+    attempt: &Attempt<'_>,
+    base: Option<BaseMap>,
+    cancel: &CancellationToken,
+) -> Result<Written, Failure> {
+    let stop = Stop::new(cancel);
+    // Also when this future is dropped, the threads end and open uploads are aborted.
+    let _guard = stop.drop_guard();
+    let request = attempt.request;
+    let packing = Packing::new(
+        Sender {
+            store: repository.store().clone(),
+            progress: attempt.progress.clone(),
+            stop: stop.clone(),
+        },
+        attempt.sealer.clone(),
+        PackOwner {
+            volume: request.volume_id.clone(),
+            snapshot: request.snapshot_id.clone(),
+            run: attempt.run,
+            volume_size_bytes: source.size_bytes(),
+            base: base.as_ref().map(|base| base.base.clone()),
+        },
+        &request.settings,
+        repository.chunk_size_bytes(),
+    );
+    let written = pipeline(source, attempt, base, &packing, &stop, repository).await;
+    written.map_err(|error| {
+        stop.fail(error);
+        Failure {
+            error: stop.reason(),
+            packs: packing.packs_sent(),
+        }
+    })
+}
+
+async fn pipeline(
+    source: Source,
+    attempt: &Attempt<'_>,
+    base: Option<BaseMap>,
+    packing: &Arc<Packing>,
+    stop: &Stop,
+    repository: &Repository,
+) -> Result<Written, RepositoryError> {
+    let size_bytes = source.size_bytes();
+    let source = Arc::new(source);
+    let chunks = chunk_count(size_bytes, repository.chunk_size_bytes()).map_err(|source| {
+        RepositoryError::Unstorable {
+            what: "the volume".to_owned(),
+            source,
+        }
+    })?;
+    let base_packs = base.as_ref().map(|base| base.packs.clone()).unwrap_or_default();
+    let base_id = base.as_ref().map(|base| base.base.clone());
+    attempt.progress.enter(Phase::Data);
+    let (threads, found) = start_workers(&source, attempt, base, packing, stop, repository)?;
+    let assembler = {
+        let packing = packing.clone();
+        spawn(stop, move || assemble(&packing, found, chunks))
+    };
+    let mut worked = Ok(());
+    for thread in threads {
+        worked = worked.and(join(thread).await);
+    }
+    let assembled = join(assembler).await;
+    // Whatever happened: nothing stays under way.
+    let sent = packing.settle().await;
+    worked?;
+    let (assembled, mut sent) = (assembled?, sent?);
+    let checked = source.clone();
+    join(spawn(stop, move || Ok(checked.check_unchanged()?))).await?;
+    attempt.progress.enter(Phase::Map);
+    let entries = pack_entries(&assembled.live, &sent, &base_packs)?;
+    let list = {
+        let packing = packing.clone();
+        spawn(stop, move || write_pack_list(&packing, entries))
+    };
+    let list = join(list).await;
+    let list_sent = packing.settle().await;
+    let pack_list = list?;
+    sent.extend(list_sent?);
+    stop.check()?;
+    let Assembled {
+        root,
+        mapped,
+        stored,
+        ..
+    } = assembled;
+    Ok(Written {
+        size_bytes,
+        map: root,
+        pack_list,
+        mapped,
+        stored,
+        stored_bytes: sent.values().map(|sent| sent.size_bytes).sum(),
+        packs: sent.len() as u64,
+        base: base_id,
+        direct: source.is_direct(),
+    })
+}
+
+type Thread<T> = JoinHandle<Result<T, RepositoryError>>;
+
+fn start_workers(
+    source: &Arc<Source>,
+    attempt: &Attempt<'_>,
+    base: Option<BaseMap>,
+    packing: &Arc<Packing>,
+    stop: &Stop,
+    repository: &Repository,
+) -> Result<(Vec<Thread<()>>, mpsc::UnboundedReceiver<Scanned>), RepositoryError> {
+    let request = attempt.request;
+    let size_bytes = source.size_bytes();
+    let extents = match request.extents.clone() {
+        Some(ranges) => Extents::given(ranges, size_bytes)?,
+        None => Extents::Source(source.clone()),
+    };
+    let workers = request.settings.workers;
+    let scan = Arc::new(Scan {
+        source: source.clone(),
+        plan: Mutex::new(Plan::new(extents, size_bytes, repository.chunk_size_bytes())),
+        chunk_size: repository.chunk_size_bytes() as usize,
+        sealer: attempt.sealer.clone(),
+        base,
+        turns: Arc::new(Semaphore::new(workers * SEGMENTS_PER_WORKER)),
+        progress: attempt.progress.clone(),
+        stop: stop.clone(),
+        handle: Handle::current(),
+    });
+    let (tell, found) = mpsc::unbounded_channel();
+    let threads = (0..workers).map(|_| {
+        let (scan, packing, tell) = (scan.clone(), packing.clone(), tell.clone());
+        spawn(stop, move || {
+            let writer = PackWriter::new(&packing, FrameKind::Chunk)?;
+            scan.work(writer, &tell)
+        })
+    });
+    Ok((threads.collect(), found))
+}
+
+/// Runs a part of the pipeline on a thread; its failure stops all others at once.
+fn spawn<T: Send + 'static>(
+    stop: &Stop,
+    work: impl FnOnce() -> Result<T, RepositoryError> + Send + 'static,
+) -> Thread<T> {
+    let stop = stop.clone();
+    tokio::task::spawn_blocking(move || {
+        let guard = StopOnPanic(&stop);
+        let done = work().map_err(|error| {
+            stop.fail(error);
+            RepositoryError::Cancelled
+        });
+        drop(guard);
+        done
+    })
+}
+
+/// A thread that panics must not leave the others waiting for it.
+struct StopOnPanic<'a>(&'a Stop);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0
+                .fail(RepositoryError::Internal("a thread panicked".to_owned()));
+        }
+    }
+}
+
+async fn join<T>(thread: Thread<T>) -> Result<T, RepositoryError> {
+    thread
+        .await
+        .map_err(|e| RepositoryError::Internal(format!("a thread of the upload: {e}")))?
+}
+
+/// What the pack list says of each pack that the map reaches.
+fn pack_entries(
+    live: &LivePacks,
+    sent: &BTreeMap<Arc<PackName>, Sent>,
+    base: &BTreeMap<Arc<PackName>, PackEntry>,
+) -> Result<Vec<PackEntry>, RepositoryError> {
+    let entry = |(pack, live): (&Arc<PackName>, &super::assemble::Live)| {
+        let (size_bytes, crc32c) = match (sent.get(pack), base.get(pack)) {
+            (Some(sent), _) => (sent.size_bytes, sent.crc32c),
+            (None, Some(known)) => (known.size_bytes, known.crc32c),
+            (None, None) => {
+                return Err(RepositoryError::Inconsistent {
+                    object: pack.object_key(),
+                    problem: "the base's map names it, the base's pack list does not".to_owned(),
+                });
+            }
+        };
+        Ok(PackEntry {
+            pack: pack.clone(),
+            size_bytes,
+            crc32c,
+            live_frames: live.frames,
+            live_bytes: live.bytes,
+        })
+    };
+    live.0.iter().map(entry).collect()
+}

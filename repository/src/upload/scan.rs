@@ -1,0 +1,161 @@
+//! The workers: each reads a segment, passes zeroes over, hashes, compresses and seals what is left.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
+
+use super::{
+    base::{BaseChunks, BaseMap},
+    plan::{Plan, Segment},
+    writer::PackWriter,
+};
+use crate::{
+    Progress, RepositoryError,
+    device::{AlignedBuffer, Source, is_zero},
+    format::{crypto::Sealer, location::Location, map::VisitedPage},
+    stop::Stop,
+};
+
+/// Bytes read by one call: what a disk or loop device needs to run at full speed.
+const READ_SIZE_BYTES: usize = 4 << 20;
+
+/// What a worker found in a segment.
+pub(super) struct Scanned {
+    /// The segment's number.
+    pub(super) number: u64,
+    /// Its chunks that are not holes, ascending.
+    pub(super) chunks: Vec<(u64, Location)>,
+    /// How many of them were written, not reused.
+    pub(super) stored: u64,
+    /// Pages of the base that cover the segment.
+    pub(super) base_pages: Vec<VisitedPage>,
+    /// Keeps the number of segments that wait for their turn bounded.
+    pub(super) _turn: OwnedSemaphorePermit,
+}
+
+/// What all workers share.
+pub(super) struct Scan {
+    pub(super) source: Arc<Source>,
+    pub(super) plan: Mutex<Plan>,
+    pub(super) chunk_size: usize,
+    pub(super) sealer: Sealer,
+    pub(super) base: Option<BaseMap>,
+    /// Segments that were taken and not yet consumed in order.
+    pub(super) turns: Arc<Semaphore>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) stop: Stop,
+    pub(super) handle: Handle,
+}
+
+impl Scan {
+    /// A worker's life: segment after segment, until none is left. Blocks; to be run on a thread of its own.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Cancelled`] once the pipeline stops, and whatever reading or writing meets.
+    pub(super) fn work(
+        &self,
+        mut writer: PackWriter,
+        found: &mpsc::UnboundedSender<Scanned>,
+    ) -> Result<(), RepositoryError> {
+        let mut buffer = AlignedBuffer::new(READ_SIZE_BYTES.max(self.chunk_size));
+        while let Some((segment, turn)) = self.take_segment()? {
+            let mut base = match &self.base {
+                Some(base) => self.handle.block_on(base.chunks(segment.chunks.clone()))?,
+                None => BaseChunks::default(),
+            };
+            let mut scanned = Scanned {
+                number: segment.number,
+                chunks: Vec::new(),
+                stored: 0,
+                base_pages: std::mem::take(&mut base.pages),
+                _turn: turn,
+            };
+            let mut desk = Desk {
+                writer: &mut writer,
+                buffer: &mut buffer,
+                base: &base,
+                scanned: &mut scanned,
+            };
+            self.scan_segment(&segment, &mut desk)?;
+            found.send(scanned).map_err(|_| RepositoryError::Cancelled)?;
+        }
+        writer.close()
+    }
+
+    /// The next segment, as soon as not too many are waiting for an earlier one.
+    fn take_segment(&self) -> Result<Option<(Segment, OwnedSemaphorePermit)>, RepositoryError> {
+        let turn = self.handle.block_on(async {
+            tokio::select! {
+                turn = self.turns.clone().acquire_owned() => turn.map_err(|_| RepositoryError::Cancelled),
+                () = self.stop.stopped() => Err(RepositoryError::Cancelled),
+            }
+        })?;
+        let mut plan = self.plan.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = plan.position();
+        let segment = plan.next()?;
+        // Up to here all was known to be holes.
+        let holes = segment.as_ref().map_or(plan.position(), |s| s.chunks.start) - passed;
+        self.progress.scanned(holes * self.chunk_size as u64);
+        Ok(segment.map(|segment| (segment, turn)))
+    }
+
+    fn scan_segment(&self, segment: &Segment, desk: &mut Desk<'_>) -> Result<(), RepositoryError> {
+        desk.writer.begin(segment.chunks.start);
+        let chunk_size = self.chunk_size as u64;
+        let block_chunks = desk.buffer.len() as u64 / chunk_size;
+        let mut passed = segment.chunks.start;
+        for run in &segment.runs {
+            let mut at = run.start;
+            while at < run.end {
+                self.stop.check()?;
+                let block = at..run.end.min(at + block_chunks);
+                self.scan_block(&block, desk)?;
+                self.progress.scanned((block.end - passed) * chunk_size);
+                passed = block.end;
+                at = block.end;
+            }
+        }
+        self.progress
+            .scanned((segment.chunks.end - passed) * chunk_size);
+        desk.writer.scanned_to(segment.chunks.end);
+        Ok(())
+    }
+
+    fn scan_block(&self, block: &Range<u64>, desk: &mut Desk<'_>) -> Result<(), RepositoryError> {
+        let chunk_size = self.chunk_size;
+        let chunks = usize::try_from(block.end - block.start).expect("fits the buffer");
+        let bytes = &mut desk.buffer[..chunks * chunk_size];
+        self.source
+            .read_at(block.start * chunk_size as u64, bytes)?;
+        for (chunk, plain) in (block.start..).zip(bytes.chunks_exact(chunk_size)) {
+            if is_zero(plain) {
+                continue;
+            }
+            self.progress.data(chunk_size as u64);
+            let hash = self.sealer.chunk_hash(plain);
+            let location = match desk.base.unchanged(chunk, &hash) {
+                Some(location) => location.clone(),
+                None => {
+                    desk.scanned.stored += 1;
+                    desk.writer.write_chunk(chunk, plain, hash)?
+                }
+            };
+            desk.scanned.chunks.push((chunk, location));
+        }
+        Ok(())
+    }
+}
+
+/// What a worker has in its hands.
+struct Desk<'a> {
+    writer: &'a mut PackWriter,
+    buffer: &'a mut AlignedBuffer,
+    base: &'a BaseChunks,
+    scanned: &'a mut Scanned,
+}

@@ -1,0 +1,202 @@
+//! One pack on its way to the bucket: parts in flight, then the completion; or, if anything fails, no trace.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    task::JoinSet,
+};
+
+use crate::{
+    Progress, RepositoryError,
+    stop::Stop,
+    store::{Multipart, ObjectStore, PartReceipt, PutMode, StoreError},
+};
+
+/// A filled part, with the permit that keeps the number of parts in flight bounded.
+pub(super) struct Part {
+    pub(super) body: Bytes,
+    pub(super) permit: OwnedSemaphorePermit,
+    /// No other follows: the pack can be completed.
+    pub(super) last: bool,
+}
+
+/// A pack that is in the bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sent {
+    pub(super) size_bytes: u64,
+    /// Of the whole object.
+    pub(super) crc32c: u32,
+}
+
+/// Sends packs.
+#[derive(Clone)]
+pub(super) struct Sender {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) stop: Stop,
+}
+
+impl Sender {
+    /// Sends the parts that come in as the object `key`. A pack of one part is written at once.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Cancelled`] if the parts end without a last one or the pipeline stops; an upload that was
+    /// opened has been aborted then.
+    pub(super) async fn send(
+        self,
+        key: String,
+        mut parts: mpsc::UnboundedReceiver<Part>,
+    ) -> Result<Sent, RepositoryError> {
+        let first = self.next(&mut parts).await?;
+        if first.last {
+            return self.put(&key, first).await;
+        }
+        self.stop.check()?;
+        self.progress.requested(1);
+        let upload = self.store.multipart_create(&key).await?;
+        let mut in_flight = JoinSet::new();
+        let sent = self
+            .send_parts(&upload, first, &mut parts, &mut in_flight)
+            .await;
+        if sent.is_err() {
+            // First nothing may be under way, or the store could take a part after the abort.
+            in_flight.shutdown().await;
+            if let Err(error) = self.store.multipart_abort(&upload).await {
+                tracing::warn!(key, error = &error as &dyn std::error::Error, "an open upload could not be aborted");
+            }
+        }
+        sent
+    }
+
+    async fn put(&self, key: &str, part: Part) -> Result<Sent, RepositoryError> {
+        let sent = Sent {
+            size_bytes: part.body.len() as u64,
+            crc32c: crc32c(&part.body),
+        };
+        self.stop.check()?;
+        self.progress.requested(1);
+        // The name is new: there is nothing that this could replace.
+        self.store.put(key, part.body, PutMode::Overwrite).await?;
+        self.progress.moved(sent.size_bytes);
+        Ok(sent)
+    }
+
+    async fn send_parts(
+        &self,
+        upload: &Multipart,
+        first: Part,
+        parts: &mut mpsc::UnboundedReceiver<Part>,
+        in_flight: &mut JoinSet<Result<PartReceipt, StoreError>>,
+    ) -> Result<Sent, RepositoryError> {
+        let mut receipts = Vec::new();
+        let mut part = first;
+        for number in 1.. {
+            let last = part.last;
+            in_flight.spawn(self.clone().send_part(upload.clone(), number, part));
+            if last {
+                break;
+            }
+            part = loop {
+                tokio::select! {
+                    next = self.next(parts) => break next?,
+                    Some(done) = in_flight.join_next() => receipts.push(receipt(done)?),
+                }
+            };
+        }
+        while let Some(done) = tokio::select! {
+            done = in_flight.join_next() => done,
+            () = self.stop.stopped() => return Err(RepositoryError::Cancelled),
+        } {
+            receipts.push(receipt(done)?);
+        }
+        receipts.sort_by_key(|receipt| receipt.number);
+        self.progress.requested(1);
+        self.store.multipart_complete(upload, &receipts).await?;
+        Ok(whole(&receipts))
+    }
+
+    async fn send_part(
+        self,
+        upload: Multipart,
+        number: u32,
+        part: Part,
+    ) -> Result<PartReceipt, StoreError> {
+        let size_bytes = part.body.len() as u64;
+        self.progress.requested(1);
+        let receipt = self.store.multipart_put(&upload, number, part.body).await?;
+        self.progress.moved(size_bytes);
+        drop(part.permit);
+        Ok(receipt)
+    }
+
+    async fn next(
+        &self,
+        parts: &mut mpsc::UnboundedReceiver<Part>,
+    ) -> Result<Part, RepositoryError> {
+        tokio::select! {
+            part = parts.recv() => part.ok_or(RepositoryError::Cancelled),
+            () = self.stop.stopped() => Err(RepositoryError::Cancelled),
+        }
+    }
+}
+
+fn receipt(
+    done: Result<Result<PartReceipt, StoreError>, tokio::task::JoinError>,
+) -> Result<PartReceipt, RepositoryError> {
+    done.map_err(|e| RepositoryError::Internal(format!("a part's task: {e}")))?
+        .map_err(RepositoryError::Store)
+}
+
+/// Size and checksum of the object that the parts make.
+fn whole(receipts: &[PartReceipt]) -> Sent {
+    let start = Sent {
+        size_bytes: 0,
+        crc32c: crc32c(&[]),
+    };
+    receipts.iter().fold(start, |sum, part| Sent {
+        size_bytes: sum.size_bytes + part.size_bytes,
+        crc32c: truncate(checksum_combine(
+            CrcAlgorithm::Crc32Iscsi,
+            u64::from(sum.crc32c),
+            u64::from(part.crc32c),
+            part.size_bytes,
+        )),
+    })
+}
+
+/// CRC32C (Castagnoli).
+pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
+    truncate(checksum(CrcAlgorithm::Crc32Iscsi, bytes))
+}
+
+fn truncate(crc: u64) -> u32 {
+    u32::try_from(crc).expect("a CRC32C has 32 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_of_parts_make_the_whole() {
+        let bytes: Vec<u8> = (0..100_000_u32).map(|i| (i % 251) as u8).collect();
+        let parts: Vec<PartReceipt> = bytes
+            .chunks(30_000)
+            .zip(1..)
+            .map(|(part, number)| PartReceipt {
+                number,
+                size_bytes: part.len() as u64,
+                etag: String::new(),
+                crc32c: crc32c(part),
+            })
+            .collect();
+        let expected = Sent {
+            size_bytes: 100_000,
+            crc32c: crc32c(&bytes),
+        };
+        assert_eq!(whole(&parts), expected);
+    }
+}
