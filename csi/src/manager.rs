@@ -2,13 +2,8 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use hyper_util::rt::TokioIo;
 use stockpot_proto::stockpot::v1::{self as api, manager_client::ManagerClient};
-use tokio::net::UnixStream;
-use tonic::{
-    Code, Request, Status,
-    transport::{Channel, Endpoint, Uri},
-};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::codes;
 
@@ -36,15 +31,8 @@ macro_rules! calls {
 
 impl Manager {
     pub(crate) fn new(socket: PathBuf) -> Self {
-        let connector = tower::service_fn(move |_: Uri| {
-            let socket = socket.clone();
-            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
-        });
-        // The address is a form only: the connector knows where to go.
-        let channel =
-            Endpoint::from_static("http://manager.invalid").connect_with_connector_lazy(connector);
         Self {
-            client: ManagerClient::new(channel),
+            client: stockpot_proto::socket::manager(socket),
         }
     }
 
