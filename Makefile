@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-s3 setup-csi build demo test check unit host-tests selftest csi-sanity test-s3 test-long bench deny clean
+.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests selftest csi-sanity test-s3 test-long bench deny clean
 
 # Build output is shared by all checkouts of a user, so that a second one builds quickly.
 XDG_CACHE_HOME ?= $(HOME)/.cache
@@ -30,6 +30,9 @@ build: ## the release binary
 	@command -v cargo >/dev/null || { echo "there is no cargo: install Rust by https://rustup.rs"; exit 1; }
 	cargo build --locked --release -p stockpot
 	@echo "built $(BINARY)"
+
+print-binary: # where `make build` puts it
+	@echo $(BINARY)
 
 demo: setup ## the whole promise in one run: snapshot, upload, loss, volume from the cloud copy
 	$(FIXTURES)/demo
@@ -60,8 +63,9 @@ test-long: setup setup-s3 ## more cases of the property tests, all servers (an h
 	PROPTEST_CASES=2000 cargo test --locked --workspace
 	$(MAKE) test-s3
 
-bench: build setup-s3 ## throughput and peak memory of backup and restore
+bench: build ## throughput and peak memory of backup and restore
 	@command -v python3 >/dev/null || { echo "bench needs python3: install it (Debian: python3)"; exit 1; }
+	@$(FIXTURES)/setup versitygw
 	python3 $(FIXTURES)/bench/run.py --binary $(BINARY) --server $(CACHE)/bin/versitygw
 
 deny: ## licences, advisories and duplicates among the dependencies (builds cargo-deny once)

@@ -3,6 +3,8 @@
 //! The `.proto` files are the documentation: `stockpot/v1/manager.proto` (the one way into a
 //! manager) and `csi/v1/csi.proto` (Container Storage Interface 1.13.0, as published).
 
+pub mod socket;
+
 /// The manager's own protocol.
 pub mod stockpot {
     /// Version 1.

@@ -4,11 +4,15 @@
 //! manager and its CSI frontend; `snapshot …` asks a running one over its socket.
 
 mod cli;
+mod config;
 mod context;
 mod interrupt;
+mod pick;
 mod progress;
 mod repository;
 mod sizes;
+mod table;
+mod usage;
 mod verbs;
 
 use std::process::ExitCode;
@@ -48,8 +52,14 @@ fn main() -> ExitCode {
     }
 }
 
+/// What the process ends with when the arguments cannot be meant.
+const EXIT_USAGE: u8 = 2;
+
 /// Prints the whole chain of an error once, without repeating a text that its source already said.
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("stockpot: {}", context::chain(error));
+    if error.is::<usage::Usage>() {
+        return ExitCode::from(EXIT_USAGE);
+    }
     ExitCode::FAILURE
 }

@@ -1,0 +1,28 @@
+//! The verbs, a module each.
+
+mod backup;
+mod restore;
+mod serve;
+mod snapshot;
+mod snapshots;
+mod verify;
+
+use crate::{
+    cli::{Cli, Verb},
+    interrupt::Interrupt,
+};
+
+/// Carries out what the command line says.
+///
+/// # Errors
+/// Whatever keeps the verb from being done; [`Usage`](crate::usage::Usage) where the arguments cannot be meant.
+pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
+    match &cli.verb {
+        Verb::Backup(args) => backup::run(&cli, args, interrupt).await,
+        Verb::Restore(args) => restore::run(&cli, args, interrupt).await,
+        Verb::Snapshots(args) => snapshots::run(&cli, args).await,
+        Verb::Verify(args) => verify::run(&cli, args, interrupt).await,
+        Verb::Serve(args) => serve::run(args, interrupt).await,
+        Verb::Snapshot(verb) => snapshot::run(&cli, verb).await,
+    }
+}

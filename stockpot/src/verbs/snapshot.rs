@@ -1,0 +1,199 @@
+//! `stockpot snapshot …`: asks a running driver over its socket.
+
+use std::{collections::BTreeMap, path::Path};
+
+use anyhow::{Context as _, anyhow, bail};
+use serde::Serialize;
+use stockpot_proto::{
+    socket,
+    stockpot::v1::{
+        CopyState, DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotsRequest, Progress, Snapshot,
+        delete_snapshot_request::Only, manager_client::ManagerClient,
+    },
+};
+use tonic::{Status, transport::Channel};
+
+use crate::{
+    cli::{Cli, Copies, Output, SnapshotVerb, SocketArgs},
+    context,
+    sizes::human_size,
+    table::Table,
+};
+
+/// A snapshot as it is printed; the names stay.
+#[derive(Debug, Serialize)]
+struct Row {
+    snapshot_id: String,
+    name: String,
+    volume_id: String,
+    size_bytes: u64,
+    local: &'static str,
+    cloud: &'static str,
+    ready: bool,
+    profile: String,
+    cloud_location: String,
+    error: String,
+    bytes_done: u64,
+    bytes_total: u64,
+    bytes_transferred: u64,
+    bytes_per_second: u64,
+    requests: u64,
+    metadata: BTreeMap<String, String>,
+}
+
+pub(crate) async fn run(cli: &Cli, verb: &SnapshotVerb) -> anyhow::Result<()> {
+    match verb {
+        SnapshotVerb::List { socket } => list(cli, socket).await,
+        SnapshotVerb::Show { id, watch: false, socket } => show(cli, id, socket).await,
+        SnapshotVerb::Show { id, watch: true, socket } => watch(cli, id, socket).await,
+        SnapshotVerb::Delete { id, copy, socket } => delete(id, *copy, socket).await,
+    }
+}
+
+async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
+    let mut client = client(at);
+    let mut rows = Vec::new();
+    let mut token = String::new();
+    loop {
+        let request = ListSnapshotsRequest { starting_token: token, ..ListSnapshotsRequest::default() };
+        let page = client.list_snapshots(request).await.map_err(|status| said(at, &status))?.into_inner();
+        rows.extend(page.snapshots.into_iter().map(row));
+        token = page.next_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    context::print(cli.output, &rows, || {
+        let mut table = Table::new(["SNAPSHOT", "VOLUME", "SIZE", "LOCAL", "CLOUD", "PROFILE"]);
+        for row in &rows {
+            table.row([
+                row.snapshot_id.clone(),
+                row.volume_id.clone(),
+                human_size(row.size_bytes),
+                row.local.to_owned(),
+                row.cloud.to_owned(),
+                row.profile.clone(),
+            ]);
+        }
+        table.to_string()
+    })
+}
+
+async fn show(cli: &Cli, id: &str, at: &SocketArgs) -> anyhow::Result<()> {
+    let request = GetSnapshotRequest { snapshot_id: id.to_owned() };
+    let snapshot = client(at).get_snapshot(request).await.map_err(|status| said(at, &status))?.into_inner();
+    print(cli.output, snapshot)
+}
+
+/// Follows until the upload has ended; the last state is the result.
+async fn watch(cli: &Cli, id: &str, at: &SocketArgs) -> anyhow::Result<()> {
+    let request = GetSnapshotRequest { snapshot_id: id.to_owned() };
+    let mut stream = client(at).watch_snapshot(request).await.map_err(|status| said(at, &status))?.into_inner();
+    let mut last = None;
+    while let Some(snapshot) = stream.message().await.map_err(|status| said(at, &status))? {
+        if !cli.quiet
+            && let Some(progress) = &snapshot.progress
+        {
+            eprintln!("{}", progress_line(progress));
+        }
+        last = Some(snapshot);
+    }
+    let snapshot = last.context("the driver ended without an answer")?;
+    let failed = snapshot.cloud() == CopyState::Failed;
+    print(cli.output, snapshot)?;
+    if failed {
+        bail!("the upload failed");
+    }
+    Ok(())
+}
+
+async fn delete(id: &str, copy: Copies, at: &SocketArgs) -> anyhow::Result<()> {
+    let only = match copy {
+        Copies::Both => None,
+        Copies::Local => Some(Only::LocalOnly(true)),
+        Copies::Cloud => Some(Only::CloudOnly(true)),
+    };
+    let request = DeleteSnapshotRequest { snapshot_id: id.to_owned(), only };
+    client(at).delete_snapshot(request).await.map_err(|status| said(at, &status))?;
+    Ok(())
+}
+
+fn client(at: &SocketArgs) -> ManagerClient<Channel> {
+    socket::manager(at.socket.clone())
+}
+
+/// What the driver said, or that it is not there.
+fn said(at: &SocketArgs, status: &Status) -> anyhow::Error {
+    if status.code() == tonic::Code::Unavailable && !Path::new(&at.socket).exists() {
+        return anyhow!(
+            "no driver is running at {}: start `stockpot serve`, or give its socket with --socket",
+            at.socket.display()
+        );
+    }
+    anyhow!("{} ({})", status.message(), status.code())
+}
+
+fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
+    let row = row(snapshot);
+    context::print(output, &row, || {
+        let mut text = format!(
+            "{}  {} of {}, local: {}, cloud: {}",
+            row.snapshot_id,
+            human_size(row.size_bytes),
+            row.volume_id,
+            row.local,
+            row.cloud
+        );
+        for (what, value) in [("profile", &row.profile), ("location", &row.cloud_location), ("error", &row.error)] {
+            if !value.is_empty() {
+                text.push_str(&format!("\n{what}: {value}"));
+            }
+        }
+        text
+    })
+}
+
+fn progress_line(progress: &Progress) -> String {
+    format!(
+        "{}: {} of {}, {} sent, {}/s",
+        progress.phase,
+        human_size(progress.bytes_done),
+        human_size(progress.bytes_total),
+        human_size(progress.bytes_transferred),
+        human_size(progress.bytes_per_second)
+    )
+}
+
+fn row(snapshot: Snapshot) -> Row {
+    let (local, cloud) = (state(snapshot.local()), state(snapshot.cloud()));
+    let progress = snapshot.progress.unwrap_or_default();
+    Row {
+        local,
+        cloud,
+        snapshot_id: snapshot.snapshot_id,
+        name: snapshot.name,
+        volume_id: snapshot.source_volume_id,
+        size_bytes: snapshot.size_bytes,
+        ready: snapshot.ready,
+        profile: snapshot.profile,
+        cloud_location: snapshot.cloud_location,
+        error: snapshot.error,
+        bytes_done: progress.bytes_done,
+        bytes_total: progress.bytes_total,
+        bytes_transferred: progress.bytes_transferred,
+        bytes_per_second: progress.bytes_per_second,
+        requests: progress.requests,
+        metadata: snapshot.metadata.into_iter().collect(),
+    }
+}
+
+fn state(state: CopyState) -> &'static str {
+    match state {
+        CopyState::None => "none",
+        CopyState::Pending => "pending",
+        CopyState::Present => "present",
+        CopyState::Failed => "failed",
+        CopyState::Deleted => "deleted",
+        CopyState::Unknown => "unknown",
+    }
+}

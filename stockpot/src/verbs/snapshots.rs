@@ -1,0 +1,106 @@
+//! `stockpot snapshots`: what is in a bucket.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use stockpot_repository::{
+    Repository,
+    snapshots::{self, SnapshotSummary, Status},
+    store::{ObjectStore, s3::S3Store},
+};
+
+use crate::{
+    cli::{Cli, SnapshotsArgs},
+    context, repository,
+    sizes::human_size,
+    table::Table,
+};
+
+/// One snapshot as it is printed; the names stay.
+#[derive(Debug, Serialize)]
+struct Row {
+    snapshot_id: String,
+    volume: Option<String>,
+    size_bytes: Option<u64>,
+    created_at: Option<Timestamp>,
+    parent: Option<String>,
+    stored_bytes: Option<u64>,
+    status: String,
+    data_bytes: Option<u64>,
+    committed_at: Option<Timestamp>,
+    labels: std::collections::BTreeMap<String, String>,
+    /// Why it cannot be read.
+    error: Option<String>,
+}
+
+pub(crate) async fn run(cli: &Cli, args: &SnapshotsArgs) -> anyhow::Result<()> {
+    let config = repository::s3_config(&args.from, &args.s3)?;
+    let repository = match repository::key(&args.key)? {
+        Some(key) => repository::open(config, Some(key)).await?,
+        None => {
+            let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
+            let repository = Repository::open_locked(store).await?;
+            if repository.is_sealed() {
+                eprintln!("the repository is sealed: without its key only ids and states are known");
+            }
+            repository
+        }
+    };
+    let rows: Vec<Row> = snapshots::list(&repository)
+        .await?
+        .into_iter()
+        .filter(|found| args.all || found.status != Status::Deleted)
+        .filter(|found| args.volume.as_deref().is_none_or(|name| is_of(found, name)))
+        .map(row)
+        .collect();
+    context::print(cli.output, &rows, || text(&rows))
+}
+
+fn is_of(found: &SnapshotSummary, name: &str) -> bool {
+    found.volume() == Some(name) || found.volume_id.as_ref().is_some_and(|id| id.as_str() == name)
+}
+
+fn row(found: SnapshotSummary) -> Row {
+    let manifest = found.manifest.as_ref();
+    Row {
+        snapshot_id: found.snapshot_id.to_string(),
+        volume: found.volume().map(str::to_owned),
+        size_bytes: manifest.map(|m| m.size_bytes),
+        created_at: found.created_at().or(found.started_at),
+        parent: found.parent().map(ToString::to_string),
+        stored_bytes: manifest.map(|m| m.stored_bytes),
+        data_bytes: manifest.map(|m| m.data_bytes),
+        committed_at: manifest.map(|m| m.committed_at),
+        labels: manifest.map(|m| m.metadata.clone()).unwrap_or_default(),
+        status: found.status.to_string(),
+        error: match &found.status {
+            Status::Unreadable(why) => Some(why.clone()),
+            _ => None,
+        },
+    }
+}
+
+fn text(rows: &[Row]) -> String {
+    if rows.is_empty() {
+        return "no snapshots".to_owned();
+    }
+    let mut table = Table::new(["SNAPSHOT", "VOLUME", "CREATED", "SIZE", "DATA", "STORED", "STATUS"]);
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), human_size);
+    for row in rows {
+        let status = match &row.error {
+            Some(why) => format!("{}: {why}", row.status),
+            None => row.status.clone(),
+        };
+        table.row([
+            row.snapshot_id.clone(),
+            row.volume.clone().unwrap_or_else(|| "?".to_owned()),
+            row.created_at.map_or_else(|| "?".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()),
+            size(row.size_bytes),
+            size(row.data_bytes),
+            size(row.stored_bytes),
+            status,
+        ]);
+    }
+    table.to_string()
+}
