@@ -11,6 +11,7 @@ pub mod stockpot {
     #[allow(
         missing_docs,
         clippy::all,
+        clippy::too_many_lines,
         reason = "generated; documented in the .proto file"
     )]
     pub mod v1 {
@@ -24,6 +25,7 @@ pub mod csi {
     #[allow(
         missing_docs,
         clippy::all,
+        clippy::too_many_lines,
         reason = "generated; documented in the .proto file"
     )]
     pub mod v1 {
