@@ -10,6 +10,8 @@
 mod bytes;
 pub mod crypto;
 mod error;
+#[cfg(test)]
+mod example;
 pub mod frame;
 mod hashes;
 pub mod ids;

@@ -180,3 +180,56 @@ impl Marker {
         check_requires("repository, to be written to,", &self.requires_to_write)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::testing::sealer;
+    use proptest::prelude::*;
+
+    fn object(sealed: bool) -> Vec<u8> {
+        let sealer = sealer(sealed);
+        let marker = Marker::new(&sealer, 65_536, serde_json::json!({"note": "a\"b"})).unwrap();
+        marker.encode(&sealer).unwrap()
+    }
+
+    fn read(sealed: bool, object: &[u8]) -> Result<Marker, FormatError> {
+        let marker = Marker::parse(object)?;
+        marker.check_mac(&sealer(sealed), object)?;
+        Ok(marker)
+    }
+
+    proptest! {
+        #[test]
+        fn any_flipped_or_missing_byte_is_found(sealed: bool, at: prop::sample::Index, bit in 0..8_u8) {
+            let mut bytes = object(sealed);
+            prop_assert!(read(sealed, &bytes).is_ok());
+            let at = at.index(bytes.len());
+            prop_assert!(read(sealed, &bytes[..at]).is_err());
+            bytes[at] ^= 1 << bit;
+            prop_assert!(read(sealed, &bytes).is_err(), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn sealed_and_unsealed_are_not_mixed_up() {
+        for sealed in [false, true] {
+            let error = read(!sealed, &object(sealed)).unwrap_err();
+            assert!(matches!(error, FormatError::Sealing { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_newer_or_something_else_is_said() {
+        let text = String::from_utf8(object(false)).unwrap();
+        let newer = |from: &str, to: &str| Marker::parse(text.replacen(from, to, 1).as_bytes());
+        let format = newer("\"format\":1", "\"format\":9").unwrap_err();
+        assert!(format.to_string().contains("format 9"), "{format}");
+        let feature = newer("\"requires\":[]", "\"requires\":[\"x\"]").unwrap_err();
+        assert!(matches!(feature, FormatError::Newer { .. }));
+        let write = newer("\"requires_to_write\":[]", "\"requires_to_write\":[\"x\"]").unwrap();
+        assert!(write.check_writable().is_err());
+        assert!(Marker::parse(b"{}").is_err());
+        assert!(newer("65536", "65537").is_err());
+    }
+}

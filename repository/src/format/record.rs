@@ -308,3 +308,6 @@ fn unsealed_body(
     let (_, body) = text.split_once(",\"body\":").ok_or_else(cut_off)?;
     Ok(body.as_bytes().to_vec())
 }
+
+#[cfg(test)]
+mod tests;

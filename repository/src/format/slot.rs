@@ -288,3 +288,6 @@ fn stretch(
     }
     Ok(base)
 }
+
+#[cfg(test)]
+mod tests;

@@ -130,7 +130,7 @@ impl PageSink for MemoryPages {
 
 /// Reads the pages of [`MemoryPages`].
 pub(super) struct MemorySource {
-    sealer: Sealer,
+    pub(super) sealer: Sealer,
     pub(super) packs: Arc<Mutex<BTreeMap<PackName, Vec<u8>>>>,
 }
 

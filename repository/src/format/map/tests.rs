@@ -82,7 +82,8 @@ proptest! {
         prop_assert_eq!(&read(&mut pages, root.as_ref(), count).unwrap(), &chunks);
         let mut lookup = MapLookup::new(sealer(true), pages.source(), root, count).unwrap();
         for chunk in probes.iter().map(|probe| probe % count).chain(chunks.keys().copied()) {
-            prop_assert_eq!(block_on(lookup.find(chunk)).unwrap().as_ref(), chunks.get(&chunk));
+            let found = block_on(lookup.find(chunk)).unwrap();
+            prop_assert_eq!(found.as_ref(), chunks.get(&chunk));
         }
     }
 
