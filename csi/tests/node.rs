@@ -1,5 +1,10 @@
 //! The Node service with real devices, file systems and mounts; runs in the test host.
 
+#![expect(
+    clippy::unwrap_used,
+    reason = "helpers fail as the test that calls them"
+)]
+
 #[expect(dead_code, reason = "shared with the tests of the controller")]
 mod support;
 
