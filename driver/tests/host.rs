@@ -1,1 +1,53 @@
-//! Contract tests.
+//! The contract of `VolumeDriver`, on every driver, with real volume groups and loop devices.
+//!
+//! Runs in the test host: each test makes a volume group of its own on the first of `STOCKPOT_TEST_DISKS`, and
+//! checks at the end that no device, mount or loop device is left.
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
+
+mod contract;
+mod file;
+mod fixture;
+mod lvm;
+mod without_attach;
+
+use std::sync::Arc;
+
+use stockpot_driver::{
+    file::{FileConfig, FileDriver},
+    lvm::{LvmThinConfig, LvmThinDriver},
+};
+use without_attach::WithoutAttach;
+
+fn lvm_thin(host: &fixture::Host) -> LvmThinDriver {
+    let mut config = LvmThinConfig::new(host.vg(), "pool");
+    config.pool_size_bytes = Some(1 << 30);
+    LvmThinDriver::new(config).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contract_lvm_thin() {
+    let host = fixture::Host::new().await;
+    contract::run(Arc::new(lvm_thin(&host))).await;
+    host.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contract_file() {
+    let host = fixture::Host::new().await;
+    let xfs = host.file_system("xfs", 1 << 30).await;
+    let driver = FileDriver::new(FileConfig::new(xfs.path().join("images")));
+    contract::run(Arc::new(driver)).await;
+    xfs.unmount().await;
+    host.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contract_without_attach() {
+    let host = fixture::Host::new().await;
+    contract::run(Arc::new(WithoutAttach(lvm_thin(&host)))).await;
+    let btrfs = host.file_system("btrfs", 512 << 20).await;
+    let driver = FileDriver::new(FileConfig::new(btrfs.path().join("images")));
+    contract::run(Arc::new(WithoutAttach(driver))).await;
+    btrfs.unmount().await;
+    host.close().await;
+}

@@ -59,9 +59,8 @@ pub(super) async fn full_report(vg: &str) -> Result<Report, DriverError> {
 
 /// Makes a thin pool that zeroes new blocks.
 pub(super) async fn create_pool(vg: &str, pool: &str, size_bytes: u64) -> Result<(), DriverError> {
-    let args = format!(
-        "lvcreate --yes --type thin-pool --zero y --wipesignatures y --size {size_bytes}b --name {pool} {vg}"
-    );
+    let args =
+        format!("lvcreate --yes --type thin-pool --zero y --size {size_bytes}b --name {pool} {vg}");
     run(format!("cannot create thin pool {vg}/{pool}"), words(&args)).await
 }
 
