@@ -11,6 +11,10 @@
 //! Nothing here is part of what users install. Every part works on its own, takes no global lock, and
 //! removes what it made when it is dropped.
 
+mod exec;
 pub mod csi_client;
+pub mod image;
+pub mod leak;
 pub mod s3;
 pub mod tls;
+pub mod vg;

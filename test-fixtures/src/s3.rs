@@ -4,6 +4,8 @@
 //!   [`Capabilities`] make it behave like lesser endpoints.
 //! - [`Faults`]: what goes wrong, on order.
 //! - [`Journal`]: what the server was asked.
+//! - [`FaultProxy`]: the same faults and the same journal in front of any other server.
+//! - [`real`]: versitygw and MinIO as child processes.
 
 mod body;
 mod capabilities;
@@ -14,6 +16,8 @@ mod journal;
 mod keys;
 mod listen;
 mod op;
+mod proxy;
+pub mod real;
 mod server;
 mod service;
 mod store;
@@ -23,4 +27,5 @@ pub use faults::{Action, Fault, FaultId, Faults};
 pub use journal::{Journal, RequestRecord};
 pub use keys::{Credentials, Keys};
 pub use op::Op;
+pub use proxy::{FaultProxy, ProxyError};
 pub use server::{BucketSnapshot, Builder, ObjectInfo, Server, StartError, UploadInfo};

@@ -65,7 +65,6 @@ impl S3 for Service {
         state.buckets.insert(name.clone(), Bucket::default());
         Ok(S3Response::new(CreateBucketOutput {
             location: Some(format!("/{name}")),
-            ..Default::default()
         }))
     }
 
