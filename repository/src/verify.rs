@@ -1,1 +1,213 @@
+//! Is everything there that the snapshots need, and is it sound?
+//!
+//! The structure is always checked: records, every page of both trees with its hash, every pack with its size, and that each
+//! place a map names is a frame of that pack's own index with the same hash. With `read_data` every byte of every pack
+//! is read too: frames are opened, decompressed and hashed, and the object's checksum is compared with the pack
+//! list. Problems do not end a verify; they are gathered with object, offset and the snapshots that suffer.
+//! Only a bucket that does not answer ends it early.
 
+mod index;
+mod problems;
+mod structure;
+mod walk;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio_util::sync::CancellationToken;
+
+pub use problems::Problem;
+use problems::Problems;
+
+use crate::{
+    Phase, Progress, ReadSettings, Repository, RepositoryError,
+    fetch::Fetcher,
+    format::{
+        FormatError,
+        ids::{
+            CONDEMNED_PREFIX, INTENTS_PREFIX, MARKS_PREFIX, SLOTS_PREFIX, SNAPSHOTS_PREFIX,
+            SnapshotId, parse_snapshot_key,
+        },
+        manifest::{Manifest, SnapshotRecord},
+        protocol::{Condemned, Intent, Mark},
+        record::Record,
+        slot::Slot,
+    },
+    pages::Pages,
+    repository::list_keys,
+    snapshots::{chain, record_at},
+    store::StoreError,
+};
+
+/// How to verify.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct VerifySettings {
+    /// Read all data, not only what leads to it.
+    pub read_data: bool,
+    /// Limits.
+    pub read: ReadSettings,
+}
+
+/// What a verify found.
+#[derive(Debug, Clone, Default)]
+pub struct VerifyReport {
+    /// Snapshots that were checked.
+    pub snapshots: Vec<SnapshotId>,
+    /// Packs that they need.
+    pub packs: u64,
+    /// Bytes received from the bucket.
+    pub received_bytes: u64,
+    /// Everything that is wrong; empty is what one hopes for.
+    pub problems: Vec<Problem>,
+}
+
+/// Verifies snapshots; all of them where `ids` is `None`.
+///
+/// # Errors
+/// [`RepositoryError::UnknownSnapshot`], [`RepositoryError::Cancelled`], [`RepositoryError::KeyNeeded`], and a bucket that
+/// does not answer. What is wrong with the repository is no error but a [`Problem`].
+pub async fn verify(
+    repository: &Repository,
+    ids: Option<&[SnapshotId]>,
+    settings: &VerifySettings,
+    progress: &Arc<Progress>,
+    cancel: &CancellationToken,
+) -> Result<VerifyReport, RepositoryError> {
+    settings.read.check()?;
+    progress.enter(Phase::Starting);
+    let job = Job {
+        repository,
+        fetcher: Fetcher {
+            store: repository.store().clone(),
+            progress: progress.clone(),
+        },
+        settings,
+        cancel,
+    };
+    let mut problems = Problems::default();
+    if ids.is_none() {
+        job.check_others(&mut problems).await?;
+    }
+    let manifests = job.manifests(ids, &mut problems).await?;
+    progress.enter(Phase::Map);
+    let needed = structure::check(&job, &manifests, &mut problems).await?;
+    if settings.read_data {
+        progress.enter(Phase::Data);
+        progress.set_total(needed.total_bytes());
+        walk::check(&job, &needed, &manifests, &mut problems).await?;
+    }
+    progress.enter(Phase::Done);
+    Ok(VerifyReport {
+        snapshots: manifests.iter().map(|m| m.snapshot_id.clone()).collect(),
+        packs: needed.len() as u64,
+        received_bytes: progress.snapshot().bytes_moved,
+        problems: problems.into_sorted(),
+    })
+}
+
+/// What all checks need.
+struct Job<'a> {
+    repository: &'a Repository,
+    fetcher: Fetcher,
+    settings: &'a VerifySettings,
+    cancel: &'a CancellationToken,
+}
+
+impl Job<'_> {
+    fn check_cancelled(&self) -> Result<(), RepositoryError> {
+        if self.cancel.is_cancelled() {
+            return Err(RepositoryError::Cancelled);
+        }
+        Ok(())
+    }
+
+    fn pages(&self) -> Result<Pages, RepositoryError> {
+        Ok(Pages::new(
+            self.fetcher.clone(),
+            self.repository.sealer()?.clone(),
+        ))
+    }
+
+    /// The manifests to check. One that cannot be read is a problem; a tombstone is none.
+    async fn manifests(
+        &self,
+        ids: Option<&[SnapshotId]>,
+        problems: &mut Problems,
+    ) -> Result<Vec<Manifest>, RepositoryError> {
+        let store = self.repository.store();
+        let mut missing: BTreeSet<&SnapshotId> = ids.unwrap_or_default().iter().collect();
+        let mut manifests = Vec::new();
+        for meta in list_keys(&**store, SNAPSHOTS_PREFIX).await? {
+            self.check_cancelled()?;
+            let Ok((_, snapshot)) = parse_snapshot_key(&meta.key) else {
+                problems.add(&meta.key, None, "its name is not that of a snapshot", []);
+                continue;
+            };
+            if ids.is_some_and(|ids| !ids.contains(&snapshot)) {
+                continue;
+            }
+            missing.remove(&snapshot);
+            self.fetcher.progress.requested(1);
+            match record_at(self.repository, &meta.key).await {
+                Ok(Some(SnapshotRecord::Manifest(manifest, _))) => manifests.push(*manifest),
+                Ok(_) => {}
+                Err(error) => problems.take(error, &[snapshot])?,
+            }
+        }
+        match missing.first() {
+            Some(snapshot) => Err(RepositoryError::UnknownSnapshot {
+                snapshot: snapshot.to_string(),
+                location: self.repository.location(),
+            }),
+            None => Ok(manifests),
+        }
+    }
+
+    /// Objects that no snapshot needs, but that somebody will read one day.
+    async fn check_others(&self, problems: &mut Problems) -> Result<(), RepositoryError> {
+        let repository_id = self.repository.id();
+        let sealer = self.repository.sealer()?.clone();
+        self.check_each(SLOTS_PREFIX, problems, |key, object| {
+            Slot::parse(key, repository_id, object).map(drop)
+        })
+        .await?;
+        let open = |key: &str, object: &[u8]| opens::<Intent>(&sealer, key, object);
+        self.check_each(INTENTS_PREFIX, problems, open).await?;
+        let open = |key: &str, object: &[u8]| opens::<Condemned>(&sealer, key, object);
+        self.check_each(CONDEMNED_PREFIX, problems, open).await?;
+        let open = |key: &str, object: &[u8]| opens::<Mark>(&sealer, key, object);
+        self.check_each(MARKS_PREFIX, problems, open).await
+    }
+
+    async fn check_each(
+        &self,
+        prefix: &str,
+        problems: &mut Problems,
+        check: impl Fn(&str, &[u8]) -> Result<(), FormatError>,
+    ) -> Result<(), RepositoryError> {
+        let store = self.repository.store();
+        for meta in list_keys(&**store, prefix).await? {
+            self.check_cancelled()?;
+            self.fetcher.progress.requested(1);
+            let object = match store.get(&meta.key, None).await {
+                Ok(object) => object,
+                Err(StoreError::NotFound { .. }) => continue,
+                Err(error) => {
+                    problems.take(error.into(), &[])?;
+                    continue;
+                }
+            };
+            if let Err(error) = check(&meta.key, &object) {
+                problems.add(&meta.key, None, chain(&error), []);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn opens<R: Record>(
+    sealer: &crate::format::crypto::Sealer,
+    key: &str,
+    object: &[u8],
+) -> Result<(), FormatError> {
+    sealer.open_record::<R>(key, object).map(drop)
+}

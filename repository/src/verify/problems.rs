@@ -1,0 +1,111 @@
+//! What is wrong, told once each.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{
+    RepositoryError, format::ids::SnapshotId, snapshots::chain, store::StoreError,
+};
+
+/// More than these are not kept: whoever has so many knows enough.
+const PROBLEMS_MAX: usize = 10_000;
+
+/// Something that is not as it has to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Key of the object.
+    pub object: String,
+    /// Where in it, in bytes, if that is known.
+    pub offset: Option<u64>,
+    /// What is wrong.
+    pub what: String,
+    /// Snapshots that need what is broken; none where nothing needs it, or it is not known who does.
+    pub snapshots: Vec<SnapshotId>,
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.object)?;
+        if let Some(offset) = self.offset {
+            write!(f, " at byte {offset}")?;
+        }
+        write!(f, ": {}", self.what)?;
+        if let Some((first, others)) = self.snapshots.split_first() {
+            write!(f, " (affects {first}")?;
+            for other in others {
+                write!(f, ", {other}")?;
+            }
+            f.write_str(")")?;
+        }
+        Ok(())
+    }
+}
+
+/// Problems by object, offset and text, so that what several snapshots share is told once.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    found: BTreeMap<(String, Option<u64>, String), BTreeSet<SnapshotId>>,
+}
+
+impl Problems {
+    pub(super) fn add(
+        &mut self,
+        object: &str,
+        offset: Option<u64>,
+        what: impl Into<String>,
+        snapshots: impl IntoIterator<Item = SnapshotId>,
+    ) {
+        let key = (object.to_owned(), offset, what.into());
+        if self.found.len() >= PROBLEMS_MAX && !self.found.contains_key(&key) {
+            tracing::error!(object = key.0, offset = key.1, what = key.2, "one problem more than are kept");
+            return;
+        }
+        self.found.entry(key).or_default().extend(snapshots);
+    }
+
+    /// Takes an error that says something about the repository.
+    ///
+    /// # Errors
+    /// Gives back one that does not: the bucket, the key, the caller's wish.
+    pub(super) fn take(
+        &mut self,
+        error: RepositoryError,
+        snapshots: &[SnapshotId],
+    ) -> Result<(), RepositoryError> {
+        self.take_at(error, None, snapshots)
+    }
+
+    /// As [`take`](Self::take), with the offset for errors that do not have one.
+    pub(super) fn take_at(
+        &mut self,
+        error: RepositoryError,
+        at: Option<u64>,
+        snapshots: &[SnapshotId],
+    ) -> Result<(), RepositoryError> {
+        let (object, offset, what) = match error {
+            RepositoryError::Damaged {
+                object,
+                offset,
+                source,
+            } => (object, offset, chain(&source)),
+            RepositoryError::Newer { object, source } => (object, None, chain(&source)),
+            RepositoryError::Inconsistent { object, problem } => (object, None, problem),
+            RepositoryError::Store(StoreError::NotFound { key }) => {
+                (key, None, "it is missing".to_owned())
+            }
+            RepositoryError::Store(StoreError::Integrity { key, problem }) => (key, at, problem),
+            other => return Err(other),
+        };
+        self.add(&object, offset, what, snapshots.iter().cloned());
+        Ok(())
+    }
+
+    pub(super) fn into_sorted(self) -> Vec<Problem> {
+        let problem = |((object, offset, what), snapshots): ((String, _, String), BTreeSet<_>)| Problem {
+            object,
+            offset,
+            what,
+            snapshots: snapshots.into_iter().collect(),
+        };
+        self.found.into_iter().map(problem).collect()
+    }
+}
