@@ -15,7 +15,7 @@ use super::{
     keys::KeySource,
     list::{PackListReader, build_pack_list},
     list_page::PackEntry,
-    manifest::{ChunkCounts, Manifest, Reason, SnapshotRecord},
+    manifest::{ChunkCounts, Manifest, Reason, RootRef, SnapshotRecord},
     map::{MapBuilder, MapReader},
     marker::Marker,
     pack_builder::{FrameInfo, PackBuilder},
@@ -41,43 +41,48 @@ pub(super) const VOLUME: [&[u8]; 3] = [
 pub(super) fn example(sealed: bool) -> Objects {
     let sealer = sealer(sealed);
     let mut objects = Objects::new();
-    let time: Timestamp = "2026-11-21T08:00:00Z".parse().unwrap();
     let mut marker = Marker::new(&sealer, 65_536, serde_json::json!({})).unwrap();
-    marker.created_at = time;
+    marker.created_at = time();
     marker.tool = "stockpot".to_owned();
     objects.insert(MARKER_KEY.to_owned(), marker.encode(&sealer).unwrap());
     if sealed {
-        let (id, source) = (
-            ObjectId::new("main").unwrap(),
-            KeySource::from_secret(SECRET).unwrap(),
-        );
-        let cost = KdfCost::default();
-        let slot = Slot::seal_with(
-            &id,
-            sealer.repository(),
-            &source,
-            &key(),
-            cost,
-            time,
-            [0x44; 32],
-            [0x55; 12],
-        );
+        let source = KeySource::from_secret(SECRET).unwrap();
+        let (id, repository) = (ObjectId::new("main").unwrap(), sealer.repository());
+        let (cost, salt, nonce) = (KdfCost::default(), [0x44; 32], [0x55; 12]);
+        let slot = Slot::seal_with(&id, repository, &source, &key(), cost, time(), salt, nonce);
         objects.insert(SLOT_KEY.to_owned(), slot.unwrap());
     }
+    let (packs, map, pack_list) = packs(&sealer);
+    let manifest = manifest(&packs, map, pack_list);
+    let object_key = manifest.object_key();
+    let record = sealer
+        .seal_record_with(&object_key, &manifest, Nonce([0x33; 16]))
+        .unwrap();
+    objects.insert(object_key, record.bytes);
+    objects.extend(
+        packs
+            .into_iter()
+            .map(|(name, bytes)| (name.object_key(), bytes)),
+    );
+    objects
+}
 
+fn time() -> Timestamp {
+    "2026-11-21T08:00:00Z".parse().unwrap()
+}
+
+type Packs = BTreeMap<PackName, Vec<u8>>;
+
+/// Packs are numbered from one counter: 0 has chunks, 1 the map, 2 the list.
+fn packs(sealer: &Sealer) -> (Packs, RootRef, RootRef) {
     let mut volume = VOLUME.concat();
     volume.resize(4 * CHUNK, 0);
     let mut encoder = FrameEncoder::new(1).unwrap();
     let mut bytes = Vec::new();
-    let mut pack = PackBuilder::new(&sealer, pack_name(0), 200_000, None, &mut bytes);
+    let mut pack = PackBuilder::new(sealer, pack_name(0), 200_000, None, &mut bytes);
     let mut builder = MapBuilder::new(sealer.clone(), 4).unwrap();
-    // Packs are numbered from one counter: 0 has chunks, 1 the map, 2 the list.
-    let mut map_pages = MemoryPages::new(&sealer, 100);
-    map_pages
-        .packs
-        .lock()
-        .unwrap()
-        .insert(pack_name(0), Vec::new());
+    let mut pages = MemoryPages::new(sealer, 100);
+    pages.packs.lock().unwrap().insert(pack_name(0), Vec::new());
     let mut live = 0;
     for chunk in [0, 3] {
         let plain = &volume[chunk * CHUNK..][..CHUNK];
@@ -90,15 +95,15 @@ pub(super) fn example(sealed: bool) -> Objects {
         };
         let location = pack.append(&mut encoder, &mut bytes, info, plain).unwrap();
         live += u64::from(location.length);
-        builder.push(&mut map_pages, position, location).unwrap();
+        builder.push(&mut pages, position, location).unwrap();
     }
     pack.scanned(ScannedRange { first: 0, count: 4 });
     pack.finish(&mut encoder, &mut bytes).unwrap();
-    let map = builder.finish(&mut map_pages).unwrap().unwrap();
-    drop(map_pages.source());
-    map_pages.packs.lock().unwrap().insert(pack_name(0), bytes);
+    let map = builder.finish(&mut pages).unwrap().unwrap();
+    drop(pages.source());
+    pages.packs.lock().unwrap().insert(pack_name(0), bytes);
     let entry = |number: u32, live_frames, live_bytes| {
-        let bytes = &map_pages.packs.lock().unwrap()[&pack_name(number)];
+        let bytes = &pages.packs.lock().unwrap()[&pack_name(number)];
         let (size_bytes, crc32c) = (bytes.len() as u64, crc32c(&[bytes]));
         PackEntry {
             pack: pack_name(number).into(),
@@ -109,11 +114,16 @@ pub(super) fn example(sealed: bool) -> Objects {
         }
     };
     let entries = [entry(0, 2, live), entry(1, 1, map.length.into())];
-    let pack_list = build_pack_list(&sealer, &mut map_pages, entries).unwrap();
-    drop(map_pages.source());
+    let pack_list = build_pack_list(sealer, &mut pages, entries)
+        .unwrap()
+        .unwrap();
+    drop(pages.source());
+    let packs = pages.packs.lock().unwrap().clone();
+    (packs, map, pack_list)
+}
 
-    let packs = map_pages.packs.lock().unwrap().clone();
-    let manifest = Manifest {
+fn manifest(packs: &Packs, map: RootRef, pack_list: RootRef) -> Manifest {
+    Manifest {
         snapshot_id: pack_name(0).snapshot,
         volume_id: pack_name(0).volume,
         volume_name: "example".to_owned(),
@@ -122,11 +132,11 @@ pub(super) fn example(sealed: bool) -> Objects {
         base: None,
         reason: Reason::Full,
         run: pack_name(0).run,
-        cut_at: time,
-        started_at: time,
-        committed_at: time,
+        cut_at: time(),
+        started_at: time(),
+        committed_at: time(),
         map: Some(map),
-        pack_list,
+        pack_list: Some(pack_list),
         data_bytes: 2 * CHUNK as u64,
         stored_bytes: packs.values().map(|bytes| bytes.len() as u64).sum(),
         chunks: ChunkCounts {
@@ -137,18 +147,7 @@ pub(super) fn example(sealed: bool) -> Objects {
         metadata: [("fs".to_owned(), "none".to_owned())].into(),
         tool: "stockpot".to_owned(),
         requires: Vec::new(),
-    };
-    let object_key = manifest.object_key();
-    let record = sealer
-        .seal_record_with(&object_key, &manifest, Nonce([0x33; 16]))
-        .unwrap();
-    objects.insert(object_key, record.bytes);
-    objects.extend(
-        packs
-            .into_iter()
-            .map(|(name, bytes)| (name.object_key(), bytes)),
-    );
-    objects
+    }
 }
 
 /// Reads the volume back from the objects alone, and the secret if it is sealed.
