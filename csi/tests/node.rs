@@ -474,9 +474,9 @@ async fn readers_and_damage() {
     finish(bench).await;
 }
 
-/// The device of a mounted volume goes away: what is left can be taken down, and another volume take its place.
+/// Calls that were cut off in the middle are repeated, by another process.
 #[tokio::test]
-async fn a_device_that_is_gone_can_be_unpublished() {
+async fn half_done_calls_are_finished() {
     let mut bench = Bench::start(true).await;
     let capability = mounted(Mode::SingleNodeWriter, "ext4");
     let volume = Volume::make(&mut bench, with_capability("a", 64 * MIB, capability)).await;
@@ -494,4 +494,43 @@ async fn a_device_that_is_gone_can_be_unpublished() {
     }
     volume.down(&mut bench).await;
     finish(bench).await;
+}
+
+/// The device of a mounted volume goes away: what is left can be taken down, and the volume come back on another.
+#[tokio::test]
+async fn a_device_that_is_gone_does_not_stay() {
+    let mut bench = Bench::start(true).await;
+    let capability = mounted(Mode::SingleNodeWriter, "ext4");
+    let volume = Volume::make(&mut bench, with_capability("a", 64 * MIB, capability)).await;
+    for both in [false, true] {
+        let disk = scsi_disk().await;
+        let (id, path) = (volume.id.clone(), PathBuf::from("/dev").join(&disk));
+        bench.manager.state().attached.insert(id, path);
+        volume.up(&mut bench).await;
+        std::fs::write(volume.target.join("f"), "never reaches the disk").unwrap();
+        std::fs::write(format!("/sys/block/{disk}/device/delete"), "1").unwrap();
+        bench.manager.state().attached.remove(&volume.id);
+        if both {
+            // Staged and published again over what is left of the first device.
+            volume.up(&mut bench).await;
+            assert!(!volume.target.join("f").exists());
+        }
+        volume.down(&mut bench).await;
+        run("modprobe", &["--remove", "scsi_debug"]).await;
+    }
+    finish(bench).await;
+}
+
+/// A disk that can be pulled; its name.
+async fn scsi_disk() -> String {
+    run("modprobe", &["scsi_debug", "dev_size_mb=64"]).await;
+    run("udevadm", &["settle"]).await;
+    for entry in std::fs::read_dir("/sys/block").unwrap() {
+        let entry = entry.unwrap();
+        let model = std::fs::read_to_string(entry.path().join("device/model"));
+        if model.is_ok_and(|m| m.trim() == "scsi_debug") {
+            return entry.file_name().into_string().unwrap();
+        }
+    }
+    panic!("scsi_debug made no disk");
 }

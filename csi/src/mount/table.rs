@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    os::unix::{ffi::OsStringExt, fs::MetadataExt},
+    os::unix::ffi::OsStringExt,
     path::{Path, PathBuf},
 };
 
@@ -34,9 +34,8 @@ impl Mount {
     fn is_node_of(&self, device: &Device) -> bool {
         // A node lies on devtmpfs, or on a tmpfs that stands in for it.
         matches!(self.fs_type.as_str(), "devtmpfs" | "tmpfs")
-            && std::fs::symlink_metadata(&self.mount_point).is_ok_and(|m| {
-                Device::numbers_of_node(&m) == Some(device.numbers()) && m.nlink() > 0
-            })
+            && std::fs::symlink_metadata(&self.mount_point)
+                .is_ok_and(|m| Device::numbers_of_node(&m) == Some(device.numbers()))
     }
 }
 
