@@ -1,4 +1,51 @@
-//! The manager.
+//! The brain of Stockpot: what volumes and snapshots there are, what is being done with them, and what has to be
+//! finished or undone after a crash.
+//!
+//! Frontends reach it by one API, `stockpot.v1` on a unix socket ([`serve`]). Below it are three seams: a
+//! [`VolumeDriver`](stockpot_driver::VolumeDriver) per pool, a [`Connector`](stockpot_connector::Connector) for this host,
+//! and [`Stores`](cloud::Stores) for buckets.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`config`], [`profile`] | what an administrator says |
+//! | [`catalog`] | what is on record: a row before each side effect; the only module with SQL |
+//! | `snapshots`, `volumes` | the operations |
+//! | `attach` | attaching in steps that are on record, taken down again in reverse order |
+//! | `attempts`, `transfers` | uploads and restores: repeated while what stops them may pass, watched, cancelled |
+//! | [`cloud`] | the repositories that profiles name |
+//! | `recovery` | what is done at start |
+//! | `service`, `server`, `codes`, `translate` | the interface |
+//!
+//! # What is true at any moment
+//! - A snapshot with a profile is ready when its cloud copy is committed and was read back.
+//! - A volume from a cloud copy is available when its last byte was flushed and it is detached again.
+//! - Everything that a crash could leave (an export, an attached device, a half-filled volume, a snapshot nobody
+//!   knows of) is named by a row that recovery finishes or undoes.
+//! - One operation at a time works on a volume, a snapshot or a name; the next one waits a little, then is told to
+//!   ask again (`ABORTED`).
 
+mod attach;
+mod attempts;
 pub mod catalog;
+pub mod cloud;
+mod codes;
+pub mod config;
+pub mod error;
 pub mod ids;
+mod locks;
+mod manager;
+mod page;
+pub mod profile;
+mod recovery;
+mod request;
+mod server;
+mod service;
+mod snapshots;
+mod transfers;
+mod translate;
+mod volumes;
+
+pub use config::{Config, ConfigError};
+pub use error::ManagerError;
+pub use manager::{Manager, Parts};
+pub use server::{serve, serve_manager};

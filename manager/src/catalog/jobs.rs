@@ -32,6 +32,16 @@ impl Catalog {
         .await
     }
 
+    /// The job of a snapshot or volume.
+    ///
+    /// # Errors
+    /// `Database`, `Row`.
+    pub async fn job(&self, kind: JobKind, target_id: &str) -> Result<Option<Job>, CatalogError> {
+        let jobs = self.jobs().await?;
+        let fits = |job: &Job| job.kind == kind && job.target_id == target_id;
+        Ok(jobs.into_iter().find(fits))
+    }
+
     /// Notes that an attempt begins.
     ///
     /// # Errors

@@ -1,0 +1,312 @@
+//! The repositories that profiles name: opened when first needed, kept open, found again by the short id in a
+//! snapshot's id.
+//!
+//! This is the only part of the manager that calls the repository's verbs, and the place where their two id types
+//! meet the driver's.
+
+mod secrets;
+mod stores;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use stockpot_driver::{SnapshotId, VolumeId};
+use stockpot_repository::{
+    CreateOptions, DEFAULT_CHUNK_SIZE_BYTES, Opened, Repository, RepositoryError,
+    format::{ids as format_ids, manifest::Manifest},
+    snapshots::{self, SnapshotSummary, Status},
+    store::StoreError,
+};
+
+pub use self::stores::{S3Stores, Stores};
+use crate::{
+    ManagerError,
+    catalog::Catalog,
+    profile::{Profile, Profiles, Topology},
+};
+
+/// How long a caller waits for a bucket before it is told that it does not answer.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
+/// The repositories of the profiles.
+#[derive(Debug)]
+pub(crate) struct Clouds {
+    profiles: Arc<Profiles>,
+    stores: Arc<dyn Stores>,
+    catalog: Catalog,
+    // One slot per place, so that a slow bucket holds up nobody but its own callers.
+    open: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Kept>>>>>,
+}
+
+/// An open repository, and what it was opened with.
+#[derive(Debug, Clone)]
+struct Kept {
+    topology: Topology,
+    repository: Repository,
+}
+
+/// What a repository says of one snapshot.
+#[derive(Debug)]
+pub(crate) enum Found {
+    /// It is committed.
+    Committed(Box<Manifest>),
+    /// It was deleted, or its upload cancelled.
+    Deleted,
+    /// Its upload is not complete.
+    Uploading,
+    /// It never was there.
+    Absent,
+}
+
+impl Clouds {
+    pub(crate) fn new(profiles: Arc<Profiles>, stores: Arc<dyn Stores>, catalog: Catalog) -> Self {
+        Self {
+            profiles,
+            stores,
+            catalog,
+            open: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn profiles(&self) -> &Profiles {
+        &self.profiles
+    }
+
+    /// The repository of a profile, made where nothing is.
+    pub(crate) async fn for_writing(&self, profile: &Profile) -> Result<Repository, ManagerError> {
+        self.repository(profile.topology()?, true).await
+    }
+
+    /// The repository of a profile, if there is one.
+    pub(crate) async fn for_reading(
+        &self,
+        profile: &Profile,
+    ) -> Result<Option<Repository>, ManagerError> {
+        match self.repository(profile.topology()?, false).await {
+            Ok(repository) => Ok(Some(repository)),
+            Err(ManagerError::Repository(RepositoryError::NoRepository { .. })) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The short id of a profile's repository: from memory or the catalog where it was seen before, so that
+    /// a bucket that does not answer does not keep a snapshot from being cut.
+    pub(crate) async fn short_id(&self, profile: &Profile) -> Result<String, ManagerError> {
+        let place = profile.topology()?.place();
+        if let Some(known) = self.catalog.repositories().await?.remove(&place) {
+            return Ok(known);
+        }
+        Ok(self.for_writing(profile).await?.short_id())
+    }
+
+    /// The repository that a short id names, with the profile that leads to it.
+    ///
+    /// Profiles whose place was seen before are not asked again; of the others each is. `None` when all
+    /// answered and none has it.
+    pub(crate) async fn by_short_id(
+        &self,
+        short_id: &str,
+    ) -> Result<Option<(Arc<Profile>, Repository)>, ManagerError> {
+        let known = self.catalog.repositories().await?;
+        let mut unanswered = None;
+        let mut others = Vec::new();
+        for profile in self.profiles.all()? {
+            let Ok(topology) = profile.topology() else {
+                continue;
+            };
+            match known.get(&topology.place()) {
+                Some(id) if id == short_id => match self.for_reading(&profile).await? {
+                    Some(repository) if repository.short_id() == short_id => {
+                        return Ok(Some((profile, repository)));
+                    }
+                    // The place was emptied and is another repository now.
+                    _ => {}
+                },
+                Some(_) => {}
+                None => others.push(profile),
+            }
+        }
+        for profile in others {
+            match self.for_reading(&profile).await {
+                Ok(Some(repository)) if repository.short_id() == short_id => {
+                    return Ok(Some((profile, repository)));
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!(profile = profile.name, %error, "a repository cannot be asked");
+                    unanswered = Some(error);
+                }
+            }
+        }
+        unanswered.map_or(Ok(None), Err)
+    }
+
+    /// Forgets an open repository, so that changed credentials and keys are read again.
+    pub(crate) fn forget(&self, profile: &Profile) {
+        if let Ok(topology) = profile.topology() {
+            self.slots().remove(&topology.place());
+        }
+    }
+
+    async fn repository(
+        &self,
+        topology: &Topology,
+        make: bool,
+    ) -> Result<Repository, ManagerError> {
+        let place = topology.place();
+        let slot = self.slots().entry(place.clone()).or_default().clone();
+        let opening = async {
+            let mut kept = slot.lock().await;
+            if let Some(kept) = kept.as_ref().filter(|kept| kept.topology == *topology) {
+                return Ok(kept.repository.clone());
+            }
+            let repository = self.open(topology, make).await?;
+            self.catalog
+                .put_repository(&place, &repository.short_id())
+                .await?;
+            *kept = Some(Kept {
+                topology: topology.clone(),
+                repository: repository.clone(),
+            });
+            Ok(repository)
+        };
+        within(&topology.location(), opening).await
+    }
+
+    async fn open(&self, topology: &Topology, make: bool) -> Result<Repository, ManagerError> {
+        let key = secrets::key(topology.key.as_ref()).await?;
+        let store = self.stores.open(topology).await?;
+        if !make {
+            return Ok(Repository::open(store, key).await?);
+        }
+        let options = CreateOptions {
+            chunk_size_bytes: topology
+                .chunk_size_bytes
+                .unwrap_or(DEFAULT_CHUNK_SIZE_BYTES),
+            key,
+            endpoint: None,
+        };
+        let (repository, opened) = Repository::open_or_create(store, options).await?;
+        if let Opened::Created(report) = opened {
+            tracing::info!(location = topology.location(), %report, "a repository was made");
+        }
+        Ok(repository)
+    }
+
+    fn slots(
+        &self,
+    ) -> std::sync::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<Kept>>>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Gives up waiting for a bucket, with an error that names it.
+pub(crate) async fn within<T>(
+    location: &str,
+    asking: impl Future<Output = Result<T, ManagerError>>,
+) -> Result<T, ManagerError> {
+    match tokio::time::timeout(ANSWER_WITHIN, asking).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ManagerError::NoAnswer {
+            what: location.to_owned(),
+            seconds: ANSWER_WITHIN.as_secs(),
+        }),
+    }
+}
+
+/// Looks one snapshot up; by its volume too where that is known, which saves a listing.
+pub(crate) async fn look_up(
+    repository: &Repository,
+    volume: Option<&VolumeId>,
+    snapshot: &SnapshotId,
+) -> Result<Found, ManagerError> {
+    let asking = async {
+        let found = match volume {
+            Some(volume) => {
+                let (volume, snapshot) = (format_volume(volume)?, format_snapshot(snapshot)?);
+                snapshots::manifest(repository, &volume, &snapshot).await
+            }
+            None => snapshots::find(repository, snapshot.as_str()).await,
+        };
+        match found {
+            // A prefix of an id finds others.
+            Ok(manifest) if manifest.snapshot_id.as_str() != snapshot.as_str() => Ok(Found::Absent),
+            Ok(manifest) => Ok(Found::Committed(Box::new(manifest))),
+            Err(RepositoryError::Deleted { .. }) => Ok(Found::Deleted),
+            Err(RepositoryError::NotCommitted { .. }) => Ok(Found::Uploading),
+            Err(RepositoryError::UnknownSnapshot { .. }) => Ok(Found::Absent),
+            Err(error) => Err(error.into()),
+        }
+    };
+    within(&repository.location(), asking).await
+}
+
+/// Everything that a repository says of snapshots: committed, deleted, being uploaded, unreadable.
+pub(crate) async fn list(repository: &Repository) -> Result<Vec<SnapshotSummary>, ManagerError> {
+    let asking = async { Ok(snapshots::list(repository).await?) };
+    within(&repository.location(), asking).await
+}
+
+/// The volume of a snapshot that is in a repository, or on its way there; `None` when it is neither, or deleted.
+pub(crate) async fn volume_of(
+    repository: &Repository,
+    snapshot: &SnapshotId,
+) -> Result<Option<VolumeId>, ManagerError> {
+    let found = list(repository).await?.into_iter();
+    let volume = found
+        .filter(|summary| summary.snapshot_id.as_str() == snapshot.as_str())
+        .filter(|summary| summary.status != Status::Deleted)
+        .find_map(|summary| summary.volume_id);
+    match volume {
+        None => Ok(None),
+        Some(volume) => match volume.as_str().parse() {
+            Ok(volume) => Ok(Some(volume)),
+            Err(_) => Err(ManagerError::Internal(format!(
+                "volume id {volume} in the bucket"
+            ))),
+        },
+    }
+}
+
+/// Decides that a snapshot is not, or never will be, in the repository.
+pub(crate) async fn delete(
+    repository: &Repository,
+    volume: &VolumeId,
+    snapshot: &SnapshotId,
+) -> Result<(), ManagerError> {
+    let (volume, snapshot) = (format_volume(volume)?, format_snapshot(snapshot)?);
+    let asking = async { Ok(snapshots::delete(repository, &volume, &snapshot).await?) };
+    within(&repository.location(), asking).await
+}
+
+/// Where a committed snapshot lies.
+pub(crate) fn location_of(repository: &Repository, manifest: &Manifest) -> String {
+    format!("{}/{}", repository.location(), manifest.object_key())
+}
+
+/// The same id as the repository's type.
+pub(crate) fn format_volume(id: &VolumeId) -> Result<format_ids::VolumeId, ManagerError> {
+    format_ids::VolumeId::new(id.as_str())
+        .map_err(|error| ManagerError::Internal(error.to_string()))
+}
+
+/// The same id as the repository's type.
+pub(crate) fn format_snapshot(id: &SnapshotId) -> Result<format_ids::SnapshotId, ManagerError> {
+    format_ids::SnapshotId::new(id.as_str())
+        .map_err(|error| ManagerError::Internal(error.to_string()))
+}
+
+/// Whether the credentials or the key may be the cause: then they are read again at the next attempt.
+pub(crate) fn may_be_credentials(error: &ManagerError) -> bool {
+    matches!(
+        error,
+        ManagerError::Repository(
+            RepositoryError::Store(
+                StoreError::Credentials { .. } | StoreError::AccessDenied { .. }
+            ) | RepositoryError::WrongKey { .. }
+        )
+    )
+}

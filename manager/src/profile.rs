@@ -1,0 +1,34 @@
+//! Profiles: named policies in the shape that OpenSDS gave them, one file each, YAML or JSON.
+//!
+//! ```yaml
+//! name: offsite
+//! description: nightly, in another building
+//! snapshotProperties:
+//!   schedule: {datetime: "2026-01-01T02:00:00", occurrence: Daily}
+//!   retention: {number: 14, duration: 90}        # snapshots, days
+//!   topology:
+//!     bucket: backups
+//!     prefix: cluster-a
+//!     endpoint: https://s3.example.net
+//!     region: us-east-1
+//!     pathStyle: auto                            # auto, path, virtual
+//!     caFile: ca.pem
+//!     credentials: {profile: backups}            # or {file: s3-credentials}; left out: the AWS chain
+//!     key: {file: repository.key}                # or {passphraseFile: …}; left out: not sealed
+//! ```
+//!
+//! The topology is where the cloud copy lies. Secrets stand in files that a profile names, never in the profile.
+//! Files are read anew when they change.
+
+mod error;
+mod files;
+mod model;
+
+pub use self::{
+    error::ProfileError,
+    files::Profiles,
+    model::{
+        Credentials, Key, Occurrence, PathStyle, Profile, Retention, Schedule, SnapshotProperties,
+        Topology,
+    },
+};

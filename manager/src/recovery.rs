@@ -1,0 +1,169 @@
+//! What is done at start: every row that is not final is finished or undone.
+//!
+//! | found | done |
+//! | --- | --- |
+//! | attached for a transfer | taken down |
+//! | attached for the node service | kept; the connector removes other leftovers |
+//! | volume being made by the storage | removed: nobody was told its id, and the name makes a new one |
+//! | volume being restored | begun anew |
+//! | volume being deleted | deleted |
+//! | snapshot not cut | removed, for the same reason |
+//! | snapshot whose upload is awaited | the upload begins again, with the same id |
+//! | copies being deleted | deleted, behind, since a bucket may be slow |
+//! | in the storage and on no row | reported, never removed |
+//!
+//! One thing that resists is logged and left to be asked for again; it does not keep the others waiting.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use stockpot_driver::{AccessMode, SnapshotId};
+
+use crate::{
+    Manager, ManagerError,
+    attach::Subject,
+    catalog::{AttachmentKind, CopyState, Purpose, SnapshotRow, VolumeRow, VolumeStatus},
+    error::chain,
+    locks,
+};
+
+pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
+    attachments(manager).await?;
+    let volumes = manager.catalog.volumes().await?;
+    for row in &volumes {
+        if let Err(error) = volume(manager, row).await {
+            tracing::error!(volume_id = %row.id, status = %row.status, error = chain(&error), "a volume resists recovery");
+        }
+    }
+    let snapshots = manager.catalog.snapshots().await?;
+    for row in &snapshots {
+        snapshot(manager, row).await;
+    }
+    report_orphans(manager, &volumes, &snapshots).await;
+    manager.notify();
+    Ok(())
+}
+
+async fn attachments(manager: &Manager) -> Result<(), ManagerError> {
+    let rows = manager.catalog.attachments().await?;
+    let wanted: Vec<_> = rows
+        .iter()
+        .filter(|row| row.purpose == Purpose::Node)
+        .filter_map(|row| row.connection.clone())
+        .collect();
+    let recovered = manager.connector.recover(&wanted).await?;
+    for removed in recovered.removed {
+        tracing::warn!(removed, "a leftover of an earlier run was removed");
+    }
+    for row in rows.iter().filter(|row| row.purpose == Purpose::Transfer) {
+        match manager.detach_row(row).await {
+            Ok(()) => tracing::info!(
+                id = row.id,
+                "the attachment of a broken-off transfer was taken down"
+            ),
+            Err(error) => {
+                tracing::error!(
+                    id = row.id,
+                    error = chain(&error),
+                    "an attachment cannot be taken down"
+                );
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn volume(manager: &Arc<Manager>, row: &VolumeRow) -> Result<(), ManagerError> {
+    let id = &row.id;
+    match row.status {
+        VolumeStatus::Creating => manager.unmake(row).await,
+        VolumeStatus::Restoring => {
+            manager.start_restore(id);
+            Ok(())
+        }
+        VolumeStatus::Deleting => manager.delete_on_record(row).await,
+        VolumeStatus::Error => {
+            // What a failed restore could not remove.
+            let subject = Subject::Volume(id.clone(), AccessMode::ReadWrite);
+            manager.detach(&subject).await?;
+            Ok(manager.driver(&row.pool)?.delete_volume(id).await?)
+        }
+        VolumeStatus::Available | VolumeStatus::InUse => {
+            let attachment = manager
+                .catalog
+                .attachment(AttachmentKind::Volume, id.as_str());
+            let attached = attachment
+                .await?
+                .is_some_and(|a| a.purpose == Purpose::Node);
+            let truth = match attached {
+                true => VolumeStatus::InUse,
+                false => VolumeStatus::Available,
+            };
+            if truth != row.status {
+                manager
+                    .catalog
+                    .move_volume(id, row.status, truth, None)
+                    .await?;
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn snapshot(manager: &Arc<Manager>, row: &SnapshotRow) {
+    if row.deleting.is_some() {
+        let (manager, id) = (manager.clone(), row.id.clone());
+        let tasks = manager.tasks.clone();
+        tasks.spawn(async move {
+            if let Err(error) = delete_again(&manager, &id).await {
+                tracing::error!(snapshot_id = %id, error = chain(&error), "a deletion cannot be finished yet");
+            }
+        });
+    } else if row.local == CopyState::Pending {
+        manager.uncut(row).await;
+    } else if row.cloud == CopyState::Pending {
+        manager.start_upload(&row.id);
+    }
+}
+
+async fn delete_again(manager: &Manager, id: &SnapshotId) -> Result<(), ManagerError> {
+    let subject = locks::Subject::Snapshot(id.to_string());
+    let _held = manager.locks.hold(subject).await?;
+    // A caller may have been quicker.
+    let Some(row) = manager.catalog.snapshot(id).await? else {
+        return Ok(());
+    };
+    match row.deleting {
+        Some(which) => manager.delete_known(row, which).await,
+        None => Ok(()),
+    }
+}
+
+/// Says what lies in the storage with our tags and on no row: after the loss of a catalog, or the work of another one.
+async fn report_orphans(manager: &Manager, volumes: &[VolumeRow], snapshots: &[SnapshotRow]) {
+    let known_volumes: BTreeSet<&str> = volumes.iter().map(|row| row.id.as_str()).collect();
+    let known_snapshots: BTreeSet<&str> = snapshots.iter().map(|row| row.id.as_str()).collect();
+    for (pool, driver) in &manager.pools {
+        match driver.list_volumes().await {
+            Ok(found) => {
+                for volume in found
+                    .iter()
+                    .filter(|v| !known_volumes.contains(v.id.as_str()))
+                {
+                    tracing::warn!(pool, volume_id = %volume.id, "a volume is on no record; it is left alone");
+                }
+            }
+            Err(error) => tracing::error!(pool, error = chain(&error), "the pool cannot be listed"),
+        }
+        match driver.list_snapshots().await {
+            Ok(found) => {
+                for snapshot in found
+                    .iter()
+                    .filter(|s| !known_snapshots.contains(s.id.as_str()))
+                {
+                    tracing::warn!(pool, snapshot_id = %snapshot.id, "a snapshot is on no record; it is left alone");
+                }
+            }
+            Err(error) => tracing::error!(pool, error = chain(&error), "the pool cannot be listed"),
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Snapshots: cut now, in the bucket later.
+
+mod create;
+mod delete;
+mod find;
+mod list;
+mod upload;
+
+pub(crate) use find::CloudCopy;

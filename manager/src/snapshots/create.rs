@@ -1,0 +1,185 @@
+//! Cutting a snapshot. The answer comes as soon as it is cut; the upload runs behind.
+
+use std::sync::Arc;
+
+use stockpot_driver::{SnapshotId, SnapshotInfo};
+use stockpot_proto::stockpot::v1 as api;
+
+use crate::{
+    Manager, ManagerError,
+    catalog::{CopyState, SnapshotRow, VolumeRow, VolumeStatus},
+    error::chain,
+    ids,
+    locks::Subject,
+    manager::now_us,
+    request,
+};
+
+impl Manager {
+    /// Cuts a snapshot, or finds the one that was cut under this name.
+    ///
+    /// A given-up upload is told as an error, once; asking again after that begins a new attempt with the same id.
+    pub(crate) async fn create_snapshot(
+        self: Arc<Self>,
+        request: api::CreateSnapshotRequest,
+    ) -> Result<SnapshotRow, ManagerError> {
+        request::check_name(&request.name)?;
+        request::check_metadata(&request.metadata)?;
+        let name = Subject::SnapshotName(request.name.clone());
+        let _name = self.locks.hold(name).await?;
+        match self.catalog.snapshot_by_name(&request.name).await? {
+            Some(row) => self.found_again(row, &request).await,
+            None => self.cut_new(request).await,
+        }
+    }
+
+    async fn found_again(
+        self: &Arc<Self>,
+        row: SnapshotRow,
+        request: &api::CreateSnapshotRequest,
+    ) -> Result<SnapshotRow, ManagerError> {
+        let differs = |difference| ManagerError::AlreadyExists {
+            what: format!("snapshot {} named {:?}", row.id, row.name),
+            difference,
+        };
+        if row.volume_id.as_str() != request.source_volume_id {
+            return Err(differs("source"));
+        }
+        if row.profile != request.profile {
+            return Err(differs("profile"));
+        }
+        if row.deleting.is_some() {
+            return Err(ManagerError::Busy(format!(
+                "snapshot {} of this name is being deleted: ask again",
+                row.id
+            )));
+        }
+        if row.local == CopyState::Pending {
+            // A crash, or a driver that did not answer, stood between the row and the cut.
+            return self.cut(row).await;
+        }
+        if row.cloud == CopyState::Failed {
+            return self.failed_again(row).await;
+        }
+        Ok(row)
+    }
+
+    async fn failed_again(self: &Arc<Self>, row: SnapshotRow) -> Result<SnapshotRow, ManagerError> {
+        let can_retry = row.local == CopyState::Present;
+        if let Some(error) = row
+            .error
+            .clone()
+            .filter(|_| !row.error_reported || !can_retry)
+        {
+            self.catalog.report_snapshot(&row.id).await?;
+            return Err(ManagerError::Recorded(error));
+        }
+        // What was wrong may have been put right in the profile.
+        let profile = self.clouds.profiles().get(&row.profile)?;
+        profile.topology()?;
+        self.clouds.forget(&profile);
+        self.catalog.retry_snapshot(&row.id).await?;
+        self.start_upload(&row.id);
+        self.snapshot_row(&row.id).await
+    }
+
+    async fn cut_new(
+        self: &Arc<Self>,
+        request: api::CreateSnapshotRequest,
+    ) -> Result<SnapshotRow, ManagerError> {
+        // All that can be refused is refused before the cut.
+        let (id, cloud) = if request.profile.is_empty() {
+            (ids::new_snapshot_id(None), CopyState::None)
+        } else {
+            let profile = self.clouds.profiles().get(&request.profile)?;
+            let short_id = self.clouds.short_id(&profile).await?;
+            (ids::new_snapshot_id(Some(&short_id)), CopyState::Pending)
+        };
+        let volume = self.source_volume(&request.source_volume_id).await?;
+        let _volume = self.hold_volume(&volume.id).await?;
+        // It may have gone while its turn was waited for.
+        let volume = self.source_volume(&request.source_volume_id).await?;
+        let row = SnapshotRow {
+            id,
+            name: request.name,
+            volume_id: volume.id,
+            volume_name: volume.name,
+            pool: volume.pool,
+            size_bytes: None,
+            cut_at_us: None,
+            profile: request.profile,
+            local: CopyState::Pending,
+            cloud,
+            location: None,
+            metadata: request.metadata.into_iter().collect(),
+            error: None,
+            error_reported: false,
+            deleting: None,
+            created_at_us: now_us(),
+        };
+        self.catalog.insert_snapshot(row.clone()).await?;
+        self.cut(row).await
+    }
+
+    /// Cuts what stands in the catalog, or takes the row back when that fails.
+    async fn cut(self: &Arc<Self>, row: SnapshotRow) -> Result<SnapshotRow, ManagerError> {
+        let id = &row.id;
+        let driver = self.driver(&row.pool)?;
+        let cut: Result<SnapshotInfo, _> = driver.create_snapshot(id, &row.volume_id).await;
+        let info = match cut {
+            Ok(info) => info,
+            Err(error) => {
+                self.uncut(&row).await;
+                return Err(error.into());
+            }
+        };
+        self.catalog
+            .snapshot_cut(id, info.size_bytes, info.created_at_us)
+            .await?;
+        tracing::info!(snapshot_id = %id, volume_id = %row.volume_id, profile = row.profile, "a snapshot was cut");
+        if row.cloud == CopyState::Pending {
+            self.start_upload(id);
+        }
+        self.notify();
+        self.snapshot_row(id).await
+    }
+
+    /// Removes what a failed cut may have left. What resists stays on record, for the next ask or the next start.
+    pub(crate) async fn uncut(&self, row: &SnapshotRow) {
+        let undone = async {
+            self.driver(&row.pool)?.delete_snapshot(&row.id).await?;
+            self.catalog.remove_snapshot(&row.id).await?;
+            Ok::<_, ManagerError>(())
+        };
+        if let Err(error) = undone.await {
+            tracing::warn!(snapshot_id = %row.id, error = chain(&error), "a failed cut could not be undone yet");
+        }
+    }
+
+    /// The volume that is to be cut.
+    async fn source_volume(&self, id: &str) -> Result<VolumeRow, ManagerError> {
+        let absent = || ManagerError::NotFound(format!("volume {id:?}"));
+        let parsed = id.parse().map_err(|_| absent())?;
+        let volume = self.catalog.volume(&parsed).await?.ok_or_else(absent)?;
+        match volume.status {
+            VolumeStatus::Available | VolumeStatus::InUse => Ok(volume),
+            VolumeStatus::Error => Err(ManagerError::FailedPrecondition(format!(
+                "volume {id} is in error and has no content"
+            ))),
+            VolumeStatus::Creating | VolumeStatus::Restoring | VolumeStatus::Deleting => {
+                Err(ManagerError::FailedPrecondition(format!(
+                    "volume {id} is {}, not available",
+                    volume.status
+                )))
+            }
+        }
+    }
+
+    /// The row of a snapshot that has to be there.
+    pub(crate) async fn snapshot_row(&self, id: &SnapshotId) -> Result<SnapshotRow, ManagerError> {
+        self.catalog
+            .snapshot(id)
+            .await?
+            .ok_or_else(|| ManagerError::NotFound(format!("snapshot {id}")))
+    }
+}

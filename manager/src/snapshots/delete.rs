@@ -1,0 +1,140 @@
+//! Removing copies of a snapshot.
+//!
+//! A running upload is cancelled first. A deletion never waits for what was made from the snapshot: a volume that is being
+//! restored from the cloud copy goes on, since a tombstone removes no data; volumes made from the local copy are
+//! independent of it. Once a deletion is on record it is carried on by asking again or at the next start.
+
+use std::{sync::Arc, time::Duration};
+
+use stockpot_driver::{DriverError, SnapshotId};
+use stockpot_repository::Repository;
+
+use crate::{
+    Manager, ManagerError, attach,
+    catalog::{CopyState, Deleting, JobKind, SnapshotRow},
+    cloud, ids,
+    locks::Subject,
+};
+
+/// How long a cancelled upload may take to undo what it did.
+const CANCEL_WITHIN: Duration = Duration::from_secs(30);
+
+impl Manager {
+    /// Removes the copies named. What is not there is success.
+    pub(crate) async fn delete_snapshot(
+        self: Arc<Self>,
+        id: String,
+        which: Deleting,
+    ) -> Result<(), ManagerError> {
+        // Nothing can have another id: it is as good as deleted.
+        let Ok(id) = id.parse::<SnapshotId>() else {
+            return Ok(());
+        };
+        let _held = self.locks.hold(Subject::Snapshot(id.to_string())).await?;
+        match self.catalog.snapshot(&id).await? {
+            Some(row) => self.delete_known(row, which).await?,
+            None => self.delete_unknown(&id, which).await?,
+        }
+        self.notify();
+        Ok(())
+    }
+
+    /// Removes copies of a snapshot on record. The caller holds its lock, or is the recovery.
+    pub(crate) async fn delete_known(
+        &self,
+        row: SnapshotRow,
+        which: Deleting,
+    ) -> Result<(), ManagerError> {
+        let id = &row.id;
+        // A deletion that was begun is never narrowed.
+        let which = match row.deleting {
+            Some(begun) if begun != which => Deleting::Both,
+            _ => which,
+        };
+        let (local, remote) = match which {
+            Deleting::Both => (true, true),
+            Deleting::Local => (true, false),
+            Deleting::Cloud => (false, true),
+        };
+        if !remote && row.cloud == CopyState::Pending {
+            return Err(ManagerError::FailedPrecondition(format!(
+                "the local copy of snapshot {id} is being uploaded"
+            )));
+        }
+        self.catalog.mark_snapshot(id, Some(which)).await?;
+        if remote {
+            self.transfers
+                .cancel(JobKind::Upload, id.as_str(), CANCEL_WITHIN)
+                .await?;
+        }
+        self.detach(&attach::Subject::Snapshot(id.clone())).await?;
+        if remote && row.cloud != CopyState::None {
+            let repository = self.repository_of_row(&row).await?;
+            cloud::delete(&repository, &row.volume_id, id).await?;
+        }
+        if local {
+            self.remove_local(&row, which).await?;
+        }
+        let keeps_local = !local && row.local == CopyState::Present;
+        let keeps_cloud = !remote && row.cloud == CopyState::Present;
+        match (keeps_local, keeps_cloud) {
+            (false, false) => self.catalog.remove_snapshot(id).await?,
+            (true, _) => self.catalog.cloud_copy_removed(id).await?,
+            (false, true) => self.catalog.local_copy_removed(id).await?,
+        }
+        tracing::info!(snapshot_id = %id, copies = %which, "a snapshot was deleted");
+        Ok(())
+    }
+
+    async fn remove_local(&self, row: &SnapshotRow, which: Deleting) -> Result<(), ManagerError> {
+        match self.driver(&row.pool)?.delete_snapshot(&row.id).await {
+            Ok(()) => Ok(()),
+            Err(error @ DriverError::InUse { .. }) if which == Deleting::Local => {
+                // Nothing has been removed: it is as if it had not been asked for.
+                self.catalog.mark_snapshot(&row.id, None).await?;
+                Err(error.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The repository of a snapshot on record: by its profile, or by any other that leads there.
+    async fn repository_of_row(&self, row: &SnapshotRow) -> Result<Repository, ManagerError> {
+        let short_id = ids::repository_of(&row.id).unwrap_or_default();
+        if let Ok(profile) = self.clouds.profiles().get(&row.profile)
+            && profile.topology().is_ok()
+            && let Some(repository) = self.clouds.for_reading(&profile).await?
+            && repository.short_id() == short_id
+        {
+            return Ok(repository);
+        }
+        match self.clouds.by_short_id(short_id).await? {
+            Some((_, repository)) => Ok(repository),
+            None => Err(ManagerError::FailedPrecondition(format!(
+                "no profile leads to repository {short_id}, so the cloud copy of snapshot {} cannot be deleted",
+                row.id
+            ))),
+        }
+    }
+
+    /// Removes what a lost catalog does not know: from the bucket that the id names, and from the storage.
+    async fn delete_unknown(&self, id: &SnapshotId, which: Deleting) -> Result<(), ManagerError> {
+        if which != Deleting::Local
+            && let Some(short_id) = ids::repository_of(id)
+            && let Some((_, repository)) = self.clouds.by_short_id(short_id).await?
+            && let Some(volume) = cloud::volume_of(&repository, id).await?
+        {
+            cloud::delete(&repository, &volume, id).await?;
+            tracing::info!(snapshot_id = %id, location = repository.location(), "a cloud copy was deleted");
+        }
+        if which != Deleting::Cloud {
+            for driver in self.pools.values() {
+                if driver.snapshot(id).await?.is_some() {
+                    driver.delete_snapshot(id).await?;
+                    tracing::info!(snapshot_id = %id, "a local copy was deleted");
+                }
+            }
+        }
+        Ok(())
+    }
+}

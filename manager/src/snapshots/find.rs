@@ -1,0 +1,102 @@
+//! Finding the copies of a snapshot: in the catalog, else in the storage itself and in the buckets.
+
+use stockpot_driver::{SnapshotId, SnapshotInfo};
+use stockpot_repository::{Repository, format::manifest::Manifest};
+
+use crate::{
+    Manager, ManagerError,
+    catalog::{CopyState, Deleting, SnapshotRow},
+    cloud::{self, Found},
+    ids,
+};
+
+/// The cloud copy of a snapshot, as one may restore from it.
+#[derive(Debug)]
+pub(crate) enum CloudCopy {
+    /// It is committed.
+    Committed(Repository, Box<Manifest>),
+    /// The snapshot is known and has none that can be used; the text says why.
+    Unusable(String),
+    /// Nobody knows the snapshot.
+    Unknown,
+}
+
+impl Manager {
+    /// The local copy and the pool it lies in, checked in the storage itself.
+    pub(crate) async fn local_copy(
+        &self,
+        row: Option<&SnapshotRow>,
+        id: &SnapshotId,
+    ) -> Result<Option<(String, SnapshotInfo)>, ManagerError> {
+        if let Some(row) = row {
+            let going = matches!(row.deleting, Some(Deleting::Both | Deleting::Local));
+            if row.local != CopyState::Present || going {
+                return Ok(None);
+            }
+            let found = self.driver(&row.pool)?.snapshot(id).await?;
+            if found.is_none() {
+                tracing::warn!(snapshot_id = %id, pool = row.pool, "the local copy on record is gone");
+            }
+            return Ok(found.map(|info| (row.pool.clone(), info)));
+        }
+        // The catalog may have been lost: the storage knows what it holds.
+        for (pool, driver) in &self.pools {
+            if let Some(info) = driver.snapshot(id).await? {
+                return Ok(Some((pool.clone(), info)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The cloud copy, read from the bucket.
+    pub(crate) async fn cloud_copy(
+        &self,
+        row: Option<&SnapshotRow>,
+        id: &SnapshotId,
+    ) -> Result<CloudCopy, ManagerError> {
+        if let Some(reason) = row.and_then(unusable) {
+            return Ok(CloudCopy::Unusable(reason));
+        }
+        let Some(short_id) = ids::repository_of(id) else {
+            return Ok(CloudCopy::Unknown);
+        };
+        let Some((profile, repository)) = self.clouds.by_short_id(short_id).await? else {
+            return Ok(match row {
+                Some(_) => {
+                    CloudCopy::Unusable(format!("no profile leads to repository {short_id}"))
+                }
+                None => CloudCopy::Unknown,
+            });
+        };
+        let volume = row.map(|row| &row.volume_id);
+        let found = cloud::look_up(&repository, volume, id).await;
+        if found.as_ref().is_err_and(cloud::may_be_credentials) {
+            self.clouds.forget(&profile);
+        }
+        let place = repository.location();
+        Ok(match (found?, row.is_some()) {
+            (Found::Committed(manifest), _) => CloudCopy::Committed(repository, manifest),
+            (Found::Uploading, _) => CloudCopy::Unusable("its upload is not complete".to_owned()),
+            (Found::Deleted, true) => CloudCopy::Unusable(format!("it was deleted in {place}")),
+            (Found::Absent, true) => CloudCopy::Unusable(format!("{place} does not show it")),
+            (Found::Deleted | Found::Absent, false) => CloudCopy::Unknown,
+        })
+    }
+}
+
+/// Why the cloud copy of a snapshot on record cannot be used, as far as the record says.
+fn unusable(row: &SnapshotRow) -> Option<String> {
+    if matches!(row.deleting, Some(Deleting::Both | Deleting::Cloud)) {
+        return Some("it is being deleted".to_owned());
+    }
+    match row.cloud {
+        CopyState::Present => None,
+        CopyState::Pending => Some("its upload is not complete".to_owned()),
+        CopyState::None => Some("it has only a local copy".to_owned()),
+        CopyState::Deleted => Some("its cloud copy was deleted".to_owned()),
+        CopyState::Failed => Some(match &row.error {
+            Some(error) => format!("its upload failed: {}", error.text),
+            None => "its upload failed".to_owned(),
+        }),
+    }
+}

@@ -1,0 +1,230 @@
+//! Listing snapshots: those on record, and those that only a bucket knows. What a bucket says of its copies counts
+//! for more than what is on record.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures::future::join_all;
+use stockpot_driver::SnapshotId;
+use stockpot_proto::stockpot::v1 as api;
+use stockpot_repository::snapshots::{SnapshotSummary, Status};
+
+use crate::{
+    Manager, ManagerError,
+    catalog::{CopyState, SnapshotRow},
+    cloud::{self, Found},
+    error::chain,
+    ids,
+    page::{self, Page},
+    translate::{self, CloudTruth},
+};
+
+/// What the buckets say.
+#[derive(Debug, Default)]
+struct Seen {
+    /// By the short id of the repository: what it holds.
+    answered: BTreeMap<String, BTreeMap<String, Listed>>,
+}
+
+#[derive(Debug)]
+struct Listed {
+    summary: SnapshotSummary,
+    profile: String,
+    location: String,
+}
+
+impl Manager {
+    /// One page of the snapshots that fit the request.
+    pub(crate) async fn list_snapshots(
+        self: Arc<Self>,
+        request: api::ListSnapshotsRequest,
+    ) -> Result<Page<api::Snapshot>, ManagerError> {
+        let after = page::parse(&request.starting_token)?;
+        let mut found = if request.snapshot_id.is_empty() {
+            self.all_snapshots().await?
+        } else {
+            match self.one_snapshot(&request.snapshot_id).await? {
+                Some(snapshot) => vec![snapshot],
+                None => Vec::new(),
+            }
+        };
+        found.retain(|snapshot| {
+            request.source_volume_id.is_empty()
+                || snapshot.source_volume_id == request.source_volume_id
+        });
+        found.sort_by(|a, b| a.snapshot_id.cmp(&b.snapshot_id));
+        Ok(page::cut(found, after, request.max_entries, |snapshot| {
+            &snapshot.snapshot_id
+        }))
+    }
+
+    /// One snapshot with the truth of its bucket, by whatever knows it.
+    pub(crate) async fn one_snapshot(
+        &self,
+        id: &str,
+    ) -> Result<Option<api::Snapshot>, ManagerError> {
+        let Ok(id) = id.parse::<SnapshotId>() else {
+            return Ok(None);
+        };
+        let row = self.catalog.snapshot(&id).await?;
+        let Some(row) = row else {
+            return self.snapshot_off_record(&id).await;
+        };
+        let truth = match row.cloud {
+            CopyState::Present => self.truth_of(&row).await,
+            _ => CloudTruth::AsRecorded,
+        };
+        Ok(Some(self.describe_snapshot(&row, truth).await?))
+    }
+
+    /// A snapshot on record in the words of the interface, with the progress of its upload.
+    pub(crate) async fn describe_snapshot(
+        &self,
+        row: &SnapshotRow,
+        truth: CloudTruth,
+    ) -> Result<api::Snapshot, ManagerError> {
+        let mut snapshot = translate::snapshot(row, truth);
+        if row.cloud == CopyState::Pending {
+            let kind = crate::catalog::JobKind::Upload;
+            let id = row.id.as_str();
+            snapshot.progress = self
+                .transfers
+                .how_far(kind, id)
+                .as_ref()
+                .map(translate::progress);
+            let job = self.catalog.job(kind, id).await?;
+            // What the last attempt met, while another one is to follow.
+            snapshot.error = job.and_then(|job| job.error).unwrap_or_default();
+        }
+        Ok(snapshot)
+    }
+
+    async fn truth_of(&self, row: &SnapshotRow) -> CloudTruth {
+        let asking = async {
+            let short_id = ids::repository_of(&row.id).unwrap_or_default();
+            let Some((_, repository)) = self.clouds.by_short_id(short_id).await? else {
+                return Ok(CloudTruth::Unknown);
+            };
+            Ok::<_, ManagerError>(
+                match cloud::look_up(&repository, Some(&row.volume_id), &row.id).await? {
+                    Found::Committed(_) => CloudTruth::AsRecorded,
+                    Found::Deleted => CloudTruth::Deleted,
+                    Found::Uploading | Found::Absent => CloudTruth::Unknown,
+                },
+            )
+        };
+        asking.await.unwrap_or_else(|error| {
+            tracing::warn!(snapshot_id = %row.id, error = chain(&error), "a bucket cannot be asked");
+            CloudTruth::Unknown
+        })
+    }
+
+    async fn snapshot_off_record(
+        &self,
+        id: &SnapshotId,
+    ) -> Result<Option<api::Snapshot>, ManagerError> {
+        let Some(short_id) = ids::repository_of(id) else {
+            return Ok(None);
+        };
+        let Some((profile, repository)) = self.clouds.by_short_id(short_id).await? else {
+            return Ok(None);
+        };
+        Ok(match cloud::look_up(&repository, None, id).await? {
+            Found::Committed(manifest) => Some(translate::snapshot_in_bucket(
+                &manifest,
+                &profile.name,
+                cloud::location_of(&repository, &manifest),
+            )),
+            Found::Deleted | Found::Uploading | Found::Absent => None,
+        })
+    }
+
+    async fn all_snapshots(&self) -> Result<Vec<api::Snapshot>, ManagerError> {
+        let seen = self.ask_buckets().await?;
+        // After the buckets: what was cut meanwhile is at worst told without its cloud copy.
+        let rows = self.catalog.snapshots().await?;
+        let mut found = BTreeMap::new();
+        for row in rows.iter().filter(|row| row.cut_at_us.is_some()) {
+            let truth = seen.truth_of(row);
+            let snapshot = self.describe_snapshot(row, truth).await?;
+            found.insert(row.id.to_string(), snapshot);
+        }
+        for listed in seen.answered.into_values().flatten() {
+            let (id, listed) = listed;
+            if found.contains_key(&id) {
+                continue;
+            }
+            if let Some(snapshot) =
+                translate::snapshot_listed(&listed.summary, &listed.profile, &listed.location)
+            {
+                found.insert(id, snapshot);
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Lists every repository that a profile leads to, each once, all at the same time.
+    async fn ask_buckets(&self) -> Result<Seen, ManagerError> {
+        let mut profiles = BTreeMap::new();
+        for profile in self.clouds.profiles().all()? {
+            if let Ok(topology) = profile.topology() {
+                profiles.entry(topology.place()).or_insert(profile);
+            }
+        }
+        let asked = profiles.into_values().map(|profile| async move {
+            let listed = async {
+                let Some(repository) = self.clouds.for_reading(&profile).await? else {
+                    return Ok(None);
+                };
+                let listed = cloud::list(&repository).await?;
+                Ok::<_, ManagerError>(Some((repository, listed)))
+            };
+            let listed = listed.await;
+            (profile, listed)
+        });
+        let mut seen = Seen::default();
+        for (profile, listed) in join_all(asked).await {
+            match listed {
+                Ok(None) => {}
+                Ok(Some((repository, summaries))) => {
+                    let location = repository.location();
+                    let of = seen.answered.entry(repository.short_id()).or_default();
+                    for summary in summaries {
+                        let listed = Listed {
+                            summary,
+                            profile: profile.name.clone(),
+                            location: location.clone(),
+                        };
+                        of.insert(listed.summary.snapshot_id.to_string(), listed);
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        profile = profile.name,
+                        error = chain(&error),
+                        "a bucket cannot be listed; its snapshots are told as far as they are on record"
+                    );
+                }
+            }
+        }
+        Ok(seen)
+    }
+}
+
+impl Seen {
+    /// What the buckets say of a cloud copy on record.
+    fn truth_of(&self, row: &SnapshotRow) -> CloudTruth {
+        if row.cloud != CopyState::Present {
+            return CloudTruth::AsRecorded;
+        }
+        let repository = ids::repository_of(&row.id).and_then(|id| self.answered.get(id));
+        let Some(repository) = repository else {
+            return CloudTruth::Unknown;
+        };
+        match repository.get(row.id.as_str()).map(|l| &l.summary.status) {
+            Some(Status::Committed) => CloudTruth::AsRecorded,
+            Some(Status::Deleted) => CloudTruth::Deleted,
+            // Absence proves nothing: it may be a list that came up short.
+            Some(Status::Uploading | Status::Unreadable(_)) | None => CloudTruth::Unknown,
+        }
+    }
+}

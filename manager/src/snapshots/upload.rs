@@ -1,0 +1,220 @@
+//! A snapshot to the bucket: attached read-only like any volume, read, committed, read back, detached.
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+
+use jiff::Timestamp;
+use stockpot_driver::SnapshotId;
+use stockpot_repository::{
+    Progress, Repository,
+    device::{Source, SourceOptions},
+    format::manifest::Manifest,
+    upload::{BaseChoice, UploadRequest, upload},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    Manager, ManagerError,
+    attach::Subject,
+    catalog::{JobKind, Purpose, SnapshotRow},
+    cloud::{self, Found},
+    codes,
+    error::chain,
+    ids,
+};
+
+impl Manager {
+    /// Begins the upload of a snapshot that is on record as awaiting it. One that is running already goes on.
+    pub(crate) fn start_upload(self: &Arc<Self>, id: &SnapshotId) {
+        let (manager, id) = (self.clone(), id.clone());
+        let span = tracing::info_span!(parent: None, "upload", snapshot_id = %id);
+        self.tasks
+            .spawn(async move { manager.run_upload(&id).await }.instrument(span));
+    }
+
+    async fn run_upload(&self, id: &SnapshotId) {
+        let key = (JobKind::Upload, id.to_string());
+        let Some(entry) = self.transfers.begin(key, &self.stopping) else {
+            return;
+        };
+        let cancel = entry.cancel_token().clone();
+        let once = |progress| -> futures::future::BoxFuture<'_, _> {
+            Box::pin(self.upload_once(id, progress, cancel.clone()))
+        };
+        let outcome = self
+            .attempts(JobKind::Upload, id.as_str(), &entry, &once)
+            .await;
+        let recorded = match outcome {
+            Ok(location) => {
+                tracing::info!(location, "the cloud copy is committed");
+                self.catalog.snapshot_uploaded(id, &location).await
+            }
+            // Whoever cancelled it knows what comes next; a stopping manager goes on at its next start.
+            Err(ManagerError::Cancelled) => Ok(false),
+            Err(error) => {
+                tracing::error!(error = chain(&error), "the upload was given up");
+                self.catalog.fail_snapshot(id, codes::record(&error)).await
+            }
+        };
+        if let Err(error) = recorded {
+            tracing::error!(
+                error = chain(&error),
+                "the end of an upload could not be recorded"
+            );
+        }
+        drop(entry);
+        self.notify();
+    }
+
+    /// One attempt, to where the cloud copy lies.
+    async fn upload_once(
+        &self,
+        id: &SnapshotId,
+        progress: Arc<Progress>,
+        cancel: CancellationToken,
+    ) -> Result<String, ManagerError> {
+        let row = self.snapshot_row(id).await?;
+        let profile = self.clouds.profiles().get(&row.profile)?;
+        let repository = self.clouds.for_writing(&profile).await?;
+        let outcome = self.upload_to(&repository, &row, progress, cancel).await;
+        if let Err(error) = &outcome
+            && cloud::may_be_credentials(error)
+        {
+            self.clouds.forget(&profile);
+        }
+        outcome
+    }
+
+    async fn upload_to(
+        &self,
+        repository: &Repository,
+        row: &SnapshotRow,
+        progress: Arc<Progress>,
+        cancel: CancellationToken,
+    ) -> Result<String, ManagerError> {
+        if ids::repository_of(&row.id) != Some(&repository.short_id()) {
+            return Err(ManagerError::FailedPrecondition(format!(
+                "profile {} leads to repository {} now, and snapshot {} belongs to another one",
+                row.profile,
+                repository.short_id(),
+                row.id
+            )));
+        }
+        // An earlier run may have committed and not lived to record it.
+        match cloud::look_up(repository, Some(&row.volume_id), &row.id).await? {
+            Found::Committed(manifest) => return checked(repository, row, &manifest),
+            Found::Deleted => {
+                return Err(ManagerError::FailedPrecondition(format!(
+                    "snapshot {} was deleted in {}",
+                    row.id,
+                    repository.location()
+                )));
+            }
+            Found::Uploading | Found::Absent => {}
+        }
+        let subject = Subject::Snapshot(row.id.clone());
+        let device = self.attach(&row.pool, &subject, Purpose::Transfer).await?;
+        let sent = self
+            .send(repository, row, device.path, &progress, &cancel)
+            .await;
+        if let Err(error) = self.detach(&subject).await {
+            tracing::error!(
+                error = chain(&error),
+                "the snapshot stays attached; the next start tries again"
+            );
+        }
+        sent?;
+        // Ready is only what was read back.
+        match cloud::look_up(repository, Some(&row.volume_id), &row.id).await? {
+            Found::Committed(manifest) => checked(repository, row, &manifest),
+            Found::Deleted | Found::Uploading | Found::Absent => {
+                Err(ManagerError::Internal(format!(
+                    "{} does not show snapshot {} though it was committed",
+                    repository.location(),
+                    row.id
+                )))
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        repository: &Repository,
+        row: &SnapshotRow,
+        path: PathBuf,
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<(), ManagerError> {
+        let opening =
+            tokio::task::spawn_blocking(move || Source::open(path, SourceOptions::default()));
+        let source = opening
+            .await
+            .map_err(|error| ManagerError::Internal(error.to_string()))?
+            .map_err(stockpot_repository::RepositoryError::from)?;
+        let cut_at = row.cut_at_us.unwrap_or(row.created_at_us);
+        let request = UploadRequest {
+            snapshot_id: cloud::format_snapshot(&row.id)?,
+            volume_id: cloud::format_volume(&row.volume_id)?,
+            volume_name: row.volume_name.clone(),
+            metadata: metadata(row),
+            cut_at: Timestamp::from_microsecond(cut_at)
+                .map_err(|error| ManagerError::Internal(error.to_string()))?,
+            extents: self.extents(row).await,
+            base: BaseChoice::Newest,
+            settings: self.config.transfers.upload_settings(),
+        };
+        let report = upload(repository, source, request, progress, cancel).await?;
+        tracing::info!(
+            stored_bytes = report.manifest.stored_bytes,
+            data_bytes = report.manifest.data_bytes,
+            requests = report.requests,
+            "the snapshot was sent"
+        );
+        Ok(())
+    }
+
+    /// Where the snapshot may hold data; without that, all of it is read.
+    async fn extents(&self, row: &SnapshotRow) -> Option<Vec<std::ops::Range<u64>>> {
+        let driver = self.driver(&row.pool).ok()?;
+        match driver.allocated_ranges(&row.id).await {
+            Ok(ranges) => ranges.map(|ranges| {
+                ranges
+                    .into_iter()
+                    .map(|range| {
+                        range.offset_bytes..range.offset_bytes.saturating_add(range.length_bytes)
+                    })
+                    .collect()
+            }),
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "the storage cannot say where data is; all is read"
+                );
+                None
+            }
+        }
+    }
+}
+
+/// What is kept with the cloud copy besides the data.
+fn metadata(row: &SnapshotRow) -> BTreeMap<String, String> {
+    let mut metadata = row.metadata.clone();
+    metadata.insert("snapshot_name".to_owned(), row.name.clone());
+    metadata.insert("profile".to_owned(), row.profile.clone());
+    metadata
+}
+
+/// Where the committed copy lies, if it is the one of this row.
+fn checked(
+    repository: &Repository,
+    row: &SnapshotRow,
+    manifest: &Manifest,
+) -> Result<String, ManagerError> {
+    if row.size_bytes != Some(manifest.size_bytes) {
+        return Err(ManagerError::Internal(format!(
+            "the cloud copy of snapshot {} has {} bytes, the snapshot {:?}",
+            row.id, manifest.size_bytes, row.size_bytes
+        )));
+    }
+    Ok(cloud::location_of(repository, manifest))
+}

@@ -1,0 +1,197 @@
+//! Uploads and restores that run in this process: how far each is, and how to stop one.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use stockpot_repository::{Phase, Progress, ProgressSnapshot};
+use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::{ManagerError, catalog::JobKind, config::TransferConfig};
+
+/// What a transfer works on: its kind and the id of the snapshot or volume.
+pub(crate) type Key = (JobKind, String);
+
+/// All transfers of this process.
+#[derive(Debug)]
+pub(crate) struct Transfers {
+    running: Mutex<HashMap<Key, Arc<Running>>>,
+    uploads: Semaphore,
+    restores: Semaphore,
+}
+
+/// One transfer, all its attempts.
+#[derive(Debug)]
+pub(crate) struct Running {
+    cancel: CancellationToken,
+    attempt: Mutex<(Arc<Progress>, Instant)>,
+    done: watch::Sender<bool>,
+}
+
+/// How far a transfer is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HowFar {
+    pub(crate) counters: ProgressSnapshot,
+    pub(crate) elapsed: Duration,
+}
+
+impl HowFar {
+    /// The phase in words.
+    pub(crate) fn phase(&self) -> &'static str {
+        match self.counters.phase {
+            Phase::Starting => "starting",
+            Phase::Data => "moving data",
+            Phase::Map => "mapping",
+            Phase::Finishing => "finishing",
+            Phase::Done => "done",
+        }
+    }
+}
+
+/// Ends the entry of a transfer when dropped, also when its task panics.
+#[derive(Debug)]
+pub(crate) struct Entry<'a> {
+    transfers: &'a Transfers,
+    key: Key,
+    running: Arc<Running>,
+}
+
+impl Transfers {
+    pub(crate) fn new(config: &TransferConfig) -> Self {
+        Self {
+            running: Mutex::default(),
+            uploads: Semaphore::new(config.uploads_max),
+            restores: Semaphore::new(config.restores_max),
+        }
+    }
+
+    /// Registers a transfer; `None` when it is running already.
+    pub(crate) fn begin(&self, key: Key, parent: &CancellationToken) -> Option<Entry<'_>> {
+        let mut running = self.lock();
+        if running.contains_key(&key) {
+            return None;
+        }
+        let new = Arc::new(Running {
+            cancel: parent.child_token(),
+            attempt: Mutex::new((Arc::default(), Instant::now())),
+            done: watch::Sender::new(false),
+        });
+        running.insert(key.clone(), new.clone());
+        Some(Entry {
+            transfers: self,
+            key,
+            running: new,
+        })
+    }
+
+    /// How far a transfer is; `None` when it is not running.
+    pub(crate) fn how_far(&self, kind: JobKind, id: &str) -> Option<HowFar> {
+        let running = self.find(kind, id)?;
+        let attempt = running.attempt.lock();
+        let (progress, since) = &*attempt.unwrap_or_else(PoisonError::into_inner);
+        Some(HowFar {
+            counters: progress.snapshot(),
+            elapsed: since.elapsed(),
+        })
+    }
+
+    /// Cancels a transfer and waits until it has undone what it did. None is success.
+    ///
+    /// # Errors
+    /// `Busy` when that takes longer than `limit`; it goes on.
+    pub(crate) async fn cancel(
+        &self,
+        kind: JobKind,
+        id: &str,
+        limit: Duration,
+    ) -> Result<(), ManagerError> {
+        let Some(running) = self.find(kind, id) else {
+            return Ok(());
+        };
+        running.cancel.cancel();
+        let mut done = running.done.subscribe();
+        match tokio::time::timeout(limit, done.wait_for(|done| *done)).await {
+            // The sender is part of what is held here, so the wait ends by the value only.
+            Ok(_) => Ok(()),
+            Err(_) => Err(ManagerError::Busy(format!(
+                "the {kind} of {id} is being cancelled: ask again"
+            ))),
+        }
+    }
+
+    /// Waits for a turn; as many as configured run at the same time.
+    pub(crate) async fn turn(&self, kind: JobKind) -> SemaphorePermit<'_> {
+        let semaphore = match kind {
+            JobKind::Upload => &self.uploads,
+            JobKind::Restore => &self.restores,
+        };
+        semaphore.acquire().await.expect("never closed")
+    }
+
+    fn find(&self, kind: JobKind, id: &str) -> Option<Arc<Running>> {
+        self.lock().get(&(kind, id.to_owned())).cloned()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Running>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry<'_> {
+    /// Cancelled when the transfer is to stop.
+    pub(crate) fn cancel_token(&self) -> &CancellationToken {
+        &self.running.cancel
+    }
+
+    /// Counters at zero, for a new attempt.
+    pub(crate) fn new_attempt(&self) -> Arc<Progress> {
+        let progress = Arc::new(Progress::new());
+        let mut attempt = self
+            .running
+            .attempt
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *attempt = (progress.clone(), Instant::now());
+        progress
+    }
+}
+
+impl Drop for Entry<'_> {
+    fn drop(&mut self) {
+        self.transfers.lock().remove(&self.key);
+        self.running.done.send_replace(true);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_transfer_runs_once_and_can_be_cancelled() {
+        let transfers = Transfers::new(&TransferConfig::default());
+        let parent = CancellationToken::new();
+        let key = (JobKind::Upload, "snap-1".to_owned());
+        let limit = Duration::from_millis(100);
+        let entry = transfers.begin(key.clone(), &parent).unwrap();
+        assert!(transfers.begin(key.clone(), &parent).is_none());
+        assert!(transfers.how_far(JobKind::Upload, "snap-1").is_some());
+        assert!(transfers.how_far(JobKind::Restore, "snap-1").is_none());
+
+        let late = transfers.cancel(JobKind::Upload, "snap-1", limit).await;
+        assert!(matches!(late, Err(ManagerError::Busy(_))));
+        assert!(entry.cancel_token().is_cancelled());
+        assert!(!parent.is_cancelled());
+        let ending = async {
+            tokio::time::sleep(limit / 2).await;
+            drop(entry);
+        };
+        let (cancelled, ()) =
+            tokio::join!(transfers.cancel(JobKind::Upload, "snap-1", limit), ending);
+        cancelled.unwrap();
+        assert!(transfers.begin(key, &parent).is_some());
+    }
+}

@@ -1,0 +1,64 @@
+//! Volumes: empty, from a snapshot's local or cloud copy, or from another volume.
+
+mod attach;
+mod change;
+mod create;
+mod origin;
+mod restore;
+
+use stockpot_driver::VolumeId;
+
+use crate::{
+    Manager, ManagerError,
+    catalog::{JobKind, VolumeRow, VolumeStatus},
+    locks::{Held, Subject},
+    translate,
+};
+
+impl Manager {
+    /// A volume in the words of the interface, with the progress of its restore.
+    pub(crate) fn describe_volume(&self, row: &VolumeRow) -> stockpot_proto::stockpot::v1::Volume {
+        let mut volume = translate::volume(row);
+        if row.status == VolumeStatus::Restoring {
+            let how_far = self.transfers.how_far(JobKind::Restore, row.id.as_str());
+            volume.progress = how_far.as_ref().map(translate::progress);
+        }
+        volume
+    }
+
+    /// The row of a volume that has to be there.
+    pub(crate) async fn volume_row(&self, id: &str) -> Result<VolumeRow, ManagerError> {
+        let absent = || ManagerError::NotFound(format!("volume {id:?}"));
+        let parsed: VolumeId = id.parse().map_err(|_| absent())?;
+        self.catalog.volume(&parsed).await?.ok_or_else(absent)
+    }
+
+    /// Waits until a volume is in a final status, or the manager stops. Being told of an error counts as reported.
+    pub(crate) async fn wait_volume(&self, id: &str) -> Result<VolumeRow, ManagerError> {
+        let mut changes = self.changes();
+        loop {
+            changes.mark_unchanged();
+            let row = self.volume_row(id).await?;
+            match row.status {
+                VolumeStatus::Available | VolumeStatus::InUse => return Ok(row),
+                VolumeStatus::Error => {
+                    self.catalog.report_volume(&row.id).await?;
+                    return Ok(row);
+                }
+                VolumeStatus::Creating | VolumeStatus::Restoring | VolumeStatus::Deleting => {}
+            }
+            tokio::select! {
+                // The sender lives as long as the manager.
+                _ = changes.changed() => {}
+                () = self.stopping.cancelled() => {
+                    return Err(ManagerError::NotReady("the manager is stopping".to_owned()));
+                }
+            }
+        }
+    }
+
+    /// Waits for the turn of an operation on a volume.
+    pub(crate) async fn hold_volume(&self, id: &VolumeId) -> Result<Held, ManagerError> {
+        self.locks.hold(Subject::Volume(id.to_string())).await
+    }
+}

@@ -1,0 +1,131 @@
+//! Growing and removing a volume.
+
+use std::{sync::Arc, time::Duration};
+
+use stockpot_driver::{AccessMode, DriverError, VolumeId};
+use stockpot_proto::stockpot::v1 as api;
+
+use crate::{
+    Manager, ManagerError,
+    attach::Subject,
+    catalog::{AttachmentKind, JobKind, Purpose, VolumeRow, VolumeStatus},
+    request,
+};
+
+/// How long a cancelled restore may take to undo what it did.
+const CANCEL_WITHIN: Duration = Duration::from_secs(30);
+
+impl Manager {
+    /// Removes a volume and what is local of it; its snapshots stay, and no bucket is touched. None is success.
+    pub(crate) async fn delete_volume(self: Arc<Self>, id: String) -> Result<(), ManagerError> {
+        // Nothing can have another id: it is as good as deleted.
+        let Ok(id) = id.parse::<VolumeId>() else {
+            return Ok(());
+        };
+        let _held = self.hold_volume(&id).await?;
+        match self.catalog.volume(&id).await? {
+            Some(row) => self.delete_on_record(&row).await?,
+            None => self.delete_off_record(&id).await?,
+        }
+        self.notify();
+        Ok(())
+    }
+
+    /// Removes a volume on record. The caller holds its lock, or is the recovery.
+    pub(crate) async fn delete_on_record(&self, row: &VolumeRow) -> Result<(), ManagerError> {
+        let id = &row.id;
+        let attachment = self.catalog.attachment(AttachmentKind::Volume, id.as_str());
+        if attachment
+            .await?
+            .is_some_and(|a| a.purpose == Purpose::Node)
+        {
+            return Err(ManagerError::FailedPrecondition(format!(
+                "volume {id} is attached to this node"
+            )));
+        }
+        // On record first: a restore that ends now finds that it is not wanted any more.
+        if row.status != VolumeStatus::Deleting {
+            let to = VolumeStatus::Deleting;
+            if !self.catalog.move_volume(id, row.status, to, None).await? {
+                return Err(ManagerError::Busy(format!(
+                    "volume {id} has just changed: ask again"
+                )));
+            }
+        }
+        self.transfers
+            .cancel(JobKind::Restore, id.as_str(), CANCEL_WITHIN)
+            .await?;
+        self.detach(&Subject::Volume(id.clone(), AccessMode::ReadWrite))
+            .await?;
+        match self.driver(&row.pool)?.delete_volume(id).await {
+            Ok(()) => {}
+            Err(error @ DriverError::InUse { .. }) => {
+                self.refused(row).await?;
+                return Err(error.into());
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.catalog.remove_volume(id).await?;
+        tracing::info!(volume_id = %id, "a volume was deleted");
+        Ok(())
+    }
+
+    /// Nothing was removed: the volume goes back to what it was, unless that needed a restore that is cancelled now.
+    async fn refused(&self, row: &VolumeRow) -> Result<(), ManagerError> {
+        let before = match row.status {
+            VolumeStatus::Deleting => row.previous_status,
+            other => Some(other),
+        };
+        if let Some(before @ (VolumeStatus::Available | VolumeStatus::InUse)) = before {
+            let from = VolumeStatus::Deleting;
+            self.catalog
+                .move_volume(&row.id, from, before, None)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a lost catalog does not know.
+    async fn delete_off_record(&self, id: &VolumeId) -> Result<(), ManagerError> {
+        for driver in self.pools.values() {
+            if driver.volume(id).await?.is_some() {
+                driver.delete_volume(id).await?;
+                tracing::info!(volume_id = %id, "a volume was deleted that was not on record");
+            }
+        }
+        Ok(())
+    }
+
+    /// Grows a volume, also while it is attached.
+    pub(crate) async fn extend_volume(
+        self: Arc<Self>,
+        request: api::ExtendVolumeRequest,
+    ) -> Result<VolumeRow, ManagerError> {
+        let row = self.volume_row(&request.volume_id).await?;
+        let _held = self.hold_volume(&row.id).await?;
+        let row = self.volume_row(&request.volume_id).await?;
+        if !matches!(row.status, VolumeStatus::Available | VolumeStatus::InUse) {
+            return Err(ManagerError::FailedPrecondition(format!(
+                "volume {} is {}, not available",
+                row.id, row.status
+            )));
+        }
+        if request.limit_bytes != 0 && request.limit_bytes < row.size_bytes {
+            return Err(ManagerError::OutOfRange(format!(
+                "volume {} has {} bytes, more than the limit of {}",
+                row.id, row.size_bytes, request.limit_bytes
+            )));
+        }
+        if request.required_bytes <= row.size_bytes {
+            return Ok(row);
+        }
+        let driver = self.driver(&row.pool)?;
+        let granularity = driver.capacity().await?.granularity_bytes;
+        let size = request::fit_size(request.required_bytes, request.limit_bytes, granularity)?;
+        let info = driver.extend_volume(&row.id, size).await?;
+        self.catalog.resize_volume(&row.id, info.size_bytes).await?;
+        tracing::info!(volume_id = %row.id, size_bytes = info.size_bytes, "a volume has grown");
+        self.notify();
+        self.volume_row(&request.volume_id).await
+    }
+}

@@ -1,0 +1,213 @@
+//! Making a volume.
+
+use std::sync::Arc;
+
+use stockpot_driver::VolumeInfo;
+use stockpot_proto::stockpot::v1 as api;
+
+use super::origin::{self, How, Origin};
+use crate::{
+    Manager, ManagerError,
+    catalog::{VolumeRow, VolumeSource, VolumeStatus},
+    error::chain,
+    ids,
+    locks::Subject,
+    manager::now_us,
+    request,
+};
+
+impl Manager {
+    /// Makes a volume, or finds the one of this name. What the storage does by itself is done when this answers; a restore
+    /// goes on behind.
+    ///
+    /// A restore that failed is told once, by the volume's status; asking again after that begins anew.
+    pub(crate) async fn create_volume(
+        self: Arc<Self>,
+        request: api::CreateVolumeRequest,
+    ) -> Result<VolumeRow, ManagerError> {
+        request::check_name(&request.name)?;
+        request::check_metadata(&request.metadata)?;
+        if request.limit_bytes != 0 && request.limit_bytes < request.required_bytes {
+            return Err(ManagerError::InvalidArgument(format!(
+                "the limit of {} bytes is less than the {} required",
+                request.limit_bytes, request.required_bytes
+            )));
+        }
+        let source = origin::asked(&request)?;
+        let name = Subject::VolumeName(request.name.clone());
+        let _name = self.locks.hold(name).await?;
+        match self.catalog.volume_by_name(&request.name).await? {
+            Some(row) => self.volume_again(row, &request, &source).await,
+            None => self.new_volume(request, source).await,
+        }
+    }
+
+    async fn volume_again(
+        self: &Arc<Self>,
+        row: VolumeRow,
+        request: &api::CreateVolumeRequest,
+        source: &VolumeSource,
+    ) -> Result<VolumeRow, ManagerError> {
+        if let Some(difference) = difference(&row, request, source) {
+            return Err(ManagerError::AlreadyExists {
+                what: format!("volume {} named {:?}", row.id, row.name),
+                difference,
+            });
+        }
+        match row.status {
+            VolumeStatus::Available | VolumeStatus::InUse | VolumeStatus::Restoring => Ok(row),
+            VolumeStatus::Deleting => Err(ManagerError::Busy(format!(
+                "volume {} of this name is being deleted: ask again",
+                row.id
+            ))),
+            VolumeStatus::Error if !row.error_reported => {
+                self.catalog.report_volume(&row.id).await?;
+                Ok(row)
+            }
+            VolumeStatus::Error => {
+                let (from, to) = (VolumeStatus::Error, VolumeStatus::Restoring);
+                self.catalog.move_volume(&row.id, from, to, None).await?;
+                self.start_restore(&row.id);
+                self.volume_row(row.id.as_str()).await
+            }
+            VolumeStatus::Creating => {
+                // The one who made it holds the name; so this is what a failure to undo left.
+                self.unmake(&row).await?;
+                let request = request.clone();
+                self.new_volume(request, source.clone()).await
+            }
+        }
+    }
+
+    async fn new_volume(
+        self: &Arc<Self>,
+        request: api::CreateVolumeRequest,
+        source: VolumeSource,
+    ) -> Result<VolumeRow, ManagerError> {
+        let origin = self.origin(&source, &request.pool).await?;
+        let size_bytes = self.size_of(&request, &origin).await?;
+        let restoring = matches!(origin.how, How::Restore);
+        let row = VolumeRow {
+            id: ids::new_volume_id(&self.node),
+            name: request.name,
+            size_bytes,
+            pool: origin.pool.clone(),
+            status: if restoring {
+                VolumeStatus::Restoring
+            } else {
+                VolumeStatus::Creating
+            },
+            previous_status: None,
+            source,
+            metadata: request.metadata.into_iter().collect(),
+            error: None,
+            error_reported: false,
+            created_at_us: now_us(),
+        };
+        self.catalog.insert_volume(row.clone()).await?;
+        if restoring {
+            self.start_restore(&row.id);
+            return Ok(row);
+        }
+        match self.make(&row, &origin.how, request.limit_bytes).await {
+            Ok(info) => {
+                let (from, to) = (VolumeStatus::Creating, VolumeStatus::Available);
+                let size = Some(info.size_bytes);
+                self.catalog.move_volume(&row.id, from, to, size).await?;
+                tracing::info!(volume_id = %row.id, size_bytes = info.size_bytes, "a volume was made");
+                self.notify();
+                self.volume_row(row.id.as_str()).await
+            }
+            Err(error) => {
+                if let Err(undo) = self.unmake(&row).await {
+                    tracing::warn!(volume_id = %row.id, error = chain(&undo), "a failed volume could not be removed yet");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn make(
+        &self,
+        row: &VolumeRow,
+        how: &How,
+        limit_bytes: u64,
+    ) -> Result<VolumeInfo, ManagerError> {
+        let driver = self.driver(&row.pool)?;
+        let (id, size) = (&row.id, row.size_bytes);
+        let info = match how {
+            How::Empty | How::Restore => driver.create_volume(id, size).await?,
+            How::Local(snapshot) => {
+                driver
+                    .create_volume_from_snapshot(id, size, snapshot)
+                    .await?
+            }
+            How::Clone(source) => driver.create_cloned_volume(id, size, source).await?,
+        };
+        if info.size_bytes < size || (limit_bytes != 0 && info.size_bytes > limit_bytes) {
+            return Err(ManagerError::OutOfRange(format!(
+                "the storage made {} bytes of the {size} asked for, with a limit of {limit_bytes}",
+                info.size_bytes
+            )));
+        }
+        Ok(info)
+    }
+
+    /// Removes what was made, and then the row.
+    pub(crate) async fn unmake(&self, row: &VolumeRow) -> Result<(), ManagerError> {
+        self.driver(&row.pool)?.delete_volume(&row.id).await?;
+        self.catalog.remove_volume(&row.id).await?;
+        Ok(())
+    }
+
+    /// The size to ask the storage for.
+    async fn size_of(
+        &self,
+        request: &api::CreateVolumeRequest,
+        origin: &Origin,
+    ) -> Result<u64, ManagerError> {
+        let least = origin.least_bytes;
+        let required = match (&origin.how, request.required_bytes) {
+            (How::Empty, 0) => {
+                return Err(ManagerError::InvalidArgument(
+                    "an empty volume needs a size".to_owned(),
+                ));
+            }
+            (_, 0) => least,
+            (_, required) if required < least => {
+                return Err(ManagerError::OutOfRange(format!(
+                    "{required} bytes are less than the {least} of the source"
+                )));
+            }
+            (_, required) => required,
+        };
+        let capacity = self.driver(&origin.pool)?.capacity().await?;
+        request::fit_size(required, request.limit_bytes, capacity.granularity_bytes)
+    }
+}
+
+/// The property in which a request differs from the volume of its name.
+fn difference(
+    row: &VolumeRow,
+    request: &api::CreateVolumeRequest,
+    source: &VolumeSource,
+) -> Option<&'static str> {
+    let too_small = row.size_bytes < request.required_bytes;
+    let too_large = request.limit_bytes != 0 && row.size_bytes > request.limit_bytes;
+    let metadata = row.metadata.len() == request.metadata.len()
+        && row
+            .metadata
+            .iter()
+            .all(|(k, v)| request.metadata.get(k) == Some(v));
+    if too_small || too_large {
+        Some("size")
+    } else if !request.pool.is_empty() && request.pool != row.pool {
+        Some("pool")
+    } else if row.source != *source {
+        Some("source")
+    } else if !metadata {
+        Some("metadata")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,168 @@
+//! A volume from the bucket: made, attached, filled, flushed, detached; available only then.
+
+use std::{path::PathBuf, sync::Arc};
+
+use futures::future::BoxFuture;
+use stockpot_driver::{AccessMode, VolumeId};
+use stockpot_repository::{
+    Progress, Repository, RepositoryError,
+    device::{Target, TargetOptions},
+    format::manifest::Manifest,
+    restore::restore,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use crate::{
+    Manager, ManagerError,
+    attach::Subject,
+    catalog::{JobKind, Purpose, VolumeRow, VolumeSource, VolumeStatus},
+    codes,
+    error::chain,
+    snapshots::CloudCopy,
+};
+
+impl Manager {
+    /// Begins the restore of a volume that is on record as awaiting it. One that is running already goes on.
+    pub(crate) fn start_restore(self: &Arc<Self>, id: &VolumeId) {
+        let (manager, id) = (self.clone(), id.clone());
+        let span = tracing::info_span!(parent: None, "restore", volume_id = %id);
+        let work = async move { manager.run_restore(&id).await };
+        self.tasks.spawn(work.instrument(span));
+    }
+
+    async fn run_restore(&self, id: &VolumeId) {
+        let key = (JobKind::Restore, id.to_string());
+        let Some(entry) = self.transfers.begin(key, &self.stopping) else {
+            return;
+        };
+        let cancel = entry.cancel_token().clone();
+        let once = |progress| -> BoxFuture<'_, _> {
+            Box::pin(self.restore_once(id, progress, cancel.clone()))
+        };
+        let outcome = self
+            .attempts(JobKind::Restore, id.as_str(), &entry, &once)
+            .await;
+        let recorded = match outcome {
+            Ok(size_bytes) => {
+                tracing::info!(size_bytes, "the volume is restored");
+                let (from, to) = (VolumeStatus::Restoring, VolumeStatus::Available);
+                self.catalog
+                    .move_volume(id, from, to, Some(size_bytes))
+                    .await
+            }
+            // A deletion removes it; a stopping manager begins anew at its next start.
+            Err(ManagerError::Cancelled) => Ok(false),
+            Err(error) => {
+                tracing::error!(error = chain(&error), "the restore was given up");
+                self.discard(id).await;
+                self.catalog.fail_volume(id, codes::record(&error)).await
+            }
+        };
+        if let Err(error) = recorded {
+            tracing::error!(
+                error = chain(&error),
+                "the end of a restore could not be recorded"
+            );
+        }
+        drop(entry);
+        self.notify();
+    }
+
+    /// Removes the half-filled volume. What resists is removed at the next attempt or start.
+    async fn discard(&self, id: &VolumeId) {
+        let removing = async {
+            let row = self.volume_row(id.as_str()).await?;
+            self.driver(&row.pool)?.delete_volume(id).await?;
+            Ok::<_, ManagerError>(())
+        };
+        if let Err(error) = removing.await {
+            tracing::warn!(
+                error = chain(&error),
+                "a half-filled volume could not be removed yet"
+            );
+        }
+    }
+
+    /// One attempt, from scratch, to the volume's size.
+    async fn restore_once(
+        &self,
+        id: &VolumeId,
+        progress: Arc<Progress>,
+        cancel: CancellationToken,
+    ) -> Result<u64, ManagerError> {
+        let row = self.volume_row(id.as_str()).await?;
+        let VolumeSource::Snapshot(snapshot, _) = &row.source else {
+            return Err(ManagerError::Internal(format!(
+                "volume {id} has no snapshot to restore"
+            )));
+        };
+        let known = self.catalog.snapshot(snapshot).await?;
+        let (repository, manifest) = match self.cloud_copy(known.as_ref(), snapshot).await? {
+            CloudCopy::Committed(repository, manifest) => (repository, manifest),
+            CloudCopy::Unusable(why) => {
+                return Err(ManagerError::FailedPrecondition(format!(
+                    "snapshot {snapshot} cannot be restored from the cloud: {why}"
+                )));
+            }
+            CloudCopy::Unknown => {
+                return Err(ManagerError::NotFound(format!("snapshot {snapshot}")));
+            }
+        };
+        let size_bytes = self.make_anew(&row, manifest.size_bytes).await?;
+        let subject = Subject::Volume(id.clone(), AccessMode::ReadWrite);
+        let device = self.attach(&row.pool, &subject, Purpose::Transfer).await?;
+        let filled = self
+            .fill(&repository, &manifest, device.path, &progress, &cancel)
+            .await;
+        let detached = self.detach(&subject).await;
+        filled?;
+        detached?;
+        Ok(size_bytes)
+    }
+
+    /// A fresh volume that reads as zeroes, whatever an earlier attempt left of it.
+    async fn make_anew(&self, row: &VolumeRow, least_bytes: u64) -> Result<u64, ManagerError> {
+        let driver = self.driver(&row.pool)?;
+        self.detach(&Subject::Volume(row.id.clone(), AccessMode::ReadWrite))
+            .await?;
+        driver.delete_volume(&row.id).await?;
+        let info = driver.create_volume(&row.id, row.size_bytes).await?;
+        if info.size_bytes < least_bytes {
+            return Err(ManagerError::OutOfRange(format!(
+                "the storage made {} bytes, the snapshot has {least_bytes}",
+                info.size_bytes
+            )));
+        }
+        Ok(info.size_bytes)
+    }
+
+    async fn fill(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        path: PathBuf,
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<(), ManagerError> {
+        let size_bytes = manifest.size_bytes;
+        let options = TargetOptions {
+            force: false,
+            zeroed: true,
+        };
+        let opening = tokio::task::spawn_blocking(move || Target::open(path, size_bytes, options));
+        let target = opening
+            .await
+            .map_err(|error| ManagerError::Internal(error.to_string()))?
+            .map_err(RepositoryError::from)?;
+        let settings = self.config.transfers.read_settings();
+        let report = restore(repository, manifest, target, &settings, progress, cancel).await?;
+        tracing::info!(
+            data_bytes = report.data_bytes,
+            received_bytes = report.received_bytes,
+            requests = report.requests,
+            "the volume is filled and flushed"
+        );
+        Ok(())
+    }
+}
