@@ -22,10 +22,12 @@ mod config;
 mod connect;
 mod credentials;
 mod failure;
+mod list;
 mod multipart;
 mod object;
 mod probe;
 mod retry;
+mod uploads;
 mod url;
 
 use std::{

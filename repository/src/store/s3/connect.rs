@@ -226,7 +226,48 @@ impl aws_credential_types::provider::ProvideCredentials for Shared {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use aws_sdk_s3::presigning::PresigningConfig;
+
     use super::*;
+
+    /// The URL that an object would be asked for at, without asking.
+    async fn url(endpoint: Option<&str>, path_style: PathStyle) -> String {
+        let config = S3Config {
+            endpoint: endpoint.map(str::to_owned),
+            region: Some("eu-central-1".to_owned()),
+            path_style,
+            credentials: CredentialSource::Static {
+                access_key_id: "AK".to_owned(),
+                secret_access_key: "secret".to_owned().into(),
+                session_token: None,
+            },
+            ..S3Config::from_url("s3://bucket/prefix").unwrap()
+        };
+        let connection = connect(&config).await.unwrap();
+        let presigning = PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
+        let get = connection
+            .client
+            .get_object()
+            .bucket("bucket")
+            .key("prefix/a");
+        let request = get.presigned(presigning).await.unwrap();
+        let (url, _query) = request.uri().split_once('?').unwrap();
+        url.to_owned()
+    }
+
+    #[tokio::test]
+    async fn buckets_are_named_in_the_path_or_in_the_host() {
+        let endpoint = Some("http://storage.example:9000");
+        let in_path = "http://storage.example:9000/bucket/prefix/a";
+        assert_eq!(url(endpoint, PathStyle::Auto).await, in_path);
+        assert_eq!(url(endpoint, PathStyle::Path).await, in_path);
+        assert_eq!(
+            url(endpoint, PathStyle::Virtual).await,
+            "http://bucket.storage.example:9000/prefix/a"
+        );
+    }
 
     #[test]
     fn ca_files_are_checked_before_they_are_used() {

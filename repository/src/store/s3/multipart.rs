@@ -1,7 +1,5 @@
 //! Multipart uploads: nothing is taken for done before the store has said so in a way that can be believed.
 
-use std::time::Duration;
-
 use aws_sdk_s3::{
     primitives::ByteStream,
     types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart},
@@ -14,15 +12,8 @@ use super::{
     retry::Request,
 };
 use crate::store::{
-    Multipart, PartReceipt, StoreError, check_receipts,
-    probe::{BodyCheck, UploadListing},
-    requests::RequestKind,
+    Multipart, PartReceipt, StoreError, check_receipts, probe::BodyCheck, requests::RequestKind,
 };
-
-/// How often an upload is aborted until its parts are gone: a part that was under way may land after the first.
-const ABORTS_MAX: u32 = 5;
-/// Pause between two aborts.
-const ABORT_PAUSE: Duration = Duration::from_millis(300);
 
 /// How the parts of one upload are sent.
 #[derive(Debug, Clone, Copy)]
@@ -316,157 +307,9 @@ impl Core {
         }
         Ok(())
     }
-
-    /// See [`crate::store::ObjectStore::multipart_abort`]. An abort may leave parts that were under way; it is
-    /// repeated until the store no longer knows the upload.
-    pub(super) async fn multipart_abort(&self, upload: &Multipart) -> Result<(), StoreError> {
-        let request = multipart_request("aborting the upload of", &upload.key);
-        for round in 1..=ABORTS_MAX {
-            match self.call(&request, || self.abort_once(upload)).await {
-                Ok(_) => {}
-                Err(gave_up) if is_gone(gave_up.failure.class) => {}
-                Err(gave_up) => return Err(self.error(&request, gave_up)),
-            }
-            let parts = Request {
-                kind: RequestKind::List,
-                doing: "listing the parts of",
-                ..request
-            };
-            match self.call(&parts, || self.list_parts_once(upload)).await {
-                Err(gave_up) if is_gone(gave_up.failure.class) => return Ok(()),
-                // Nobody can look, or is allowed to: the abort's own answer has to do.
-                Err(gave_up)
-                    if matches!(gave_up.failure.class, Class::NotImplemented | Class::Denied) =>
-                {
-                    return Ok(());
-                }
-                Err(gave_up) => return Err(self.error(&parts, gave_up)),
-                Ok(_) => tokio::time::sleep(ABORT_PAUSE * round).await,
-            }
-        }
-        let failure = Failure::local(
-            Class::Refused,
-            false,
-            "it is still listed after several aborts",
-        );
-        Err(StoreError::Refused {
-            endpoint: self.endpoint.clone(),
-            doing: format!("aborting the upload of {}", upload.key),
-            source: Box::new(failure),
-        })
-    }
-
-    async fn abort_once(&self, upload: &Multipart) -> Result<(), Failure> {
-        self.client
-            .abort_multipart_upload()
-            .bucket(&self.url.bucket)
-            .key(self.url.full_key(&upload.key))
-            .upload_id(&upload.upload_id)
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| Failure::from_sdk(&error))
-    }
-
-    async fn list_parts_once(&self, upload: &Multipart) -> Result<(), Failure> {
-        self.client
-            .list_parts()
-            .bucket(&self.url.bucket)
-            .key(self.url.full_key(&upload.key))
-            .upload_id(&upload.upload_id)
-            .max_parts(1)
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| Failure::from_sdk(&error))
-    }
-
-    /// See [`crate::store::ObjectStore::multipart_list`].
-    pub(super) async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError> {
-        let listing = self
-            .known_abilities()
-            .map_or(UploadListing::ByPrefix, |abilities| {
-                abilities.upload_listing
-            });
-        match listing {
-            UploadListing::ByPrefix => self.uploads(prefix, true).await,
-            UploadListing::WholeBucket => self.uploads(prefix, false).await,
-            UploadListing::ByKey | UploadListing::Unsupported => Err(StoreError::Unsupported {
-                endpoint: self.endpoint.clone(),
-                what: "listing open multipart uploads".to_owned(),
-            }),
-        }
-    }
-
-    /// All pages of open uploads below `prefix`, the server filtering by it or not.
-    pub(super) async fn uploads(
-        &self,
-        prefix: &str,
-        by_prefix: bool,
-    ) -> Result<Vec<Multipart>, StoreError> {
-        let request = Request {
-            kind: RequestKind::List,
-            doing: "listing open uploads of",
-            key: prefix,
-            bytes_out: 0,
-            bytes_in: 0,
-        };
-        let mut found = Vec::new();
-        let mut marker: Option<(String, Option<String>)> = None;
-        loop {
-            let list = || async {
-                let mut list = self
-                    .client
-                    .list_multipart_uploads()
-                    .bucket(&self.url.bucket);
-                if by_prefix {
-                    list = list.prefix(self.url.full_key(prefix));
-                }
-                if let Some((key, id)) = &marker {
-                    list = list.key_marker(key).set_upload_id_marker(id.clone());
-                }
-                list.send().await.map_err(|error| Failure::from_sdk(&error))
-            };
-            let page = self
-                .call(&request, list)
-                .await
-                .map_err(|gave_up| self.error(&request, gave_up))?
-                .value;
-            for upload in page.uploads() {
-                let key = upload.key().and_then(|key| self.url.relative_key(key));
-                let Some(key) = key.filter(|key| key.starts_with(prefix)) else {
-                    continue;
-                };
-                if let Some(id) = upload.upload_id() {
-                    found.push(Multipart {
-                        key: key.to_owned(),
-                        upload_id: id.to_owned(),
-                    });
-                }
-            }
-            if page.is_truncated() != Some(true) {
-                return Ok(found);
-            }
-            let next = page.next_key_marker().map(|key| {
-                (
-                    key.to_owned(),
-                    page.next_upload_id_marker().map(str::to_owned),
-                )
-            });
-            if next.is_none() || next == marker {
-                let problem = "the listing of uploads goes on, but does not say where".to_owned();
-                return Err(integrity(prefix, problem));
-            }
-            marker = next;
-        }
-    }
 }
 
-fn is_gone(class: Class) -> bool {
-    matches!(class, Class::NoSuchUpload | Class::NoSuchKey)
-}
-
-fn integrity(key: &str, problem: String) -> StoreError {
+pub(super) fn integrity(key: &str, problem: String) -> StoreError {
     StoreError::Integrity {
         key: key.to_owned(),
         problem,
@@ -474,21 +317,12 @@ fn integrity(key: &str, problem: String) -> StoreError {
 }
 
 pub(super) fn multipart_request<'k>(doing: &'static str, key: &'k str) -> Request<'k> {
-    Request {
-        kind: RequestKind::Multipart,
-        doing,
-        key,
-        bytes_out: 0,
-        bytes_in: 0,
-    }
+    Request::new(RequestKind::Multipart, doing, key)
 }
 
 pub(super) fn part_request<'k>(key: &'k str, body: &Bytes) -> Request<'k> {
     Request {
-        kind: RequestKind::Part,
-        doing: "sending a part of",
-        key,
         bytes_out: body.len() as u64,
-        bytes_in: 0,
+        ..Request::new(RequestKind::Part, "sending a part of", key)
     }
 }

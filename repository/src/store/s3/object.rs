@@ -1,11 +1,9 @@
-//! Whole objects: write, read, ask, delete, list.
+//! Whole objects: write, read, ask, delete.
 
-use std::{ops::Range, sync::Arc};
+use std::ops::Range;
 
 use aws_sdk_s3::{
-    operation::{get_object::GetObjectOutput, list_objects_v2::ListObjectsV2Output},
-    primitives::ByteStream,
-    types::ChecksumMode,
+    operation::get_object::GetObjectOutput, primitives::ByteStream, types::ChecksumMode,
 };
 use bytes::{Bytes, BytesMut};
 
@@ -15,7 +13,7 @@ use super::{
     retry::{GaveUp, Request},
 };
 use crate::store::{
-    ListPage, ObjectMeta, PutMode, StoreError,
+    ObjectMeta, PutMode, StoreError,
     probe::{BodyCheck, Conditional},
     requests::RequestKind,
 };
@@ -159,11 +157,8 @@ impl Core {
             return Ok(Bytes::new());
         }
         let request = Request {
-            kind: RequestKind::Get,
-            doing: "reading",
-            key,
-            bytes_out: 0,
             bytes_in: range.as_ref().map_or(0, |range| range.end - range.start),
+            ..Request::new(RequestKind::Get, "reading", key)
         };
         self.call(&request, || self.get_once(key, range.clone()))
             .await
@@ -244,23 +239,23 @@ impl Core {
 
     /// Size and sum of an object. A missing bucket shows as a missing object: a HEAD's answer has no body to tell.
     pub(super) async fn head(&self, key: &str) -> Result<Head, StoreError> {
-        let request = Request {
-            kind: RequestKind::Head,
-            doing: "asking for",
-            key,
-            bytes_out: 0,
-            bytes_in: 0,
+        let request = Request::new(RequestKind::Head, "asking for", key);
+        let gave_up = match self.call(&request, || self.head_once(key)).await {
+            Ok(done) => return Ok(done.value),
+            Err(gave_up) => gave_up,
         };
-        match self.call(&request, || self.head_once(key)).await {
-            Ok(done) => Ok(done.value),
-            Err(gave_up) if matches!(gave_up.failure.status, Some(400 | 403)) => {
-                // Without a body nobody knows why; a GET of its first byte is refused with a reason.
-                match self.get(key, Some(0..1)).await {
-                    Ok(_) | Err(StoreError::Integrity { .. }) => Err(self.error(&request, gave_up)),
-                    Err(reason) => Err(reason),
-                }
-            }
-            Err(gave_up) => Err(self.error(&request, gave_up)),
+        if !matches!(gave_up.failure.status, Some(400 | 403)) {
+            return Err(self.error(&request, gave_up));
+        }
+        // Without a body nobody knows why. A GET of its first byte is refused with a reason, and one that is not
+        // refused has cured what could be: a clock that was wrong, credentials that had expired.
+        match self.get(key, Some(0..1)).await {
+            Ok(_) | Err(StoreError::Integrity { .. }) => self
+                .call(&request, || self.head_once(key))
+                .await
+                .map(|done| done.value)
+                .map_err(|gave_up| self.error(&request, gave_up)),
+            Err(reason) => Err(reason),
         }
     }
 
@@ -301,13 +296,7 @@ impl Core {
 
     /// See [`crate::store::ObjectStore::delete`].
     pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let request = Request {
-            kind: RequestKind::Delete,
-            doing: "deleting",
-            key,
-            bytes_out: 0,
-            bytes_in: 0,
-        };
+        let request = Request::new(RequestKind::Delete, "deleting", key);
         let delete = || async {
             let delete = self
                 .client
@@ -326,131 +315,12 @@ impl Core {
             Err(gave_up) => Err(self.error(&request, gave_up)),
         }
     }
-
-    /// See [`crate::store::ObjectStore::list`]. A page starts after a key, not at a server's token: any server can
-    /// go on from it, also after a restart.
-    pub(super) async fn list(
-        &self,
-        prefix: &str,
-        from: Option<&str>,
-    ) -> Result<ListPage, StoreError> {
-        let request = Request {
-            kind: RequestKind::List,
-            doing: "listing",
-            key: prefix,
-            bytes_out: 0,
-            bytes_in: 0,
-        };
-        let mut token: Option<Arc<str>> = None;
-        loop {
-            let answer = self
-                .call(&request, || self.list_once(prefix, from, token.clone()))
-                .await
-                .map_err(|gave_up| self.error(&request, gave_up))?
-                .value;
-            let page = self.page(prefix, from, &answer)?;
-            let next_token = answer.next_continuation_token();
-            if page.objects.is_empty() && answer.is_truncated() == Some(true) {
-                // A page of keys that were all deleted meanwhile: only the server's token leads on.
-                let same = next_token == token.as_deref();
-                token = next_token.filter(|_| !same).map(Arc::from);
-                if token.is_none() {
-                    return Err(bad_list(prefix, "it goes on, but does not say where"));
-                }
-                continue;
-            }
-            return Ok(page);
-        }
-    }
-
-    async fn list_once(
-        &self,
-        prefix: &str,
-        from: Option<&str>,
-        token: Option<Arc<str>>,
-    ) -> Result<ListObjectsV2Output, Failure> {
-        let mut list = self
-            .client
-            .list_objects_v2()
-            .bucket(&self.url.bucket)
-            .prefix(self.url.full_key(prefix));
-        match (token, from) {
-            (Some(token), _) => list = list.continuation_token(token.as_ref()),
-            (None, Some(from)) => list = list.start_after(self.url.full_key(from)),
-            (None, None) => {}
-        }
-        let answer = list
-            .send()
-            .await
-            .map_err(|error| Failure::from_sdk(&error))?;
-        // An answer that is no listing at all parses as an empty one.
-        if answer.is_truncated().is_none()
-            && answer.key_count().is_none()
-            && answer.name().is_none()
-        {
-            return Err(Failure::local(
-                Class::Passing,
-                false,
-                "the answer is not a listing",
-            ));
-        }
-        Ok(answer)
-    }
-
-    fn page(
-        &self,
-        prefix: &str,
-        from: Option<&str>,
-        answer: &ListObjectsV2Output,
-    ) -> Result<ListPage, StoreError> {
-        let mut objects: Vec<ObjectMeta> = Vec::with_capacity(answer.contents().len());
-        for object in answer.contents() {
-            let key = object.key().and_then(|key| self.url.relative_key(key));
-            let Some(key) = key.filter(|key| key.starts_with(prefix)) else {
-                return Err(bad_list(
-                    prefix,
-                    "it holds a key outside of what was asked for",
-                ));
-            };
-            let before = objects.last().map(|last| last.key.as_str()).or(from);
-            if before.is_some_and(|before| key <= before) {
-                return Err(bad_list(prefix, "its keys do not ascend"));
-            }
-            let size = object.size().and_then(|size| u64::try_from(size).ok());
-            let Some(size_bytes) = size else {
-                return Err(bad_list(prefix, "an object has no size"));
-            };
-            objects.push(ObjectMeta {
-                key: key.to_owned(),
-                size_bytes,
-                modified_at_s: object
-                    .last_modified()
-                    .map_or(0, aws_sdk_s3::primitives::DateTime::secs),
-            });
-        }
-        let is_truncated = answer.is_truncated() == Some(true);
-        let next = objects
-            .last()
-            .filter(|_| is_truncated)
-            .map(|last| last.key.clone());
-        Ok(ListPage { objects, next })
-    }
 }
 
 pub(super) fn put_request<'k>(key: &'k str, body: &Bytes) -> Request<'k> {
     Request {
-        kind: RequestKind::Put,
-        doing: "writing",
-        key,
         bytes_out: body.len() as u64,
-        bytes_in: 0,
-    }
-}
-
-fn bad_list(prefix: &str, why: &str) -> StoreError {
-    StoreError::Integrity {
-        key: prefix.to_owned(),
-        problem: format!("the listing cannot be used: {why}"),
+        ..Request::new(RequestKind::Put, "writing", key)
     }
 }
 

@@ -20,7 +20,7 @@ use super::{
     failure::Class,
     multipart::{PartManner, multipart_request, part_request},
     object::{Manner, put_request},
-    retry::GaveUp,
+    retry::{GaveUp, Request},
 };
 use crate::store::{
     EndpointReport, Multipart, PartReceipt, PutMode, StoreError,
@@ -140,7 +140,10 @@ impl Core {
         body: &Bytes,
         manner: Manner,
     ) -> Result<Trial<()>, StoreError> {
-        let request = put_request(key, body);
+        let request = Request {
+            is_damaged: manner.is_damaged,
+            ..put_request(key, body)
+        };
         match self
             .call(&request, || self.put_once(key, body, manner))
             .await
@@ -329,7 +332,10 @@ impl Core {
         body: &Bytes,
         manner: PartManner,
     ) -> Result<Trial<PartReceipt>, StoreError> {
-        let request = part_request(&upload.key, body);
+        let request = Request {
+            is_damaged: manner.is_damaged,
+            ..part_request(&upload.key, body)
+        };
         match self
             .call(&request, || self.part_once(upload, 1, body, manner))
             .await

@@ -33,9 +33,23 @@ pub(super) struct Request<'a> {
     pub(super) bytes_out: u64,
     /// Bytes expected back, as far as known.
     pub(super) bytes_in: u64,
+    /// The body is damaged on purpose, so sending it again proves nothing.
+    pub(super) is_damaged: bool,
 }
 
-impl Request<'_> {
+impl<'a> Request<'a> {
+    /// A request without bodies worth counting.
+    pub(super) fn new(kind: RequestKind, doing: &'static str, key: &'a str) -> Self {
+        Self {
+            kind,
+            doing,
+            key,
+            bytes_out: 0,
+            bytes_in: 0,
+            is_damaged: false,
+        }
+    }
+
     fn words(&self) -> String {
         format!("{} {}", self.doing, self.key)
     }
@@ -86,7 +100,7 @@ impl Core {
                 Err(failure) => failure,
             };
             was_ambiguous |= failure.is_ambiguous;
-            let pause = match self.judge(&failure, attempts, renewals) {
+            let pause = match self.judge(request, &failure, attempts, renewals) {
                 Verdict::Final => None,
                 Verdict::Again => Some(self.pause(&failure, attempts)),
                 Verdict::RenewFirst => {
@@ -151,8 +165,15 @@ impl Core {
         }
     }
 
-    fn judge(&self, failure: &Failure, attempts: u32, renewals: u32) -> Verdict {
+    fn judge(
+        &self,
+        request: &Request<'_>,
+        failure: &Failure,
+        attempts: u32,
+        renewals: u32,
+    ) -> Verdict {
         let attempts_max = match failure.class {
+            Class::Corrupted if request.is_damaged => 1,
             Class::Corrupted => CORRUPTED_ATTEMPTS_MAX.min(self.limits.attempts),
             _ => self.limits.attempts,
         };

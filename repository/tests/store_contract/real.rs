@@ -1,0 +1,161 @@
+//! The contract on servers that others wrote, where `STOCKPOT_TEST_S3` asks for them (`make test-s3` does).
+
+use aws_sdk_s3::config::{BehaviorVersion, Credentials as SdkCredentials, Region};
+use bytes::Bytes;
+use secrecy::ExposeSecret as _;
+use stockpot_repository::store::{
+    EndpointReport, ObjectStore, PutMode, S3Store, StoreError, probe::UploadListing, s3::S3Config,
+};
+use stockpot_test_fixtures::s3::{
+    Credentials,
+    real::{Kind, RealServer, requested},
+};
+
+use super::{
+    bed::{BUCKET, fixed, pattern, send_parts, three_parts},
+    cases,
+};
+
+/// The server with an empty bucket; `None` where it was not asked for.
+async fn start(kind: Kind) -> Option<RealServer> {
+    if !requested().unwrap().contains(&kind) {
+        eprintln!("not run: STOCKPOT_TEST_S3 does not name {}", kind.name());
+        return None;
+    }
+    let server = RealServer::start(kind).unwrap_or_else(|error| panic!("{}: {error}", kind.name()));
+    let keys = server.credentials();
+    let secret = keys.secret_key.expose_secret();
+    let sdk = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(server.endpoint())
+        .force_path_style(true)
+        .credentials_provider(SdkCredentials::new(
+            &keys.access_key,
+            secret,
+            None,
+            None,
+            "test",
+        ))
+        .build();
+    aws_sdk_s3::Client::from_conf(sdk)
+        .create_bucket()
+        .bucket(BUCKET)
+        .send()
+        .await
+        .unwrap();
+    Some(server)
+}
+
+fn config(server: &RealServer, keys: &Credentials) -> S3Config {
+    S3Config {
+        endpoint: Some(server.endpoint()),
+        region: Some("us-east-1".to_owned()),
+        credentials: fixed(keys),
+        ..S3Config::from_url(&format!("s3://{BUCKET}/some/prefix")).unwrap()
+    }
+}
+
+async fn connect(server: &RealServer) -> S3Store {
+    S3Store::connect(config(server, server.credentials()))
+        .await
+        .unwrap()
+}
+
+async fn contract(kind: Kind) -> Option<EndpointReport> {
+    let server = start(kind).await?;
+    let store = connect(&server).await;
+    let report = store.probe().await.unwrap();
+    println!("{}:\n{report}\n{}", kind.name(), store.requests());
+    assert!(
+        cases::list_all(&store, "").await.is_empty(),
+        "the probe leaves nothing"
+    );
+    assert!(report.allows_prune());
+    cases::run_all(&store, "t").await;
+    refusals(&server, &store).await;
+    Some(report)
+}
+
+async fn refusals(server: &RealServer, store: &S3Store) {
+    let strangers = S3Store::connect(config(server, &Credentials::random()))
+        .await
+        .unwrap();
+    let error = strangers
+        .put("x", Bytes::new(), PutMode::Overwrite)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, StoreError::Credentials { .. }), "{error:?}");
+    let error = strangers.head("x").await.unwrap_err();
+    assert!(matches!(error, StoreError::Credentials { .. }), "{error:?}");
+    let mut elsewhere = config(server, server.credentials());
+    elsewhere.url = "s3://other-bucket/x".parse().unwrap();
+    let elsewhere = S3Store::connect(elsewhere).await.unwrap();
+    let error = elsewhere.get("x", None).await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::NoSuchBucket { .. }),
+        "{error:?}"
+    );
+    let error = elsewhere.multipart_create("x").await.unwrap_err();
+    assert!(
+        matches!(error, StoreError::NoSuchBucket { .. }),
+        "{error:?}"
+    );
+    drop(store.list("", None).await.unwrap());
+}
+
+/// Killed between two parts and started again: the upload goes on.
+async fn survives_a_crash_of_the_server(kind: Kind) {
+    let Some(mut server) = start(kind).await else {
+        return;
+    };
+    let store = connect(&server).await;
+    store.probe().await.unwrap();
+    let upload = store.multipart_create("a").await.unwrap();
+    let parts = three_parts();
+    let mut receipts = send_parts(&store, &upload, &parts[..1]).await;
+    server.stop();
+    server.restart().unwrap();
+    receipts.push(
+        store
+            .multipart_put(&upload, 2, parts[1].clone())
+            .await
+            .unwrap(),
+    );
+    receipts.push(
+        store
+            .multipart_put(&upload, 3, parts[2].clone())
+            .await
+            .unwrap(),
+    );
+    store.multipart_complete(&upload, &receipts).await.unwrap();
+    assert_eq!(store.get("a", None).await.unwrap(), parts.concat());
+    store
+        .put("b", pattern(1, 10), PutMode::IfAbsent)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn versitygw() {
+    if let Some(report) = contract(Kind::Versitygw).await {
+        assert_eq!(report, EndpointReport::complete());
+    }
+}
+
+#[tokio::test]
+async fn versitygw_crashes() {
+    survives_a_crash_of_the_server(Kind::Versitygw).await;
+}
+
+#[tokio::test]
+async fn minio() {
+    if let Some(report) = contract(Kind::Minio).await {
+        assert_eq!(report.upload_listing, UploadListing::WholeBucket);
+    }
+}
+
+#[tokio::test]
+async fn minio_crashes() {
+    survives_a_crash_of_the_server(Kind::Minio).await;
+}
