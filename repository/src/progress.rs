@@ -17,6 +17,18 @@ pub enum Phase {
     Done,
 }
 
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Phase::Starting => "starting",
+            Phase::Data => "moving data",
+            Phase::Map => "map",
+            Phase::Finishing => "finishing",
+            Phase::Done => "done",
+        })
+    }
+}
+
 impl Phase {
     fn from_number(number: u8) -> Self {
         [

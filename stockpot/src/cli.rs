@@ -11,7 +11,12 @@ use crate::sizes::parse_size;
 /// Without any daemon, `backup`, `restore`, `snapshots` and `verify` work on block devices and image files. `serve`
 /// runs the storage driver with its CSI frontend.
 #[derive(Debug, Parser)]
-#[command(name = "stockpot", version, propagate_version = true, max_term_width = 110)]
+#[command(
+    name = "stockpot",
+    version,
+    propagate_version = true,
+    max_term_width = 110
+)]
 #[command(after_help = "\
 Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
 Credentials, region and endpoint come from where the AWS tools take them: the environment (AWS_ACCESS_KEY_ID,
@@ -231,7 +236,12 @@ pub(crate) enum Copies {
 #[derive(Debug, Args)]
 pub(crate) struct SocketArgs {
     /// The driver's socket.
-    #[arg(long, value_name = "PATH", default_value = "/run/stockpot/manager.sock", env = "STOCKPOT_SOCKET")]
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = "/run/stockpot/manager.sock",
+        env = "STOCKPOT_SOCKET"
+    )]
     pub(crate) socket: PathBuf,
 }
 

@@ -29,7 +29,8 @@ struct CsiSection {
 /// # Errors
 /// What is wrong with it, naming the setting.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Config> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     parse(&text).with_context(|| format!("{} cannot be used", path.display()))
 }
 
@@ -42,7 +43,10 @@ fn parse(text: &str) -> anyhow::Result<Config> {
     let csi = document.remove("csi");
     let manager: ManagerConfig = serde_json::from_value(Value::Object(document))?;
     manager.check()?;
-    let csi = csi.map(|section| csi_config(section, &manager)).transpose().context("csi")?;
+    let csi = csi
+        .map(|section| csi_config(section, &manager))
+        .transpose()
+        .context("csi")?;
     Ok(Config { manager, csi })
 }
 
@@ -50,7 +54,9 @@ fn csi_config(section: Value, manager: &ManagerConfig) -> anyhow::Result<CsiConf
     let section: CsiSection = serde_json::from_value(section)?;
     let endpoint: PathBuf = parse_endpoint(&section.endpoint)?;
     let mut config = CsiConfig::new(endpoint, manager.socket.clone(), manager.node_name.clone());
-    config.driver_name = section.driver_name.unwrap_or_else(|| DEFAULT_DRIVER_NAME.to_owned());
+    config.driver_name = section
+        .driver_name
+        .unwrap_or_else(|| DEFAULT_DRIVER_NAME.to_owned());
     config.check()?;
     Ok(config)
 }

@@ -13,8 +13,10 @@ pub(crate) fn start_logging(cli: &Cli) {
     let default = match (cli.verbose, serving) {
         (0, false) => "warn",
         (0, true) => "info",
-        (1, _) => "warn,stockpot=debug,stockpot_repository=debug,stockpot_manager=debug,stockpot_driver=debug,\
-                   stockpot_connector=debug,stockpot_csi=debug,stockpot_command=debug",
+        (1, _) => {
+            "warn,stockpot=debug,stockpot_repository=debug,stockpot_manager=debug,stockpot_driver=debug,\
+                   stockpot_connector=debug,stockpot_csi=debug,stockpot_command=debug"
+        }
         (_, _) => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
@@ -49,7 +51,11 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub(crate) fn print<T: Serialize>(output: Output, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+pub(crate) fn print<T: Serialize>(
+    output: Output,
+    value: &T,
+    text: impl FnOnce() -> String,
+) -> anyhow::Result<()> {
     use std::io::Write;
     let mut out = std::io::stdout().lock();
     match output {
@@ -73,7 +79,9 @@ mod tests {
 
     #[test]
     fn an_error_is_said_once() {
-        let error = anyhow::anyhow!("no route").context("connecting").context("sending part 3");
+        let error = anyhow::anyhow!("no route")
+            .context("connecting")
+            .context("sending part 3");
         assert_eq!(chain(&error), "sending part 3: connecting: no route");
         let twice = anyhow::anyhow!("no route").context("no route");
         assert_eq!(chain(&twice), "no route");

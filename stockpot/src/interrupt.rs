@@ -42,7 +42,9 @@ impl Interrupt {
                 tokio::spawn(async move {
                     while stream.recv().await.is_some() {
                         if this.happened.swap(true, Ordering::Relaxed) {
-                            eprintln!("stockpot: stopped at once; what was half-open is cleaned up by the next run");
+                            eprintln!(
+                                "stockpot: stopped at once; what was half-open is cleaned up by the next run"
+                            );
                             std::process::exit(i32::from(crate::EXIT_INTERRUPTED));
                         }
                         eprintln!("stockpot: stopping cleanly; once more to stop at once");

@@ -19,13 +19,18 @@ pub(crate) async fn pick(repository: &Repository, text: &str) -> anyhow::Result<
     let mut newest: Option<Manifest> = None;
     for found in snapshots::list(repository).await? {
         let of_volume = found.volume() == Some(volume)
-            || found.volume_id.as_ref().is_some_and(|id| id.as_str() == volume);
+            || found
+                .volume_id
+                .as_ref()
+                .is_some_and(|id| id.as_str() == volume);
         if !of_volume {
             continue;
         }
         match (found.status, found.manifest) {
             (Status::Committed, Some(manifest))
-                if newest.as_ref().is_none_or(|newest| newest.cut_at <= manifest.cut_at) =>
+                if newest
+                    .as_ref()
+                    .is_none_or(|newest| newest.cut_at <= manifest.cut_at) =>
             {
                 newest = Some(manifest);
             }
@@ -42,6 +47,9 @@ pub(crate) async fn pick(repository: &Repository, text: &str) -> anyhow::Result<
     }
     match newest {
         Some(manifest) => Ok(manifest),
-        None => bail!("no snapshot of volume {volume} in {}", repository.location()),
+        None => bail!(
+            "no snapshot of volume {volume} in {}",
+            repository.location()
+        ),
     }
 }

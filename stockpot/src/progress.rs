@@ -64,7 +64,10 @@ impl Drop for Cleared {
 }
 
 async fn draw_bar(verb: &'static str, progress: Arc<Progress>) {
-    let bar = Cleared(ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()));
+    let bar = Cleared(ProgressBar::with_draw_target(
+        None,
+        ProgressDrawTarget::stderr(),
+    ));
     let style = ProgressStyle::with_template(
         "{prefix} {msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
     )
@@ -74,7 +77,7 @@ async fn draw_bar(verb: &'static str, progress: Arc<Progress>) {
     loop {
         let now = progress.snapshot();
         bar.0.set_length(now.bytes_total);
-        bar.0.set_position(now.bytes_done);
+        bar.0.set_position(now.bytes_scanned);
         bar.0.set_message(now.phase.to_string());
         tokio::time::sleep(BAR_EVERY).await;
     }
@@ -85,13 +88,26 @@ async fn print_lines(verb: &'static str, progress: Arc<Progress>) {
     loop {
         tokio::time::sleep(LINE_EVERY).await;
         let now = progress.snapshot();
-        eprintln!("{}", line(verb, &now.phase.to_string(), now.bytes_done, now.bytes_total, start.elapsed()));
+        eprintln!(
+            "{}",
+            line(
+                verb,
+                &now.phase.to_string(),
+                now.bytes_scanned,
+                now.bytes_total,
+                start.elapsed()
+            )
+        );
     }
 }
 
 /// One plain line: what, how far, how fast, how long still.
 fn line(verb: &str, phase: &str, done: u64, total: u64, elapsed: Duration) -> String {
-    let percent = if total == 0 { 0 } else { u128::from(done) * 100 / u128::from(total) };
+    let percent = if total == 0 {
+        0
+    } else {
+        u128::from(done) * 100 / u128::from(total)
+    };
     let millis = elapsed.as_millis().max(1);
     let rate = u64::try_from(u128::from(done) * 1000 / millis).unwrap_or(u64::MAX);
     let left = if rate == 0 {
@@ -113,8 +129,17 @@ mod tests {
 
     #[test]
     fn a_line_says_how_far() {
-        let text = line("backup", "reading", 1 << 30, 4 << 30, Duration::from_secs(2));
-        assert_eq!(text, "backup: reading, 25% (1.00 GiB of 4.00 GiB), 512 MiB/s, 6 s left");
+        let text = line(
+            "backup",
+            "reading",
+            1 << 30,
+            4 << 30,
+            Duration::from_secs(2),
+        );
+        assert_eq!(
+            text,
+            "backup: reading, 25% (1.00 GiB of 4.00 GiB), 512 MiB/s, 6 s left"
+        );
         assert!(line("backup", "reading", 0, 0, Duration::ZERO).ends_with("unknown left"));
     }
 }

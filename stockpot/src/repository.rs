@@ -45,12 +45,16 @@ pub(crate) fn key(args: &KeyArgs) -> anyhow::Result<Option<KeySource>> {
         (Some(path), _) => {
             let content = read_secret(path)?;
             let key = KeySource::from_secret(&content);
-            Ok(Some(key.with_context(|| format!("the key in {} cannot be used", path.display()))?))
+            Ok(Some(key.with_context(|| {
+                format!("the key in {} cannot be used", path.display())
+            })?))
         }
         (None, Some(path)) => {
             let content = read_secret(path)?;
             let key = KeySource::from_passphrase(&content);
-            Ok(Some(key.with_context(|| format!("the passphrase in {} cannot be used", path.display()))?))
+            Ok(Some(key.with_context(|| {
+                format!("the passphrase in {} cannot be used", path.display())
+            })?))
         }
         (None, None) => Ok(None),
     }
@@ -75,14 +79,24 @@ pub(crate) async fn open_or_create(
     chunk_size_bytes: u32,
 ) -> anyhow::Result<Repository> {
     let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
-    let options = CreateOptions { key, chunk_size_bytes, endpoint: None };
-    let (repository, opened) = Repository::open_or_create(store, options).await.map_err(name_options)?;
+    let options = CreateOptions {
+        key,
+        chunk_size_bytes,
+        endpoint: None,
+    };
+    let (repository, opened) = Repository::open_or_create(store, options)
+        .await
+        .map_err(name_options)?;
     if let Opened::Created(report) = opened {
         eprintln!(
             "made repository {} at {}, {}, chunks of {}",
             repository.short_id(),
             repository.location(),
-            if repository.is_sealed() { "sealed" } else { "not sealed: whoever reads the bucket reads everything" },
+            if repository.is_sealed() {
+                "sealed"
+            } else {
+                "not sealed: whoever reads the bucket reads everything"
+            },
             crate::sizes::human_size(u64::from(repository.chunk_size_bytes())),
         );
         for line in report.to_string().lines() {

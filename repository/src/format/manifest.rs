@@ -54,6 +54,16 @@ pub enum Reason {
     Incremental,
 }
 
+impl std::fmt::Display for Reason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Reason::Full => "full",
+            Reason::Compared => "compared",
+            Reason::Incremental => "incremental",
+        })
+    }
+}
+
 /// The root page of a tree.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootRef {

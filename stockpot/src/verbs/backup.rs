@@ -51,17 +51,27 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
     let config = repository::s3_config(&args.to, &args.s3)?;
     let key = repository::key(&args.key)?;
 
-    let live = if args.force { None } else { LiveVolume::find(&args.source).await? };
+    let live = if args.force {
+        None
+    } else {
+        LiveVolume::find(&args.source).await?
+    };
     let volume = match named {
         Some(id) => id,
         None => default_volume(&args.source, live.as_ref())?,
     };
     let snapshot = match &live {
-        Some(live) => Some(live.snapshot().await.with_context(|| format!("cannot snapshot {}", live.name()))?),
+        Some(live) => Some(
+            live.snapshot()
+                .await
+                .with_context(|| format!("cannot snapshot {}", live.name()))?,
+        ),
         None => None,
     };
     let cut_at = Timestamp::now();
-    let path = snapshot.as_ref().map_or_else(|| args.source.clone(), LiveSnapshot::path);
+    let path = snapshot
+        .as_ref()
+        .map_or_else(|| args.source.clone(), LiveSnapshot::path);
     let request = |repository: &Repository| UploadRequest {
         snapshot_id: repository.new_snapshot_id(),
         volume_name: volume.to_string(),
@@ -77,7 +87,14 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
         let repository = repository::open_or_create(config, key, chunk_size_bytes).await?;
         let progress = Arc::new(Progress::new());
         let display = Display::start(cli, "backup", &progress);
-        let report = upload(&repository, source, request(&repository), &progress, interrupt.token()).await;
+        let report = upload(
+            &repository,
+            source,
+            request(&repository),
+            &progress,
+            interrupt.token(),
+        )
+        .await;
         display.finish().await;
         let report = report?;
         if let Some(snapshot) = &snapshot
@@ -97,11 +114,17 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
 }
 
 /// Removes the snapshot whatever happened, and does not let a void one pass for a backup.
-async fn finish_snapshot<T>(snapshot: Option<LiveSnapshot>, outcome: anyhow::Result<T>) -> anyhow::Result<T> {
+async fn finish_snapshot<T>(
+    snapshot: Option<LiveSnapshot>,
+    outcome: anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let Some(snapshot) = snapshot else {
         return outcome;
     };
-    let removed = snapshot.remove().await.context("the temporary snapshot could not be removed");
+    let removed = snapshot
+        .remove()
+        .await
+        .context("the temporary snapshot could not be removed");
     match (outcome, removed) {
         (Ok(value), Ok(())) => Ok(value),
         (Ok(_), Err(error)) => Err(error),
@@ -128,7 +151,7 @@ fn settings(tuning: &UploadTuning) -> anyhow::Result<UploadSettings> {
         settings.workers = usize::from(workers);
     }
     if let Some(level) = tuning.compression_level {
-        settings.zstd_level = Some(level);
+        settings.zstd_level = level;
     }
     settings.check().map_err(Usage::new)?;
     Ok(settings)
@@ -140,7 +163,9 @@ fn chunk_size(asked: Option<u64>) -> anyhow::Result<u32> {
     };
     match u32::try_from(bytes) {
         Ok(bytes) if bytes.is_power_of_two() && (64 << 10..=4 << 20).contains(&bytes) => Ok(bytes),
-        _ => Err(Usage::new("--chunk-size: the chunk size is a power of two from 64KiB to 4MiB").into()),
+        _ => Err(
+            Usage::new("--chunk-size: the chunk size is a power of two from 64KiB to 4MiB").into(),
+        ),
     }
 }
 
@@ -157,12 +182,22 @@ fn volume_id(name: &str) -> anyhow::Result<VolumeId> {
 fn default_volume(source: &Path, live: Option<&LiveVolume>) -> anyhow::Result<VolumeId> {
     let text = match live {
         Some(live) => live.lv_name().to_owned(),
-        None => source.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+        None => source
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned(),
     };
     let mut name: String = text
         .to_lowercase()
         .chars()
-        .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })
+        .map(|c| {
+            if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                c
+            } else {
+                '-'
+            }
+        })
         .collect();
     if !name.starts_with(|c: char| c.is_ascii_lowercase()) {
         name.insert_str(0, "v-");
@@ -172,7 +207,12 @@ fn default_volume(source: &Path, live: Option<&LiveVolume>) -> anyhow::Result<Vo
 }
 
 fn metadata(args: &BackupArgs) -> BTreeMap<String, String> {
-    let mut metadata: BTreeMap<_, _> = args.labels.iter().cloned().map(|(k, v)| (format!("label.{k}"), v)).collect();
+    let mut metadata: BTreeMap<_, _> = args
+        .labels
+        .iter()
+        .cloned()
+        .map(|(k, v)| (format!("label.{k}"), v))
+        .collect();
     metadata.insert("source".to_owned(), args.source.display().to_string());
     metadata
 }
@@ -185,7 +225,10 @@ fn print(cli: &Cli, location: &str, report: &UploadReport, seconds: f64) -> anyh
         location: location.to_owned(),
         size_bytes: manifest.size_bytes,
         created_at: manifest.cut_at,
-        parent: manifest.base.as_ref().map(|base| base.snapshot_id.to_string()),
+        parent: manifest
+            .base
+            .as_ref()
+            .map(|base| base.snapshot_id.to_string()),
         reason: manifest.reason.to_string(),
         data_bytes: manifest.data_bytes,
         stored_bytes: manifest.stored_bytes,
@@ -214,8 +257,16 @@ mod tests {
 
     #[test]
     fn a_volume_is_named_after_its_file() {
-        for (path, name) in [("/a/disk.img", "disk"), ("Web_1.raw", "web-1"), ("/dev/7up", "v-7up"), ("/x/é", "v--")] {
-            assert_eq!(default_volume(path.as_ref(), None).unwrap().to_string(), name);
+        for (path, name) in [
+            ("/a/disk.img", "disk"),
+            ("Web_1.raw", "web-1"),
+            ("/dev/7up", "v-7up"),
+            ("/x/é", "v--"),
+        ] {
+            assert_eq!(
+                default_volume(path.as_ref(), None).unwrap().to_string(),
+                name
+            );
         }
     }
 }

@@ -33,19 +33,37 @@ struct Report {
     seconds: f64,
 }
 
-pub(crate) async fn run(cli: &Cli, args: &RestoreArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    cli: &Cli,
+    args: &RestoreArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     let start = Instant::now();
-    let settings = ReadSettings { gets_in_flight: usize::from(args.reads_in_flight), ..ReadSettings::default() };
+    let settings = ReadSettings {
+        gets_in_flight: usize::from(args.reads_in_flight),
+        ..ReadSettings::default()
+    };
     settings.check().map_err(Usage::new)?;
     let config = repository::s3_config(&args.from, &args.s3)?;
     let key = repository::key(&args.key)?;
     let repository = repository::open(config, key).await?;
     let manifest = pick(&repository, &args.snapshot).await?;
-    let options = TargetOptions { force: args.force, zeroed: false };
+    let options = TargetOptions {
+        force: args.force,
+        zeroed: false,
+    };
     let target = Target::open(&args.target, manifest.size_bytes, options)?;
     let progress = Arc::new(Progress::new());
     let display = Display::start(cli, "restore", &progress);
-    let done = restore(&repository, &manifest, target, &settings, &progress, interrupt.token()).await;
+    let done = restore(
+        &repository,
+        &manifest,
+        target,
+        &settings,
+        &progress,
+        interrupt.token(),
+    )
+    .await;
     display.finish().await;
     done?;
     let moved = progress.snapshot();

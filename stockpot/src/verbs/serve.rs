@@ -15,13 +15,17 @@ pub(crate) async fn run(args: &ServeArgs, interrupt: &Interrupt) -> anyhow::Resu
     let manager_stop = tokio_util::sync::CancellationToken::new();
     let manager = {
         let stop = manager_stop.clone();
-        async move { stockpot_manager::serve(config.manager, async move { stop.cancelled().await }).await }
+        async move {
+            stockpot_manager::serve(config.manager, async move { stop.cancelled().await }).await
+        }
     };
     let frontend = {
         let (stopping, manager_stop) = (stopping.clone(), manager_stop.clone());
         async move {
             let outcome = match config.csi {
-                Some(csi) => stockpot_csi::serve(csi, async move { stopping.cancelled().await }).await,
+                Some(csi) => {
+                    stockpot_csi::serve(csi, async move { stopping.cancelled().await }).await
+                }
                 None => {
                     stopping.cancelled().await;
                     Ok(())

@@ -7,8 +7,8 @@ use serde::Serialize;
 use stockpot_proto::{
     socket,
     stockpot::v1::{
-        CopyState, DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotsRequest, Progress, Snapshot,
-        delete_snapshot_request::Only, manager_client::ManagerClient,
+        CopyState, DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotsRequest, Progress,
+        Snapshot, delete_snapshot_request::Only, manager_client::ManagerClient,
     },
 };
 use tonic::{Status, transport::Channel};
@@ -44,8 +44,16 @@ struct Row {
 pub(crate) async fn run(cli: &Cli, verb: &SnapshotVerb) -> anyhow::Result<()> {
     match verb {
         SnapshotVerb::List { socket } => list(cli, socket).await,
-        SnapshotVerb::Show { id, watch: false, socket } => show(cli, id, socket).await,
-        SnapshotVerb::Show { id, watch: true, socket } => watch(cli, id, socket).await,
+        SnapshotVerb::Show {
+            id,
+            watch: false,
+            socket,
+        } => show(cli, id, socket).await,
+        SnapshotVerb::Show {
+            id,
+            watch: true,
+            socket,
+        } => watch(cli, id, socket).await,
         SnapshotVerb::Delete { id, copy, socket } => delete(id, *copy, socket).await,
     }
 }
@@ -55,8 +63,15 @@ async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
     let mut rows = Vec::new();
     let mut token = String::new();
     loop {
-        let request = ListSnapshotsRequest { starting_token: token, ..ListSnapshotsRequest::default() };
-        let page = client.list_snapshots(request).await.map_err(|status| said(at, &status))?.into_inner();
+        let request = ListSnapshotsRequest {
+            starting_token: token,
+            ..ListSnapshotsRequest::default()
+        };
+        let page = client
+            .list_snapshots(request)
+            .await
+            .map_err(|status| said(at, &status))?
+            .into_inner();
         rows.extend(page.snapshots.into_iter().map(row));
         token = page.next_token;
         if token.is_empty() {
@@ -80,15 +95,27 @@ async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
 }
 
 async fn show(cli: &Cli, id: &str, at: &SocketArgs) -> anyhow::Result<()> {
-    let request = GetSnapshotRequest { snapshot_id: id.to_owned() };
-    let snapshot = client(at).get_snapshot(request).await.map_err(|status| said(at, &status))?.into_inner();
+    let request = GetSnapshotRequest {
+        snapshot_id: id.to_owned(),
+    };
+    let snapshot = client(at)
+        .get_snapshot(request)
+        .await
+        .map_err(|status| said(at, &status))?
+        .into_inner();
     print(cli.output, snapshot)
 }
 
 /// Follows until the upload has ended; the last state is the result.
 async fn watch(cli: &Cli, id: &str, at: &SocketArgs) -> anyhow::Result<()> {
-    let request = GetSnapshotRequest { snapshot_id: id.to_owned() };
-    let mut stream = client(at).watch_snapshot(request).await.map_err(|status| said(at, &status))?.into_inner();
+    let request = GetSnapshotRequest {
+        snapshot_id: id.to_owned(),
+    };
+    let mut stream = client(at)
+        .watch_snapshot(request)
+        .await
+        .map_err(|status| said(at, &status))?
+        .into_inner();
     let mut last = None;
     while let Some(snapshot) = stream.message().await.map_err(|status| said(at, &status))? {
         if !cli.quiet
@@ -113,8 +140,14 @@ async fn delete(id: &str, copy: Copies, at: &SocketArgs) -> anyhow::Result<()> {
         Copies::Local => Some(Only::LocalOnly(true)),
         Copies::Cloud => Some(Only::CloudOnly(true)),
     };
-    let request = DeleteSnapshotRequest { snapshot_id: id.to_owned(), only };
-    client(at).delete_snapshot(request).await.map_err(|status| said(at, &status))?;
+    let request = DeleteSnapshotRequest {
+        snapshot_id: id.to_owned(),
+        only,
+    };
+    client(at)
+        .delete_snapshot(request)
+        .await
+        .map_err(|status| said(at, &status))?;
     Ok(())
 }
 
@@ -144,7 +177,11 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
             row.local,
             row.cloud
         );
-        for (what, value) in [("profile", &row.profile), ("location", &row.cloud_location), ("error", &row.error)] {
+        for (what, value) in [
+            ("profile", &row.profile),
+            ("location", &row.cloud_location),
+            ("error", &row.error),
+        ] {
             if !value.is_empty() {
                 text.push_str(&format!("\n{what}: {value}"));
             }

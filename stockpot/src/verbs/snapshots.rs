@@ -42,7 +42,9 @@ pub(crate) async fn run(cli: &Cli, args: &SnapshotsArgs) -> anyhow::Result<()> {
             let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
             let repository = Repository::open_locked(store).await?;
             if repository.is_sealed() {
-                eprintln!("the repository is sealed: without its key only ids and states are known");
+                eprintln!(
+                    "the repository is sealed: without its key only ids and states are known"
+                );
             }
             repository
         }
@@ -58,7 +60,11 @@ pub(crate) async fn run(cli: &Cli, args: &SnapshotsArgs) -> anyhow::Result<()> {
 }
 
 fn is_of(found: &SnapshotSummary, name: &str) -> bool {
-    found.volume() == Some(name) || found.volume_id.as_ref().is_some_and(|id| id.as_str() == name)
+    found.volume() == Some(name)
+        || found
+            .volume_id
+            .as_ref()
+            .is_some_and(|id| id.as_str() == name)
 }
 
 fn row(found: SnapshotSummary) -> Row {
@@ -85,7 +91,9 @@ fn text(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "no snapshots".to_owned();
     }
-    let mut table = Table::new(["SNAPSHOT", "VOLUME", "CREATED", "SIZE", "DATA", "STORED", "STATUS"]);
+    let mut table = Table::new([
+        "SNAPSHOT", "VOLUME", "CREATED", "SIZE", "DATA", "STORED", "STATUS",
+    ]);
     let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), human_size);
     for row in rows {
         let status = match &row.error {
@@ -95,7 +103,10 @@ fn text(rows: &[Row]) -> String {
         table.row([
             row.snapshot_id.clone(),
             row.volume.clone().unwrap_or_else(|| "?".to_owned()),
-            row.created_at.map_or_else(|| "?".to_owned(), |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()),
+            row.created_at.map_or_else(
+                || "?".to_owned(),
+                |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+            ),
             size(row.size_bytes),
             size(row.data_bytes),
             size(row.stored_bytes),

@@ -11,9 +11,11 @@ use crate::{
 fn a_device_comes_back_on_another_device_with_its_holes_zeroed() -> anyhow::Result<()> {
     let _vg = Vg::new("devs", 400)?;
     sh("lvcreate -q -y -L 100M -n from devs; lvcreate -q -y -L 140M -n to devs")?;
-    sh("dd if=/dev/zero of=/dev/devs/from bs=1M count=100 status=none oflag=direct; \
+    sh(
+        "dd if=/dev/zero of=/dev/devs/from bs=1M count=100 status=none oflag=direct; \
         dd if=/dev/urandom of=/dev/devs/from bs=1M seek=20 count=30 status=none oflag=direct; \
-        dd if=/dev/urandom of=/dev/devs/to bs=1M count=140 status=none oflag=direct")?;
+        dd if=/dev/urandom of=/dev/devs/to bs=1M count=140 status=none oflag=direct",
+    )?;
     let bench = Bench::new()?;
     let run = bench.run(["backup", "/dev/devs/from", "--to", REPO])?;
     ensure!(run.code == Some(0), "{run:?}");
@@ -26,19 +28,31 @@ fn a_device_comes_back_on_another_device_with_its_holes_zeroed() -> anyhow::Resu
 #[test]
 fn a_target_that_is_mounted_or_too_small_is_refused_untouched() -> anyhow::Result<()> {
     let _vg = Vg::new("refuse", 400)?;
-    sh("lvcreate -q -y -L 100M -n from refuse; lvcreate -q -y -L 100M -n mounted refuse; lvcreate -q -y -L 40M -n small refuse; \
-        mkfs.ext4 -q /dev/refuse/mounted")?;
+    sh(
+        "lvcreate -q -y -L 100M -n from refuse; lvcreate -q -y -L 100M -n mounted refuse; lvcreate -q -y -L 40M -n small refuse; \
+        mkfs.ext4 -q /dev/refuse/mounted",
+    )?;
     let bench = Bench::new()?;
     let run = bench.run(["backup", "/dev/refuse/from", "--to", REPO])?;
     ensure!(run.code == Some(0), "{run:?}");
     let mount = Mount::new("/dev/refuse/mounted", bench.path("mnt"))?;
     let hash = sha256("/dev/refuse/mounted".as_ref())?;
-    bench.run(["restore", REPO, "latest:from", "/dev/refuse/mounted"])?.failed(1, &["/dev/refuse/mounted"])?;
-    ensure!(sha256("/dev/refuse/mounted".as_ref())? == hash, "a refused target was written");
+    bench
+        .run(["restore", REPO, "latest:from", "/dev/refuse/mounted"])?
+        .failed(1, &["/dev/refuse/mounted"])?;
+    ensure!(
+        sha256("/dev/refuse/mounted".as_ref())? == hash,
+        "a refused target was written"
+    );
     drop(mount);
     let hash = sha256("/dev/refuse/small".as_ref())?;
-    bench.run(["restore", REPO, "latest:from", "/dev/refuse/small"])?.failed(1, &["small"])?;
-    ensure!(sha256("/dev/refuse/small".as_ref())? == hash, "a refused target was written");
+    bench
+        .run(["restore", REPO, "latest:from", "/dev/refuse/small"])?
+        .failed(1, &["small"])?;
+    ensure!(
+        sha256("/dev/refuse/small".as_ref())? == hash,
+        "a refused target was written"
+    );
     Ok(())
 }
 
@@ -46,7 +60,10 @@ fn a_target_that_is_mounted_or_too_small_is_refused_untouched() -> anyhow::Resul
 fn a_mounted_device_that_is_no_logical_volume_needs_force() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let image = bench.path("loop.img");
-    let device = sh(&format!("truncate -s 50M {0}; mkfs.ext4 -q -F {0}; losetup -f --show {0}", image.display()))?;
+    let device = sh(&format!(
+        "truncate -s 50M {0}; mkfs.ext4 -q -F {0}; losetup -f --show {0}",
+        image.display()
+    ))?;
     let mount = Mount::new(&device, bench.path("mnt"))?;
     let refused = bench.run(["backup", &device, "--to", REPO, "--volume", "x"])?;
     let forced = bench.run(["backup", &device, "--to", REPO, "--volume", "x", "--force"])?;
@@ -64,7 +81,14 @@ fn a_disk_that_fills_up_at_restore() -> anyhow::Result<()> {
     bench.backup(&image, "v")?;
     let mount = Mount::new("-t tmpfs -o size=20m tmpfs", bench.path("small"))?;
     let target = mount.path().join("out.img");
-    bench.run(["restore", REPO, "latest:v", target.to_str().context("path")?])?.failed(1, &["space", "out.img"])?;
+    bench
+        .run([
+            "restore",
+            REPO,
+            "latest:v",
+            target.to_str().context("path")?,
+        ])?
+        .failed(1, &["space", "out.img"])?;
     ensure!(!target.exists(), "a partial image was left");
     Ok(())
 }
@@ -78,10 +102,25 @@ fn a_source_whose_disk_fails_in_mid_read() -> anyhow::Result<()> {
     sh(&format!(
         "printf '0 81920 linear {device} 0\\n81920 2048 error\\n83968 47104 linear {device} 83968\\n' | dmsetup create failing"
     ))?;
-    let run = bench.run(["backup", "/dev/mapper/failing", "--to", REPO, "--volume", "x"]);
-    sh(&format!("dmsetup remove --retry failing; losetup -d {device}"))?;
+    let run = bench.run([
+        "backup",
+        "/dev/mapper/failing",
+        "--to",
+        REPO,
+        "--volume",
+        "x",
+    ]);
+    sh(&format!(
+        "dmsetup remove --retry failing; losetup -d {device}"
+    ))?;
     run?.failed(1, &["/dev/mapper/failing"])?;
-    ensure!(bench.server.keys_with_prefix(BUCKET, "site-a/snapshots/").is_empty(), "a torn copy was committed");
+    ensure!(
+        bench
+            .server
+            .keys_with_prefix(BUCKET, "site-a/snapshots/")
+            .is_empty(),
+        "a torn copy was committed"
+    );
     ensure!(bench.open_uploads() == 0);
     Ok(())
 }

@@ -18,15 +18,25 @@ fn back_up_while_mounted(vg: &Vg, lv: &str) -> anyhow::Result<()> {
     sh(&format!("sync {}", file.display()))?;
     let hash = sha256(&file)?;
     let before = vg.lvs()?;
-    let report = bench.run(["backup", &device, "--to", REPO, "-o", "json"])?.json()?;
+    let report = bench
+        .run(["backup", &device, "--to", REPO, "-o", "json"])?
+        .json()?;
     ensure!(text(&report, "volume")? == lv, "{report}");
     ensure!(vg.lvs()? == before, "a snapshot was left: {:?}", vg.lvs()?);
 
     std::fs::write(&file, b"after the backup")?;
     let out = bench.path("out.img");
-    let run = bench.run(["restore", REPO, text(&report, "snapshot_id")?, out.to_str().context("path")?])?;
+    let run = bench.run([
+        "restore",
+        REPO,
+        text(&report, "snapshot_id")?,
+        out.to_str().context("path")?,
+    ])?;
     ensure!(run.code == Some(0), "{run:?}");
-    let restored = Mount::new(&format!("-o loop {}", out.display()), bench.path("restored"))?;
+    let restored = Mount::new(
+        &format!("-o loop {}", out.display()),
+        bench.path("restored"),
+    )?;
     ensure!(sha256(&restored.path().join("file"))? == hash);
     Ok(())
 }
@@ -53,14 +63,21 @@ fn without_room_for_a_snapshot_nothing_is_read() -> anyhow::Result<()> {
     let run = bench.run(["backup", "/dev/livefull/data", "--to", REPO])?;
     run.failed(1, &["livefull", "MiB free"])?;
     ensure!(vg.lvs()? == ["data"]);
-    ensure!(bench.server.keys_with_prefix(BUCKET, "site-a/snapshots/").is_empty());
+    ensure!(
+        bench
+            .server
+            .keys_with_prefix(BUCKET, "site-a/snapshots/")
+            .is_empty()
+    );
     Ok(())
 }
 
 #[test]
 fn a_killed_backup_leaves_a_snapshot_that_the_next_one_removes() -> anyhow::Result<()> {
     let vg = Vg::new("livekill", 600)?;
-    sh("lvcreate -q -y -L 200M -n data livekill; dd if=/dev/urandom of=/dev/livekill/data bs=1M count=100 status=none")?;
+    sh(
+        "lvcreate -q -y -L 200M -n data livekill; dd if=/dev/urandom of=/dev/livekill/data bs=1M count=100 status=none",
+    )?;
     let bench = Bench::new()?;
     bench.server.faults().inject(
         stockpot_test_fixtures::s3::Fault::new(stockpot_test_fixtures::s3::Action::Delay(
@@ -68,7 +85,10 @@ fn a_killed_backup_leaves_a_snapshot_that_the_next_one_removes() -> anyhow::Resu
         ))
         .on(stockpot_test_fixtures::s3::Op::UploadPart),
     );
-    let mut child = bench.command().args(["backup", "/dev/livekill/data", "--to", REPO]).spawn()?;
+    let mut child = bench
+        .command()
+        .args(["backup", "/dev/livekill/data", "--to", REPO])
+        .spawn()?;
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while bench.open_uploads() == 0 {
         ensure!(std::time::Instant::now() < deadline, "no upload began");
@@ -76,7 +96,11 @@ fn a_killed_backup_leaves_a_snapshot_that_the_next_one_removes() -> anyhow::Resu
     }
     child.kill()?;
     finish(child)?;
-    ensure!(vg.lvs()?.len() == 2, "the snapshot should still be there: {:?}", vg.lvs()?);
+    ensure!(
+        vg.lvs()?.len() == 2,
+        "the snapshot should still be there: {:?}",
+        vg.lvs()?
+    );
     bench.server.faults().clear();
     let run = bench.run(["backup", "/dev/livekill/data", "--to", REPO])?;
     ensure!(run.code == Some(0), "{run:?}");

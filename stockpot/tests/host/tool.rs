@@ -5,10 +5,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 
 /// Runs a tool and returns what it printed.
-#[expect(clippy::disallowed_methods, reason = "the administrator's own tools, to prepare and to look")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the administrator's own tools, to prepare and to look"
+)]
 pub(crate) fn sh(line: &str) -> anyhow::Result<String> {
-    let output = std::process::Command::new("sh").args(["-ec", line]).output()?;
-    ensure!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = std::process::Command::new("sh")
+        .args(["-ec", line])
+        .output()?;
+    ensure!(
+        output.status.success(),
+        "{line}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
@@ -30,7 +39,11 @@ impl Vg {
             "truncate -s {size_mib}M {0}; losetup -f --show {0}",
             image.display()
         ))?;
-        let this = Self { name: name.to_owned(), device, image };
+        let this = Self {
+            name: name.to_owned(),
+            device,
+            image,
+        };
         sh(&format!("vgcreate -q {name} {}", this.device))?;
         Ok(this)
     }
@@ -44,7 +57,10 @@ impl Vg {
 
 impl Drop for Vg {
     fn drop(&mut self) {
-        let _ = sh(&format!("vgremove -q -f -y {}; losetup -d {}", self.name, self.device));
+        let _ = sh(&format!(
+            "vgremove -q -f -y {}; losetup -d {}",
+            self.name, self.device
+        ));
         let _ = std::fs::remove_file(&self.image);
     }
 }

@@ -23,41 +23,91 @@ fn wrong_usage_is_exit_2() -> anyhow::Result<()> {
         (vec!["frobnicate"], vec!["frobnicate"]),
         (vec!["backup", &image, "--to", "http://x/y"], vec!["s3://"]),
         (vec!["backup", &image, "--to", "s3://"], vec!["bucket"]),
-        (vec!["backup", &image, "--to", REPO, "--volume", "No_Good"], vec!["volume", "a-z"]),
-        (vec!["backup", &image, "--to", REPO, "--chunk-size", "100000"], vec!["chunk", "64"]),
-        (vec!["backup", &image, "--to", REPO, "--part-size", "1MiB"], vec!["part size"]),
-        (vec!["backup", &image, "--to", REPO, "--key-file", "a", "--passphrase-file", "b"], vec!["--passphrase-file"]),
+        (
+            vec!["backup", &image, "--to", REPO, "--volume", "No_Good"],
+            vec!["volume", "a-z"],
+        ),
+        (
+            vec!["backup", &image, "--to", REPO, "--chunk-size", "100000"],
+            vec!["chunk", "64"],
+        ),
+        (
+            vec!["backup", &image, "--to", REPO, "--part-size", "1MiB"],
+            vec!["part size"],
+        ),
+        (
+            vec![
+                "backup",
+                &image,
+                "--to",
+                REPO,
+                "--key-file",
+                "a",
+                "--passphrase-file",
+                "b",
+            ],
+            vec!["--passphrase-file"],
+        ),
     ] {
-        bench.run(&args)?.failed(2, &words).with_context(|| format!("{args:?}"))?;
+        bench
+            .run(&args)?
+            .failed(2, &words)
+            .with_context(|| format!("{args:?}"))?;
     }
-    ensure!(bench.server.objects(BUCKET).is_empty(), "something was written");
+    ensure!(
+        bench.server.objects(BUCKET).is_empty(),
+        "something was written"
+    );
     Ok(())
 }
 
 #[test]
 fn a_bucket_that_is_not_there() -> anyhow::Result<()> {
     let (bench, image) = with_image()?;
-    bench.run(["backup", &image, "--to", "s3://nowhere/x"])?.failed(1, &["bucket nowhere", "does not exist"])?;
-    bench.run(["snapshots", "s3://nowhere/x"])?.failed(1, &["bucket nowhere", "does not exist"])?;
+    bench
+        .run(["backup", &image, "--to", "s3://nowhere/x"])?
+        .failed(1, &["bucket nowhere", "does not exist"])?;
+    bench
+        .run(["snapshots", "s3://nowhere/x"])?
+        .failed(1, &["bucket nowhere", "does not exist"])?;
     Ok(())
 }
 
 #[test]
 fn a_prefix_that_holds_no_repository_or_something_else() -> anyhow::Result<()> {
     let (bench, image) = with_image()?;
-    bench.run(["snapshots", REPO])?.failed(1, &["no repository", "site-a"])?;
-    bench.server.put_object(BUCKET, "site-a/holiday.jpg", &b"not ours"[..]);
-    bench.run(["backup", &image, "--to", REPO])?.failed(1, &["holiday.jpg"])?;
-    ensure!(bench.server.objects(BUCKET).len() == 1, "something was written beside it");
+    bench
+        .run(["snapshots", REPO])?
+        .failed(1, &["no repository", "site-a"])?;
+    bench
+        .server
+        .put_object(BUCKET, "site-a/holiday.jpg", &b"not ours"[..]);
+    bench
+        .run(["backup", &image, "--to", REPO])?
+        .failed(1, &["holiday.jpg"])?;
+    ensure!(
+        bench.server.objects(BUCKET).len() == 1,
+        "something was written beside it"
+    );
     Ok(())
 }
 
 #[test]
 fn access_denied() -> anyhow::Result<()> {
     let (bench, image) = with_image()?;
-    bench.server.faults().inject(Fault::new(Action::access_denied()).on(Op::CreateMultipartUpload));
-    bench.run(["backup", &image, "--to", REPO])?.failed(1, &["access denied"])?;
-    ensure!(bench.server.keys_with_prefix(BUCKET, "site-a/snapshots/").is_empty());
+    bench
+        .server
+        .faults()
+        .inject(Fault::new(Action::access_denied()).on(Op::CreateMultipartUpload));
+    bench
+        .run(["backup", &image, "--to", REPO])?
+        .failed(1, &["access denied"])?;
+    ensure!(
+        bench
+            .server
+            .keys_with_prefix(BUCKET, "site-a/snapshots/")
+            .is_empty()
+    );
     Ok(())
 }
 
@@ -87,15 +137,32 @@ fn an_untrusted_certificate_is_refused_and_a_private_ca_works() -> anyhow::Resul
     let bench = Bench::with(Server::builder().tls(TestCa::new()?))?;
     let image = bench.image("disk.img", 2 * MIB, &[(0, 5000)])?;
     let image = image.to_str().context("path")?;
-    bench.run(["backup", image, "--to", REPO])?.failed(1, &["certificate", "not trusted"])?;
-    let ca = bench.server.ca().context("it serves TLS")?.write_certificate(bench.dir.path())?;
+    bench
+        .run(["backup", image, "--to", REPO])?
+        .failed(1, &["certificate", "not trusted"])?;
+    let ca = bench
+        .server
+        .ca()
+        .context("it serves TLS")?
+        .write_certificate(bench.dir.path())?;
     let ca = ca.to_str().context("path")?;
     let run = bench.run(["backup", image, "--to", REPO, "--ca-file", ca])?;
     ensure!(run.code == Some(0), "{run:?}");
-    let by_environment = bench.command().env("AWS_CA_BUNDLE", ca).args(["snapshots", REPO]).spawn()?;
+    let by_environment = bench
+        .command()
+        .env("AWS_CA_BUNDLE", ca)
+        .args(["snapshots", REPO])
+        .spawn()?;
     let run = crate::bench::finish(by_environment)?;
     ensure!(run.code == Some(0), "{run:?}");
-    let missing = bench.run(["backup", image, "--to", REPO, "--ca-file", "/nowhere/ca.pem"])?;
+    let missing = bench.run([
+        "backup",
+        image,
+        "--to",
+        REPO,
+        "--ca-file",
+        "/nowhere/ca.pem",
+    ])?;
     missing.failed(1, &["/nowhere/ca.pem"])?;
     Ok(())
 }
@@ -104,13 +171,24 @@ fn an_untrusted_certificate_is_refused_and_a_private_ca_works() -> anyhow::Resul
 fn sources_that_cannot_be_read() -> anyhow::Result<()> {
     let (bench, _) = with_image()?;
     let missing = bench.path("missing.img");
-    bench.run(["backup", missing.to_str().context("path")?, "--to", REPO])?.failed(1, &["missing.img"])?;
+    bench
+        .run(["backup", missing.to_str().context("path")?, "--to", REPO])?
+        .failed(1, &["missing.img"])?;
     let folder = bench.dir.path().to_str().context("path")?.to_owned();
-    bench.run(["backup", &folder, "--to", REPO, "--volume", "x"])?.failed(1, &["directory"])?;
+    bench
+        .run(["backup", &folder, "--to", REPO, "--volume", "x"])?
+        .failed(1, &["directory"])?;
     let empty = bench.image("empty.img", 0, &[])?;
-    bench.run(["backup", empty.to_str().context("path")?, "--to", REPO])?.failed(1, &["empty"])?;
-    bench.run(["backup", "/dev/null", "--to", REPO, "--volume", "x"])?.failed(1, &["/dev/null"])?;
-    ensure!(bench.server.objects(BUCKET).is_empty(), "a repository was made for a source that cannot be read");
+    bench
+        .run(["backup", empty.to_str().context("path")?, "--to", REPO])?
+        .failed(1, &["empty"])?;
+    bench
+        .run(["backup", "/dev/null", "--to", REPO, "--volume", "x"])?
+        .failed(1, &["/dev/null"])?;
+    ensure!(
+        bench.server.objects(BUCKET).is_empty(),
+        "a repository was made for a source that cannot be read"
+    );
     Ok(())
 }
 
@@ -118,7 +196,9 @@ fn sources_that_cannot_be_read() -> anyhow::Result<()> {
 fn a_source_open_for_writing_needs_force() -> anyhow::Result<()> {
     let (bench, image) = with_image()?;
     let writer = std::fs::OpenOptions::new().write(true).open(&image)?;
-    bench.run(["backup", &image, "--to", REPO])?.failed(1, &["open for writing", "--force"])?;
+    bench
+        .run(["backup", &image, "--to", REPO])?
+        .failed(1, &["open for writing", "--force"])?;
     let run = bench.run(["backup", &image, "--to", REPO, "--force"])?;
     ensure!(run.code == Some(0), "{run:?}");
     drop(writer);
@@ -131,16 +211,24 @@ fn snapshots_and_targets_that_do_not_fit() -> anyhow::Result<()> {
     bench.backup(image.as_ref(), "v")?;
     let out = bench.path("out.img");
     let out = out.to_str().context("path")?;
-    bench.run(["restore", REPO, "snap-unknown", out])?.failed(1, &["snap-unknown"])?;
-    bench.run(["restore", REPO, "latest:w", out])?.failed(1, &["w"])?;
+    bench
+        .run(["restore", REPO, "snap-unknown", out])?
+        .failed(1, &["snap-unknown"])?;
+    bench
+        .run(["restore", REPO, "latest:w", out])?
+        .failed(1, &["w"])?;
     ensure!(!std::path::Path::new(out).exists());
     std::fs::write(out, b"somebody's only copy")?;
-    bench.run(["restore", REPO, "latest:v", out])?.failed(1, &["out.img", "--force"])?;
+    bench
+        .run(["restore", REPO, "latest:v", out])?
+        .failed(1, &["out.img", "--force"])?;
     ensure!(std::fs::read(out)? == b"somebody's only copy");
     let run = bench.run(["restore", REPO, "latest:v", out, "--force"])?;
     ensure!(run.code == Some(0), "{run:?}");
     ensure!(std::fs::read(out)? == std::fs::read(&image)?);
-    bench.run(["restore", REPO, "latest:v", "/nowhere/at/all.img"])?.failed(1, &["/nowhere/at/all.img"])?;
+    bench
+        .run(["restore", REPO, "latest:v", "/nowhere/at/all.img"])?
+        .failed(1, &["/nowhere/at/all.img"])?;
     Ok(())
 }
 
@@ -148,17 +236,29 @@ fn snapshots_and_targets_that_do_not_fit() -> anyhow::Result<()> {
 fn a_repository_or_manifest_of_a_future_version_is_refused() -> anyhow::Result<()> {
     let (bench, image) = with_image()?;
     bench.backup(image.as_ref(), "v")?;
-    let manifest = bench.server.keys_with_prefix(BUCKET, "site-a/snapshots/").pop().context("a manifest")?;
+    let manifest = bench
+        .server
+        .keys_with_prefix(BUCKET, "site-a/snapshots/")
+        .pop()
+        .context("a manifest")?;
     for key in [manifest.as_str(), "site-a/repository.json"] {
         let good = bench.server.object(BUCKET, key).context("object")?;
         let newer = String::from_utf8(good.to_vec())?.replacen("\"format\":1", "\"format\":2", 1);
         bench.server.put_object(BUCKET, key, newer);
-        let run = bench.run(["restore", REPO, "latest:v", bench.path("out").to_str().context("path")?])?;
+        let run = bench.run([
+            "restore",
+            REPO,
+            "latest:v",
+            bench.path("out").to_str().context("path")?,
+        ])?;
         ensure!(run.code == Some(1), "{run:?}");
         let run = bench.run(["verify", REPO])?;
         run.failed(1, &[]).with_context(|| key.to_owned())?;
         let said = format!("{}{}", run.stdout, run.stderr).to_lowercase();
-        ensure!(said.contains("newer version") || said.contains("format 2"), "{run:?}");
+        ensure!(
+            said.contains("newer version") || said.contains("format 2"),
+            "{run:?}"
+        );
         bench.server.put_object(BUCKET, key, good);
     }
     Ok(())

@@ -35,7 +35,11 @@ impl Run {
         ensure!(self.code == Some(code), "expected exit {code}: {self:?}");
         let said = self.stderr.to_lowercase();
         for word in words {
-            ensure!(said.contains(&word.to_lowercase()), "no {word:?} in: {}", self.stderr);
+            ensure!(
+                said.contains(&word.to_lowercase()),
+                "no {word:?} in: {}",
+                self.stderr
+            );
         }
         ensure!(!said.contains("panicked"), "{self:?}");
         Ok(())
@@ -74,7 +78,12 @@ impl Bench {
     }
 
     /// A sparse image of `size` bytes with `pieces` of (offset, bytes) of data that does not compress.
-    pub(crate) fn image(&self, name: &str, size: u64, pieces: &[(u64, usize)]) -> anyhow::Result<PathBuf> {
+    pub(crate) fn image(
+        &self,
+        name: &str,
+        size: u64,
+        pieces: &[(u64, usize)],
+    ) -> anyhow::Result<PathBuf> {
         let path = self.path(name);
         let file = File::create(&path)?;
         file.set_len(size)?;
@@ -85,7 +94,10 @@ impl Bench {
     }
 
     /// The binary with this environment and nothing of the machine's.
-    #[expect(clippy::disallowed_methods, reason = "the binary under test is started as a user does")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the binary under test is started as a user does"
+    )]
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stockpot"));
         command
@@ -102,14 +114,20 @@ impl Bench {
         command
     }
 
-    pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> anyhow::Result<Run> {
+    pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        args: impl IntoIterator<Item = S>,
+    ) -> anyhow::Result<Run> {
         finish(self.command().args(args).spawn()?)
     }
 
     /// Backs `image` up as volume `name`, unsealed, and returns the report.
     pub(crate) fn backup(&self, image: &Path, name: &str) -> anyhow::Result<serde_json::Value> {
         let image = image.to_str().context("path is text")?;
-        self.run(["backup", image, "--to", REPO, "--volume", name, "-o", "json"])?.json()
+        self.run([
+            "backup", image, "--to", REPO, "--volume", name, "-o", "json",
+        ])?
+        .json()
     }
 
     pub(crate) fn open_uploads(&self) -> usize {
@@ -128,7 +146,9 @@ pub(crate) fn finish(child: Child) -> anyhow::Result<Run> {
 
 /// The text field of a report.
 pub(crate) fn text<'a>(report: &'a serde_json::Value, field: &str) -> anyhow::Result<&'a str> {
-    report[field].as_str().with_context(|| format!("no {field} in {report}"))
+    report[field]
+        .as_str()
+        .with_context(|| format!("no {field} in {report}"))
 }
 
 /// Bytes that follow from `seed` and do not compress (splitmix64).

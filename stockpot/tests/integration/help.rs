@@ -9,7 +9,10 @@ fn each_verb_has_examples() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     for verb in ["backup", "restore", "snapshots", "verify", "serve"] {
         let run = bench.run([verb, "--help"])?;
-        ensure!(run.code == Some(0) && run.stdout.contains("Example"), "{verb}: {run:?}");
+        ensure!(
+            run.code == Some(0) && run.stdout.contains("Example"),
+            "{verb}: {run:?}"
+        );
     }
     let version = bench.run(["--version"])?;
     ensure!(version.stdout.starts_with("stockpot "), "{version:?}");

@@ -23,9 +23,18 @@ fn a_flipped_byte_anywhere_is_named_or_was_not_needed() -> anyhow::Result<()> {
             ensure!(said.contains(key), "{key} at {at} is not named: {said}");
 
             let target = bench.path("out.img");
-            let run = bench.run(["restore", REPO, &id, target.to_str().context("path")?, "--force"])?;
+            let run = bench.run([
+                "restore",
+                REPO,
+                &id,
+                target.to_str().context("path")?,
+                "--force",
+            ])?;
             if run.code == Some(0) {
-                ensure!(std::fs::read(&target)? == content, "{key} at {at}: a wrong restore passed");
+                ensure!(
+                    std::fs::read(&target)? == content,
+                    "{key} at {at}: a wrong restore passed"
+                );
             }
             bench.server.restore(BUCKET, &good);
         }
@@ -45,9 +54,22 @@ fn a_missing_pack_is_named_by_the_quick_check_too() -> anyhow::Result<()> {
         bench.server.remove_object(BUCKET, &pack);
         let run = bench.run(["verify", REPO])?;
         ensure!(run.code == Some(1), "{run:?}");
-        ensure!(format!("{}{}", run.stdout, run.stderr).contains(pack.trim_start_matches("site-a/")), "{run:?}");
-        bench.run(["restore", REPO, "latest:v", bench.path("out").to_str().context("path")?])?.failed(1, &["packs/"])?;
-        ensure!(!bench.path("out").exists(), "a failed restore left its new file");
+        ensure!(
+            format!("{}{}", run.stdout, run.stderr).contains(pack.trim_start_matches("site-a/")),
+            "{run:?}"
+        );
+        bench
+            .run([
+                "restore",
+                REPO,
+                "latest:v",
+                bench.path("out").to_str().context("path")?,
+            ])?
+            .failed(1, &["packs/"])?;
+        ensure!(
+            !bench.path("out").exists(),
+            "a failed restore left its new file"
+        );
         bench.server.restore(BUCKET, &good);
     }
     Ok(())
@@ -58,9 +80,15 @@ fn a_sound_repository_is_reported_as_such() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let image = bench.image("disk.img", 20 * MIB, &[(0, 300_000)])?;
     bench.backup(&image, "v")?;
-    for args in [&["verify", REPO, "-o", "json"][..], &["verify", REPO, "--read-data", "-o", "json"]] {
+    for args in [
+        &["verify", REPO, "-o", "json"][..],
+        &["verify", REPO, "--read-data", "-o", "json"],
+    ] {
         let report = bench.run(args)?.json()?;
-        ensure!(report["problems"].as_array().is_some_and(Vec::is_empty), "{report}");
+        ensure!(
+            report["problems"].as_array().is_some_and(Vec::is_empty),
+            "{report}"
+        );
         ensure!(report["snapshots"] == 1, "{report}");
     }
     Ok(())
