@@ -10,7 +10,7 @@ use crate::{
     Repository, RepositoryError,
     format::{
         ids::{
-            INTENTS_PREFIX, SNAPSHOTS_PREFIX, SnapshotId, VolumeId, intent_key, parse_snapshot_key,
+            INTENTS_PREFIX, SNAPSHOTS_PREFIX, SnapshotId, VolumeId, intents_of, parse_intent_key, parse_snapshot_key,
             snapshot_key,
         },
         manifest::{Manifest, SnapshotRecord, Tombstone, now, tool},
@@ -104,9 +104,11 @@ pub async fn list(repository: &Repository) -> Result<Vec<SnapshotSummary>, Repos
         .try_filter_map(|summary| async { Ok(summary) })
         .try_collect()
         .await?;
-    let decided: BTreeSet<SnapshotId> = found.iter().map(|s| s.snapshot_id.clone()).collect();
+    let mut known: BTreeSet<SnapshotId> = found.iter().map(|s| s.snapshot_id.clone()).collect();
     for meta in intents {
-        if let Some(uploading) = uploading(repository, &meta.key, &decided).await? {
+        // A snapshot may have the intents of several attempts.
+        if let Some(uploading) = uploading(repository, &meta.key, &known).await? {
+            known.insert(uploading.snapshot_id.clone());
             found.push(uploading);
         }
     }
@@ -171,13 +173,10 @@ async fn sealed_status(repository: &Repository, key: &str) -> Result<Status, Rep
 async fn uploading(
     repository: &Repository,
     key: &str,
-    decided: &BTreeSet<SnapshotId>,
+    known: &BTreeSet<SnapshotId>,
 ) -> Result<Option<SnapshotSummary>, RepositoryError> {
-    let id = key
-        .strip_prefix(INTENTS_PREFIX)
-        .and_then(|rest| rest.strip_suffix(".json"))
-        .and_then(|id| SnapshotId::new(id).ok());
-    let Some(snapshot_id) = id.filter(|id| !decided.contains(id)) else {
+    let id = parse_intent_key(key).ok().map(|(id, _)| id);
+    let Some(snapshot_id) = id.filter(|id| !known.contains(id)) else {
         return Ok(None);
     };
     let object = match repository.store().get(key, None).await {
@@ -253,11 +252,8 @@ async fn is_uploading(repository: &Repository, id: &str) -> Result<bool, Reposit
     let Ok(snapshot) = SnapshotId::new(id) else {
         return Ok(false);
     };
-    match repository.store().head(&intent_key(&snapshot)).await {
-        Ok(_) => Ok(true),
-        Err(StoreError::NotFound { .. }) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+    let intents = list_keys(&**repository.store(), &intents_of(&snapshot)).await?;
+    Ok(!intents.is_empty())
 }
 
 fn ambiguous(prefix: &str, found: impl Iterator<Item = String>) -> RepositoryError {
@@ -357,7 +353,9 @@ pub async fn delete(
             .await?;
     }
     // After the tombstone: an intent that is gone means that its upload is decided.
-    store.delete(&intent_key(snapshot)).await?;
+    for meta in list_keys(&**store, &intents_of(snapshot)).await? {
+        store.delete(&meta.key).await?;
+    }
     Ok(())
 }
 

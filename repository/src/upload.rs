@@ -125,7 +125,7 @@ pub async fn upload(
     progress.enter(Phase::Finishing);
     let manifest = manifest(&attempt, &written, repository.chunk_size_bytes());
     attempt.commit(&manifest).await?;
-    attempt.withdraw().await;
+    attempt.clear_intents().await;
     progress.enter(Phase::Done);
     Ok(UploadReport {
         manifest,

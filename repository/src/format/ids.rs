@@ -328,10 +328,35 @@ pub fn parse_snapshot_key(object_key: &str) -> Result<(VolumeId, SnapshotId), Fo
     Ok((VolumeId::new(volume)?, SnapshotId::new(snapshot)?))
 }
 
-/// `intents/<snapshot>.json`.
+/// `intents/<snapshot>/<run>.json`: each attempt has an intent of its own, which no other overwrites.
 #[must_use]
-pub fn intent_key(snapshot: &SnapshotId) -> String {
-    format!("{INTENTS_PREFIX}{snapshot}.json")
+pub fn intent_key(snapshot: &SnapshotId, run: Run) -> String {
+    format!("{INTENTS_PREFIX}{snapshot}/{run}.json")
+}
+
+/// What the keys of the intents of all attempts at a snapshot start with.
+#[must_use]
+pub fn intents_of(snapshot: &SnapshotId) -> String {
+    format!("{INTENTS_PREFIX}{snapshot}/")
+}
+
+/// Reads the key of an intent back.
+///
+/// # Errors
+/// [`FormatError::Id`].
+pub fn parse_intent_key(object_key: &str) -> Result<(SnapshotId, Run), FormatError> {
+    let parts = object_key
+        .strip_prefix(INTENTS_PREFIX)
+        .and_then(|rest| rest.strip_suffix(".json"))
+        .and_then(|rest| rest.split_once('/'));
+    let Some((snapshot, run)) = parts else {
+        return Err(FormatError::Id {
+            what: "intent key",
+            value: shorten(object_key),
+            rule: "intents/<snapshot id>/<run>.json",
+        });
+    };
+    Ok((SnapshotId::new(snapshot)?, run.parse()?))
 }
 
 /// `condemned/<prune>.json`.
@@ -412,5 +437,10 @@ mod tests {
             parse_snapshot_key(&snapshot_key(&name.volume, &name.snapshot)).unwrap();
         assert_eq!((volume, snapshot), (name.volume, name.snapshot));
         assert!(parse_snapshot_key("snapshots/v/s/t.json").is_err());
+        let snapshot = SnapshotId::new("s").unwrap();
+        let key = intent_key(&snapshot, Run([7; 16]));
+        assert!(key.starts_with(&intents_of(&snapshot)));
+        assert_eq!(parse_intent_key(&key).unwrap(), (snapshot, Run([7; 16])));
+        assert!(parse_intent_key("intents/s.json").is_err());
     }
 }

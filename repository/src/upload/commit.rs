@@ -16,7 +16,7 @@ use crate::{
     format::{
         crypto::Sealer,
         ids::{
-            CONDEMNED_PREFIX, MARKS_PREFIX, PackName, Run, SNAPSHOTS_PREFIX, intent_key,
+            CONDEMNED_PREFIX, MARKS_PREFIX, PackName, Run, SNAPSHOTS_PREFIX, intent_key, intents_of,
             parse_snapshot_key,
         },
         manifest::{Base, Manifest, SnapshotRecord, tool},
@@ -73,7 +73,7 @@ impl Attempt<'_> {
             host: host(),
             tool: tool(),
         };
-        let key = intent_key(&self.request.snapshot_id);
+        let key = intent_key(&self.request.snapshot_id, self.run);
         let object = self.sealer.seal_record(&key, &intent).map_err(unstorable)?;
         self.progress.requested(1);
         self.repository
@@ -249,23 +249,29 @@ impl Attempt<'_> {
         Err(self.decided(&record))
     }
 
-    /// Removes the intent if it is still this attempt's. One that stays costs a later prune a question.
+    /// Removes this attempt's intent: it will not commit. One that stays costs a later prune a question.
     pub(super) async fn withdraw(&self) {
-        let key = intent_key(&self.request.snapshot_id);
+        let key = intent_key(&self.request.snapshot_id, self.run);
+        self.progress.requested(1);
+        if let Err(error) = self.repository.store().delete(&key).await {
+            tracing::warn!(intent = key, error = &error as &dyn std::error::Error, "the intent is still there");
+        }
+    }
+
+    /// Removes the intents of all attempts at the snapshot: it is committed, and none of them can commit any more.
+    pub(super) async fn clear_intents(&self) {
         let store = self.repository.store();
-        let withdrawn = async {
-            self.progress.requested(2);
-            let object = store.get(&key, None).await?;
-            match self.sealer.open_record::<Intent>(&key, &object) {
-                Ok((intent, _)) if intent.run == self.run => store.delete(&key).await,
-                _ => Ok(()),
+        let prefix = intents_of(&self.request.snapshot_id);
+        let cleared = async {
+            self.progress.requested(1);
+            for meta in list_keys(&**store, &prefix).await? {
+                self.progress.requested(1);
+                store.delete(&meta.key).await?;
             }
+            Ok::<(), StoreError>(())
         };
-        match withdrawn.await {
-            Ok(()) | Err(StoreError::NotFound { .. }) => {}
-            Err(error) => {
-                tracing::warn!(intent = key, error = &error as &dyn std::error::Error, "the intent is still there");
-            }
+        if let Err(error) = cleared.await {
+            tracing::warn!(intents = prefix, error = &error as &dyn std::error::Error, "intents are still there");
         }
     }
 }

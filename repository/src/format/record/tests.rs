@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::format::{
-    ids::{ObjectId, Run, SnapshotId, VolumeId},
+    ids::{ObjectId, Run, SnapshotId, VolumeId, intent_key},
     manifest::{ChunkCounts, Manifest, Reason, SnapshotRecord, Tombstone, now},
     protocol::{Condemned, Intent},
     testing::{pack_name, sealer},
@@ -160,6 +160,7 @@ fn intents_and_condemned_lists_come_back() {
         host: "node-1".to_owned(),
         tool: "test".to_owned(),
     };
+    let key = intent_key(&intent.snapshot_id, intent.run);
     let condemned = Condemned {
         prune_id: ObjectId::new("prune-1").unwrap(),
         packs: (0..1000).map(pack_name).collect(),
@@ -168,9 +169,9 @@ fn intents_and_condemned_lists_come_back() {
     };
     for sealed in [false, true] {
         let sealer = sealer(sealed);
-        let written = sealer.seal_record("intents/snap-1.json", &intent).unwrap();
+        let written = sealer.seal_record(&key, &intent).unwrap();
         let read: (Intent, Nonce) = sealer
-            .open_record("intents/snap-1.json", &written.bytes)
+            .open_record(&key, &written.bytes)
             .unwrap();
         assert_eq!(read, (intent.clone(), written.nonce));
         let written = sealer
