@@ -12,7 +12,9 @@ pub enum RepositoryError {
         location: String,
     },
     /// The place holds something that is not a repository.
-    #[error("{location} holds other objects (such as {found}) and no repository; choose an empty prefix")]
+    #[error(
+        "{location} holds other objects (such as {found}) and no repository; choose an empty prefix"
+    )]
     Foreign {
         /// The place.
         location: String,
@@ -30,6 +32,8 @@ pub enum RepositoryError {
     Newer {
         /// The object.
         object: String,
+        /// Where in it, if known.
+        offset: Option<u64>,
         /// What is not known here.
         #[source]
         source: FormatError,
@@ -41,7 +45,9 @@ pub enum RepositoryError {
         location: String,
     },
     /// A key was given and the repository is not sealed: writing to it would not keep what the user expects.
-    #[error("{location} is not sealed, but a key was given; leave the key out, or choose another prefix")]
+    #[error(
+        "{location} is not sealed, but a key was given; leave the key out, or choose another prefix"
+    )]
     NotSealed {
         /// The place.
         location: String,
@@ -141,10 +147,18 @@ pub enum RepositoryError {
 
 impl RepositoryError {
     /// What is wrong with an object, or with what lies at an offset of it.
-    pub(crate) fn object(object: impl Into<String>, offset: Option<u64>, source: FormatError) -> Self {
+    pub(crate) fn object(
+        object: impl Into<String>,
+        offset: Option<u64>,
+        source: FormatError,
+    ) -> Self {
         let object = object.into();
         match source {
-            FormatError::Newer { .. } => Self::Newer { object, source },
+            FormatError::Newer { .. } => Self::Newer {
+                object,
+                offset,
+                source,
+            },
             _ => Self::Damaged {
                 object,
                 offset,

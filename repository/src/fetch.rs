@@ -44,9 +44,7 @@ pub(crate) fn batches<T: Copy + Ord>(
     mut frames: Vec<(Location, T)>,
     limits: BatchLimits,
 ) -> Vec<Batch<T>> {
-    frames.sort_unstable_by(|(a, x), (b, y)| {
-        (&a.pack, a.offset, x).cmp(&(&b.pack, b.offset, y))
-    });
+    frames.sort_unstable_by(|(a, x), (b, y)| (&a.pack, a.offset, x).cmp(&(&b.pack, b.offset, y)));
     let mut batches: Vec<Batch<T>> = Vec::new();
     for (location, tag) in frames {
         let range = location.range();
@@ -79,7 +77,11 @@ pub(crate) struct Fetcher {
 
 impl Fetcher {
     /// Bytes of a pack.
-    pub(crate) async fn get(&self, pack: &PackName, range: Range<u64>) -> Result<Bytes, RepositoryError> {
+    pub(crate) async fn get(
+        &self,
+        pack: &PackName,
+        range: Range<u64>,
+    ) -> Result<Bytes, RepositoryError> {
         self.progress.requested(1);
         let body = self.store.get(&pack.object_key(), Some(range)).await?;
         self.progress.moved(body.len() as u64);

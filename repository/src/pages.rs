@@ -20,6 +20,8 @@ use crate::{
         manifest::{Manifest, RootRef},
         map::{BrokenPage, MapReader, PageSource},
     },
+    snapshots::chain,
+    store::StoreError,
 };
 
 /// The children of one page lie close together; one or two requests bring them all.
@@ -109,8 +111,13 @@ impl Pages {
     /// The map of a snapshot.
     pub(crate) fn map(&self, manifest: &Manifest) -> Result<MapReader<Self>, RepositoryError> {
         let root = manifest.map.as_ref();
-        MapReader::new(self.sealer.clone(), self.clone(), root, manifest.chunks.total)
-            .map_err(|source| RepositoryError::object(manifest.object_key(), None, source))
+        MapReader::new(
+            self.sealer.clone(),
+            self.clone(),
+            root,
+            manifest.chunks.total,
+        )
+        .map_err(|source| RepositoryError::object(manifest.object_key(), None, source))
     }
 
     /// The pack list of a snapshot.
@@ -125,7 +132,6 @@ impl Pages {
         answers: &mut [Option<Result<Vec<u8>, PageError>>],
     ) {
         for batch in batches(wanted, PAGE_LIMITS) {
-            let alone = batch.frames.len() == 1;
             match self.fetcher.get(&batch.pack, batch.range.clone()).await {
                 Ok(body) => {
                     for (location, tag) in &batch.frames {
@@ -133,24 +139,47 @@ impl Pages {
                         answers[*tag] = Some(self.open(kind, location, frame));
                     }
                 }
-                Err(error) if alone => {
-                    answers[batch.frames[0].1] = Some(Err(PageError::Fetch(error)));
-                }
-                // One by one: a pack that is too short still has its first pages.
-                Err(_) => {
+                // A pack that is too short still has its first pages.
+                Err(RepositoryError::Store(StoreError::Integrity { .. })) => {
                     for (location, tag) in &batch.frames {
-                        let body = self.fetcher.get(&location.pack, location.range()).await;
-                        answers[*tag] = Some(match body {
-                            Ok(body) => self.open(kind, location, &body),
-                            Err(error) => Err(PageError::Fetch(error)),
-                        });
+                        answers[*tag] = Some(self.fetch_one(kind, location).await);
+                    }
+                }
+                // Whatever else it is, it is the same for all, and asking again is the store's business.
+                Err(error) => {
+                    for (location, tag) in &batch.frames {
+                        answers[*tag] = Some(Err(PageError::Fetch(self.again(location, &error))));
                     }
                 }
             }
         }
     }
 
-    fn open(&self, kind: FrameKind, location: &Location, frame: &[u8]) -> Result<Vec<u8>, PageError> {
+    /// The same failure once more.
+    fn again(&self, location: &Location, error: &RepositoryError) -> RepositoryError {
+        let key = location.pack.object_key();
+        RepositoryError::Store(match error {
+            RepositoryError::Store(StoreError::NotFound { .. }) => StoreError::NotFound { key },
+            other => StoreError::Unavailable {
+                endpoint: self.fetcher.store.location(),
+                doing: format!("reading {key}"),
+                attempts: 1,
+                source: chain(other).into(),
+            },
+        })
+    }
+
+    async fn fetch_one(&self, kind: FrameKind, location: &Location) -> Result<Vec<u8>, PageError> {
+        let body = self.fetcher.get(&location.pack, location.range()).await;
+        self.open(kind, location, &body.map_err(PageError::Fetch)?)
+    }
+
+    fn open(
+        &self,
+        kind: FrameKind,
+        location: &Location,
+        frame: &[u8],
+    ) -> Result<Vec<u8>, PageError> {
         let cipher = self.sealer.pack(&location.pack);
         let plain = FrameDecoder::new()?.decode(&cipher, frame, kind)?;
         if let Some(cache) = &self.cache {

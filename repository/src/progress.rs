@@ -82,10 +82,16 @@ impl Progress {
     /// Reads all of them.
     #[must_use]
     pub fn snapshot(&self) -> ProgressSnapshot {
+        let bytes_total = self.bytes_total.load(Ordering::Relaxed);
+        let bytes_scanned = self.bytes_scanned.load(Ordering::Relaxed);
         ProgressSnapshot {
             phase: Phase::from_number(self.phase.load(Ordering::Relaxed)),
-            bytes_total: self.bytes_total.load(Ordering::Relaxed),
-            bytes_scanned: self.bytes_scanned.load(Ordering::Relaxed),
+            bytes_total,
+            // Whole chunks are counted; the last one may reach past the end.
+            bytes_scanned: match bytes_total {
+                0 => bytes_scanned,
+                total => bytes_scanned.min(total),
+            },
             bytes_data: self.bytes_data.load(Ordering::Relaxed),
             bytes_moved: self.bytes_moved.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),

@@ -211,7 +211,8 @@ impl Repository {
         store.adopt(&report);
         let endpoint = serde_json::to_value(&report)
             .map_err(|e| RepositoryError::Internal(format!("the endpoint's report: {e}")))?;
-        let marker = Marker::new(&sealer, settings.chunk_size_bytes, endpoint).map_err(unstorable)?;
+        let marker =
+            Marker::new(&sealer, settings.chunk_size_bytes, endpoint).map_err(unstorable)?;
         let object = marker.encode(&sealer).map_err(unstorable)?;
         // The slot first: a marker without a slot would be a repository that nobody can open.
         let slot = match (source, key) {
@@ -296,9 +297,12 @@ impl Repository {
     /// # Errors
     /// [`RepositoryError::KeyNeeded`].
     pub(crate) fn sealer(&self) -> Result<&Sealer, RepositoryError> {
-        self.0.sealer.as_ref().ok_or_else(|| RepositoryError::KeyNeeded {
-            location: self.location(),
-        })
+        self.0
+            .sealer
+            .as_ref()
+            .ok_or_else(|| RepositoryError::KeyNeeded {
+                location: self.location(),
+            })
     }
 
     /// Like [`sealer`](Self::sealer), for whoever is about to write.
@@ -372,7 +376,10 @@ async fn put_slot(
         what: "the repository's key".to_owned(),
         source,
     };
-    let name = format!("slot-{}", ulid::Ulid::generate().to_string().to_ascii_lowercase());
+    let name = format!(
+        "slot-{}",
+        ulid::Ulid::generate().to_string().to_ascii_lowercase()
+    );
     let slot = ObjectId::new(name).map_err(unstorable)?;
     let object_key = slot_key(&slot);
     let object = blocking(move || Slot::seal(&slot, repository, &source, &key, KdfCost::default()))
@@ -403,7 +410,11 @@ async fn unwrap_key(
             Ok(OpenedSlot::Key(key)) if Some(key.id()) == marker.key_id => return Ok(key),
             Ok(_) => tried += 1,
             Err(source) => {
-                tracing::warn!(slot = meta.key, error = &source as &dyn std::error::Error, "a key slot cannot be read");
+                tracing::warn!(
+                    slot = meta.key,
+                    error = &source as &dyn std::error::Error,
+                    "a key slot cannot be read"
+                );
                 damaged = Some(RepositoryError::object(meta.key.clone(), None, source));
             }
         }

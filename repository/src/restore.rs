@@ -98,7 +98,9 @@ pub async fn restore(
     // Nothing may write to the target after this function has ended.
     while let Some(done) = tasks.join_next().await {
         if let Err(error) = done {
-            stop.fail(RepositoryError::Internal(format!("a task of the restore: {error}")));
+            stop.fail(RepositoryError::Internal(format!(
+                "a task of the restore: {error}"
+            )));
         }
     }
     if stop.check().is_err() {
@@ -168,7 +170,9 @@ impl Filler {
         loop {
             self.shared.stop.check()?;
             let leaf = map.next().await.transpose().map_err(broken_page)?;
-            let at = leaf.as_ref().map_or(manifest.chunks.total, |leaf| leaf.page.first_chunk);
+            let at = leaf
+                .as_ref()
+                .map_or(manifest.chunks.total, |leaf| leaf.page.first_chunk);
             let window_full = window
                 .first()
                 .is_some_and(|(_, first)| (at - first) * self.chunk_size >= WINDOW_BYTES);
@@ -245,7 +249,11 @@ impl Shared {
             body = self.fetcher.get(&batch.pack, batch.range.clone()) => body?,
             () = self.stop.stopped() => return Err(RepositoryError::Cancelled),
         };
-        let _worker = self.workers.acquire().await.map_err(|_| RepositoryError::Cancelled)?;
+        let _worker = self
+            .workers
+            .acquire()
+            .await
+            .map_err(|_| RepositoryError::Cancelled)?;
         let shared = self.clone();
         let count = batch.frames.len() as u64;
         blocking(move || {

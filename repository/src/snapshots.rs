@@ -10,8 +10,8 @@ use crate::{
     Repository, RepositoryError,
     format::{
         ids::{
-            INTENTS_PREFIX, SNAPSHOTS_PREFIX, SnapshotId, VolumeId, intents_of, parse_intent_key, parse_snapshot_key,
-            snapshot_key,
+            INTENTS_PREFIX, SNAPSHOTS_PREFIX, SnapshotId, VolumeId, intents_of, parse_intent_key,
+            parse_snapshot_key, snapshot_key,
         },
         manifest::{Manifest, SnapshotRecord, Tombstone, now, tool},
         protocol::Intent,
@@ -225,7 +225,10 @@ pub async fn find(repository: &Repository, id: &str) -> Result<Manifest, Reposit
     }
     if let Some((exact, volumes)) = fitting.iter().find(|(snapshot, _)| snapshot.as_str() == id) {
         let [volume] = volumes.as_slice() else {
-            return Err(ambiguous(id, volumes.iter().map(|v| format!("{v}/{exact}"))));
+            return Err(ambiguous(
+                id,
+                volumes.iter().map(|v| format!("{v}/{exact}")),
+            ));
         };
         return manifest(repository, volume, exact).await;
     }
@@ -337,15 +340,21 @@ pub async fn delete(
             snapshot_id: snapshot.clone(),
             volume_id: volume.clone(),
             deleted_at: now(),
-            reason: if object.is_some() { "deleted" } else { "cancelled" }.to_owned(),
+            reason: if object.is_some() {
+                "deleted"
+            } else {
+                "cancelled"
+            }
+            .to_owned(),
             tool: tool(),
         };
-        let object = sealer
-            .seal_record(&key, &tombstone)
-            .map_err(|source| RepositoryError::Unstorable {
-                what: "the tombstone".to_owned(),
-                source,
-            })?;
+        let object =
+            sealer
+                .seal_record(&key, &tombstone)
+                .map_err(|source| RepositoryError::Unstorable {
+                    what: "the tombstone".to_owned(),
+                    source,
+                })?;
         // From manifest to tombstone, or from nothing to tombstone, whatever was committed meanwhile: nothing
         // ever follows a tombstone, so it may replace all.
         store

@@ -1,6 +1,20 @@
 //! The verbs, end to end: up, down, list, delete, verify, on a bucket in memory.
 
+#[path = "verbs/damage.rs"]
+mod damage;
+#[path = "verbs/devices.rs"]
+mod devices;
+#[path = "verbs/faults.rs"]
+mod faults;
+#[path = "verbs/opening.rs"]
+mod opening;
+#[path = "verbs/properties.rs"]
+mod properties;
 #[path = "verbs/round_trip.rs"]
 mod round_trip;
+#[path = "verbs/size.rs"]
+mod size;
+#[path = "verbs/snapshots.rs"]
+mod snapshots;
 #[path = "verbs/support.rs"]
 mod support;

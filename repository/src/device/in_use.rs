@@ -106,7 +106,8 @@ pub(super) fn loop_device(meta: &fs::Metadata, writable_only: bool) -> Option<St
         if !same(meta, Path::new(backing.trim_end_matches('\n'))).unwrap_or(false) {
             continue;
         }
-        let read_only = fs::read_to_string(device.path().join("ro")).is_ok_and(|ro| ro.trim() == "1");
+        let read_only =
+            fs::read_to_string(device.path().join("ro")).is_ok_and(|ro| ro.trim() == "1");
         if !(writable_only && read_only) {
             let mut name = device.file_name().to_string_lossy().into_owned();
             name.truncate(NAME_LIMIT_BYTES);

@@ -112,7 +112,10 @@ impl Source {
     /// # Errors
     /// [`DeviceError::Shrank`] if it ends before its size, [`DeviceError::Read`].
     pub fn read_at(&self, offset: u64, into: &mut [u8]) -> Result<(), DeviceError> {
-        let within = self.size_bytes.saturating_sub(offset).min(into.len() as u64);
+        let within = self
+            .size_bytes
+            .saturating_sub(offset)
+            .min(into.len() as u64);
         let within = usize::try_from(within).expect("not above the buffer's length");
         let mut done = 0;
         while done < within {

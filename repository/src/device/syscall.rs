@@ -1,5 +1,8 @@
 //! The two system calls that have no safe wrapper: file leases and dropping a device's cache.
-#![expect(unsafe_code, reason = "fcntl(F_SETLEASE) and ioctl(BLKFLSBUF) have no safe wrapper")]
+#![expect(
+    unsafe_code,
+    reason = "fcntl(F_SETLEASE) and ioctl(BLKFLSBUF) have no safe wrapper"
+)]
 
 use std::{
     fs::File,

@@ -255,9 +255,7 @@ impl Target {
             bytes.split_at(0)
         };
         self.write_direct(offset, head)
-            .and_then(|()| {
-                self.buffered.write_all_at(tail, offset + head.len() as u64)
-            })
+            .and_then(|()| self.buffered.write_all_at(tail, offset + head.len() as u64))
             .map_err(|e| DeviceError::write(&self.path, offset, e))
     }
 
@@ -341,16 +339,18 @@ impl Target {
     /// # Errors
     /// [`DeviceError::NoSpace`], [`DeviceError::Flush`].
     pub fn finish(mut self) -> Result<(), DeviceError> {
-        self.buffered.sync_all().map_err(|source| match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DeviceError::NoSpace {
-                path: self.path.clone(),
-                offset: self.size_bytes,
-            },
-            _ => DeviceError::Flush {
-                path: self.path.clone(),
-                source,
-            },
-        })?;
+        self.buffered
+            .sync_all()
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DeviceError::NoSpace {
+                    path: self.path.clone(),
+                    offset: self.size_bytes,
+                },
+                _ => DeviceError::Flush {
+                    path: self.path.clone(),
+                    source,
+                },
+            })?;
         if self.kind == DeviceKind::Block
             && let Err(error) = syscall::drop_block_cache(&self.buffered)
         {

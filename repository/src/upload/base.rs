@@ -25,7 +25,10 @@ pub(super) struct BadFrames(pub(super) HashSet<(PackName, u32)>);
 
 impl BadFrames {
     fn have(&self, location: &Location) -> bool {
-        !self.0.is_empty() && self.0.contains(&((*location.pack).clone(), location.offset))
+        !self.0.is_empty()
+            && self
+                .0
+                .contains(&((*location.pack).clone(), location.offset))
     }
 }
 
@@ -51,7 +54,9 @@ pub(super) struct BaseChunks {
 impl BaseChunks {
     /// Where the base has a chunk with this hash at the same place.
     pub(super) fn unchanged(&self, chunk: u64, hash: &Hash) -> Option<&Location> {
-        self.chunks.get(&chunk).filter(|location| location.hash == *hash)
+        self.chunks
+            .get(&chunk)
+            .filter(|location| location.hash == *hash)
     }
 }
 
@@ -97,14 +102,16 @@ impl BaseMap {
         }
         let root = self.manifest.map.as_ref();
         let reader = MapReader::range(self.sealer.clone(), self.pages.clone(), root, total, range);
-        let mut reader = reader.map_err(|source| {
-            RepositoryError::object(self.manifest.object_key(), None, source)
-        })?;
+        let mut reader = reader
+            .map_err(|source| RepositoryError::object(self.manifest.object_key(), None, source))?;
         while let Some(leaf) = reader.next().await {
             let leaf = match leaf.map_err(broken_page) {
                 Ok(leaf) => leaf,
                 Err(error @ RepositoryError::Damaged { .. }) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a page of the base is damaged; its chunks are stored again");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "a page of the base is damaged; its chunks are stored again"
+                    );
                     continue;
                 }
                 Err(error) => return Err(error),

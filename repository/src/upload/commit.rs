@@ -16,8 +16,8 @@ use crate::{
     format::{
         crypto::Sealer,
         ids::{
-            CONDEMNED_PREFIX, MARKS_PREFIX, PackName, Run, SNAPSHOTS_PREFIX, intent_key, intents_of,
-            parse_snapshot_key,
+            CONDEMNED_PREFIX, MARKS_PREFIX, PackName, Run, SNAPSHOTS_PREFIX, intent_key,
+            intents_of, parse_snapshot_key,
         },
         manifest::{Base, Manifest, SnapshotRecord, tool},
         protocol::{Condemned, Intent, Mark},
@@ -124,7 +124,11 @@ impl Attempt<'_> {
             match self.sealer.open_record::<R>(&meta.key, &object) {
                 Ok((record, _)) => records.push(Some(record)),
                 Err(error) => {
-                    tracing::warn!(object = meta.key, error = &error as &dyn std::error::Error, "a record cannot be read");
+                    tracing::warn!(
+                        object = meta.key,
+                        error = &error as &dyn std::error::Error,
+                        "a record cannot be read"
+                    );
                     records.push(None);
                 }
             }
@@ -221,7 +225,9 @@ impl Attempt<'_> {
                 dropped("a prune is about to delete a pack of it")
             }
             Ok(map) => Ok(Some(map)),
-            Err(RepositoryError::Damaged { object, .. }) => dropped(&format!("{object} is damaged")),
+            Err(RepositoryError::Damaged { object, .. }) => {
+                dropped(&format!("{object} is damaged"))
+            }
             Err(error) => Err(error),
         }
     }
@@ -229,7 +235,10 @@ impl Attempt<'_> {
     /// Puts the manifest where nothing is yet. This is the commit.
     pub(super) async fn commit(&self, manifest: &Manifest) -> Result<(), RepositoryError> {
         let key = manifest.object_key();
-        let object = self.sealer.seal_record(&key, manifest).map_err(unstorable)?;
+        let object = self
+            .sealer
+            .seal_record(&key, manifest)
+            .map_err(unstorable)?;
         let body = Bytes::from(object.bytes);
         let store = self.repository.store();
         self.progress.requested(1);
@@ -254,7 +263,11 @@ impl Attempt<'_> {
         let key = intent_key(&self.request.snapshot_id, self.run);
         self.progress.requested(1);
         if let Err(error) = self.repository.store().delete(&key).await {
-            tracing::warn!(intent = key, error = &error as &dyn std::error::Error, "the intent is still there");
+            tracing::warn!(
+                intent = key,
+                error = &error as &dyn std::error::Error,
+                "the intent is still there"
+            );
         }
     }
 
@@ -271,7 +284,11 @@ impl Attempt<'_> {
             Ok::<(), StoreError>(())
         };
         if let Err(error) = cleared.await {
-            tracing::warn!(intents = prefix, error = &error as &dyn std::error::Error, "intents are still there");
+            tracing::warn!(
+                intents = prefix,
+                error = &error as &dyn std::error::Error,
+                "intents are still there"
+            );
         }
     }
 }

@@ -161,7 +161,10 @@ mod tests {
 
     #[test]
     fn odd_ranges_become_whole_chunks() {
-        let segments = all(vec![1..2, CHUNK..CHUNK + 1, 3 * CHUNK..3 * CHUNK + 7], 4 * CHUNK - 5);
+        let segments = all(
+            vec![1..2, CHUNK..CHUNK + 1, 3 * CHUNK..3 * CHUNK + 7],
+            4 * CHUNK - 5,
+        );
         assert_eq!(
             segments,
             [Segment {

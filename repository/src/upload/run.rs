@@ -111,7 +111,10 @@ async fn pipeline(
             source,
         }
     })?;
-    let base_packs = base.as_ref().map(|base| base.packs.clone()).unwrap_or_default();
+    let base_packs = base
+        .as_ref()
+        .map(|base| base.packs.clone())
+        .unwrap_or_default();
     let base_id = base.as_ref().map(|base| base.base.clone());
     attempt.progress.enter(Phase::Data);
     let (threads, found) = start_workers(&source, attempt, base, packing, stop, repository)?;
@@ -179,7 +182,11 @@ fn start_workers(
     let workers = request.settings.workers;
     let scan = Arc::new(Scan {
         source: source.clone(),
-        plan: Mutex::new(Plan::new(extents, size_bytes, repository.chunk_size_bytes())),
+        plan: Mutex::new(Plan::new(
+            extents,
+            size_bytes,
+            repository.chunk_size_bytes(),
+        )),
         chunk_size: repository.chunk_size_bytes() as usize,
         sealer: attempt.sealer.clone(),
         base,

@@ -83,7 +83,9 @@ impl Scan {
                 scanned: &mut scanned,
             };
             self.scan_segment(&segment, &mut desk)?;
-            found.send(scanned).map_err(|_| RepositoryError::Cancelled)?;
+            found
+                .send(scanned)
+                .map_err(|_| RepositoryError::Cancelled)?;
         }
         writer.close()
     }

@@ -65,7 +65,11 @@ impl Sender {
             // First nothing may be under way, or the store could take a part after the abort.
             in_flight.shutdown().await;
             if let Err(error) = self.store.multipart_abort(&upload).await {
-                tracing::warn!(key, error = &error as &dyn std::error::Error, "an open upload could not be aborted");
+                tracing::warn!(
+                    key,
+                    error = &error as &dyn std::error::Error,
+                    "an open upload could not be aborted"
+                );
             }
         }
         sent

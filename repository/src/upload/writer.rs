@@ -8,7 +8,11 @@ use std::{
     },
 };
 
-use tokio::{runtime::Handle, sync::{Semaphore, mpsc}, task::JoinHandle};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, mpsc},
+    task::JoinHandle,
+};
 
 use super::{
     buffers::BufferPool,

@@ -46,7 +46,10 @@ pub(super) async fn read_index(
         let object = object.clone();
         move |source: FormatError| RepositoryError::object(object.clone(), Some(offset), source)
     };
-    let Some(footer_at) = size_bytes.checked_sub(FOOTER_SIZE.into()).filter(|at| *at >= u64::from(HEADER_SIZE)) else {
+    let Some(footer_at) = size_bytes
+        .checked_sub(FOOTER_SIZE.into())
+        .filter(|at| *at >= u64::from(HEADER_SIZE))
+    else {
         return Err(RepositoryError::Inconsistent {
             object,
             problem: format!("{size_bytes} bytes are too few for a pack"),
@@ -71,7 +74,9 @@ pub(super) async fn read_index(
             hash: entry.hash,
         })
         .collect();
-    let end = frames.last().map_or(u64::from(HEADER_SIZE), |f| f.offset + u64::from(f.length));
+    let end = frames
+        .last()
+        .map_or(u64::from(HEADER_SIZE), |f| f.offset + u64::from(f.length));
     if end != at || frames.len() != footer.frames as usize {
         return Err(RepositoryError::Inconsistent {
             object,
@@ -113,7 +118,11 @@ impl IndexCache {
 }
 
 /// What is wrong with a location, seen from the pack's index.
-pub(super) fn contradiction(frames: &Frames, location: &Location, kind: FrameKind) -> Option<&'static str> {
+pub(super) fn contradiction(
+    frames: &Frames,
+    location: &Location,
+    kind: FrameKind,
+) -> Option<&'static str> {
     let offset = u64::from(location.offset);
     let Ok(at) = frames.binary_search_by_key(&offset, |frame| frame.offset) else {
         return Some("a map points here, but no frame starts here");

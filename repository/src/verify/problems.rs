@@ -2,9 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{
-    RepositoryError, format::ids::SnapshotId, snapshots::chain, store::StoreError,
-};
+use crate::{RepositoryError, format::ids::SnapshotId, snapshots::chain, store::StoreError};
 
 /// More than these are not kept: whoever has so many knows enough.
 const PROBLEMS_MAX: usize = 10_000;
@@ -56,7 +54,12 @@ impl Problems {
     ) {
         let key = (object.to_owned(), offset, what.into());
         if self.found.len() >= PROBLEMS_MAX && !self.found.contains_key(&key) {
-            tracing::error!(object = key.0, offset = key.1, what = key.2, "one problem more than are kept");
+            tracing::error!(
+                object = key.0,
+                offset = key.1,
+                what = key.2,
+                "one problem more than are kept"
+            );
             return;
         }
         self.found.entry(key).or_default().extend(snapshots);
@@ -86,8 +89,12 @@ impl Problems {
                 object,
                 offset,
                 source,
+            }
+            | RepositoryError::Newer {
+                object,
+                offset,
+                source,
             } => (object, offset, chain(&source)),
-            RepositoryError::Newer { object, source } => (object, None, chain(&source)),
             RepositoryError::Inconsistent { object, problem } => (object, None, problem),
             RepositoryError::Store(StoreError::NotFound { key }) => {
                 (key, None, "it is missing".to_owned())
@@ -100,12 +107,13 @@ impl Problems {
     }
 
     pub(super) fn into_sorted(self) -> Vec<Problem> {
-        let problem = |((object, offset, what), snapshots): ((String, _, String), BTreeSet<_>)| Problem {
-            object,
-            offset,
-            what,
-            snapshots: snapshots.into_iter().collect(),
-        };
+        let problem =
+            |((object, offset, what), snapshots): ((String, _, String), BTreeSet<_>)| Problem {
+                object,
+                offset,
+                what,
+                snapshots: snapshots.into_iter().collect(),
+            };
         self.found.into_iter().map(problem).collect()
     }
 }

@@ -204,7 +204,8 @@ impl MapCheck<'_, '_> {
                     complete = false;
                     let at = broken.location.offset.into();
                     let error = broken_page(broken);
-                    self.problems.take_at(error, Some(at), &[snapshot.clone()])?;
+                    self.problems
+                        .take_at(error, Some(at), &[snapshot.clone()])?;
                     continue;
                 }
             };
@@ -227,7 +228,11 @@ impl MapCheck<'_, '_> {
         Ok(complete)
     }
 
-    async fn location(&mut self, location: &Location, kind: FrameKind) -> Result<(), RepositoryError> {
+    async fn location(
+        &mut self,
+        location: &Location,
+        kind: FrameKind,
+    ) -> Result<(), RepositoryError> {
         let live = self.live.entry(location.pack.clone()).or_default();
         live.0 += 1;
         live.1 += u64::from(location.length);
@@ -252,11 +257,19 @@ impl MapCheck<'_, '_> {
         let frames = match self.needed.0.get(pack) {
             None => {
                 let what = "a map needs it, the pack list does not name it";
-                self.problems.add(&pack.object_key(), None, what, [snapshot]);
+                self.problems
+                    .add(&pack.object_key(), None, what, [snapshot]);
                 None
             }
-            Some(NeededPack { size_bytes: None, .. }) => None,
-            Some(known @ NeededPack { size_bytes: Some(size_bytes), .. }) => {
+            Some(NeededPack {
+                size_bytes: None, ..
+            }) => None,
+            Some(
+                known @ NeededPack {
+                    size_bytes: Some(size_bytes),
+                    ..
+                },
+            ) => {
                 let sealer = self.job.repository.sealer()?;
                 match read_index(&self.job.fetcher, sealer, pack, *size_bytes).await {
                     Ok(frames) => Some(Arc::new(frames)),

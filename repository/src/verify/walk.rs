@@ -42,9 +42,14 @@ pub(super) async fn check(
     problems: &mut Problems,
 ) -> Result<(), RepositoryError> {
     let mut bad = BadFrames::new();
-    let walks = needed.0.iter().filter(|(_, known)| known.size_bytes.is_some());
+    let walks = needed
+        .0
+        .iter()
+        .filter(|(_, known)| known.size_bytes.is_some());
     let mut found = stream::iter(walks)
-        .map(|(pack, known)| async move { Ok::<_, RepositoryError>((pack, known, walk(job, pack, known).await?)) })
+        .map(|(pack, known)| async move {
+            Ok::<_, RepositoryError>((pack, known, walk(job, pack, known).await?))
+        })
         .buffer_unordered(job.settings.read.gets_in_flight);
     while let Some((pack, known, in_pack)) = found.try_next().await? {
         for (offset, what) in in_pack {
@@ -52,7 +57,12 @@ pub(super) async fn check(
                 Some(offset) => {
                     bad.insert((pack.clone(), offset), (what, BTreeSet::new()));
                 }
-                None => problems.add(&pack.object_key(), None, what, known.snapshots.iter().cloned()),
+                None => problems.add(
+                    &pack.object_key(),
+                    None,
+                    what,
+                    known.snapshots.iter().cloned(),
+                ),
             }
         }
     }
@@ -91,7 +101,9 @@ async fn walk(
                 let mut problems = Problems::default();
                 problems.take_at(error, Some(at), &[])?;
                 let told = problems.into_sorted().into_iter();
-                walker.found.extend(told.map(|problem| (problem.offset, problem.what)));
+                walker
+                    .found
+                    .extend(told.map(|problem| (problem.offset, problem.what)));
                 return Ok(walker.found);
             }
         };
@@ -201,7 +213,10 @@ async fn attribute(
     for manifest in manifests {
         let id = &manifest.snapshot_id;
         let uses = |pack: &Arc<PackName>| {
-            needed.0.get(pack).is_some_and(|known| known.snapshots.contains(id))
+            needed
+                .0
+                .get(pack)
+                .is_some_and(|known| known.snapshots.contains(id))
         };
         if !packs.iter().any(uses) {
             continue;

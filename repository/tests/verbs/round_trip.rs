@@ -29,7 +29,10 @@ async fn an_image_comes_back_as_it_was() {
         let restored = bench.down(&manifest).await;
         assert_eq!(mixed().first_difference(&restored).unwrap(), None);
         let allocated = allocated_bytes(&restored).unwrap();
-        assert!(allocated < 34 * MIB, "holes stay holes: {allocated} bytes are allocated");
+        assert!(
+            allocated < 34 * MIB,
+            "holes stay holes: {allocated} bytes are allocated"
+        );
     }
 }
 
@@ -45,7 +48,11 @@ async fn odd_sizes_and_holes_only() {
             let report = bench.up(&image).await;
             assert_eq!(report.manifest.map.is_none(), fill.is_none());
             let restored = bench.down(&report.manifest).await;
-            assert_eq!(image.first_difference(&restored).unwrap(), None, "{size} bytes");
+            assert_eq!(
+                image.first_difference(&restored).unwrap(),
+                None,
+                "{size} bytes"
+            );
         }
     }
 }
@@ -61,8 +68,15 @@ async fn an_unchanged_image_costs_nothing_and_a_changed_one_little() {
     let changed = mixed().extent(61 * MIB, 1, Fill::Byte(1));
     let third = bench.up(&changed).await.manifest;
     assert_eq!(third.chunks.stored, 1);
-    assert_eq!(third.base.as_ref().unwrap().snapshot_id, again.manifest.snapshot_id);
-    for (manifest, image) in [(first, mixed()), (again.manifest, mixed()), (third, changed)] {
+    assert_eq!(
+        third.base.as_ref().unwrap().snapshot_id,
+        again.manifest.snapshot_id
+    );
+    for (manifest, image) in [
+        (first, mixed()),
+        (again.manifest, mixed()),
+        (third, changed),
+    ] {
         let restored = bench.down(&manifest).await;
         assert_eq!(image.first_difference(&restored).unwrap(), None);
     }

@@ -127,6 +127,8 @@ impl Bench {
     }
 
     pub(crate) async fn find(&self, id: &SnapshotId) -> Manifest {
-        snapshots::find(&self.repository, id.as_str()).await.unwrap()
+        snapshots::find(&self.repository, id.as_str())
+            .await
+            .unwrap()
     }
 }

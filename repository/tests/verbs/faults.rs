@@ -1,0 +1,262 @@
+//! A request that fails, whichever it is: the verb succeeds or says so, a second try works, and nothing is left open.
+
+use std::{
+    fmt,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use stockpot_repository::{
+    Progress, RepositoryError,
+    store::{
+        EndpointReport, ListPage, MemoryStore, Multipart, ObjectMeta, ObjectStore, PartReceipt,
+        PutMode, RequestCounts, StoreError,
+    },
+    upload::UploadRequest,
+    verify::{VerifySettings, verify},
+};
+use stockpot_test_fixtures::image::{Fill, Image};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Bench, small_settings};
+
+/// When a call fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum When {
+    /// Nothing happens.
+    Before,
+    /// It happens, but the answer is lost.
+    After,
+}
+
+/// A store in which one call fails.
+struct Faulty {
+    inner: MemoryStore,
+    calls_left: AtomicI64,
+    when: When,
+}
+
+impl fmt::Debug for Faulty {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Faulty")
+    }
+}
+
+impl Faulty {
+    fn fault(&self, when: When) -> Result<(), StoreError> {
+        let hit = match when {
+            When::Before => self.calls_left.fetch_sub(1, Ordering::SeqCst) == 1,
+            When::After => self.calls_left.load(Ordering::SeqCst) == 0,
+        };
+        if !hit || when != self.when {
+            return Ok(());
+        }
+        self.calls_left.store(-1, Ordering::SeqCst);
+        Err(StoreError::Unavailable {
+            endpoint: "memory".to_owned(),
+            doing: "a test".to_owned(),
+            attempts: 1,
+            source: "injected".into(),
+        })
+    }
+
+    async fn call<T>(
+        &self,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        self.fault(When::Before)?;
+        let done = call.await?;
+        self.fault(When::After)?;
+        Ok(done)
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Faulty {
+    fn location(&self) -> String {
+        self.inner.location()
+    }
+    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
+        self.call(self.inner.put(key, body, mode)).await
+    }
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        self.call(self.inner.get(key, range)).await
+    }
+    async fn head(&self, key: &str) -> Result<ObjectMeta, StoreError> {
+        self.call(self.inner.head(key)).await
+    }
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.call(self.inner.delete(key)).await
+    }
+    async fn list(&self, prefix: &str, from: Option<&str>) -> Result<ListPage, StoreError> {
+        self.call(self.inner.list(prefix, from)).await
+    }
+    async fn multipart_create(&self, key: &str) -> Result<Multipart, StoreError> {
+        // Lost answers leave uploads that nobody can name: left to the store's own fault tests.
+        self.fault(When::Before)?;
+        self.inner.multipart_create(key).await
+    }
+    async fn multipart_put(
+        &self,
+        upload: &Multipart,
+        number: u32,
+        body: Bytes,
+    ) -> Result<PartReceipt, StoreError> {
+        self.call(self.inner.multipart_put(upload, number, body))
+            .await
+    }
+    async fn multipart_complete(
+        &self,
+        upload: &Multipart,
+        parts: &[PartReceipt],
+    ) -> Result<(), StoreError> {
+        self.call(self.inner.multipart_complete(upload, parts))
+            .await
+    }
+    async fn multipart_abort(&self, upload: &Multipart) -> Result<(), StoreError> {
+        self.inner.multipart_abort(upload).await
+    }
+    async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError> {
+        self.inner.multipart_list(prefix).await
+    }
+    async fn probe(&self) -> Result<EndpointReport, StoreError> {
+        self.inner.probe().await
+    }
+    fn adopt(&self, report: &EndpointReport) {
+        self.inner.adopt(report);
+    }
+    fn requests(&self) -> RequestCounts {
+        self.inner.requests()
+    }
+}
+
+fn image() -> Image {
+    Image::new(12 << 20).extent(0, 11 << 20, Fill::Random(1))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_request_may_fail() {
+    for when in [When::Before, When::After] {
+        let mut failures = 0;
+        for call in 1..100 {
+            let faulty = Arc::new(Faulty {
+                inner: MemoryStore::new(),
+                calls_left: AtomicI64::new(-1),
+                when,
+            });
+            let bench = Bench::on(faulty.clone(), true).await;
+            let mut request = bench.request();
+            request.settings = small_settings();
+            faulty.calls_left.store(call, Ordering::SeqCst);
+            let first = bench.try_up(&image(), request.clone()).await;
+            let untouched = faulty.calls_left.load(Ordering::SeqCst) > 0;
+            faulty.calls_left.store(-1, Ordering::SeqCst);
+            let place = format!("call {call}, {when:?}");
+            failures += usize::from(first.is_err());
+            if let Err(error) = &first {
+                assert!(
+                    matches!(error, RepositoryError::Store(_)),
+                    "{place}: {error:?}"
+                );
+            }
+            settled(&bench, &request, first.is_ok(), &place).await;
+            if untouched {
+                assert!(first.is_ok() && failures > 5, "{place}");
+                break;
+            }
+        }
+    }
+}
+
+/// After the fault: the same snapshot id is committed, or can be; what is in the bucket is sound, and nothing is open.
+async fn settled(bench: &Bench, request: &UploadRequest, done: bool, place: &str) {
+    assert_eq!(bench.store.multipart_list("").await.unwrap(), [], "{place}");
+    match bench.try_up(&image(), request.clone()).await {
+        Ok(_) => assert!(!done, "{place}"),
+        Err(RepositoryError::AlreadyCommitted { .. }) => {}
+        Err(error) => panic!("{place}: {error:?}"),
+    }
+    let settings = VerifySettings {
+        read_data: true,
+        ..VerifySettings::default()
+    };
+    let progress = Arc::new(Progress::new());
+    let none = CancellationToken::new();
+    let report = verify(&bench.repository, None, &settings, &progress, &none)
+        .await
+        .unwrap();
+    assert_eq!(report.problems, [], "{place}");
+    let manifest = bench.find(&request.snapshot_id).await;
+    let restored = bench.down(&manifest).await;
+    assert_eq!(
+        image().first_difference(&restored).unwrap(),
+        None,
+        "{place}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_that_fails_leaves_no_file() {
+    for call in 1..100 {
+        let faulty = Arc::new(Faulty {
+            inner: MemoryStore::new(),
+            calls_left: AtomicI64::new(-1),
+            when: When::Before,
+        });
+        let bench = Bench::on(faulty.clone(), false).await;
+        let manifest = bench.up(&image()).await.manifest;
+        faulty.calls_left.store(call, Ordering::SeqCst);
+        let restored = bench.try_down(&manifest).await;
+        if faulty.calls_left.load(Ordering::SeqCst) > 0 {
+            assert!(call > 3);
+            assert_eq!(
+                image().first_difference(&bench.path("target.img")).unwrap(),
+                None
+            );
+            return;
+        }
+        assert!(matches!(restored, Err(RepositoryError::Store(_))));
+        assert!(!bench.path("target.img").exists());
+    }
+    panic!("a small restore needs more than 100 requests");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_upload_leaves_nothing_open_and_can_be_repeated() {
+    let bench = Bench::new(true).await;
+    let request = bench.request();
+    let path = bench.path("cancelled.img");
+    image().write_to(&path).unwrap();
+    for after_ms in [0, 1, 2, 5, 10, 20, 40] {
+        let source = stockpot_repository::device::Source::open(&path, Default::default()).unwrap();
+        let cancel = CancellationToken::new();
+        let later = cancel.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(std::time::Duration::from_millis(after_ms)).await;
+            later.cancel();
+        });
+        let mut request = request.clone();
+        request.settings = small_settings();
+        let progress = Arc::new(Progress::new());
+        let done = stockpot_repository::upload::upload(
+            &bench.repository,
+            source,
+            request,
+            &progress,
+            &cancel,
+        )
+        .await;
+        assert_eq!(bench.store.multipart_list("").await.unwrap(), []);
+        match done {
+            Ok(_) | Err(RepositoryError::AlreadyCommitted { .. }) => break,
+            Err(RepositoryError::Cancelled) => {}
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+    settled(&bench, &request, false, "after cancelling").await;
+}
