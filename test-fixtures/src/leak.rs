@@ -40,15 +40,21 @@ impl LeakCheck {
         }
     }
 
-    /// What is there now and was not there before, a line each. Waits a while for things that are going away.
+    /// What is there at this moment and was not there before, a line each.
+    #[must_use]
+    pub fn differences(&self) -> Vec<String> {
+        things(&self.directories)
+            .difference(&self.before)
+            .cloned()
+            .collect()
+    }
+
+    /// What stays of [`differences`](Self::differences) after a while: some things take time to go away.
     #[must_use]
     pub fn leftovers(&self) -> Vec<String> {
         let deadline = Instant::now() + SETTLE_DEADLINE;
         loop {
-            let left: Vec<String> = things(&self.directories)
-                .difference(&self.before)
-                .cloned()
-                .collect();
+            let left = self.differences();
             if left.is_empty() || Instant::now() >= deadline {
                 return left;
             }

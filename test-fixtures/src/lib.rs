@@ -11,8 +11,8 @@
 //! Nothing here is part of what users install. Every part works on its own, takes no global lock, and
 //! removes what it made when it is dropped.
 
-mod exec;
 pub mod csi_client;
+mod exec;
 pub mod image;
 pub mod leak;
 pub mod s3;

@@ -74,8 +74,6 @@ impl ThrowAwayVg {
             "lvcreate",
             &[
                 "--yes",
-                "--wipesignatures",
-                "y",
                 "--type",
                 "thin-pool",
                 "--extents",

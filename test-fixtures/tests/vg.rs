@@ -57,7 +57,7 @@ fn a_group_comes_and_goes() {
         device.write_all_at(b"x", 7).unwrap();
         assert_eq!(image.first_difference(path.as_ref()).unwrap(), Some(7));
         drop(device);
-        assert!(!leaks.leftovers().is_empty());
+        assert!(!leaks.differences().is_empty());
     }
     leaks.assert_clean();
     for disk in test_disks() {

@@ -126,6 +126,11 @@ async fn what_is_missing_is_named() {
             .is_not_found()
     );
     assert!(client.head_bucket().bucket("bucket").send().await.is_ok());
+}
+
+#[tokio::test]
+async fn what_cannot_be_done_is_named() {
+    let (_server, client) = start();
     client
         .put_object()
         .bucket("bucket")
