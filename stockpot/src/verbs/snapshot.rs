@@ -116,16 +116,19 @@ async fn watch(cli: &Cli, id: &str, at: &SocketArgs) -> anyhow::Result<()> {
         .await
         .map_err(|status| said(at, &status))?
         .into_inner();
-    let mut last = None;
+    let (mut last, mut moved) = (None, None);
     while let Some(snapshot) = stream.message().await.map_err(|status| said(at, &status))? {
         if !cli.quiet
             && let Some(progress) = &snapshot.progress
         {
             eprintln!("{}", progress_line(progress));
         }
+        moved = snapshot.progress.clone().or(moved);
         last = Some(snapshot);
     }
-    let snapshot = last.context("the driver ended without an answer")?;
+    let mut snapshot: Snapshot = last.context("the driver ended without an answer")?;
+    // A driver keeps the figures of an upload as long as it runs.
+    snapshot.progress = snapshot.progress.or(moved);
     let failed = snapshot.cloud() == CopyState::Failed;
     print(cli.output, snapshot)?;
     if failed {

@@ -9,6 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use secrecy::ExposeSecret as _;
 use stockpot_test_fixtures::s3::{Builder, Credentials, Server};
 
 pub(crate) const BUCKET: &str = "backups";
@@ -104,7 +105,10 @@ impl Bench {
             .env_clear()
             .env("HOME", self.dir.path())
             .env("AWS_ACCESS_KEY_ID", &self.credentials.access_key)
-            .env("AWS_SECRET_ACCESS_KEY", &self.credentials.secret_key)
+            .env(
+                "AWS_SECRET_ACCESS_KEY",
+                self.credentials.secret_key.expose_secret(),
+            )
             .env("AWS_REGION", Server::REGION)
             .env("AWS_ENDPOINT_URL", self.server.endpoint())
             .env("AWS_EC2_METADATA_DISABLED", "true")

@@ -11,6 +11,8 @@ use crate::bench::{BUCKET, Bench, MIB, REPO, finish};
 fn passing_faults_are_ridden_out() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let image = bench.image("disk.img", 60 * MIB, &[(0, 30 << 20)])?;
+    let small = bench.image("small.img", MIB, &[(0, 10)])?;
+    bench.backup(&small, "first")?;
     let faults = bench.server.faults();
     faults.inject(Fault::new(Action::slow_down()).every(5));
     faults.inject(
