@@ -123,6 +123,16 @@ pub(crate) fn path(field: &'static str, text: &str) -> Result<PathBuf, RequestEr
     }
 }
 
+/// A required path at which a volume may or may not be; `None` is a path where none can be.
+pub(crate) fn volume_path(text: &str) -> Result<Option<PathBuf>, RequestError> {
+    match path("volume_path", text) {
+        Ok(path) => Ok(Some(path)),
+        // The specification has a code for a volume that is not at the path, and none for an odd path.
+        Err(RequestError::Invalid { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// How large a volume shall be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Capacity {

@@ -598,14 +598,36 @@ async fn a_nodes_requests_are_checked_before_anything_is_done() {
         code(bench.node.node_publish_volume(absent).await),
         Code::NotFound
     );
-    let stats = csi::NodeGetVolumeStatsRequest {
-        volume_id: "absent".to_owned(),
-        volume_path: "/x/y".to_owned(),
+    let stats = |volume_id: &str, path: &str| csi::NodeGetVolumeStatsRequest {
+        volume_id: volume_id.to_owned(),
+        volume_path: path.to_owned(),
         ..Default::default()
     };
-    assert_eq!(
-        code(bench.node.node_get_volume_stats(stats).await),
-        Code::NotFound
-    );
+    let made = volume(&mut bench, create_volume("v", MIB)).await.volume_id;
+    for (request, expected) in [
+        (stats("absent", "/x/y"), Code::NotFound),
+        (stats("absent", "some/path"), Code::NotFound),
+        (stats(&made, "some/path"), Code::NotFound),
+        (stats(&made, "/x/y"), Code::NotFound),
+        (stats(&made, ""), Code::InvalidArgument),
+        (stats("", "/x/y"), Code::InvalidArgument),
+    ] {
+        let expand = csi::NodeExpandVolumeRequest {
+            volume_id: request.volume_id.clone(),
+            volume_path: request.volume_path.clone(),
+            ..Default::default()
+        };
+        let text = format!("{request:?}");
+        assert_eq!(
+            code(bench.node.node_get_volume_stats(request).await),
+            expected,
+            "{text}"
+        );
+        assert_eq!(
+            code(bench.node.node_expand_volume(expand).await),
+            expected,
+            "{text}"
+        );
+    }
     bench.stop().await;
 }

@@ -15,7 +15,8 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Expand {
     pub(super) volume_id: String,
-    at: PathBuf,
+    at: String,
+    path: Option<PathBuf>,
     staged: Option<PathBuf>,
     required_bytes: u64,
     capability: Option<Capability>,
@@ -26,7 +27,7 @@ impl Expand {
         if request.volume_id.is_empty() {
             return Err(RequestError::Missing { field: "volume_id" });
         }
-        let at = request::path("volume_path", &request.volume_path)?;
+        let path = request::volume_path(&request.volume_path)?;
         request::existing_id("volume_id", "volume", &request.volume_id)?;
         let staged = match request.staging_target_path.as_str() {
             "" => None,
@@ -38,7 +39,8 @@ impl Expand {
         };
         Ok(Self {
             volume_id: request.volume_id,
-            at,
+            at: request.volume_path,
+            path,
             staged,
             required_bytes: Capacity::parse(request.capacity_range.as_ref())?.required_bytes,
             capability,
@@ -50,18 +52,18 @@ impl Expand {
         manager: Arc<Manager>,
     ) -> Result<NodeExpandVolumeResponse, NodeError> {
         manager.volume(&self.volume_id).await?;
-        let mut paths = vec![mount::resolve(&self.at).await?];
-        if let Some(staged) = &self.staged {
-            paths.push(mount::resolve(staged).await?);
+        let mut paths = Vec::new();
+        for path in [&self.path, &self.staged].into_iter().flatten() {
+            paths.push(mount::resolve(path).await?);
         }
         let table = MountTable::read().await?;
         let is_there = paths.iter().any(|p| table.at(p).is_some());
-        let not_there = |path: PathBuf| NodeError::NotThere {
+        let not_there = NodeError::NotThere {
             volume_id: self.volume_id.clone(),
-            path,
+            path: PathBuf::from(&self.at),
         };
         if !is_there {
-            return Err(not_there(self.at.clone()));
+            return Err(not_there);
         }
         let (device, _) = attach(&manager, &self.volume_id, false).await?;
         let size_bytes = device.size_bytes().await?;
@@ -85,7 +87,7 @@ impl Expand {
             // Grows when it is staged for writing.
             Some(_) => {}
             None if is_block || table.of(&device).next().is_some() => {}
-            None => return Err(not_there(self.at)),
+            None => return Err(not_there),
         }
         Ok(NodeExpandVolumeResponse {
             capacity_bytes: i64::try_from(size_bytes).unwrap_or(i64::MAX),

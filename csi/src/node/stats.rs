@@ -21,17 +21,19 @@ pub(super) async fn get(
     if request.volume_id.is_empty() {
         return Err(RequestError::Missing { field: "volume_id" }.into());
     }
-    let path = request::path("volume_path", &request.volume_path)?;
+    let path = request::volume_path(&request.volume_path)?;
     request::existing_id("volume_id", "volume", &request.volume_id)?;
     manager.volume(&request.volume_id).await?;
+    let not_there = NodeError::NotThere {
+        volume_id: request.volume_id,
+        path: request.volume_path.into(),
+    };
+    let Some(path) = path else {
+        return Err(not_there);
+    };
     let path = mount::resolve(&path).await?;
     let usage = match MountTable::read().await?.at(&path) {
-        None => {
-            return Err(NodeError::NotThere {
-                volume_id: request.volume_id,
-                path,
-            });
-        }
+        None => return Err(not_there),
         Some(_) => match block_device(&path).await? {
             Some(device) => vec![VolumeUsage {
                 total: size(device.size_bytes().await?),
