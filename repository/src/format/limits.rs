@@ -30,7 +30,7 @@ pub const LEVELS_MAX: u8 = 5;
 pub const SMALL_OBJECT_MAX: usize = (64 << 10) - 1;
 /// Bytes of a condemned list or of marks.
 pub const LIST_OBJECT_MAX: usize = 16 << 20;
-/// Bytes of a manifest's metadata: keys and values together.
+/// Bytes of a manifest's metadata, as the JSON object that it is.
 pub const METADATA_MAX: usize = 16 << 10;
 /// Keys of a manifest's metadata.
 pub const METADATA_KEYS_MAX: usize = 256;
@@ -39,7 +39,7 @@ pub const METADATA_KEY_MAX: usize = 128;
 /// Bytes of a volume's name, and of other short texts.
 pub const TEXT_MAX: usize = 255;
 /// Adopted runs of an intent.
-pub const ADOPTS_MAX: usize = 256;
+pub const ADOPTS_MAX: usize = 128;
 /// Features that a `requires` may name.
 pub const FEATURES_MAX: usize = 64;
 /// Key slots that a reader looks at.

@@ -202,7 +202,7 @@ impl Manifest {
         if self
             .map
             .as_ref()
-            .is_some_and(|root| root.level + 1 != levels(total))
+            .is_some_and(|root| root.level != levels(total) - 1)
         {
             return wrong("its map has a wrong number of levels");
         }
@@ -311,10 +311,9 @@ pub fn check_metadata(metadata: &BTreeMap<String, String>) -> Result<(), FormatE
         metadata.len() as u64,
         METADATA_KEYS_MAX as u64,
     )?;
-    let bytes: usize = metadata
-        .iter()
-        .map(|(key, value)| key.len() + value.len())
-        .sum();
+    // What JSON makes of it counts: a control character takes six bytes.
+    let json = serde_json::to_string(metadata);
+    let bytes = json.map_or(usize::MAX, |json| json.len());
     FormatError::check_limit(
         "the size of the metadata",
         bytes as u64,

@@ -272,6 +272,26 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn no_bytes_make_an_index_or_footer_panic(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
+            prop_assert!(PackIndex::decode(&bytes, &pack_name(0)).is_err());
+            prop_assert!(Footer::decode(&bytes, 400).is_err());
+            let mut index = PackIndex {
+                pack: pack_name(0),
+                volume_size_bytes: 0,
+                base: None,
+                scanned: Vec::new(),
+                entries: Vec::new(),
+            }
+            .encode();
+            index.truncate(index.len() - 8);
+            index.extend(&bytes);
+            // Whatever it makes of this, it does not panic.
+            let _ = PackIndex::decode(&index, &pack_name(0));
+        }
+    }
+
     #[test]
     fn a_pack_is_full_by_size() {
         let mut out = Vec::new();

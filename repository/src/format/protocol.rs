@@ -49,7 +49,11 @@ impl Record for Intent {
     const OBJECT_MAX: usize = SMALL_OBJECT_MAX;
 
     fn check(&self, object_key: &str) -> Result<(), FormatError> {
-        check_key("intent", object_key, &intent_key(&self.snapshot_id, self.run))?;
+        check_key(
+            "intent",
+            object_key,
+            &intent_key(&self.snapshot_id, self.run),
+        )?;
         FormatError::check_limit(
             "the number of adopted runs",
             self.adopts.len() as u64,

@@ -42,7 +42,7 @@ impl<S: PageSource> MapLookup<S> {
     ) -> Result<Self, FormatError> {
         if root
             .as_ref()
-            .is_some_and(|root| root.level + 1 != levels(chunk_count))
+            .is_some_and(|root| root.level != levels(chunk_count) - 1)
         {
             return Err(FormatError::malformed(
                 "map",

@@ -119,7 +119,7 @@ impl<S: PageSource> MapReader<S> {
         range: Range<u64>,
     ) -> Result<Self, FormatError> {
         FormatError::check_limit("the number of chunks", chunk_count, CHUNKS_MAX)?;
-        if root.is_some_and(|root| root.level + 1 != levels(chunk_count)) {
+        if root.is_some_and(|root| root.level != levels(chunk_count) - 1) {
             return Err(FormatError::malformed(
                 "map",
                 "its root is of a wrong level",

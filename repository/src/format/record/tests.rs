@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::format::{
     ids::{ObjectId, Run, SnapshotId, VolumeId, intent_key},
+    limits::ADOPTS_MAX,
     manifest::{ChunkCounts, Manifest, Reason, SnapshotRecord, Tombstone, now},
-    protocol::{Condemned, Intent},
+    protocol::{AdoptedRun, Condemned, Intent},
     testing::{pack_name, sealer},
 };
 
@@ -137,8 +138,13 @@ fn limits_hold_when_writing() {
         sealer.seal_record(KEY, &big),
         Err(FormatError::Limit { .. })
     ));
-    // The largest metadata that is allowed, of what JSON makes longest, is still a small object or refused.
-    big.metadata = BTreeMap::from([("k".to_owned(), "v".repeat((16 << 10) - 1))]);
+    big.metadata = BTreeMap::from([("k".to_owned(), "\u{1}".repeat(4 << 10))]);
+    assert!(matches!(
+        sealer.seal_record(KEY, &big),
+        Err(FormatError::Limit { .. })
+    ));
+    // The largest metadata that is allowed makes a manifest that is.
+    big.metadata = BTreeMap::from([("k".to_owned(), "v".repeat((16 << 10) - 8))]);
     assert!(sealer.seal_record(KEY, &big).unwrap().bytes.len() < 64 << 10);
     let mut wrong = manifest();
     wrong.chunks.total = 5;
@@ -150,12 +156,17 @@ fn limits_hold_when_writing() {
 
 #[test]
 fn intents_and_condemned_lists_come_back() {
+    let longest = AdoptedRun {
+        volume_id: VolumeId::new("v".repeat(63)).unwrap(),
+        snapshot_id: SnapshotId::new("s".repeat(63)).unwrap(),
+        run: Run([2; 16]),
+    };
     let intent = Intent {
         snapshot_id: SnapshotId::new("snap-1").unwrap(),
         volume_id: VolumeId::new("vol-1").unwrap(),
         run: Run([2; 16]),
         base: Some(manifest().as_base(Nonce([3; 16]))),
-        adopts: Vec::new(),
+        adopts: vec![longest; ADOPTS_MAX],
         started_at: now(),
         host: "node-1".to_owned(),
         tool: "test".to_owned(),
@@ -170,9 +181,7 @@ fn intents_and_condemned_lists_come_back() {
     for sealed in [false, true] {
         let sealer = sealer(sealed);
         let written = sealer.seal_record(&key, &intent).unwrap();
-        let read: (Intent, Nonce) = sealer
-            .open_record(&key, &written.bytes)
-            .unwrap();
+        let read: (Intent, Nonce) = sealer.open_record(&key, &written.bytes).unwrap();
         assert_eq!(read, (intent.clone(), written.nonce));
         let written = sealer
             .seal_record("condemned/prune-1.json", &condemned)
@@ -181,5 +190,53 @@ fn intents_and_condemned_lists_come_back() {
             .open_record("condemned/prune-1.json", &written.bytes)
             .unwrap();
         assert_eq!(read.0, condemned);
+    }
+}
+
+#[test]
+fn a_hostile_manifest_is_refused_without_a_panic() {
+    let sealer = sealer(false);
+    let honest = serde_json::to_string(&manifest()).unwrap();
+    let root = |level: u64, offset: u64| {
+        let pack = pack_name(0).object_key();
+        let hash = "00".repeat(32);
+        format!(
+            "{{\"level\":{level},\"pack\":\"{pack}\",\"offset\":{offset},\"length\":40,\"hash\":\"{hash}\"}}"
+        )
+    };
+    let both = |root: &str| format!("\"map\":{root},\"pack_list\":{root}");
+    let mapped = honest
+        .replace("\"mapped\":0", "\"mapped\":1")
+        .replace("\"data_bytes\":0", "\"data_bytes\":65536");
+    let with = |root: &str| mapped.replace("\"map\":null,\"pack_list\":null", &both(root));
+    let open = |body: &str| {
+        let head = format!(
+            "{{\"stockpot\":\"manifest\",\"format\":1,\"nonce\":\"{}\",\"body\":{body}",
+            "33".repeat(16)
+        );
+        let object = format!(
+            "{head},\"hash\":\"{}\"}}\n",
+            super::record_hash(KEY, head.as_bytes())
+        );
+        SnapshotRecord::open(&sealer, KEY, object.as_bytes())
+    };
+    open(&honest).unwrap();
+    open(&with(&root(0, 16))).unwrap();
+    for body in [
+        with(&root(255, 16)),
+        with(&root(1, 16)),
+        with(&root(256, 16)),
+        with(&root(0, 0)),
+        with(&root(0, 4_294_967_295)),
+        honest.replace("200000", "0"),
+        honest.replace("200000", "18446744073709551615"),
+        honest.replace("\"chunk_size_bytes\":65536", "\"chunk_size_bytes\":0"),
+        honest.replace("\"mapped\":0", "\"mapped\":18446744073709551615"),
+        honest.replace("\"total\":4", "\"total\":0"),
+        honest.replace("\"snap-1\"", "\"../x\""),
+        "null".to_owned(),
+        "[".repeat(200),
+    ] {
+        assert!(open(&body).is_err(), "{body}");
     }
 }
