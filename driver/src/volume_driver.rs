@@ -68,7 +68,7 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     /// Removes a volume; its snapshots stay. A volume that is not there is success.
     ///
     /// # Errors
-    /// `InUse` if it is open, mounted or exported.
+    /// `InUse` if it is open, mounted or connected to; an export that nobody holds open goes with it.
     async fn delete_volume(&self, id: &VolumeId) -> Result<(), DriverError>;
 
     /// Grows a volume to at least `size_bytes`, also while it is attached. A volume that is that large is success.
@@ -94,7 +94,7 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     /// Removes a snapshot. One that is not there is success.
     ///
     /// # Errors
-    /// `InUse` if it is open or exported.
+    /// `InUse` if it is open; an export that nobody holds open goes with it.
     async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError>;
 
     /// The volume, or `None`.

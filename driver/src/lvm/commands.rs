@@ -120,6 +120,12 @@ pub(super) async fn deactivate(vg: &str, name: &str) -> Result<(), DriverError> 
     run(format!("cannot deactivate {vg}/{name}"), words(&args)).await
 }
 
+/// Loads a logical volume's table anew and resumes it.
+pub(super) async fn refresh(vg: &str, name: &str) -> Result<(), DriverError> {
+    let args = format!("lvchange --refresh {vg}/{name}");
+    run(format!("cannot resume {vg}/{name}"), words(&args)).await
+}
+
 /// Removes an inactive logical volume.
 pub(super) async fn remove(vg: &str, name: &str) -> Result<(), DriverError> {
     let args = format!("lvremove --yes {vg}/{name}");

@@ -94,7 +94,16 @@ impl Pool {
             })?;
             commands::create_pool(vg, pool, size).await?;
         }
-        if self.look_inside().await?.zeroes() {
+        let view = self.look_inside().await?;
+        for lv in view.suspended() {
+            tracing::warn!(
+                vg,
+                lv = lv.name,
+                "left suspended by a command that was killed, resuming"
+            );
+            commands::refresh(vg, &lv.name).await?;
+        }
+        if view.zeroes() {
             return Ok(());
         }
         Err(DriverError::Host(format!(
@@ -231,9 +240,7 @@ impl Pool {
     }
 
     pub(super) async fn delete(&self, name: &Name) -> Result<(), DriverError> {
-        self.unexport(name).await?;
-        let view = self.look().await?;
-        match name.find(&view) {
+        match self.unexport(name).await? {
             Some(lv) => commands::remove(&self.config.vg, &lv.name).await,
             None => Ok(()),
         }
@@ -243,6 +250,12 @@ impl Pool {
     pub(super) async fn export(&self, name: &Name) -> Result<Lv, DriverError> {
         let view = self.look().await?;
         let lv = name.find(&view).ok_or_else(|| name.not_found())?;
+        if matches!(name, Name::Snapshot(_)) && !lv.read_only {
+            return Err(DriverError::Unexpected {
+                doing: format!("exporting {name}"),
+                answer: format!("{} is writable, its content may have changed", lv.name),
+            });
+        }
         if !lv.active {
             commands::activate(&self.config.vg, &lv.name).await?;
         }
@@ -270,19 +283,22 @@ impl Pool {
         self.closed(name).await.map(drop)
     }
 
-    pub(super) async fn unexport(&self, name: &Name) -> Result<(), DriverError> {
-        match self.closed(name).await? {
-            Some(lv) if lv.active => commands::deactivate(&self.config.vg, &lv.name)
-                .await
-                .map_err(|error| match error {
-                    DriverError::InUse { by, .. } => DriverError::InUse {
-                        what: name.to_string(),
-                        by,
-                    },
-                    error => error,
-                }),
-            _ => Ok(()),
+    /// Deactivates; the logical volume, or `None` if there is none.
+    pub(super) async fn unexport(&self, name: &Name) -> Result<Option<Lv>, DriverError> {
+        let Some(lv) = self.closed(name).await? else {
+            return Ok(None);
+        };
+        if lv.active {
+            let done = commands::deactivate(&self.config.vg, &lv.name).await;
+            done.map_err(|error| match error {
+                DriverError::InUse { by, .. } => DriverError::InUse {
+                    what: name.to_string(),
+                    by,
+                },
+                error => error,
+            })?;
         }
+        Ok(Some(lv))
     }
 
     /// The logical volume, once nobody has it open; `None` if there is none.

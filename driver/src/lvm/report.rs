@@ -23,6 +23,7 @@ pub(super) struct Lv {
     pub(super) tags: Option<Tags>,
     pub(super) active: bool,
     pub(super) open: bool,
+    pub(super) suspended: bool,
     pub(super) read_only: bool,
     /// Major and minor number while it is active.
     pub(super) device: Option<(u32, u32)>,
@@ -70,7 +71,7 @@ pub(super) const COLUMNS: [(&str, &str); 5] = [
     ("vg", "vg_name,vg_extent_size,vg_free"),
     (
         "lv",
-        "lv_uuid,lv_name,lv_size,pool_lv,lv_tags,lv_active,lv_device_open,lv_permissions,\
+        "lv_uuid,lv_name,lv_size,pool_lv,lv_tags,lv_active,lv_device_open,lv_suspended,lv_permissions,\
          lv_layout,data_percent,metadata_percent,lv_kernel_major,lv_kernel_minor",
     ),
     ("seg", "lv_uuid,zero"),
@@ -109,6 +110,7 @@ struct LvRow {
     lv_tags: String,
     lv_active: String,
     lv_device_open: String,
+    lv_suspended: String,
     lv_permissions: String,
     lv_layout: String,
     data_percent: String,
@@ -172,6 +174,7 @@ impl LvRow {
             tags: Tags::parse(&self.lv_tags),
             active: self.lv_active == "active",
             open: self.lv_device_open == "open",
+            suspended: self.lv_suspended == "suspended",
             read_only: self.lv_permissions.starts_with("read-only"),
             device,
             thin_pool,
@@ -192,9 +195,9 @@ mod tests {
         "vg": [ {"vg_name":"vg0", "vg_extent_size":"4194304", "vg_free":"1598029824"} ],
         "pv": [ {"pv_name":"/dev/ubda"} ],
         "lv": [
-          {"lv_uuid":"euiTmz", "lv_name":"pool", "lv_size":"536870912", "pool_lv":"", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_permissions":"writeable", "lv_layout":"thin,pool", "data_percent":"0.05", "metadata_percent":"10.94", "lv_kernel_major":"254", "lv_kernel_minor":"2"},
-          {"lv_uuid":"2V5Xxy", "lv_name":"stockpot.s.b", "lv_size":"104857600", "pool_lv":"pool", "lv_tags":"stockpot.created_at_us=17,stockpot.id=b,stockpot.kind=snapshot,stockpot.source=a", "lv_active":"", "lv_device_open":"unknown", "lv_permissions":"read-only", "lv_layout":"thin,sparse", "data_percent":"", "metadata_percent":"", "lv_kernel_major":"-1", "lv_kernel_minor":"-1"},
-          {"lv_uuid":"a3zYqy", "lv_name":"theirs", "lv_size":"209715200", "pool_lv":"pool", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_permissions":"writeable", "lv_layout":"thin,sparse", "data_percent":"1.00", "metadata_percent":"", "lv_kernel_major":"254", "lv_kernel_minor":"4"}
+          {"lv_uuid":"euiTmz", "lv_name":"pool", "lv_size":"536870912", "pool_lv":"", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,pool", "data_percent":"0.05", "metadata_percent":"10.94", "lv_kernel_major":"254", "lv_kernel_minor":"2"},
+          {"lv_uuid":"2V5Xxy", "lv_name":"stockpot.s.b", "lv_size":"104857600", "pool_lv":"pool", "lv_tags":"stockpot.created_at_us=17,stockpot.id=b,stockpot.kind=snapshot,stockpot.source=a", "lv_active":"", "lv_device_open":"unknown", "lv_suspended":"unknown", "lv_permissions":"read-only", "lv_layout":"thin,sparse", "data_percent":"", "metadata_percent":"", "lv_kernel_major":"-1", "lv_kernel_minor":"-1"},
+          {"lv_uuid":"a3zYqy", "lv_name":"theirs", "lv_size":"209715200", "pool_lv":"pool", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,sparse", "data_percent":"1.00", "metadata_percent":"", "lv_kernel_major":"254", "lv_kernel_minor":"4"}
         ],
         "pvseg": [ {"pvseg_start":"0"} ],
         "seg": [ {"lv_uuid":"2V5Xxy", "zero":"zero"}, {"lv_uuid":"euiTmz", "zero":"zero"} ]

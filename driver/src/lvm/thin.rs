@@ -43,7 +43,7 @@ impl LvmThinConfig {
             overcommit_factor: 20,
             data_limit_percent: 95,
             metadata_limit_percent: 90,
-            lock_directory: "/run/lock/stockpot".into(),
+            lock_directory: "/run/stockpot".into(),
         }
     }
 }
@@ -223,7 +223,7 @@ impl VolumeDriver for LvmThinDriver {
 
     async fn remove_export(&self, id: &VolumeId) -> Result<(), DriverError> {
         let name = Name::Volume(id.clone());
-        self.locked(move |pool| async move { pool.unexport(&name).await })
+        self.locked(move |pool| async move { pool.unexport(&name).await.map(drop) })
             .await
     }
 
@@ -256,7 +256,7 @@ impl VolumeDriver for LvmThinDriver {
 
     async fn remove_export_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
         let name = Name::Snapshot(id.clone());
-        self.locked(move |pool| async move { pool.unexport(&name).await })
+        self.locked(move |pool| async move { pool.unexport(&name).await.map(drop) })
             .await
     }
 }

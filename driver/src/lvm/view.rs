@@ -127,6 +127,14 @@ impl View {
         self.report.lvs.iter().find(|lv| lv.name == name)
     }
 
+    /// The pool and what is ours in it, where its I/O is held up; nothing is, unless an LVM command died half-way.
+    pub(super) fn suspended(&self) -> impl Iterator<Item = &Lv> {
+        let ours = self.ours().filter(|lv| lv.tags.is_some());
+        std::iter::once(&self.pool)
+            .chain(ours)
+            .filter(|lv| lv.suspended)
+    }
+
     fn ours(&self) -> impl Iterator<Item = &Lv> {
         let in_pool = |lv: &&Lv| lv.pool.as_deref() == Some(self.pool.name.as_str());
         self.report.lvs.iter().filter(in_pool)
@@ -229,6 +237,7 @@ mod tests {
             tags,
             active: false,
             open: false,
+            suspended: false,
             read_only: false,
             device: None,
             thin_pool: None,

@@ -154,15 +154,7 @@ pub(crate) async fn volumes_grow(bench: &Bench) {
 pub(crate) async fn every_id_is_usable(bench: &Bench) {
     let driver = &bench.driver;
     let longest = format!("a{}", "-".repeat(62));
-    for id in [
-        longest.as_str(),
-        "snapshot",
-        "pvmove0",
-        "lvol0-tmeta",
-        "a-b",
-        "pool",
-        "image",
-    ] {
+    for id in [longest.as_str(), "pvmove0", "lvol0-tmeta", "pool"] {
         driver.create_volume(&vol(id), MIB).await.unwrap();
         driver.create_snapshot(&snap(id), &vol(id)).await.unwrap();
         bench
@@ -208,7 +200,7 @@ pub(crate) async fn a_call_that_was_cut_off_is_finished_by_the_next(bench: &Benc
     let driver = &bench.driver;
     driver.create_volume(&vol("a"), 8 * MIB).await.unwrap();
     driver.create_snapshot(&snap("s"), &vol("a")).await.unwrap();
-    for delay_ms in [0, 1, 5, 20, 60, 120, 250] {
+    for delay_ms in [0, 5, 40, 120, 250] {
         let delay = Duration::from_millis(delay_ms);
         let (b, s) = (vol("b"), snap("s"));
         let larger = driver.create_volume_from_snapshot(&b, 16 * MIB, &s);

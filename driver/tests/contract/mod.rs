@@ -6,7 +6,7 @@ mod content;
 mod life;
 mod refusals;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use bench::Bench;
 use stockpot_driver::VolumeDriver;
@@ -19,9 +19,10 @@ pub(crate) async fn run(driver: Arc<dyn VolumeDriver>) {
     let bench = Bench::new(driver).await;
     macro_rules! cases {
         ($($module:ident :: $case:ident),+ $(,)?) => {$(
-            println!("{}: {}", bench.driver.name(), stringify!($case));
+            let started = Instant::now();
             $module::$case(&bench).await;
             bench.assert_empty().await;
+            println!("{} {}: {:.1?}", bench.driver.name(), stringify!($case), started.elapsed());
         )+};
     }
     cases![

@@ -223,3 +223,49 @@ async fn lvm_a_full_pool_takes_nothing_more() {
     assert!(driver.capacity().await.unwrap().available_bytes > 30 * MIB);
     host.close().await;
 }
+
+/// As after an LVM command that was killed between suspending and resuming.
+#[tokio::test(flavor = "multi_thread")]
+async fn lvm_a_suspended_volume_is_resumed() {
+    let host = Host::new().await;
+    let driver = lvm_thin(&host);
+    driver.check().await.unwrap();
+    let a = "a".parse().unwrap();
+    driver.create_volume(&a, 8 * MIB).await.unwrap();
+    driver.create_export(&a).await.unwrap();
+    let device = format!("/dev/{}/stockpot.v.a", host.vg());
+    run("dmsetup", &["suspend", &device]).await;
+    driver.check().await.unwrap();
+    let state = run(
+        "dmsetup",
+        &[
+            "info",
+            "--columns",
+            "--noheadings",
+            "-o",
+            "suspended",
+            &device,
+        ],
+    )
+    .await;
+    assert_eq!(state.trim(), "Active");
+    driver.delete_volume(&a).await.unwrap();
+    host.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lvm_a_snapshot_that_was_made_writable_is_not_handed_out() {
+    let host = Host::new().await;
+    let driver = lvm_thin(&host);
+    driver.check().await.unwrap();
+    let (a, s) = ("a".parse().unwrap(), "s".parse().unwrap());
+    driver.create_volume(&a, 8 * MIB).await.unwrap();
+    driver.create_snapshot(&s, &a).await.unwrap();
+    let lv = format!("{}/stockpot.s.s", host.vg());
+    run("lvchange", &["--permission", "rw", &lv]).await;
+    let error = driver.create_export_snapshot(&s).await.unwrap_err();
+    assert!(error.to_string().contains("may have changed"), "{error:?}");
+    driver.delete_volume(&a).await.unwrap();
+    driver.delete_snapshot(&s).await.unwrap();
+    host.close().await;
+}
