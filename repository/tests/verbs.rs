@@ -1,4 +1,5 @@
 //! The verbs, end to end: up, down, list, delete, verify, on a bucket in memory.
+#![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 #[path = "verbs/damage.rs"]
 mod damage;
@@ -6,12 +7,16 @@ mod damage;
 mod devices;
 #[path = "verbs/faults.rs"]
 mod faults;
+#[path = "verbs/files.rs"]
+mod files;
 #[path = "verbs/opening.rs"]
 mod opening;
 #[path = "verbs/properties.rs"]
 mod properties;
 #[path = "verbs/round_trip.rs"]
 mod round_trip;
+#[path = "verbs/server.rs"]
+mod server;
 #[path = "verbs/size.rs"]
 mod size;
 #[path = "verbs/snapshots.rs"]

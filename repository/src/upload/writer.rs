@@ -49,8 +49,11 @@ pub(super) struct Packing {
     packs_sent: AtomicU64,
     permits: Arc<Semaphore>,
     pool: Arc<BufferPool>,
-    under_way: Mutex<Vec<(Arc<PackName>, JoinHandle<Result<Sent, RepositoryError>>)>>,
+    under_way: Mutex<Vec<UnderWay>>,
 }
+
+/// A pack that was opened, and the task that sends it.
+type UnderWay = (Arc<PackName>, JoinHandle<Result<Sent, RepositoryError>>);
 
 /// Whose packs they are.
 pub(super) struct PackOwner {

@@ -119,7 +119,11 @@ async fn read_list(
             Err(broken) => {
                 listed.complete = false;
                 let at = broken.location.offset.into();
-                problems.take_at(broken_list_page(broken), Some(at), &[snapshot.clone()])?;
+                problems.take_at(
+                    broken_list_page(broken),
+                    Some(at),
+                    std::slice::from_ref(snapshot),
+                )?;
             }
         }
     }
@@ -205,7 +209,7 @@ impl MapCheck<'_, '_> {
                     let at = broken.location.offset.into();
                     let error = broken_page(broken);
                     self.problems
-                        .take_at(error, Some(at), &[snapshot.clone()])?;
+                        .take_at(error, Some(at), std::slice::from_ref(&snapshot))?;
                     continue;
                 }
             };

@@ -23,7 +23,7 @@ use stockpot_repository::{
 use stockpot_test_fixtures::image::{Fill, Image};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Bench, small_settings};
+use crate::{files::small_settings, support::Bench};
 
 /// When a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

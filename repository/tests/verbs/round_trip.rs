@@ -2,7 +2,7 @@
 
 use stockpot_test_fixtures::image::{Fill, Image, allocated_bytes};
 
-use crate::support::{Bench, small_settings};
+use crate::{files::small_settings, support::Bench};
 
 const MIB: u64 = 1 << 20;
 

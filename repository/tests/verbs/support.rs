@@ -3,30 +3,12 @@
 use std::{path::PathBuf, sync::Arc};
 
 use stockpot_repository::{
-    CreateOptions, Progress, ReadSettings, Repository, RepositoryError, UploadSettings,
-    device::{Source, SourceOptions, Target, TargetOptions},
-    format::{
-        ids::{SnapshotId, VolumeId},
-        keys::KeySource,
-        manifest::Manifest,
-    },
-    restore::{RestoreReport, restore},
-    snapshots,
+    CreateOptions, Repository, UploadSettings,
+    format::{ids::VolumeId, keys::KeySource},
     store::{MemoryStore, ObjectStore},
-    upload::{BaseChoice, UploadReport, UploadRequest, upload},
+    upload::{BaseChoice, UploadRequest},
 };
-use stockpot_test_fixtures::image::Image;
 use tempfile::TempDir;
-use tokio_util::sync::CancellationToken;
-
-/// The smallest parts and packs, so that small images have many.
-pub(crate) fn small_settings() -> UploadSettings {
-    UploadSettings {
-        part_size_bytes: 5 << 20,
-        pack_size_bytes: 5 << 20,
-        ..UploadSettings::default()
-    }
-}
 
 pub(crate) fn key() -> KeySource {
     KeySource::from_secret(&[7; 32]).unwrap()
@@ -73,62 +55,5 @@ impl Bench {
             base: BaseChoice::Newest,
             settings: UploadSettings::default(),
         }
-    }
-
-    /// Writes the image to a file and uploads it.
-    pub(crate) async fn up(&self, image: &Image) -> UploadReport {
-        self.try_up(image, self.request()).await.unwrap()
-    }
-
-    pub(crate) async fn try_up(
-        &self,
-        image: &Image,
-        request: UploadRequest,
-    ) -> Result<UploadReport, RepositoryError> {
-        let path = self.path("source.img");
-        let _ = std::fs::remove_file(&path);
-        image.write_to(&path).unwrap();
-        let source = Source::open(&path, SourceOptions::default()).unwrap();
-        let progress = Arc::new(Progress::new());
-        upload(
-            &self.repository,
-            source,
-            request,
-            &progress,
-            &CancellationToken::new(),
-        )
-        .await
-    }
-
-    /// Restores into a new file and returns its path.
-    pub(crate) async fn down(&self, manifest: &Manifest) -> PathBuf {
-        let path = self.path("target.img");
-        let _ = std::fs::remove_file(&path);
-        self.try_down(manifest).await.unwrap();
-        path
-    }
-
-    pub(crate) async fn try_down(
-        &self,
-        manifest: &Manifest,
-    ) -> Result<RestoreReport, RepositoryError> {
-        let path = self.path("target.img");
-        let _ = std::fs::remove_file(&path);
-        let target = Target::open(&path, manifest.size_bytes, TargetOptions::default())?;
-        restore(
-            &self.repository,
-            manifest,
-            target,
-            &ReadSettings::default(),
-            &Arc::new(Progress::new()),
-            &CancellationToken::new(),
-        )
-        .await
-    }
-
-    pub(crate) async fn find(&self, id: &SnapshotId) -> Manifest {
-        snapshots::find(&self.repository, id.as_str())
-            .await
-            .unwrap()
     }
 }
