@@ -7,6 +7,7 @@
 //! - **Lost answers**: a conditional write is settled by reading the object back, a completion by asking for its size
 //!   and checksum, an abort by listing the upload's parts. A repeated completion is answered by 200, `NoSuchUpload` or
 //!   `AccessDenied`, depending on the server, so its answer alone says nothing.
+//! - **Refusals that are lost**: a server may refuse a large body by closing the connection; a small request asks why.
 //! - **Exact lengths**: a GET gives the bytes asked for or an error.
 //!
 //! # What is relied on
@@ -14,8 +15,9 @@
 //! signatures by the server's date.
 //!
 //! # Known differences between servers
-//! MinIO lists no uploads by a partial prefix, only those of one key or of the whole bucket; the probe finds that, and the
-//! whole bucket's are sorted out here.
+//! MinIO lists no uploads by a partial prefix, only those of one key, or of the whole bucket those that it has seen since it
+//! started; the probe finds that, and the whole bucket's are sorted out here. An upload that outlived a crash of both
+//! sides is left to the bucket's lifecycle rule there.
 
 mod checksum;
 mod config;

@@ -23,6 +23,15 @@ impl Bed {
         Self::with(Server::builder()).await
     }
 
+    /// One that does not wait long for silence.
+    pub(crate) async fn impatient() -> Self {
+        let server = Server::builder().bucket(BUCKET).start().unwrap();
+        let mut config = config(&server);
+        config.limits.attempt_timeout = Duration::from_millis(700);
+        let store = S3Store::connect(config).await.unwrap();
+        Self { server, store }
+    }
+
     pub(crate) async fn with(builder: Builder) -> Self {
         let server = builder.bucket(BUCKET).start().unwrap();
         let store = S3Store::connect(config(&server)).await.unwrap();
@@ -38,9 +47,9 @@ pub(crate) fn config(server: &Server) -> S3Config {
     config.credentials = fixed(server.credentials());
     config.limits = Limits {
         connect_timeout: Duration::from_secs(2),
-        attempt_timeout: Duration::from_secs(2),
+        attempt_timeout: Duration::from_secs(10),
         attempts: 4,
-        total_timeout: Duration::from_secs(20),
+        total_timeout: Duration::from_secs(60),
         pause_first: Duration::from_millis(10),
         pause_max: Duration::from_millis(50),
         ..Limits::default()

@@ -324,3 +324,18 @@ async fn a_name_that_does_not_resolve_is_unavailable() {
     let error = store.get("a", None).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
 }
+
+#[tokio::test]
+async fn a_wrong_region_says_so() {
+    let bed = Bed::new().await;
+    let answer = Action::Status {
+        status: 400,
+        code: "AuthorizationHeaderMalformed",
+    };
+    bed.server.faults().inject(Fault::new(answer));
+    let error = bed.store.get("a", None).await.unwrap_err();
+    assert!(
+        matches!(&error, StoreError::Config(text) if text.contains("us-east-1")),
+        "{error:?}"
+    );
+}

@@ -134,7 +134,7 @@ async fn lost_answers_of_conditional_writes_are_settled() {
             code: "SlowDown",
         },
     ] {
-        let bed = Bed::new().await;
+        let bed = Bed::impatient().await;
         bed.server
             .faults()
             .inject(Fault::new(action.clone()).on(Op::PutObject).once());
@@ -257,7 +257,7 @@ async fn bursts_of_slow_down_are_waited_out() {
 
 #[tokio::test]
 async fn broken_answers_are_read_again_or_refused() {
-    let bed = Bed::new().await;
+    let bed = Bed::impatient().await;
     let body = pattern(3, 200_000);
     bed.store
         .put("a", body.clone(), PutMode::Overwrite)
@@ -385,7 +385,7 @@ async fn a_server_that_stops_is_an_error_in_bounded_time() {
 /// A server that takes everything and answers nothing is given up too.
 #[tokio::test]
 async fn silence_is_an_error_in_bounded_time() {
-    let bed = Bed::new().await;
+    let bed = Bed::impatient().await;
     bed.server.faults().inject(Fault::new(Action::Hang));
     let started = Instant::now();
     let error = bed.store.get("a", None).await.unwrap_err();

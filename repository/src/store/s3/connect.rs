@@ -98,7 +98,10 @@ pub(super) async fn connect(config: &S3Config) -> Result<Connection, StoreError>
                 .build(),
         )
         .stalled_stream_protection(
+            // Downloads only: a slow but steady upload sits in the socket's queue and looks stalled from here. Uploads
+            // are bounded by the time that an attempt may take.
             StalledStreamProtectionConfig::enabled()
+                .upload_enabled(false)
                 .grace_period(config.limits.attempt_timeout)
                 .build(),
         )

@@ -166,7 +166,11 @@ impl Core {
             .map_err(|gave_up| self.error(&request, gave_up))
     }
 
-    async fn get_once(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, Failure> {
+    pub(super) async fn get_once(
+        &self,
+        key: &str,
+        range: Option<Range<u64>>,
+    ) -> Result<Bytes, Failure> {
         let mut get = self
             .client
             .get_object()

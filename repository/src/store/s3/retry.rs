@@ -19,6 +19,8 @@ use crate::store::{StoreError, requests::RequestKind};
 const CORRUPTED_ATTEMPTS_MAX: u32 = 3;
 /// How often credentials are renewed within one request.
 const RENEWALS_MAX: u32 = 2;
+/// Bodies smaller than this are sent before any answer can come.
+const CUT_OFF_BYTES_MIN: u64 = 64 << 10;
 /// How long a server's Retry-After is heeded.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
@@ -97,7 +99,7 @@ impl Core {
                         was_ambiguous,
                     });
                 }
-                Err(failure) => failure,
+                Err(failure) => self.explain(request, failure).await,
             };
             was_ambiguous |= failure.is_ambiguous;
             let pause = match self.judge(request, &failure, attempts, renewals) {
@@ -162,6 +164,31 @@ impl Core {
                 true,
                 format!("no complete answer within {} s", limit.as_secs_f32()),
             )),
+        }
+    }
+
+    /// A server that refuses a request with a large body may close the connection before all of it is sent, and its
+    /// answer is lost with the connection. A request without a body is refused in so many words.
+    async fn explain(&self, request: &Request<'_>, failure: Failure) -> Failure {
+        let is_cut_off = failure.class == Class::Passing && failure.status.is_none();
+        if !is_cut_off || request.bytes_out < CUT_OFF_BYTES_MIN {
+            return failure;
+        }
+        let question = Request::new(RequestKind::Get, "asking why of", request.key);
+        match self
+            .attempt(&question, false, self.get_once(request.key, Some(0..1)))
+            .await
+        {
+            Err(mut reason)
+                if matches!(
+                    reason.class,
+                    Class::Expired | Class::Credentials | Class::NoSuchBucket | Class::WrongRegion
+                ) =>
+            {
+                reason.is_ambiguous = true;
+                reason
+            }
+            _ => failure,
         }
     }
 
