@@ -30,7 +30,7 @@ use crate::{
     device::Source,
     format::{
         ids::{Run, SnapshotId, VolumeId},
-        manifest::{ChunkCounts, Manifest, Reason, check_metadata, now, tool},
+        manifest::{ChunkCounts, Manifest, Reason, check_metadata, now, to_microseconds, tool},
     },
 };
 
@@ -175,7 +175,7 @@ fn manifest(
         },
         base: written.base.clone(),
         run: attempt.run,
-        cut_at: request.cut_at,
+        cut_at: to_microseconds(request.cut_at),
         started_at: attempt.started_at,
         committed_at: now(),
         map: written.map.clone(),

@@ -21,8 +21,13 @@ use super::{
 /// The time, cut to the microseconds that records hold.
 #[must_use]
 pub fn now() -> Timestamp {
-    let now = Timestamp::now();
-    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+    to_microseconds(Timestamp::now())
+}
+
+/// A time, cut to the microseconds that records hold.
+#[must_use]
+pub fn to_microseconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_microsecond(time.as_microsecond()).unwrap_or(time)
 }
 
 /// What writes records, for their `tool` field.
