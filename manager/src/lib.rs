@@ -13,6 +13,7 @@
 //! | `attach` | attaching in steps that are on record, taken down again in reverse order |
 //! | `attempts`, `transfers` | uploads and restores: repeated while what stops them may pass, watched, cancelled |
 //! | [`cloud`] | the repositories that profiles name |
+//! | [`fakes`] | storage, host and buckets in memory, that fail or hang at the k-th call |
 //! | `recovery` | what is done at start |
 //! | `service`, `server`, `codes`, `translate` | the interface |
 //!
@@ -31,6 +32,7 @@ pub mod cloud;
 mod codes;
 pub mod config;
 pub mod error;
+pub mod fakes;
 pub mod ids;
 mod locks;
 mod manager;

@@ -1,0 +1,14 @@
+//! Storage, a host and buckets in memory and plain files, that fail or hang at the k-th call.
+//!
+//! Ordinary implementations beside the real ones, so that the order of steps, what is undone and what is found
+//! again can be tested for every step on any machine. Nothing real is attached: a "device" is the file itself.
+
+mod faults;
+mod storage;
+mod stores;
+
+pub use self::{
+    faults::{Fault, Faults},
+    storage::{FakeHost, FakeStorage, Leftovers},
+    stores::FakeStores,
+};

@@ -1,0 +1,100 @@
+//! What goes wrong, and when.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+/// What happens at the call chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// It fails and has done nothing.
+    Fail,
+    /// It is done, and fails all the same.
+    DoneThenFail,
+    /// It never returns and has done nothing, as if the process was killed before it.
+    Hang,
+    /// It is done and never returns, as if the process was killed after it.
+    DoneThenHang,
+}
+
+/// Counts calls and lets one of them go wrong. Shared by all fakes of a test.
+#[derive(Debug)]
+pub struct Faults {
+    plan: Mutex<Plan>,
+    hit: watch::Sender<Option<&'static str>>,
+}
+
+#[derive(Debug, Default)]
+struct Plan {
+    calls: u64,
+    chosen: Option<(u64, Fault)>,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self {
+            plan: Mutex::default(),
+            hit: watch::Sender::new(None),
+        }
+    }
+}
+
+impl Faults {
+    /// Counts from here; the `number`-th call, from 1, goes wrong.
+    pub fn choose(&self, number: u64, fault: Fault) {
+        self.hit.send_replace(None);
+        *self.lock() = Plan {
+            calls: 0,
+            chosen: Some((number, fault)),
+        };
+    }
+
+    /// Nothing goes wrong any more. Returns the name of the call that did.
+    pub fn clear(&self) -> Option<&'static str> {
+        self.lock().chosen = None;
+        *self.hit.borrow()
+    }
+
+    /// Waits until the call chosen goes wrong.
+    pub async fn happened(&self) -> &'static str {
+        let mut hit = self.hit.subscribe();
+        let seen = hit.wait_for(Option::is_some).await;
+        seen.ok().and_then(|name| *name).unwrap_or_default()
+    }
+
+    fn next(&self, name: &'static str) -> Option<Fault> {
+        let mut plan = self.lock();
+        plan.calls += 1;
+        let (number, fault) = plan.chosen?;
+        (plan.calls == number).then(|| {
+            self.hit.send_replace(Some(name));
+            fault
+        })
+    }
+
+    /// Makes a call, or what is to happen instead.
+    pub(super) async fn call<T, E>(
+        &self,
+        name: &'static str,
+        error: impl FnOnce(&'static str) -> E,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        match self.next(name) {
+            None => work.await,
+            Some(Fault::Fail) => Err(error(name)),
+            Some(Fault::DoneThenFail) => {
+                work.await?;
+                Err(error(name))
+            }
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::DoneThenHang) => {
+                work.await?;
+                std::future::pending().await
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Plan> {
+        self.plan.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,176 @@
+//! Buckets in memory.
+
+use std::{
+    collections::BTreeMap,
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use stockpot_repository::store::{
+    EndpointReport, ListPage, MemoryStore, Multipart, ObjectMeta, ObjectStore, PartReceipt,
+    PutMode, RequestCounts, StoreError,
+};
+
+use super::Faults;
+use crate::{cloud::Stores, profile::Topology};
+
+/// One bucket per topology, for as long as this lives.
+#[derive(Debug)]
+pub struct FakeStores {
+    faults: Arc<Faults>,
+    buckets: Mutex<BTreeMap<String, Arc<MemoryStore>>>,
+    out_of_reach: Arc<AtomicBool>,
+}
+
+impl FakeStores {
+    /// No buckets yet.
+    #[must_use]
+    pub fn new(faults: Arc<Faults>) -> Arc<Self> {
+        Arc::new(Self {
+            faults,
+            buckets: Mutex::default(),
+            out_of_reach: Arc::default(),
+        })
+    }
+
+    /// Whether requests fail as if no bucket answered.
+    pub fn set_out_of_reach(&self, out_of_reach: bool) {
+        self.out_of_reach.store(out_of_reach, Ordering::SeqCst);
+    }
+
+    /// Keys and open multipart uploads of all buckets.
+    #[must_use]
+    pub fn content(&self) -> (Vec<String>, usize) {
+        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = buckets.values().flat_map(|bucket| bucket.keys()).collect();
+        let open = buckets.values().map(|bucket| bucket.open_uploads()).sum();
+        (keys, open)
+    }
+}
+
+#[async_trait]
+impl Stores for FakeStores {
+    async fn open(&self, topology: &Topology) -> Result<Arc<dyn ObjectStore>, StoreError> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let bucket = buckets.entry(topology.place()).or_default().clone();
+        Ok(Arc::new(FaultyStore {
+            bucket,
+            faults: self.faults.clone(),
+            out_of_reach: self.out_of_reach.clone(),
+        }))
+    }
+}
+
+#[derive(Debug)]
+struct FaultyStore {
+    bucket: Arc<MemoryStore>,
+    faults: Arc<Faults>,
+    out_of_reach: Arc<AtomicBool>,
+}
+
+impl FaultyStore {
+    async fn call<T>(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        if self.out_of_reach.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable {
+                endpoint: "memory".to_owned(),
+                doing: name.to_owned(),
+                attempts: 1,
+                source: "out of reach".into(),
+            });
+        }
+        let broken = |name: &'static str| StoreError::Refused {
+            endpoint: "memory".to_owned(),
+            doing: name.to_owned(),
+            source: "was made to fail".into(),
+        };
+        self.faults.call(name, broken, work).await
+    }
+}
+
+#[async_trait]
+impl ObjectStore for FaultyStore {
+    fn location(&self) -> String {
+        self.bucket.location()
+    }
+
+    async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
+        self.call("put", self.bucket.put(key, body, mode)).await
+    }
+
+    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
+        self.call("get", self.bucket.get(key, range)).await
+    }
+
+    async fn head(&self, key: &str) -> Result<ObjectMeta, StoreError> {
+        self.call("head", self.bucket.head(key)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.call("delete", self.bucket.delete(key)).await
+    }
+
+    async fn list(&self, prefix: &str, from: Option<&str>) -> Result<ListPage, StoreError> {
+        self.call("list", self.bucket.list(prefix, from)).await
+    }
+
+    async fn multipart_create(&self, key: &str) -> Result<Multipart, StoreError> {
+        self.call("multipart_create", self.bucket.multipart_create(key))
+            .await
+    }
+
+    async fn multipart_put(
+        &self,
+        upload: &Multipart,
+        number: u32,
+        body: Bytes,
+    ) -> Result<PartReceipt, StoreError> {
+        self.call(
+            "multipart_put",
+            self.bucket.multipart_put(upload, number, body),
+        )
+        .await
+    }
+
+    async fn multipart_complete(
+        &self,
+        upload: &Multipart,
+        parts: &[PartReceipt],
+    ) -> Result<(), StoreError> {
+        self.call(
+            "multipart_complete",
+            self.bucket.multipart_complete(upload, parts),
+        )
+        .await
+    }
+
+    async fn multipart_abort(&self, upload: &Multipart) -> Result<(), StoreError> {
+        self.call("multipart_abort", self.bucket.multipart_abort(upload))
+            .await
+    }
+
+    async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError> {
+        self.call("multipart_list", self.bucket.multipart_list(prefix))
+            .await
+    }
+
+    async fn probe(&self) -> Result<EndpointReport, StoreError> {
+        self.bucket.probe().await
+    }
+
+    fn adopt(&self, report: &EndpointReport) {
+        self.bucket.adopt(report);
+    }
+
+    fn requests(&self) -> RequestCounts {
+        self.bucket.requests()
+    }
+}

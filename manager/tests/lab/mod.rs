@@ -1,0 +1,246 @@
+//! A manager behind its socket, in a runtime of its own so that it can be killed at any moment.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use hyper_util::rt::TokioIo;
+use stockpot_manager::{Config, Manager, Parts, serve_manager};
+use stockpot_proto::stockpot::v1::{self as api, manager_client::ManagerClient};
+use tokio::{net::UnixStream, runtime::Runtime, sync::oneshot};
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint, Uri},
+};
+
+/// How long anything may take.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+pub(crate) type Client = ManagerClient<Channel>;
+
+/// One run of a manager.
+pub(crate) struct Run {
+    runtime: Option<Runtime>,
+    stop: Option<oneshot::Sender<()>>,
+    served: Option<tokio::task::JoinHandle<()>>,
+    socket: PathBuf,
+}
+
+impl Run {
+    /// Starts a manager and waits until it takes operations.
+    pub(crate) fn start(config: Config, parts: Parts) -> Self {
+        let run = Self::start_early(config, parts);
+        run.block_on(async {
+            let mut client = connect(&run.socket).await;
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let info = client.get_info(api::GetInfoRequest {}).await;
+                let info = info.unwrap().into_inner();
+                if info.ready {
+                    return;
+                }
+                assert!(Instant::now() < deadline, "{}", info.not_ready_reason);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        run
+    }
+
+    /// Starts a manager that may still be recovering.
+    pub(crate) fn start_early(config: Config, parts: Parts) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .unwrap();
+        let socket = config.socket.clone();
+        let (stop, stopped) = oneshot::channel();
+        let mut parts = Some(parts);
+        let deadline = Instant::now() + PATIENCE;
+        let served = runtime.block_on(async {
+            let parts = parts.take().unwrap();
+            // The thread of a killed manager lets go of the catalog a moment later.
+            while fs::exists(config.state_dir.join("lock")).unwrap() && is_locked(&config.state_dir)
+            {
+                assert!(Instant::now() < deadline, "the catalog stays locked");
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+            let manager = Manager::open(config, parts).await.unwrap();
+            tokio::spawn(async move {
+                let stop = async {
+                    // Nobody stops a manager that is killed.
+                    if stopped.await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                };
+                serve_manager(manager, stop).await.unwrap();
+            })
+        });
+        Self {
+            runtime: Some(runtime),
+            stop: Some(stop),
+            served: Some(served),
+            socket,
+        }
+    }
+
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        let runtime = self.runtime.as_ref().unwrap();
+        runtime.block_on(async {
+            tokio::time::timeout(PATIENCE, work)
+                .await
+                .expect("patience")
+        })
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        self.block_on(connect(&self.socket))
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub(crate) fn stop(mut self) {
+        let _ = self.stop.take().unwrap().send(());
+        let served = self.served.take().unwrap();
+        self.block_on(served).unwrap();
+        self.runtime.take().unwrap().shutdown_background();
+    }
+
+    /// Kills it: nothing is undone.
+    pub(crate) fn kill(mut self) {
+        drop(self.stop.take());
+        self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+fn is_locked(state_dir: &Path) -> bool {
+    let lock = fs::File::open(state_dir.join("lock")).unwrap();
+    lock.try_lock().is_err()
+}
+
+async fn connect(socket: &Path) -> Client {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let socket = socket.to_owned();
+        let connector = tower::service_fn(move |_: Uri| {
+            let socket = socket.clone();
+            async move { UnixStream::connect(socket).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://manager.invalid");
+        match endpoint.connect_with_connector(connector).await {
+            Ok(channel) => return ManagerClient::new(channel),
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// A configuration whose folders lie in `dir`, which has one pool called `pool`.
+pub(crate) fn config(dir: &Path) -> Config {
+    let text = format!(
+        "{{nodeName: node-1, stateDir: {0}/state, socket: {0}/run/m.sock, profilesDir: {0}/profiles,
+           credentialsDir: {0}, pools: [{{name: pool, driver: file, directory: {0}/images}}],
+           transfers: {{pauseFirstSeconds: 0, pauseMaxSeconds: 0, attemptsMax: 4, partSizeBytes: 5242880}},
+           shutdownGraceSeconds: 20}}",
+        dir.display()
+    );
+    serde_saphyr::from_str(&text).unwrap()
+}
+
+pub(crate) fn write_profile(dir: &Path, name: &str, topology: &str) {
+    let profiles = dir.join("profiles");
+    fs::create_dir_all(&profiles).unwrap();
+    let text = format!("{{name: {name}, snapshotProperties: {{topology: {topology}}}}}");
+    fs::write(profiles.join(format!("{name}.yaml")), text).unwrap();
+}
+
+pub(crate) fn empty_volume(name: &str, size: u64) -> api::CreateVolumeRequest {
+    api::CreateVolumeRequest {
+        name: name.to_owned(),
+        required_bytes: size,
+        ..Default::default()
+    }
+}
+
+pub(crate) fn volume_from(
+    name: &str,
+    snapshot: &str,
+    copy: api::SourceCopy,
+) -> api::CreateVolumeRequest {
+    api::CreateVolumeRequest {
+        name: name.to_owned(),
+        source: Some(api::create_volume_request::Source::Snapshot(
+            api::SnapshotSource {
+                snapshot_id: snapshot.to_owned(),
+                copy: copy.into(),
+            },
+        )),
+        ..Default::default()
+    }
+}
+
+pub(crate) fn snapshot_of(volume: &str, name: &str, profile: &str) -> api::CreateSnapshotRequest {
+    api::CreateSnapshotRequest {
+        name: name.to_owned(),
+        source_volume_id: volume.to_owned(),
+        profile: profile.to_owned(),
+        metadata: Default::default(),
+    }
+}
+
+/// Asks as a side-car does: again, unchanged, until the snapshot is ready or refused for good.
+pub(crate) async fn ready_snapshot(
+    client: &mut Client,
+    request: &api::CreateSnapshotRequest,
+) -> Result<api::Snapshot, Status> {
+    loop {
+        let snapshot = client.create_snapshot(request.clone()).await?.into_inner();
+        if snapshot.ready {
+            return Ok(snapshot);
+        }
+        assert!(snapshot.cut_at.is_some());
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The same for a volume.
+pub(crate) async fn available_volume(
+    client: &mut Client,
+    request: &api::CreateVolumeRequest,
+) -> Result<api::Volume, Status> {
+    let mut volume = client.create_volume(request.clone()).await?.into_inner();
+    if volume.status() != api::VolumeStatus::Error {
+        let id = api::GetVolumeRequest {
+            volume_id: volume.volume_id.clone(),
+        };
+        volume = client.wait_volume(id).await?.into_inner();
+    }
+    match volume.status() {
+        api::VolumeStatus::Error => {
+            let code = Code::from_i32(i32::try_from(volume.error_code).unwrap());
+            Err(Status::new(code, volume.error))
+        }
+        _ => Ok(volume),
+    }
+}
+
+pub(crate) async fn delete_volume(client: &mut Client, id: &str) -> Result<(), Status> {
+    let volume_id = id.to_owned();
+    let request = api::DeleteVolumeRequest { volume_id };
+    client.delete_volume(request).await.map(drop)
+}
+
+pub(crate) async fn delete_snapshot(client: &mut Client, id: &str) -> Result<(), Status> {
+    let request = api::DeleteSnapshotRequest {
+        snapshot_id: id.to_owned(),
+        only: None,
+    };
+    client.delete_snapshot(request).await.map(drop)
+}
+
+pub(crate) async fn list(client: &mut Client) -> Vec<api::Snapshot> {
+    let request = api::ListSnapshotsRequest::default();
+    let listed = client.list_snapshots(request).await;
+    listed.unwrap().into_inner().snapshots
+}

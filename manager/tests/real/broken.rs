@@ -1,0 +1,243 @@
+//! Uploads and restores that are cancelled, refused, or lose their manager, on a real thin pool.
+
+use std::time::Duration;
+
+use stockpot_proto::stockpot::v1 as api;
+use stockpot_test_fixtures::s3::{Action, Fault, Op};
+use tonic::Code;
+
+use super::{BUCKET, Kind, World, assert_holds, content, filled_volume, snapshot};
+use crate::lab::{self, Client};
+
+const SLOW: Duration = Duration::from_millis(700);
+
+/// Waits until the upload of a snapshot has sent something.
+async fn until_sending(client: &mut Client, id: &str) {
+    loop {
+        let found = snapshot(client, id).await;
+        assert_eq!(found.cloud(), api::CopyState::Pending, "{found:?}");
+        if found
+            .progress
+            .is_some_and(|progress| progress.bytes_done > 0)
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn a_deletion_cancels_the_upload() {
+    let world = World::new(Kind::LvmThin);
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&mut client, &content(1)).await.volume_id;
+        world
+            .server
+            .faults()
+            .inject(Fault::new(Action::Delay(SLOW)).on(Op::UploadPart));
+        let request = lab::snapshot_of(&volume, "s", "offsite");
+        let cut = client.create_snapshot(request).await.unwrap().into_inner();
+        let id = cut.snapshot_id;
+        until_sending(&mut client, &id).await;
+        let only = Some(api::delete_snapshot_request::Only::LocalOnly(true));
+        let local = api::DeleteSnapshotRequest {
+            snapshot_id: id.clone(),
+            only,
+        };
+        let refused = client.delete_snapshot(local).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        lab::delete_snapshot(&mut client, &id).await.unwrap();
+        world.assert_tidy("after the deletion");
+        assert!(lab::list(&mut client).await.is_empty());
+        world.server.faults().clear();
+        // The id is decided: a tombstone is there and no intent.
+        let decided = world.server.keys_with_prefix(BUCKET, "site/snapshots/");
+        assert_eq!(decided.len(), 1);
+        assert!(
+            world
+                .server
+                .keys_with_prefix(BUCKET, "site/intents/")
+                .is_empty()
+        );
+        lab::delete_volume(&mut client, &volume).await.unwrap();
+    });
+    run.stop();
+    world.close();
+}
+
+#[test]
+fn a_refused_upload_is_told_once_and_tried_again() {
+    let world = World::new(Kind::LvmThin);
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&mut client, &content(1)).await.volume_id;
+        world
+            .server
+            .faults()
+            .inject(Fault::new(Action::access_denied()).on(Op::UploadPart));
+        let request = lab::snapshot_of(&volume, "s", "offsite");
+        let cut = client
+            .create_snapshot(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        let refused = lab::ready_snapshot(&mut client, &request)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        world.assert_tidy("after the failure");
+        world.server.faults().clear();
+        let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
+        assert_eq!(ready.snapshot_id, cut.snapshot_id);
+
+        // The same for a restore: its volume is gone when the error is told.
+        world
+            .server
+            .faults()
+            .inject(Fault::new(Action::access_denied()).key("packs/"));
+        let request = lab::volume_from("back", &ready.snapshot_id, api::SourceCopy::Cloud);
+        let refused = lab::available_volume(&mut client, &request)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        world.assert_tidy("after the failed restore");
+        world.server.faults().clear();
+        let back = lab::available_volume(&mut client, &request).await.unwrap();
+        assert_holds(&mut client, &back.volume_id, &content(1)).await;
+
+        for id in [&back.volume_id, &volume] {
+            lab::delete_volume(&mut client, id).await.unwrap();
+        }
+        lab::delete_snapshot(&mut client, &ready.snapshot_id)
+            .await
+            .unwrap();
+    });
+    run.stop();
+    world.close();
+}
+
+/// Stopped in good order, or killed, in the middle of an upload and of a restore: the next start finishes both.
+fn restarted(kill: bool) {
+    let world = World::new(Kind::LvmThin);
+    let slow = |op| {
+        world
+            .server
+            .faults()
+            .inject(Fault::new(Action::Delay(SLOW)).on(op))
+    };
+    let run = world.start();
+    let mut client = run.client();
+    let (volume, request) = run.block_on(async {
+        let volume = filled_volume(&mut client, &content(1)).await.volume_id;
+        slow(Op::UploadPart);
+        let request = lab::snapshot_of(&volume, "s", "offsite");
+        let cut = client
+            .create_snapshot(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        until_sending(&mut client, &cut.snapshot_id).await;
+        (volume, request)
+    });
+    drop(client);
+    if kill {
+        run.kill();
+    } else {
+        run.stop();
+        world.assert_tidy("after the stop");
+    }
+    world.server.faults().clear();
+    let run = world.start();
+    let mut client = run.client();
+    let back = run.block_on(async {
+        let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
+        slow(Op::GetObject);
+        let request = lab::volume_from("back", &ready.snapshot_id, api::SourceCopy::Cloud);
+        let begun = client
+            .create_volume(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(begun.status(), api::VolumeStatus::Restoring);
+        tokio::time::sleep(3 * SLOW).await;
+        request
+    });
+    drop(client);
+    if kill {
+        run.kill();
+    } else {
+        run.stop();
+        world.assert_tidy("after the second stop");
+    }
+    world.server.faults().clear();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume_back = lab::available_volume(&mut client, &back).await.unwrap();
+        assert_holds(&mut client, &volume_back.volume_id, &content(1)).await;
+        for id in [&volume_back.volume_id, &volume] {
+            lab::delete_volume(&mut client, id).await.unwrap();
+        }
+        for snapshot in lab::list(&mut client).await {
+            lab::delete_snapshot(&mut client, &snapshot.snapshot_id)
+                .await
+                .unwrap();
+        }
+    });
+    run.stop();
+    if kill {
+        // What a kill leaves open in the bucket is for the bucket's own rule.
+        world.close_but_uploads();
+    } else {
+        world.close();
+    }
+}
+
+#[test]
+fn stopped_in_the_middle() {
+    restarted(false);
+}
+
+#[test]
+fn killed_in_the_middle() {
+    restarted(true);
+}
+
+#[test]
+fn a_deletion_cancels_the_restore() {
+    let world = World::new(Kind::LvmThin);
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&mut client, &content(1)).await.volume_id;
+        let request = lab::snapshot_of(&volume, "s", "offsite");
+        let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
+        world
+            .server
+            .faults()
+            .inject(Fault::new(Action::Delay(SLOW)).on(Op::GetObject));
+        let request = lab::volume_from("back", &ready.snapshot_id, api::SourceCopy::Cloud);
+        let begun = client.create_volume(request).await.unwrap().into_inner();
+        tokio::time::sleep(3 * SLOW).await;
+        // Neither does the snapshot's deletion wait for the restore, nor the volume's.
+        lab::delete_snapshot(&mut client, &ready.snapshot_id)
+            .await
+            .unwrap();
+        lab::delete_volume(&mut client, &begun.volume_id)
+            .await
+            .unwrap();
+        world.assert_tidy("after the deletion");
+        world.server.faults().clear();
+        lab::delete_volume(&mut client, &volume).await.unwrap();
+        let volumes = client
+            .list_volumes(api::ListVolumesRequest::default())
+            .await
+            .unwrap();
+        assert!(volumes.into_inner().volumes.is_empty());
+    });
+    run.stop();
+    world.close();
+}

@@ -1,0 +1,253 @@
+mod broken;
+mod story;
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use secrecy::ExposeSecret;
+use stockpot_command::Command;
+use stockpot_manager::{Config, Parts};
+use stockpot_proto::stockpot::v1 as api;
+use stockpot_test_fixtures::{
+    image::{Fill, Image},
+    leak::LeakCheck,
+    s3::Server,
+    vg::ThrowAwayVg,
+};
+
+use crate::lab::{self, Client, Run};
+
+pub(crate) const BUCKET: &str = "backups";
+pub(crate) const SIZE: u64 = 96 << 20;
+
+/// One test at a time has the machine: each looks at what it leaves behind.
+fn turn() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Which storage a test runs on.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    LvmThin,
+    File,
+}
+
+enum Storage {
+    LvmThin(ThrowAwayVg),
+    File(Mounted),
+}
+
+/// A file system on a file, mounted.
+struct Mounted {
+    path: PathBuf,
+}
+
+/// Storage and an S3 server that outlive the managers run on them.
+pub(crate) struct World {
+    storage: Option<Storage>,
+    pub(crate) server: Server,
+    pub(crate) dir: tempfile::TempDir,
+    leaks: LeakCheck,
+    _turn: MutexGuard<'static, ()>,
+}
+
+impl World {
+    pub(crate) fn new(kind: Kind) -> Self {
+        let turn = turn();
+        let leaks = LeakCheck::start();
+        let dir = tempfile::tempdir().unwrap();
+        let server = Server::builder().bucket(BUCKET).start().unwrap();
+        let storage = match kind {
+            Kind::LvmThin => Storage::LvmThin(ThrowAwayVg::new(1 << 30).unwrap()),
+            Kind::File => Storage::File(Mounted::new(dir.path())),
+        };
+        let keys = server.credentials();
+        let credentials = dir.path().join("credentials");
+        let text = format!(
+            "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            keys.access_key,
+            keys.secret_key.expose_secret()
+        );
+        fs::write(&credentials, text).unwrap();
+        fs::write(dir.path().join("key"), [42; 32]).unwrap();
+        fs::set_permissions(dir.path().join("key"), fs::Permissions::from_mode(0o600)).unwrap();
+        let topology = format!(
+            "{{bucket: {BUCKET}, prefix: site, endpoint: '{}', region: us-east-1,
+               credentials: {{file: credentials}}, key: {{file: key}}}}",
+            server.endpoint()
+        );
+        lab::write_profile(dir.path(), "offsite", &topology);
+        Self {
+            storage: Some(storage),
+            server,
+            dir,
+            leaks,
+            _turn: turn,
+        }
+    }
+
+    pub(crate) fn config(&self) -> Config {
+        let pool = match self.storage.as_ref().unwrap() {
+            Storage::LvmThin(vg) => format!(
+                "{{name: pool, driver: lvm-thin, volumeGroup: {}, thinPool: {}}}",
+                vg.name(),
+                ThrowAwayVg::POOL
+            ),
+            Storage::File(mounted) => format!(
+                "{{name: pool, driver: file, directory: {}/images}}",
+                mounted.path.display()
+            ),
+        };
+        let mut config = lab::config(self.dir.path());
+        config.pools = serde_saphyr::from_str(&format!("[{pool}]")).unwrap();
+        config
+    }
+
+    pub(crate) fn start(&self) -> Run {
+        let config = self.config();
+        let parts = Parts::new(&config).unwrap();
+        Run::start(config, parts)
+    }
+
+    pub(crate) fn forget_catalog(&self) {
+        fs::remove_dir_all(self.dir.path().join("state")).unwrap();
+    }
+
+    /// No multipart upload is open, and no device is attached.
+    pub(crate) fn assert_tidy(&self, when: &str) {
+        assert!(
+            self.server.uploads(BUCKET).is_empty(),
+            "{when}: open uploads"
+        );
+        self.assert_detached(when);
+    }
+
+    fn assert_detached(&self, when: &str) {
+        let active: Vec<String> = fs::read_dir("/sys/block")
+            .unwrap()
+            .filter_map(|entry| fs::read_to_string(entry.unwrap().path().join("dm/name")).ok())
+            .filter(|name| name.contains("stockpot"))
+            .collect();
+        assert!(active.is_empty(), "{when}: active: {active:?}");
+        let loops: Vec<String> = fs::read_dir("/sys/block")
+            .unwrap()
+            .filter_map(|e| fs::read_to_string(e.unwrap().path().join("loop/backing_file")).ok())
+            .filter(|file| file.contains("/images/"))
+            .collect();
+        assert!(loops.is_empty(), "{when}: attached: {loops:?}");
+    }
+
+    /// Removes the storage and looks whether anything of the machine is not as it was.
+    pub(crate) fn close(self) {
+        self.assert_tidy("at the end");
+        self.close_but_uploads();
+    }
+
+    pub(crate) fn close_but_uploads(mut self) {
+        self.assert_detached("at the end");
+        drop(self.storage.take());
+        self.leaks.assert_clean();
+    }
+}
+
+impl Mounted {
+    fn new(dir: &Path) -> Self {
+        let image = dir.join("xfs.image");
+        fs::File::create(&image).unwrap().set_len(2 << 30).unwrap();
+        let path = dir.join("mounted");
+        fs::create_dir(&path).unwrap();
+        run(
+            "mkfs.xfs",
+            &["-q", "-m", "reflink=1", image.to_str().unwrap()],
+        );
+        run(
+            "mount",
+            &[
+                "-o",
+                "loop",
+                image.to_str().unwrap(),
+                path.to_str().unwrap(),
+            ],
+        );
+        Self { path }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        run("umount", &[self.path.to_str().unwrap()]);
+    }
+}
+
+/// Runs a command that has to succeed.
+fn run(program: &str, args: &[&str]) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async { Command::new(program).args(args).run().await.unwrap() });
+}
+
+pub(crate) fn content(seed: u64) -> Image {
+    Image::new(SIZE)
+        .extent(0, 5 << 20, Fill::Text(seed))
+        .extent(20 << 20, 30 << 20, Fill::Random(seed + 1))
+        .extent(SIZE - 4096, 4096, Fill::Random(seed + 2))
+}
+
+/// An available volume that holds `image`.
+pub(crate) async fn filled_volume(client: &mut Client, image: &Image) -> api::Volume {
+    let request = lab::empty_volume("source", SIZE);
+    let volume = lab::available_volume(client, &request).await.unwrap();
+    let path = attach(client, &volume.volume_id).await;
+    let device = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    image.write_extents(&device).unwrap();
+    device.sync_all().unwrap();
+    drop(device);
+    detach(client, &volume.volume_id).await;
+    volume
+}
+
+pub(crate) async fn attach(client: &mut Client, volume_id: &str) -> PathBuf {
+    let request = api::AttachVolumeRequest {
+        volume_id: volume_id.to_owned(),
+        read_only: false,
+    };
+    let attached = client.attach_volume(request).await.unwrap().into_inner();
+    attached.device_path.into()
+}
+
+pub(crate) async fn detach(client: &mut Client, volume_id: &str) {
+    let request = api::DetachVolumeRequest {
+        volume_id: volume_id.to_owned(),
+    };
+    client.detach_volume(request).await.unwrap();
+}
+
+/// The volume begins with the image; what is beyond reads as zeroes.
+pub(crate) async fn assert_holds(client: &mut Client, volume_id: &str, image: &Image) {
+    let path = attach(client, volume_id).await;
+    let mut device = fs::File::open(&path).unwrap();
+    let mut found = Vec::new();
+    std::io::Read::read_to_end(&mut device, &mut found).unwrap();
+    drop(device);
+    detach(client, volume_id).await;
+    let expected = image.to_vec();
+    let (head, tail) = found.split_at(expected.len());
+    assert!(head == expected, "volume {volume_id} holds something else");
+    assert!(
+        tail.iter().all(|byte| *byte == 0),
+        "volume {volume_id} is not clean beyond"
+    );
+}
+
+pub(crate) async fn snapshot(client: &mut Client, id: &str) -> api::Snapshot {
+    let snapshot_id = id.to_owned();
+    let request = api::GetSnapshotRequest { snapshot_id };
+    client.get_snapshot(request).await.unwrap().into_inner()
+}

@@ -1,0 +1,102 @@
+//! The whole promise on each kind of storage.
+
+use stockpot_proto::stockpot::v1 as api;
+
+use super::{BUCKET, Kind, SIZE, World, assert_holds, attach, content, detach, filled_volume};
+use crate::lab;
+
+#[test]
+fn story_on_lvm_thin() {
+    story(Kind::LvmThin);
+}
+
+#[test]
+fn story_on_image_files() {
+    story(Kind::File);
+}
+
+fn story(kind: Kind) {
+    let world = World::new(kind);
+    let run = world.start();
+    let mut client = run.client();
+    let snapshot_id = run.block_on(async {
+        let volume = filled_volume(&mut client, &content(1)).await.volume_id;
+        // Cut while the volume is in use, and written to after the cut.
+        let device = attach(&mut client, &volume).await;
+        let request = lab::snapshot_of(&volume, "nightly", "offsite");
+        let cut = client
+            .create_snapshot(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(device)
+            .unwrap();
+        content(9).write_extents(&file).unwrap();
+        file.sync_all().unwrap();
+        drop(file);
+        let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
+        assert_eq!(ready.snapshot_id, cut.snapshot_id);
+        detach(&mut client, &volume).await;
+        world.assert_tidy("after the upload");
+
+        // The local copy of both ways to make a volume.
+        let local = lab::volume_from("local", &cut.snapshot_id, api::SourceCopy::Local);
+        let local = lab::available_volume(&mut client, &local)
+            .await
+            .unwrap()
+            .volume_id;
+        assert_holds(&mut client, &local, &content(1)).await;
+        let mut clone = lab::empty_volume("clone", 0);
+        clone.source = Some(api::create_volume_request::Source::VolumeId(volume.clone()));
+        let clone = lab::available_volume(&mut client, &clone)
+            .await
+            .unwrap()
+            .volume_id;
+        assert_holds(&mut client, &clone, &content(9)).await;
+
+        for id in [&local, &clone, &volume] {
+            lab::delete_volume(&mut client, id).await.unwrap();
+        }
+        let only = Some(api::delete_snapshot_request::Only::LocalOnly(true));
+        let snapshot_id = cut.snapshot_id;
+        let request = api::DeleteSnapshotRequest {
+            snapshot_id: snapshot_id.clone(),
+            only,
+        };
+        client.delete_snapshot(request).await.unwrap();
+        snapshot_id
+    });
+    run.stop();
+    world.forget_catalog();
+
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let listed = lab::list(&mut client).await;
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].snapshot_id, snapshot_id);
+        let mut request = lab::volume_from("back", &snapshot_id, api::SourceCopy::Auto);
+        request.required_bytes = SIZE + (32 << 20);
+        let back = lab::available_volume(&mut client, &request).await.unwrap();
+        assert_eq!(back.size_bytes, SIZE + (32 << 20));
+        world.assert_tidy("after the restore");
+        assert_holds(&mut client, &back.volume_id, &content(1)).await;
+        lab::delete_volume(&mut client, &back.volume_id)
+            .await
+            .unwrap();
+        lab::delete_snapshot(&mut client, &snapshot_id)
+            .await
+            .unwrap();
+        assert!(lab::list(&mut client).await.is_empty());
+    });
+    run.stop();
+    assert!(
+        world
+            .server
+            .keys_with_prefix(BUCKET, "site/intents/")
+            .is_empty()
+    );
+    world.close();
+}

@@ -1,0 +1,394 @@
+//! Rules that callers rely on: which code when, and what is the same when it is asked for again.
+
+use std::fs;
+
+use stockpot_proto::stockpot::v1 as api;
+use tonic::Code;
+
+use crate::lab;
+use crate::world::{SIZE, World, filled_volume};
+
+#[test]
+fn refused_before_the_cut() {
+    let world = World::new();
+    let profiles = world.dir.path().join("profiles");
+    fs::write(
+        profiles.join("local.yaml"),
+        "{name: local, snapshotProperties: {}}",
+    )
+    .unwrap();
+    let mixed = "{name: mixed, provisioningProperties: {ioConnectivity: {}},
+                  snapshotProperties: {topology: {bucket: bbb}}}";
+    fs::write(profiles.join("mixed.yaml"), mixed).unwrap();
+    fs::write(
+        profiles.join("broken.yaml"),
+        "{name: broken, snapshotPropertys: {}}",
+    )
+    .unwrap();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        for (profile, says) in [
+            ("unknown", "no profile unknown"),
+            ("local", "no topology"),
+            ("mixed", "provisioningProperties"),
+            ("broken", "snapshotPropertys"),
+        ] {
+            let request = lab::snapshot_of(&volume, "s", profile);
+            let refused = client.create_snapshot(request).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{profile}");
+            assert!(refused.message().contains(says), "{profile}: {refused}");
+        }
+        let request = lab::snapshot_of("vol-absent", "s", "");
+        assert_eq!(
+            client.create_snapshot(request).await.unwrap_err().code(),
+            Code::NotFound
+        );
+        assert!(lab::list(&mut client).await.is_empty());
+        let listed = client
+            .list_profiles(api::ListProfilesRequest {})
+            .await
+            .unwrap();
+        let names: Vec<_> = listed
+            .into_inner()
+            .profiles
+            .into_iter()
+            .map(|p| (p.name, p.has_topology))
+            .collect();
+        let expected = [("local", false), ("mixed", false), ("offsite", true)];
+        assert_eq!(names, expected.map(|(name, has)| (name.to_owned(), has)));
+    });
+    assert!(world.storage.leftovers().snapshots.is_empty());
+    run.stop();
+}
+
+#[test]
+fn names_are_idempotent_with_their_properties() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await;
+        let same = client
+            .create_volume(lab::empty_volume("source", SIZE))
+            .await
+            .unwrap();
+        assert_eq!(same.into_inner().volume_id, volume.volume_id);
+        let larger = lab::empty_volume("source", SIZE + 1);
+        assert_eq!(
+            client.create_volume(larger).await.unwrap_err().code(),
+            Code::AlreadyExists
+        );
+        let mut labelled = lab::empty_volume("source", SIZE);
+        labelled.metadata.insert("a".to_owned(), "b".to_owned());
+        assert_eq!(
+            client.create_volume(labelled).await.unwrap_err().code(),
+            Code::AlreadyExists
+        );
+        for (bad, code) in [
+            (lab::empty_volume("", SIZE), Code::InvalidArgument),
+            (lab::empty_volume("none", 0), Code::InvalidArgument),
+            (
+                api::CreateVolumeRequest {
+                    limit_bytes: 5000,
+                    ..lab::empty_volume("odd", 4097)
+                },
+                Code::OutOfRange,
+            ),
+            (
+                api::CreateVolumeRequest {
+                    pool: "other".to_owned(),
+                    ..lab::empty_volume("p", SIZE)
+                },
+                Code::InvalidArgument,
+            ),
+        ] {
+            assert_eq!(client.create_volume(bad).await.unwrap_err().code(), code);
+        }
+
+        let request = lab::snapshot_of(&volume.volume_id, "s", "");
+        let snapshot = client
+            .create_snapshot(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        assert!(snapshot.ready);
+        assert_eq!(snapshot.cloud(), api::CopyState::None);
+        let again = client
+            .create_snapshot(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(again, snapshot);
+        let mut other = request.clone();
+        other.profile = "offsite".to_owned();
+        assert_eq!(
+            client.create_snapshot(other).await.unwrap_err().code(),
+            Code::AlreadyExists
+        );
+        let second = lab::available_volume(&mut client, &lab::empty_volume("second", SIZE))
+            .await
+            .unwrap();
+        let mut other = request.clone();
+        other.source_volume_id = second.volume_id;
+        assert_eq!(
+            client.create_snapshot(other).await.unwrap_err().code(),
+            Code::AlreadyExists
+        );
+    });
+    run.stop();
+}
+
+#[test]
+fn copies_and_sizes_of_a_source() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let request = lab::snapshot_of(&volume, "local", "");
+        let local = lab::ready_snapshot(&mut client, &request)
+            .await
+            .unwrap()
+            .snapshot_id;
+        let request = lab::snapshot_of(&volume, "both", "offsite");
+        let both = lab::ready_snapshot(&mut client, &request)
+            .await
+            .unwrap()
+            .snapshot_id;
+
+        let cloud = lab::volume_from("a", &local, api::SourceCopy::Cloud);
+        assert_eq!(
+            client.create_volume(cloud).await.unwrap_err().code(),
+            Code::FailedPrecondition
+        );
+        for copy in [
+            api::SourceCopy::Local,
+            api::SourceCopy::Cloud,
+            api::SourceCopy::Auto,
+        ] {
+            let mut small = lab::volume_from("small", &both, copy);
+            small.required_bytes = SIZE - 1;
+            assert_eq!(
+                client.create_volume(small).await.unwrap_err().code(),
+                Code::OutOfRange
+            );
+            let mut limited = lab::volume_from("limited", &both, copy);
+            limited.limit_bytes = SIZE - 1;
+            assert_eq!(
+                client.create_volume(limited).await.unwrap_err().code(),
+                Code::OutOfRange
+            );
+            let request = lab::volume_from(&format!("from-{copy:?}"), &both, copy);
+            let made = lab::available_volume(&mut client, &request).await.unwrap();
+            world.assert_content(&made.volume_id);
+        }
+        let mut larger = lab::volume_from("larger", &both, api::SourceCopy::Local);
+        larger.required_bytes = 2 * SIZE;
+        let made = lab::available_volume(&mut client, &larger).await.unwrap();
+        assert_eq!(made.size_bytes, 2 * SIZE);
+        let absent = lab::volume_from("b", "snap-absent", api::SourceCopy::Auto);
+        assert_eq!(
+            client.create_volume(absent).await.unwrap_err().code(),
+            Code::NotFound
+        );
+
+        let mut clone = lab::empty_volume("clone", SIZE);
+        clone.source = Some(api::create_volume_request::Source::VolumeId(volume.clone()));
+        let made = lab::available_volume(&mut client, &clone).await.unwrap();
+        world.assert_content(&made.volume_id);
+        assert_eq!(made.source_volume_id, volume);
+    });
+    run.stop();
+}
+
+#[test]
+fn an_attached_volume_is_kept_and_survives_a_restart() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    let volume_id = run.block_on(async {
+        let volume_id = filled_volume(&world, &mut client).await.volume_id;
+        let request = api::AttachVolumeRequest {
+            volume_id: volume_id.clone(),
+            read_only: false,
+        };
+        let first = client
+            .attach_volume(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        let again = client
+            .attach_volume(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(first, again);
+        assert!(!first.has_content_source);
+        let read_only = api::AttachVolumeRequest {
+            read_only: true,
+            ..request
+        };
+        assert_eq!(
+            client.attach_volume(read_only).await.unwrap_err().code(),
+            Code::FailedPrecondition
+        );
+        let refused = lab::delete_volume(&mut client, &volume_id)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        // A snapshot of a volume in use is the usual case.
+        let request = lab::snapshot_of(&volume_id, "live", "offsite");
+        lab::ready_snapshot(&mut client, &request).await.unwrap();
+        volume_id
+    });
+    drop(client);
+    run.kill();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let request = api::GetVolumeRequest {
+            volume_id: volume_id.clone(),
+        };
+        let volume = client.get_volume(request).await.unwrap().into_inner();
+        assert_eq!(volume.status(), api::VolumeStatus::InUse);
+        let request = api::ExtendVolumeRequest {
+            volume_id: volume_id.clone(),
+            required_bytes: SIZE + 1,
+            limit_bytes: 0,
+        };
+        let grown = client.extend_volume(request).await.unwrap().into_inner();
+        assert_eq!(grown.size_bytes, SIZE + 4096);
+        for _ in 0..2 {
+            let request = api::DetachVolumeRequest {
+                volume_id: volume_id.clone(),
+            };
+            client.detach_volume(request).await.unwrap();
+        }
+        lab::delete_volume(&mut client, &volume_id).await.unwrap();
+        lab::delete_volume(&mut client, &volume_id).await.unwrap();
+        // Its snapshots live on.
+        assert_eq!(lab::list(&mut client).await.len(), 1);
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
+#[test]
+fn a_bucket_out_of_reach_hides_nothing_and_stops_no_cut() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let request = lab::snapshot_of(&volume, "one", "offsite");
+        lab::ready_snapshot(&mut client, &request).await.unwrap();
+        world.stores.set_out_of_reach(true);
+        let listed = lab::list(&mut client).await;
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].cloud(), api::CopyState::Unknown);
+        assert!(!listed[0].ready);
+        let request = lab::snapshot_of(&volume, "two", "offsite");
+        let cut = client
+            .create_snapshot(request.clone())
+            .await
+            .unwrap()
+            .into_inner();
+        assert!(cut.cut_at.is_some() && !cut.ready);
+        // All attempts are used up while nobody answers: then it is an error, once.
+        let failed = lab::ready_snapshot(&mut client, &request)
+            .await
+            .unwrap_err();
+        assert_eq!(failed.code(), Code::Unavailable);
+        world.stores.set_out_of_reach(false);
+        let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
+        assert_eq!(ready.snapshot_id, cut.snapshot_id);
+        assert_eq!(ready.cut_at, cut.cut_at);
+        assert_eq!(
+            lab::list(&mut client)
+                .await
+                .iter()
+                .filter(|s| s.ready)
+                .count(),
+            2
+        );
+    });
+    run.stop();
+}
+
+#[test]
+fn pages_of_snapshots_and_volumes() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        for n in 0..5 {
+            let request = lab::snapshot_of(
+                &volume,
+                &format!("s{n}"),
+                if n % 2 == 0 { "" } else { "offsite" },
+            );
+            lab::ready_snapshot(&mut client, &request).await.unwrap();
+        }
+        let mut told = Vec::new();
+        let mut starting_token = String::new();
+        loop {
+            let request = api::ListSnapshotsRequest {
+                max_entries: 2,
+                starting_token,
+                ..Default::default()
+            };
+            let page = client.list_snapshots(request).await.unwrap().into_inner();
+            told.extend(page.snapshots.into_iter().map(|s| s.snapshot_id));
+            starting_token = page.next_token;
+            if starting_token.is_empty() {
+                break;
+            }
+        }
+        assert_eq!(told.len(), 5);
+        let request = api::ListSnapshotsRequest {
+            snapshot_id: told[3].clone(),
+            ..Default::default()
+        };
+        assert_eq!(
+            client
+                .list_snapshots(request)
+                .await
+                .unwrap()
+                .into_inner()
+                .snapshots
+                .len(),
+            1
+        );
+        let request = api::ListSnapshotsRequest {
+            source_volume_id: "vol-x".to_owned(),
+            ..Default::default()
+        };
+        assert!(
+            client
+                .list_snapshots(request)
+                .await
+                .unwrap()
+                .into_inner()
+                .snapshots
+                .is_empty()
+        );
+        let request = api::ListSnapshotsRequest {
+            starting_token: "x".to_owned(),
+            ..Default::default()
+        };
+        assert_eq!(
+            client.list_snapshots(request).await.unwrap_err().code(),
+            Code::Aborted
+        );
+        let request = api::ListVolumesRequest {
+            max_entries: 1,
+            ..Default::default()
+        };
+        let page = client.list_volumes(request).await.unwrap().into_inner();
+        assert_eq!((page.volumes.len(), page.next_token.as_str()), (1, ""));
+    });
+    run.stop();
+}
