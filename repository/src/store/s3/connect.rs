@@ -78,42 +78,16 @@ pub(super) async fn connect(config: &S3Config) -> Result<Connection, StoreError>
         Region::new(region.clone()),
         http.clone(),
     ));
-    let is_path_style = match config.path_style {
-        PathStyle::Auto => endpoint.is_some(),
-        PathStyle::Path => true,
-        PathStyle::Virtual => false,
-    };
-    let mut builder = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
+    let mut builder = client_config(config, endpoint.is_some())
         .region(Region::new(region.clone()))
         .http_client(http)
         .credentials_provider(SharedCredentialsProvider::new(Shared(Arc::clone(
             &credentials,
-        ))))
-        .identity_cache(IdentityCache::no_cache())
-        .retry_config(RetryConfig::disabled())
-        .timeout_config(
-            TimeoutConfig::builder()
-                .connect_timeout(config.limits.connect_timeout)
-                .build(),
-        )
-        .stalled_stream_protection(
-            // Downloads only: a slow but steady upload sits in the socket's queue and looks stalled from here. Uploads
-            // are bounded by the time that an attempt may take.
-            StalledStreamProtectionConfig::enabled()
-                .upload_enabled(false)
-                .grace_period(config.limits.attempt_timeout)
-                .build(),
-        )
-        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
-        .disable_s3_express_session_auth(true)
-        .force_path_style(is_path_style);
-    if let Ok(name) = AppName::new("stockpot") {
-        builder = builder.app_name(name);
+        ))));
+    if endpoint.is_none() {
+        builder.set_use_fips(ambient.use_fips());
+        builder.set_use_dual_stack(ambient.use_dual_stack());
     }
-    builder.set_use_fips(ambient.use_fips());
-    builder.set_use_dual_stack(ambient.use_dual_stack());
     builder.set_endpoint_url(endpoint.clone());
     Ok(Connection {
         client: Client::from_conf(builder.build()),
@@ -121,6 +95,35 @@ pub(super) async fn connect(config: &S3Config) -> Result<Connection, StoreError>
         endpoint: endpoint.unwrap_or_else(|| format!("AWS S3 in {region}")),
         region,
     })
+}
+
+/// What is ours to do is switched off in the SDK: retries, caching of credentials, checksums.
+fn client_config(config: &S3Config, has_endpoint: bool) -> aws_sdk_s3::config::Builder {
+    let is_path_style = match config.path_style {
+        PathStyle::Auto => has_endpoint,
+        PathStyle::Path => true,
+        PathStyle::Virtual => false,
+    };
+    let timeouts = TimeoutConfig::builder().connect_timeout(config.limits.connect_timeout);
+    // Downloads only: a slow but steady upload sits in the socket's queue and looks stalled from here. Uploads
+    // are bounded by the time that an attempt may take.
+    let stalls = StalledStreamProtectionConfig::enabled()
+        .upload_enabled(false)
+        .grace_period(config.limits.attempt_timeout);
+    let builder = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .identity_cache(IdentityCache::no_cache())
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(timeouts.build())
+        .stalled_stream_protection(stalls.build())
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+        .disable_s3_express_session_auth(true)
+        .force_path_style(is_path_style);
+    match AppName::new("stockpot") {
+        Ok(name) => builder.app_name(name),
+        Err(_) => builder,
+    }
 }
 
 /// What environment and profile say. Asks no metadata service: a bucket's region is not the machine's.
