@@ -9,6 +9,8 @@ mod devices;
 mod faults;
 #[path = "verbs/files.rs"]
 mod files;
+#[path = "verbs/golden.rs"]
+mod golden;
 #[path = "verbs/opening.rs"]
 mod opening;
 #[path = "verbs/properties.rs"]
