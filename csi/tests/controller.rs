@@ -598,6 +598,12 @@ async fn a_nodes_requests_are_checked_before_anything_is_done() {
         code(bench.node.node_publish_volume(absent).await),
         Code::NotFound
     );
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_volume_is_looked_for_where_it_is_said_to_be() {
+    let mut bench = Bench::start(false).await;
     let stats = |volume_id: &str, path: &str| csi::NodeGetVolumeStatsRequest {
         volume_id: volume_id.to_owned(),
         volume_path: path.to_owned(),
