@@ -44,7 +44,13 @@ async fn contract_file() {
 #[tokio::test(flavor = "multi_thread")]
 async fn contract_without_attach() {
     let host = fixture::Host::new().await;
-    contract::run(Arc::new(WithoutAttach(lvm_thin(&host)))).await;
+    // LVM's commands are slow in a guest: here, only what the temporary volumes change.
+    let attaches = |case: &str| {
+        ["attach", "snapshot", "open"]
+            .iter()
+            .any(|word| case.contains(word))
+    };
+    contract::run_some(Arc::new(WithoutAttach(lvm_thin(&host))), attaches).await;
     let btrfs = host.file_system("btrfs", 512 << 20).await;
     let driver = FileDriver::new(FileConfig::new(btrfs.path().join("images")));
     contract::run(Arc::new(WithoutAttach(driver))).await;
