@@ -12,7 +12,8 @@ pub(crate) fn start_logging(cli: &Cli) {
     let serving = matches!(cli.verb, Verb::Serve(_));
     let default = match (cli.verbose, serving) {
         (0, false) => "warn",
-        (0, true) => "info",
+        // The AWS libraries name access keys at INFO.
+        (0, true) => "info,aws_config=warn,aws_sdk_s3=warn,aws_smithy_runtime=warn",
         (1, _) => {
             "warn,stockpot=debug,stockpot_repository=debug,stockpot_manager=debug,stockpot_driver=debug,\
                    stockpot_connector=debug,stockpot_csi=debug,stockpot_command=debug"
