@@ -29,7 +29,9 @@ const CHUNK: usize = 64 << 10;
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let folder = std::env::args_os().nth(1).context("usage: make-golden FOLDER")?;
+    let folder = std::env::args_os()
+        .nth(1)
+        .context("usage: make-golden FOLDER")?;
     let folder = Path::new(&folder);
     fs::create_dir_all(folder)?;
     fs::write(folder.join("secret"), SECRET)?;
@@ -54,10 +56,19 @@ async fn make(folder: &Path, key: Option<KeySource>) -> Result<()> {
     second.extend(vec![0; 300 * CHUNK]);
     second[CHUNK..CHUNK + 8].copy_from_slice(b"changed!");
     second.extend(b"the end");
-    for (name, content) in [("snap-first", &first), ("snap-second", &second), ("snap-deleted", &first)] {
+    for (name, content) in [
+        ("snap-first", &first),
+        ("snap-second", &second),
+        ("snap-deleted", &first),
+    ] {
         put(&repository, name, content).await?;
         if name != "snap-deleted" {
-            writeln!(volumes, "{name} {} {}", content.len(), blake3::hash(content))?;
+            writeln!(
+                volumes,
+                "{name} {} {}",
+                content.len(),
+                blake3::hash(content)
+            )?;
         }
     }
     let deleted = SnapshotId::new("snap-deleted")?;

@@ -1,5 +1,7 @@
 //! Making and opening a repository: marker, key slots, and what must not be mistaken for one.
 
+mod slots;
+
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
@@ -7,13 +9,10 @@ use bytes::Bytes;
 use crate::{
     RepositoryError,
     format::{
-        FormatError,
         crypto::Sealer,
-        ids::{MARKER_KEY, ObjectId, RepositoryId, SLOTS_PREFIX, SnapshotId, slot_key},
+        ids::{MARKER_KEY, RepositoryId, SLOTS_PREFIX, SnapshotId},
         keys::{KeySource, RepositoryKey},
-        limits::SLOTS_MAX,
         marker::Marker,
-        slot::{KdfCost, Opened as OpenedSlot, Slot},
     },
     store::{EndpointReport, ObjectStore, PutMode, StoreError},
 };
@@ -138,7 +137,7 @@ impl Repository {
             (true, None) => return Err(RepositoryError::KeyNeeded { location }),
             (false, Some(_)) => return Err(RepositoryError::NotSealed { location }),
             (false, None) => None,
-            (true, Some(key)) => Some(unwrap_key(&*store, &marker, key).await?),
+            (true, Some(key)) => Some(slots::unwrap_key(&*store, &marker, key).await?),
         };
         let sealer = Sealer::new(marker.id, key);
         marker
@@ -216,7 +215,7 @@ impl Repository {
         let object = marker.encode(&sealer).map_err(unstorable)?;
         // The slot first: a marker without a slot would be a repository that nobody can open.
         let slot = match (source, key) {
-            (Some(source), Some(key)) => Some(put_slot(&*store, id, source, key).await?),
+            (Some(source), Some(key)) => Some(slots::put_slot(&*store, id, source, key).await?),
             _ => None,
         };
         match store
@@ -364,87 +363,6 @@ async fn refuse_foreign(store: &dyn ObjectStore) -> Result<(), RepositoryError> 
             return Ok(());
         }
     }
-}
-
-async fn put_slot(
-    store: &dyn ObjectStore,
-    repository: RepositoryId,
-    source: Arc<KeySource>,
-    key: RepositoryKey,
-) -> Result<String, RepositoryError> {
-    let unstorable = |source| RepositoryError::Unstorable {
-        what: "the repository's key".to_owned(),
-        source,
-    };
-    let name = format!(
-        "slot-{}",
-        ulid::Ulid::generate().to_string().to_ascii_lowercase()
-    );
-    let slot = ObjectId::new(name).map_err(unstorable)?;
-    let object_key = slot_key(&slot);
-    let object = blocking(move || Slot::seal(&slot, repository, &source, &key, KdfCost::default()))
-        .await?
-        .map_err(unstorable)?;
-    store
-        .put(&object_key, Bytes::from(object), PutMode::IfAbsent)
-        .await?;
-    Ok(object_key)
-}
-
-/// Tries the slots one after the other. A damaged slot does not keep another from opening.
-async fn unwrap_key(
-    store: &dyn ObjectStore,
-    marker: &Marker,
-    source: Arc<KeySource>,
-) -> Result<RepositoryKey, RepositoryError> {
-    let slots = list_keys(store, SLOTS_PREFIX).await?;
-    let mut damaged = None;
-    let mut tried = 0;
-    for meta in slots.iter().take(SLOTS_MAX) {
-        let object = match store.get(&meta.key, None).await {
-            Ok(object) => object,
-            Err(StoreError::NotFound { .. }) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        match try_slot(&meta.key, marker, &object, &source).await? {
-            Ok(OpenedSlot::Key(key)) if Some(key.id()) == marker.key_id => return Ok(key),
-            Ok(_) => tried += 1,
-            Err(source) => {
-                tracing::warn!(
-                    slot = meta.key,
-                    error = &source as &dyn std::error::Error,
-                    "a key slot cannot be read"
-                );
-                damaged = Some(RepositoryError::object(meta.key.clone(), None, source));
-            }
-        }
-    }
-    // With no slot left to be wrong about, the damage is what the user has to know.
-    match damaged {
-        Some(error) if tried == 0 => Err(error),
-        _ => Err(RepositoryError::WrongKey {
-            location: store.location(),
-            given: match *source {
-                KeySource::File(_) => "key file",
-                KeySource::Passphrase(_) => "passphrase",
-            },
-            slots: slots.len(),
-        }),
-    }
-}
-
-async fn try_slot(
-    object_key: &str,
-    marker: &Marker,
-    object: &Bytes,
-    source: &Arc<KeySource>,
-) -> Result<Result<OpenedSlot, FormatError>, RepositoryError> {
-    let slot = match Slot::parse(object_key, marker.id, object) {
-        Ok(slot) => slot,
-        Err(error) => return Ok(Err(error)),
-    };
-    let (object, source) = (object.clone(), source.clone());
-    blocking(move || slot.open(&object, &source)).await
 }
 
 /// Runs what takes long or blocks away from the async threads.

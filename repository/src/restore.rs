@@ -98,15 +98,17 @@ pub async fn restore(
     // Nothing may write to the target after this function has ended.
     while let Some(done) = tasks.join_next().await {
         if let Err(error) = done {
-            stop.fail(RepositoryError::Internal(format!(
-                "a task of the restore: {error}"
-            )));
+            stop.fail(task_failed(error));
         }
     }
     if stop.check().is_err() {
         return Err(stop.reason());
     }
     finish(filler, manifest, progress).await
+}
+
+fn task_failed(error: tokio::task::JoinError) -> RepositoryError {
+    RepositoryError::Internal(format!("a task of the restore: {error}"))
 }
 
 async fn finish(
@@ -233,7 +235,9 @@ impl Filler {
                 drop(permit);
             });
             // Those that are done are let go, so that a large volume does not gather them.
-            while tasks.try_join_next().is_some() {}
+            while let Some(done) = tasks.try_join_next() {
+                done.map_err(task_failed)?;
+            }
         }
         Ok(())
     }

@@ -1,10 +1,15 @@
 //! What is in a repository: listing, finding and deleting snapshots.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod find;
+
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
+
+use find::is_uploading;
+pub use find::{find, manifest};
 
 use crate::{
     Repository, RepositoryError,
@@ -200,100 +205,6 @@ async fn uploading(
         manifest: None,
         started_at: intent.map(|intent| intent.started_at),
     }))
-}
-
-/// The committed snapshot of an id, or of the start of an id that fits only one. Deleted ones do not count
-/// unless the whole id is given.
-///
-/// # Errors
-/// [`RepositoryError::UnknownSnapshot`], [`RepositoryError::AmbiguousSnapshot`], [`RepositoryError::Deleted`],
-/// [`RepositoryError::NotCommitted`], and what is wrong with its manifest.
-pub async fn find(repository: &Repository, id: &str) -> Result<Manifest, RepositoryError> {
-    let unknown = || RepositoryError::UnknownSnapshot {
-        snapshot: id.to_owned(),
-        location: repository.location(),
-    };
-    let keys = list_keys(&**repository.store(), SNAPSHOTS_PREFIX).await?;
-    let mut fitting: BTreeMap<SnapshotId, Vec<VolumeId>> = BTreeMap::new();
-    for meta in keys {
-        if let Ok((volume, snapshot)) = parse_snapshot_key(&meta.key)
-            && !id.is_empty()
-            && snapshot.as_str().starts_with(id)
-        {
-            fitting.entry(snapshot).or_default().push(volume);
-        }
-    }
-    if let Some((exact, volumes)) = fitting.iter().find(|(snapshot, _)| snapshot.as_str() == id) {
-        let [volume] = volumes.as_slice() else {
-            return Err(ambiguous(
-                id,
-                volumes.iter().map(|v| format!("{v}/{exact}")),
-            ));
-        };
-        return manifest(repository, volume, exact).await;
-    }
-    let mut live = Vec::new();
-    for (snapshot, volumes) in fitting {
-        for volume in volumes {
-            match manifest(repository, &volume, &snapshot).await {
-                Err(RepositoryError::Deleted { .. }) => {}
-                found => live.push((snapshot.clone(), found)),
-            }
-        }
-    }
-    match live.len() {
-        0 if is_uploading(repository, id).await? => Err(RepositoryError::NotCommitted {
-            snapshot: id.to_owned(),
-        }),
-        0 => Err(unknown()),
-        1 => live.remove(0).1,
-        _ => Err(ambiguous(id, live.iter().map(|(id, _)| id.to_string()))),
-    }
-}
-
-async fn is_uploading(repository: &Repository, id: &str) -> Result<bool, RepositoryError> {
-    let Ok(snapshot) = SnapshotId::new(id) else {
-        return Ok(false);
-    };
-    let intents = list_keys(&**repository.store(), &intents_of(&snapshot)).await?;
-    Ok(!intents.is_empty())
-}
-
-fn ambiguous(prefix: &str, found: impl Iterator<Item = String>) -> RepositoryError {
-    let found: Vec<String> = found.collect();
-    RepositoryError::AmbiguousSnapshot {
-        prefix: prefix.to_owned(),
-        count: found.len(),
-        first: found.first().cloned().unwrap_or_default(),
-        second: found.get(1).cloned().unwrap_or_default(),
-    }
-}
-
-/// The manifest of a committed snapshot.
-///
-/// # Errors
-/// [`RepositoryError::UnknownSnapshot`], [`RepositoryError::Deleted`], [`RepositoryError::NotCommitted`],
-/// [`RepositoryError::Damaged`], [`RepositoryError::Newer`].
-pub async fn manifest(
-    repository: &Repository,
-    volume: &VolumeId,
-    snapshot: &SnapshotId,
-) -> Result<Manifest, RepositoryError> {
-    match read_record(repository, volume, snapshot).await? {
-        Some(SnapshotRecord::Manifest(manifest, _)) => Ok(*manifest),
-        Some(SnapshotRecord::Tombstone(..)) => Err(RepositoryError::Deleted {
-            snapshot: snapshot.to_string(),
-        }),
-        None if is_uploading(repository, snapshot.as_str()).await? => {
-            Err(RepositoryError::NotCommitted {
-                snapshot: snapshot.to_string(),
-            })
-        }
-        None => Err(RepositoryError::UnknownSnapshot {
-            snapshot: snapshot.to_string(),
-            location: repository.location(),
-        }),
-    }
 }
 
 /// How far a snapshot is; `None` if nothing in the bucket knows of it.

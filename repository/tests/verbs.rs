@@ -15,6 +15,8 @@ mod golden;
 mod opening;
 #[path = "verbs/properties.rs"]
 mod properties;
+#[path = "verbs/protocol.rs"]
+mod protocol;
 #[path = "verbs/round_trip.rs"]
 mod round_trip;
 #[path = "verbs/server.rs"]

@@ -357,8 +357,27 @@ impl Target {
             // All is on the medium; only a stale cache elsewhere is possible.
             tracing::debug!(path = %self.path.display(), %error, "the device's cache was not dropped");
         }
+        if self.created {
+            self.flush_folder()?;
+        }
         self.finished = true;
         Ok(())
+    }
+}
+
+impl Target {
+    /// A new file survives a crash only when its folder knows of it.
+    fn flush_folder(&self) -> Result<(), DeviceError> {
+        let folder = match self.path.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(|source| DeviceError::Flush {
+                path: folder.to_owned(),
+                source,
+            })
     }
 }
 

@@ -23,13 +23,13 @@ fn fill() -> impl Strategy<Value = Fill> {
     ]
 }
 
-fn extents() -> impl Strategy<Value = Vec<(u64, u64, Fill)>> {
+fn extents() -> impl Strategy<Value = Vec<Extent>> {
     // Offsets that are mostly near the edges of chunks.
     let near = |max: u64| (0..=max >> 16, 0..5_u64).prop_map(|(chunk, odd)| (chunk << 16) + odd);
     prop::collection::vec((near(SIZE_MAX), near(1 << 20), fill()), 0..6)
 }
 
-fn image(size: u64, extents: &[(u64, u64, Fill)]) -> Image {
+fn image(size: u64, extents: &[Extent]) -> Image {
     extents
         .iter()
         .fold(Image::new(size), |image, (offset, length, fill)| {
@@ -37,12 +37,16 @@ fn image(size: u64, extents: &[(u64, u64, Fill)]) -> Image {
         })
 }
 
+/// Offset, length, content.
+type Extent = (u64, u64, Fill);
+
 #[derive(Debug, Clone)]
 struct Case {
     sealed: bool,
     chunk_size_bytes: u32,
     workers: usize,
-    versions: Vec<(u64, Vec<(u64, u64, Fill)>)>,
+    /// Size, and what is written over the version before.
+    versions: Vec<(u64, Vec<Extent>)>,
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -80,7 +84,7 @@ async fn up_and_down(case: &Case) -> Result<(), TestCaseError> {
         repository,
     };
     let mut known = Vec::new();
-    let mut changes: Vec<(u64, u64, Fill)> = Vec::new();
+    let mut changes: Vec<Extent> = Vec::new();
     for (size, extents) in &case.versions {
         changes.extend(extents);
         let image = image(*size, &changes);

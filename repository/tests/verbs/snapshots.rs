@@ -147,7 +147,7 @@ async fn what_cannot_be_stored_is_refused_first() {
     let error = bench.try_up(&image(1), too_small).await.unwrap_err();
     assert!(error.to_string().contains("part size"), "{error}");
     let mut beyond = bench.request();
-    beyond.extents = Some(vec![0..(2 << 20)]);
+    beyond.extents = Some(vec![0..4096, 8192..(2 << 20)]);
     let error = bench.try_up(&image(1), beyond).await.unwrap_err();
     assert!(matches!(error, RepositoryError::Settings(_)), "{error:?}");
     assert_eq!(
