@@ -5,7 +5,7 @@ use crate::ManagerError;
 /// What a token starts with.
 const MARK: &str = "after:";
 /// Most entries of a page, so that it stays below what one gRPC message takes.
-const ENTRIES_MAX: usize = 2_000;
+const ENTRIES_MAX: usize = 500;
 
 /// One page.
 #[derive(Debug, PartialEq, Eq)]

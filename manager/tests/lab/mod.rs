@@ -57,26 +57,23 @@ impl Run {
             .unwrap();
         let socket = config.socket.clone();
         let (stop, stopped) = oneshot::channel();
-        let mut parts = Some(parts);
-        let deadline = Instant::now() + PATIENCE;
-        let served = runtime.block_on(async {
-            let parts = parts.take().unwrap();
+        let manager = runtime.block_on(async {
+            let deadline = Instant::now() + PATIENCE;
             // The thread of a killed manager lets go of the catalog a moment later.
-            while fs::exists(config.state_dir.join("lock")).unwrap() && is_locked(&config.state_dir)
-            {
+            while is_locked(&config.state_dir) {
                 assert!(Instant::now() < deadline, "the catalog stays locked");
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            let manager = Manager::open(config, parts).await.unwrap();
-            tokio::spawn(async move {
-                let stop = async {
-                    // Nobody stops a manager that is killed.
-                    if stopped.await.is_err() {
-                        std::future::pending::<()>().await;
-                    }
-                };
-                serve_manager(manager, stop).await.unwrap();
-            })
+            Manager::open(config, parts).await.unwrap()
+        });
+        let served = runtime.spawn(async move {
+            let stop = async {
+                // Nobody stops a manager that is killed.
+                if stopped.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            };
+            serve_manager(manager, stop).await.unwrap();
         });
         Self {
             runtime: Some(runtime),
@@ -115,8 +112,8 @@ impl Run {
 }
 
 fn is_locked(state_dir: &Path) -> bool {
-    let lock = fs::File::open(state_dir.join("lock")).unwrap();
-    lock.try_lock().is_err()
+    let lock = fs::File::open(state_dir.join("lock"));
+    lock.is_ok_and(|lock| lock.try_lock().is_err())
 }
 
 async fn connect(socket: &Path) -> Client {
@@ -243,4 +240,22 @@ pub(crate) async fn list(client: &mut Client) -> Vec<api::Snapshot> {
     let request = api::ListSnapshotsRequest::default();
     let listed = client.list_snapshots(request).await;
     listed.unwrap().into_inner().snapshots
+}
+
+/// A snapshot that is cut, however far its cloud copy is.
+pub(crate) async fn cut(
+    client: &mut Client,
+    request: &api::CreateSnapshotRequest,
+) -> api::Snapshot {
+    let snapshot = client.create_snapshot(request.clone()).await;
+    snapshot.unwrap().into_inner()
+}
+
+/// Removes the local copy alone.
+pub(crate) async fn drop_local_copy(client: &mut Client, id: &str) -> Result<(), Status> {
+    let request = api::DeleteSnapshotRequest {
+        snapshot_id: id.to_owned(),
+        only: Some(api::delete_snapshot_request::Only::LocalOnly(true)),
+    };
+    client.delete_snapshot(request).await.map(drop)
 }

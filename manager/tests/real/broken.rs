@@ -7,7 +7,7 @@ use stockpot_test_fixtures::s3::{Action, Fault, Op};
 use tonic::Code;
 
 use super::{BUCKET, Kind, World, assert_holds, content, filled_volume, snapshot};
-use crate::lab::{self, Client};
+use crate::lab::{self, Client, Run};
 
 const SLOW: Duration = Duration::from_millis(700);
 
@@ -41,12 +41,7 @@ fn a_deletion_cancels_the_upload() {
         let cut = client.create_snapshot(request).await.unwrap().into_inner();
         let id = cut.snapshot_id;
         until_sending(&mut client, &id).await;
-        let only = Some(api::delete_snapshot_request::Only::LocalOnly(true));
-        let local = api::DeleteSnapshotRequest {
-            snapshot_id: id.clone(),
-            only,
-        };
-        let refused = client.delete_snapshot(local).await.unwrap_err();
+        let refused = lab::drop_local_copy(&mut client, &id).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition);
         lab::delete_snapshot(&mut client, &id).await.unwrap();
         world.assert_tidy("after the deletion");
@@ -74,16 +69,13 @@ fn a_refused_upload_is_told_once_and_tried_again() {
     let mut client = run.client();
     run.block_on(async {
         let volume = filled_volume(&mut client, &content(1)).await.volume_id;
-        world
-            .server
-            .faults()
-            .inject(Fault::new(Action::access_denied()).on(Op::UploadPart));
+        world.server.faults().inject(
+            Fault::new(Action::access_denied())
+                .on(Op::UploadPart)
+                .key("packs/"),
+        );
         let request = lab::snapshot_of(&volume, "s", "offsite");
-        let cut = client
-            .create_snapshot(request.clone())
-            .await
-            .unwrap()
-            .into_inner();
+        let cut = lab::cut(&mut client, &request).await;
         let refused = lab::ready_snapshot(&mut client, &request)
             .await
             .unwrap_err();
@@ -119,6 +111,16 @@ fn a_refused_upload_is_told_once_and_tried_again() {
     world.close();
 }
 
+fn end(world: &World, run: Run, kill: bool) {
+    if kill {
+        run.kill();
+    } else {
+        run.stop();
+        world.assert_tidy("after the stop");
+    }
+    world.server.faults().clear();
+}
+
 /// Stopped in good order, or killed, in the middle of an upload and of a restore: the next start finishes both.
 fn restarted(kill: bool) {
     let world = World::new(Kind::LvmThin);
@@ -134,22 +136,12 @@ fn restarted(kill: bool) {
         let volume = filled_volume(&mut client, &content(1)).await.volume_id;
         slow(Op::UploadPart);
         let request = lab::snapshot_of(&volume, "s", "offsite");
-        let cut = client
-            .create_snapshot(request.clone())
-            .await
-            .unwrap()
-            .into_inner();
+        let cut = lab::cut(&mut client, &request).await;
         until_sending(&mut client, &cut.snapshot_id).await;
         (volume, request)
     });
     drop(client);
-    if kill {
-        run.kill();
-    } else {
-        run.stop();
-        world.assert_tidy("after the stop");
-    }
-    world.server.faults().clear();
+    end(&world, run, kill);
     let run = world.start();
     let mut client = run.client();
     let back = run.block_on(async {
@@ -166,13 +158,7 @@ fn restarted(kill: bool) {
         request
     });
     drop(client);
-    if kill {
-        run.kill();
-    } else {
-        run.stop();
-        world.assert_tidy("after the second stop");
-    }
-    world.server.faults().clear();
+    end(&world, run, kill);
     let run = world.start();
     let mut client = run.client();
     run.block_on(async {
@@ -237,6 +223,38 @@ fn a_deletion_cancels_the_restore() {
             .await
             .unwrap();
         assert!(volumes.into_inner().volumes.is_empty());
+    });
+    run.stop();
+    world.close();
+}
+
+#[test]
+fn the_volume_may_go_while_its_snapshot_is_uploaded() {
+    let world = World::new(Kind::LvmThin);
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&mut client, &content(1)).await.volume_id;
+        world
+            .server
+            .faults()
+            .inject(Fault::new(Action::Delay(SLOW)).on(Op::UploadPart));
+        let request = lab::snapshot_of(&volume, "s", "offsite");
+        let cut = lab::cut(&mut client, &request).await;
+        until_sending(&mut client, &cut.snapshot_id).await;
+        lab::delete_volume(&mut client, &volume).await.unwrap();
+        let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
+        world.server.faults().clear();
+        let request = lab::volume_from("back", &ready.snapshot_id, api::SourceCopy::Cloud);
+        let back = lab::available_volume(&mut client, &request)
+            .await
+            .unwrap()
+            .volume_id;
+        assert_holds(&mut client, &back, &content(1)).await;
+        lab::delete_volume(&mut client, &back).await.unwrap();
+        lab::delete_snapshot(&mut client, &ready.snapshot_id)
+            .await
+            .unwrap();
     });
     run.stop();
     world.close();

@@ -3,7 +3,7 @@
 use stockpot_proto::stockpot::v1 as api;
 
 use super::{BUCKET, Kind, SIZE, World, assert_holds, attach, content, detach, filled_volume};
-use crate::lab;
+use crate::lab::{self, Client};
 
 #[test]
 fn story_on_lvm_thin() {
@@ -24,11 +24,7 @@ fn story(kind: Kind) {
         // Cut while the volume is in use, and written to after the cut.
         let device = attach(&mut client, &volume).await;
         let request = lab::snapshot_of(&volume, "nightly", "offsite");
-        let cut = client
-            .create_snapshot(request.clone())
-            .await
-            .unwrap()
-            .into_inner();
+        let cut = lab::cut(&mut client, &request).await;
         let file = std::fs::OpenOptions::new()
             .write(true)
             .open(device)
@@ -41,31 +37,14 @@ fn story(kind: Kind) {
         detach(&mut client, &volume).await;
         world.assert_tidy("after the upload");
 
-        // The local copy of both ways to make a volume.
-        let local = lab::volume_from("local", &cut.snapshot_id, api::SourceCopy::Local);
-        let local = lab::available_volume(&mut client, &local)
-            .await
-            .unwrap()
-            .volume_id;
-        assert_holds(&mut client, &local, &content(1)).await;
-        let mut clone = lab::empty_volume("clone", 0);
-        clone.source = Some(api::create_volume_request::Source::VolumeId(volume.clone()));
-        let clone = lab::available_volume(&mut client, &clone)
-            .await
-            .unwrap()
-            .volume_id;
-        assert_holds(&mut client, &clone, &content(9)).await;
-
+        let [local, clone] = local_copies(&mut client, &volume, &cut.snapshot_id).await;
         for id in [&local, &clone, &volume] {
             lab::delete_volume(&mut client, id).await.unwrap();
         }
-        let only = Some(api::delete_snapshot_request::Only::LocalOnly(true));
-        let snapshot_id = cut.snapshot_id;
-        let request = api::DeleteSnapshotRequest {
-            snapshot_id: snapshot_id.clone(),
-            only,
-        };
-        client.delete_snapshot(request).await.unwrap();
+        let snapshot_id = cut.snapshot_id.clone();
+        lab::drop_local_copy(&mut client, &snapshot_id)
+            .await
+            .unwrap();
         snapshot_id
     });
     run.stop();
@@ -99,4 +78,24 @@ fn story(kind: Kind) {
             .is_empty()
     );
     world.close();
+}
+
+/// Volumes from the snapshot's local copy and from the volume, each with its own content.
+async fn local_copies(client: &mut Client, volume: &str, snapshot: &str) -> [String; 2] {
+    let local = lab::volume_from("local", snapshot, api::SourceCopy::Local);
+    let local = lab::available_volume(client, &local)
+        .await
+        .unwrap()
+        .volume_id;
+    assert_holds(client, &local, &content(1)).await;
+    let mut clone = lab::empty_volume("clone", 0);
+    clone.source = Some(api::create_volume_request::Source::VolumeId(
+        volume.to_owned(),
+    ));
+    let clone = lab::available_volume(client, &clone)
+        .await
+        .unwrap()
+        .volume_id;
+    assert_holds(client, &clone, &content(9)).await;
+    [local, clone]
 }

@@ -5,7 +5,7 @@ use std::fs;
 use stockpot_proto::stockpot::v1 as api;
 use tonic::Code;
 
-use crate::lab;
+use crate::lab::{self, Client};
 use crate::world::{SIZE, World, filled_volume};
 
 #[test]
@@ -41,10 +41,7 @@ fn refused_before_the_cut() {
             assert!(refused.message().contains(says), "{profile}: {refused}");
         }
         let request = lab::snapshot_of("vol-absent", "s", "");
-        assert_eq!(
-            client.create_snapshot(request).await.unwrap_err().code(),
-            Code::NotFound
-        );
+        assert_eq!(refused_snapshot(&mut client, request).await, Code::NotFound);
         assert!(lab::list(&mut client).await.is_empty());
         let listed = client
             .list_profiles(api::ListProfilesRequest {})
@@ -64,7 +61,7 @@ fn refused_before_the_cut() {
 }
 
 #[test]
-fn names_are_idempotent_with_their_properties() {
+fn volume_names_are_idempotent_with_their_properties() {
     let world = World::new();
     let run = world.start();
     let mut client = run.client();
@@ -77,13 +74,13 @@ fn names_are_idempotent_with_their_properties() {
         assert_eq!(same.into_inner().volume_id, volume.volume_id);
         let larger = lab::empty_volume("source", SIZE + 1);
         assert_eq!(
-            client.create_volume(larger).await.unwrap_err().code(),
+            refused_volume(&mut client, larger).await,
             Code::AlreadyExists
         );
         let mut labelled = lab::empty_volume("source", SIZE);
         labelled.metadata.insert("a".to_owned(), "b".to_owned());
         assert_eq!(
-            client.create_volume(labelled).await.unwrap_err().code(),
+            refused_volume(&mut client, labelled).await,
             Code::AlreadyExists
         );
         for (bad, code) in [
@@ -104,27 +101,29 @@ fn names_are_idempotent_with_their_properties() {
                 Code::InvalidArgument,
             ),
         ] {
-            assert_eq!(client.create_volume(bad).await.unwrap_err().code(), code);
+            assert_eq!(refused_volume(&mut client, bad).await, code);
         }
+    });
+    run.stop();
+}
 
+#[test]
+fn snapshot_names_are_idempotent_with_their_properties() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await;
         let request = lab::snapshot_of(&volume.volume_id, "s", "");
-        let snapshot = client
-            .create_snapshot(request.clone())
-            .await
-            .unwrap()
-            .into_inner();
+        let snapshot = lab::cut(&mut client, &request).await;
         assert!(snapshot.ready);
         assert_eq!(snapshot.cloud(), api::CopyState::None);
-        let again = client
-            .create_snapshot(request.clone())
-            .await
-            .unwrap()
-            .into_inner();
+        let again = lab::cut(&mut client, &request).await;
         assert_eq!(again, snapshot);
         let mut other = request.clone();
         other.profile = "offsite".to_owned();
         assert_eq!(
-            client.create_snapshot(other).await.unwrap_err().code(),
+            refused_snapshot(&mut client, other).await,
             Code::AlreadyExists
         );
         let second = lab::available_volume(&mut client, &lab::empty_volume("second", SIZE))
@@ -133,7 +132,7 @@ fn names_are_idempotent_with_their_properties() {
         let mut other = request.clone();
         other.source_volume_id = second.volume_id;
         assert_eq!(
-            client.create_snapshot(other).await.unwrap_err().code(),
+            refused_snapshot(&mut client, other).await,
             Code::AlreadyExists
         );
     });
@@ -160,7 +159,7 @@ fn copies_and_sizes_of_a_source() {
 
         let cloud = lab::volume_from("a", &local, api::SourceCopy::Cloud);
         assert_eq!(
-            client.create_volume(cloud).await.unwrap_err().code(),
+            refused_volume(&mut client, cloud).await,
             Code::FailedPrecondition
         );
         for copy in [
@@ -170,16 +169,10 @@ fn copies_and_sizes_of_a_source() {
         ] {
             let mut small = lab::volume_from("small", &both, copy);
             small.required_bytes = SIZE - 1;
-            assert_eq!(
-                client.create_volume(small).await.unwrap_err().code(),
-                Code::OutOfRange
-            );
+            assert_eq!(refused_volume(&mut client, small).await, Code::OutOfRange);
             let mut limited = lab::volume_from("limited", &both, copy);
             limited.limit_bytes = SIZE - 1;
-            assert_eq!(
-                client.create_volume(limited).await.unwrap_err().code(),
-                Code::OutOfRange
-            );
+            assert_eq!(refused_volume(&mut client, limited).await, Code::OutOfRange);
             let request = lab::volume_from(&format!("from-{copy:?}"), &both, copy);
             let made = lab::available_volume(&mut client, &request).await.unwrap();
             world.assert_content(&made.volume_id);
@@ -189,10 +182,7 @@ fn copies_and_sizes_of_a_source() {
         let made = lab::available_volume(&mut client, &larger).await.unwrap();
         assert_eq!(made.size_bytes, 2 * SIZE);
         let absent = lab::volume_from("b", "snap-absent", api::SourceCopy::Auto);
-        assert_eq!(
-            client.create_volume(absent).await.unwrap_err().code(),
-            Code::NotFound
-        );
+        assert_eq!(refused_volume(&mut client, absent).await, Code::NotFound);
 
         let mut clone = lab::empty_volume("clone", SIZE);
         clone.source = Some(api::create_volume_request::Source::VolumeId(volume.clone()));
@@ -290,11 +280,7 @@ fn a_bucket_out_of_reach_hides_nothing_and_stops_no_cut() {
         assert_eq!(listed[0].cloud(), api::CopyState::Unknown);
         assert!(!listed[0].ready);
         let request = lab::snapshot_of(&volume, "two", "offsite");
-        let cut = client
-            .create_snapshot(request.clone())
-            .await
-            .unwrap()
-            .into_inner();
+        let cut = lab::cut(&mut client, &request).await;
         assert!(cut.cut_at.is_some() && !cut.ready);
         // All attempts are used up while nobody answers: then it is an error, once.
         let failed = lab::ready_snapshot(&mut client, &request)
@@ -340,41 +326,25 @@ fn pages_of_snapshots_and_volumes() {
                 starting_token,
                 ..Default::default()
             };
-            let page = client.list_snapshots(request).await.unwrap().into_inner();
-            told.extend(page.snapshots.into_iter().map(|s| s.snapshot_id));
-            starting_token = page.next_token;
+            let (ids, next) = page(&mut client, request).await;
+            told.extend(ids);
+            starting_token = next;
             if starting_token.is_empty() {
                 break;
             }
         }
         assert_eq!(told.len(), 5);
-        let request = api::ListSnapshotsRequest {
+        let one = api::ListSnapshotsRequest {
             snapshot_id: told[3].clone(),
             ..Default::default()
         };
-        assert_eq!(
-            client
-                .list_snapshots(request)
-                .await
-                .unwrap()
-                .into_inner()
-                .snapshots
-                .len(),
-            1
-        );
-        let request = api::ListSnapshotsRequest {
+        let only = (vec![told[3].clone()], String::new());
+        assert_eq!(page(&mut client, one).await, only);
+        let none = api::ListSnapshotsRequest {
             source_volume_id: "vol-x".to_owned(),
             ..Default::default()
         };
-        assert!(
-            client
-                .list_snapshots(request)
-                .await
-                .unwrap()
-                .into_inner()
-                .snapshots
-                .is_empty()
-        );
+        assert!(page(&mut client, none).await.0.is_empty());
         let request = api::ListSnapshotsRequest {
             starting_token: "x".to_owned(),
             ..Default::default()
@@ -391,4 +361,54 @@ fn pages_of_snapshots_and_volumes() {
         assert_eq!((page.volumes.len(), page.next_token.as_str()), (1, ""));
     });
     run.stop();
+}
+
+#[test]
+fn many_callers_of_one_name_get_one_thing() {
+    let world = World::new();
+    let run = world.start();
+    let client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client.clone()).await.volume_id;
+        let asked = (0..8).map(|_| {
+            let mut client = client.clone();
+            let request = lab::snapshot_of(&volume, "s", "offsite");
+            async move { lab::ready_snapshot(&mut client, &request).await.unwrap() }
+        });
+        let got = futures::future::join_all(asked).await;
+        assert!(got.iter().all(|s| s.snapshot_id == got[0].snapshot_id));
+        let asked = (0..8).map(|_| {
+            let mut client = client.clone();
+            let request = lab::volume_from("v", &got[0].snapshot_id, api::SourceCopy::Cloud);
+            async move { lab::available_volume(&mut client, &request).await.unwrap() }
+        });
+        let got = futures::future::join_all(asked).await;
+        assert!(got.iter().all(|v| v.volume_id == got[0].volume_id));
+        world.assert_content(&got[0].volume_id);
+        let deleted = (0..8).map(|_| {
+            let (mut client, id) = (client.clone(), got[0].volume_id.clone());
+            async move { lab::delete_volume(&mut client, &id).await.unwrap() }
+        });
+        futures::future::join_all(deleted).await;
+        assert_eq!(world.storage.leftovers().volumes, [volume]);
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
+/// The code with which a volume is refused.
+async fn refused_volume(client: &mut Client, request: api::CreateVolumeRequest) -> Code {
+    client.create_volume(request).await.unwrap_err().code()
+}
+
+/// The code with which a snapshot is refused.
+async fn refused_snapshot(client: &mut Client, request: api::CreateSnapshotRequest) -> Code {
+    client.create_snapshot(request).await.unwrap_err().code()
+}
+
+/// The ids on a page, and the token of the next one.
+async fn page(client: &mut Client, request: api::ListSnapshotsRequest) -> (Vec<String>, String) {
+    let page = client.list_snapshots(request).await.unwrap().into_inner();
+    let ids = page.snapshots.into_iter().map(|s| s.snapshot_id);
+    (ids.collect(), page.next_token)
 }

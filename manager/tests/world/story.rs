@@ -14,11 +14,7 @@ fn a_snapshot_goes_up_and_comes_back_without_a_catalog() {
     let snapshot = run.block_on(async {
         let volume = filled_volume(&world, &mut client).await;
         let request = lab::snapshot_of(&volume.volume_id, "nightly", "offsite");
-        let first = client
-            .create_snapshot(request.clone())
-            .await
-            .unwrap()
-            .into_inner();
+        let first = lab::cut(&mut client, &request).await;
         let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
         assert_eq!(first.snapshot_id, ready.snapshot_id);
         assert_eq!(
@@ -32,10 +28,8 @@ fn a_snapshot_goes_up_and_comes_back_without_a_catalog() {
         lab::delete_volume(&mut client, &volume.volume_id)
             .await
             .unwrap();
-        let only = Some(api::delete_snapshot_request::Only::LocalOnly(true));
         let snapshot_id = ready.snapshot_id.clone();
-        client
-            .delete_snapshot(api::DeleteSnapshotRequest { snapshot_id, only })
+        lab::drop_local_copy(&mut client, &snapshot_id)
             .await
             .unwrap();
         ready
