@@ -1,12 +1,15 @@
 //! Reading the pages of both trees: neighbours come with one request. What [`MapReader`] and [`PackListReader`] find
 //! broken gets its object and offset here.
 
+mod blocks;
+
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use async_trait::async_trait;
+use blocks::Blocks;
 
 use crate::{
     RepositoryError,
@@ -15,6 +18,7 @@ use crate::{
         FormatError,
         crypto::Sealer,
         frame::{FrameDecoder, FrameKind},
+        ids::PackName,
         list::{BrokenListPage, PackListReader},
         location::Location,
         manifest::{Manifest, RootRef},
@@ -84,7 +88,11 @@ pub(crate) struct Pages {
     fetcher: Fetcher,
     sealer: Sealer,
     cache: Option<Arc<Mutex<PageCache>>>,
+    blocks: Option<Arc<Blocks>>,
 }
+
+/// The pages asked for, as they come.
+type Answers = [Option<Result<Vec<u8>, PageError>>];
 
 #[derive(Debug, Default)]
 struct PageCache {
@@ -99,12 +107,19 @@ impl Pages {
             fetcher,
             sealer,
             cache: None,
+            blocks: None,
         }
     }
 
     /// The pages used last are kept.
     pub(crate) fn cached(mut self) -> Self {
         self.cache = Some(Arc::default());
+        self
+    }
+
+    /// Of packs whose size is known, pages are read with their neighbours, and those are kept for a while.
+    pub(crate) fn with_sizes(mut self, sizes: BTreeMap<Arc<PackName>, u64>) -> Self {
+        self.blocks = Some(Arc::new(Blocks::new(sizes)));
         self
     }
 
@@ -125,12 +140,40 @@ impl Pages {
         PackListReader::new(self.sealer.clone(), self.clone(), root)
     }
 
+    /// Takes from blocks what can be had so, and returns the rest.
+    async fn take_from_blocks(
+        &self,
+        kind: FrameKind,
+        mut wanted: Vec<(Location, usize)>,
+        answers: &mut Answers,
+    ) -> Vec<(Location, usize)> {
+        let Some(blocks) = &self.blocks else {
+            return wanted;
+        };
+        match blocks.frames(&self.fetcher, &wanted).await {
+            Ok(frames) => {
+                for ((location, tag), frame) in wanted.iter().zip(frames) {
+                    answers[*tag] = frame.map(|frame| self.open(kind, location, &frame));
+                }
+                wanted.retain(|(_, tag)| answers[*tag].is_none());
+                wanted
+            }
+            Err(error) => {
+                for (location, tag) in &wanted {
+                    answers[*tag] = Some(Err(PageError::Fetch(self.again(location, &error))));
+                }
+                Vec::new()
+            }
+        }
+    }
+
     async fn fetch_batches(
         &self,
         kind: FrameKind,
         wanted: Vec<(Location, usize)>,
-        answers: &mut [Option<Result<Vec<u8>, PageError>>],
+        answers: &mut Answers,
     ) {
+        let wanted = self.take_from_blocks(kind, wanted, answers).await;
         for batch in batches(wanted, PAGE_LIMITS) {
             match self.fetcher.get(&batch.pack, batch.range.clone()).await {
                 Ok(body) => {
@@ -155,15 +198,46 @@ impl Pages {
         }
     }
 
-    /// The same failure once more.
+    /// The same failure once more, of the same kind: callers tell by it whether trying again is of use.
     fn again(&self, location: &Location, error: &RepositoryError) -> RepositoryError {
         let key = location.pack.object_key();
+        let doing = format!("reading {key}");
+        let source = |error: &dyn std::error::Error| match error.source() {
+            Some(cause) => chain(cause).into(),
+            None => chain(error).into(),
+        };
+        let RepositoryError::Store(error) = error else {
+            return RepositoryError::Internal(format!("{doing}: {}", chain(error)));
+        };
         RepositoryError::Store(match error {
-            RepositoryError::Store(StoreError::NotFound { .. }) => StoreError::NotFound { key },
-            other => StoreError::Unavailable {
+            StoreError::NotFound { .. } => StoreError::NotFound { key },
+            StoreError::NoSuchBucket { bucket, endpoint } => StoreError::NoSuchBucket {
+                bucket: bucket.clone(),
+                endpoint: endpoint.clone(),
+            },
+            StoreError::AccessDenied { .. } => StoreError::AccessDenied {
+                doing,
+                source: source(error),
+            },
+            StoreError::Credentials { endpoint, .. } => StoreError::Credentials {
+                endpoint: endpoint.clone(),
+                source: source(error),
+            },
+            StoreError::Certificate { endpoint, .. } => StoreError::Certificate {
+                endpoint: endpoint.clone(),
+                source: source(error),
+            },
+            StoreError::Unavailable {
+                endpoint, attempts, ..
+            } => StoreError::Unavailable {
+                endpoint: endpoint.clone(),
+                doing,
+                attempts: *attempts,
+                source: source(error),
+            },
+            other => StoreError::Refused {
                 endpoint: self.fetcher.store.location(),
-                doing: format!("reading {key}"),
-                attempts: 1,
+                doing,
                 source: chain(other).into(),
             },
         })
