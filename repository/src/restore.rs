@@ -8,6 +8,7 @@
 mod range;
 
 use std::{
+    collections::BTreeMap,
     ops::Range,
     sync::{
         Arc,
@@ -22,15 +23,16 @@ use crate::{
     Phase, Progress, ReadSettings, Repository, RepositoryError,
     device::Target,
     fetch::{BatchLimits, Fetcher, batches},
-    format::{location::Location, manifest::Manifest},
-    pages::{Pages, broken_page},
+    format::{ids::PackName, location::Location, manifest::Manifest},
+    pages::{Pages, broken_list_page, broken_page},
     repository::blocking,
     stop::Stop,
+    store::StoreError,
 };
 use range::Desks;
 
-/// Chunks are joined into ranges within a window of the volume, in bytes: long enough for packs that were filled side
-/// by side, short enough that ranges come nearly in the order of the volume.
+/// Chunks are joined into ranges within a window of this many plain bytes, holes not counted: long enough for packs that
+/// were filled side by side, short enough that ranges come nearly in the order of the volume.
 const WINDOW_BYTES: u64 = 128 << 20;
 
 /// What a restore did.
@@ -75,9 +77,11 @@ pub async fn restore(
         store: repository.store().clone(),
         progress: progress.clone(),
     };
+    let pages = Pages::new(fetcher.clone(), repository.sealer()?.clone());
+    let sizes = pack_sizes(&pages, manifest).await?;
     let filler = Filler {
         target: Arc::new(target),
-        pages: Pages::new(fetcher.clone(), repository.sealer()?.clone()),
+        pages: pages.with_sizes(sizes),
         shared: Arc::new(Shared {
             fetcher,
             desks: Desks::new(repository.sealer()?.clone(), repository.chunk_size_bytes()),
@@ -105,6 +109,39 @@ pub async fn restore(
         return Err(stop.reason());
     }
     finish(filler, manifest, progress).await
+}
+
+/// Sizes of the snapshot's packs, so that pages can be read with their neighbours. A restore works without its pack list,
+/// so that a damaged one costs requests only.
+async fn pack_sizes(
+    pages: &Pages,
+    manifest: &Manifest,
+) -> Result<BTreeMap<Arc<PackName>, u64>, RepositoryError> {
+    let mut sizes = BTreeMap::new();
+    let mut list = pages.pack_list(manifest.pack_list.as_ref());
+    while let Some(entries) = list.next().await {
+        match entries.map_err(broken_list_page) {
+            Ok(entries) => {
+                let known = entries
+                    .into_iter()
+                    .map(|entry| (entry.pack, entry.size_bytes));
+                sizes.extend(known);
+            }
+            Err(
+                error @ (RepositoryError::Damaged { .. }
+                | RepositoryError::Store(
+                    StoreError::NotFound { .. } | StoreError::Integrity { .. },
+                )),
+            ) => {
+                tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "the pack list is damaged; it is not needed for this"
+                );
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(sizes)
 }
 
 fn task_failed(error: tokio::task::JoinError) -> RepositoryError {
@@ -172,12 +209,7 @@ impl Filler {
         loop {
             self.shared.stop.check()?;
             let leaf = map.next().await.transpose().map_err(broken_page)?;
-            let at = leaf
-                .as_ref()
-                .map_or(manifest.chunks.total, |leaf| leaf.page.first_chunk);
-            let window_full = window
-                .first()
-                .is_some_and(|(_, first)| (at - first) * self.chunk_size >= WINDOW_BYTES);
+            let window_full = window.len() as u64 * self.chunk_size >= WINDOW_BYTES;
             if leaf.is_none() || window_full {
                 self.fetch(std::mem::take(&mut window), tasks).await?;
             }

@@ -20,7 +20,11 @@ use super::{
     in_use,
     source::{kind_of, size_of},
     syscall::{self, Lease},
+    zero::is_zero,
 };
+
+/// Zeroes are left out of writes in pieces of this size, in bytes: smaller ones are not worth a call of their own.
+const HOLE_SIZE_BYTES: usize = 16 << 10;
 
 /// How much is zeroed by one call, in bytes: a device without a command for it writes all of that.
 const ZERO_STEP_BYTES: u64 = 256 << 20;
@@ -238,8 +242,8 @@ impl Target {
         self.size_bytes
     }
 
-    /// Writes `bytes` at `offset`; what lies beyond the volume's size (the padding of its last chunk) is left
-    /// out. One caller at a time writes, others wait.
+    /// Writes `bytes` at `offset`; what lies beyond the volume's size (the padding of its last chunk) is left out, and so
+    /// are long rows of zeroes where the target reads as zeroes already. One caller at a time writes, others wait.
     ///
     /// # Errors
     /// [`DeviceError::NoSpace`], [`DeviceError::Write`].
@@ -248,6 +252,27 @@ impl Target {
         let len = usize::try_from(within).map_or(bytes.len(), |within| within.min(bytes.len()));
         let bytes = &bytes[..len];
         let _turn = self.turn();
+        if !self.zeroed {
+            return self.write_row(offset, bytes);
+        }
+        // Rows of steps that are not all zeroes.
+        let mut start = 0;
+        while start < bytes.len() {
+            let zeroes = bytes[start..]
+                .chunks(HOLE_SIZE_BYTES)
+                .take_while(|step| is_zero(step));
+            start += zeroes.map(<[u8]>::len).sum::<usize>();
+            let data = bytes[start..]
+                .chunks(HOLE_SIZE_BYTES)
+                .take_while(|step| !is_zero(step));
+            let end = start + data.map(<[u8]>::len).sum::<usize>();
+            self.write_row(offset + start as u64, &bytes[start..end])?;
+            start = end;
+        }
+        Ok(())
+    }
+
+    fn write_row(&self, offset: u64, bytes: &[u8]) -> Result<(), DeviceError> {
         let direct_len = bytes.len() / ALIGNMENT_BYTES * ALIGNMENT_BYTES;
         let (head, tail) = if is_aligned(&bytes[..direct_len], offset) {
             bytes.split_at(direct_len)

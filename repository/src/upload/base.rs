@@ -79,11 +79,15 @@ impl BaseMap {
                 packs.insert(entry.pack.clone(), entry);
             }
         }
+        let sizes = packs
+            .values()
+            .map(|entry| (entry.pack.clone(), entry.size_bytes));
+        let sizes = sizes.collect();
         Ok(Self {
             base,
             manifest,
             sealer,
-            pages: pages.cached(),
+            pages: pages.with_sizes(sizes).cached(),
             bad,
             packs,
         })

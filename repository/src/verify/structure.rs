@@ -192,7 +192,10 @@ impl MapCheck<'_, '_> {
     /// Goes through the whole map; whether all of it could be read.
     async fn walk(&mut self) -> Result<bool, RepositoryError> {
         let snapshot = self.manifest.snapshot_id.clone();
-        let mut map = match self.job.pages()?.map(self.manifest) {
+        let sizes =
+            |(pack, known): (&Arc<PackName>, &NeededPack)| Some((pack.clone(), known.size_bytes?));
+        let sizes = self.needed.0.iter().filter_map(sizes).collect();
+        let mut map = match self.job.pages()?.with_sizes(sizes).map(self.manifest) {
             Ok(map) => map,
             Err(error) => {
                 self.problems.take(error, &[snapshot])?;
