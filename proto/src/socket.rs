@@ -17,6 +17,7 @@ pub fn manager(socket: PathBuf) -> ManagerClient<Channel> {
         async move { UnixStream::connect(socket).await.map(TokioIo::new) }
     });
     // The address is a form only: the connector knows where to go.
-    let channel = Endpoint::from_static("http://manager.invalid").connect_with_connector_lazy(connector);
+    let channel =
+        Endpoint::from_static("http://manager.invalid").connect_with_connector_lazy(connector);
     ManagerClient::new(channel)
 }
