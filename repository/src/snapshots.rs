@@ -15,8 +15,8 @@ use crate::{
     Repository, RepositoryError,
     format::{
         ids::{
-            INTENTS_PREFIX, SNAPSHOTS_PREFIX, SnapshotId, VolumeId, intents_of, parse_intent_key,
-            parse_snapshot_key, snapshot_key,
+            INTENTS_PREFIX, SNAPSHOTS_PREFIX, SnapshotId, VolumeId, intents_of, packs_of,
+            parse_intent_key, parse_snapshot_key, snapshot_key,
         },
         manifest::{Manifest, SnapshotRecord, Tombstone, now, tool},
         protocol::Intent,
@@ -275,6 +275,35 @@ pub async fn delete(
     // After the tombstone: an intent that is gone means that its upload is decided.
     for meta in list_keys(&**store, &intents_of(snapshot)).await? {
         store.delete(&meta.key).await?;
+    }
+    abort_uploads(repository, volume, snapshot).await
+}
+
+/// Aborts the multipart uploads that earlier attempts at a snapshot left open (a crash does). Only for a
+/// snapshot that nobody is uploading now: an attempt under way would fail.
+///
+/// # Errors
+/// Whatever the store says; a store that cannot list open uploads is left to its own lifecycle rule.
+pub async fn abort_uploads(
+    repository: &Repository,
+    volume: &VolumeId,
+    snapshot: &SnapshotId,
+) -> Result<(), RepositoryError> {
+    let store = repository.store();
+    let open = match store.multipart_list(&packs_of(volume, snapshot)).await {
+        Ok(open) => open,
+        Err(StoreError::Unsupported { what, .. }) => {
+            tracing::debug!(what, "open uploads cannot be listed");
+            return Ok(());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    for upload in &open {
+        tracing::info!(
+            key = upload.key,
+            "aborting what an earlier attempt left open"
+        );
+        store.multipart_abort(upload).await?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use stockpot_repository::{
     Progress, Repository,
     device::{Source, SourceOptions},
     format::manifest::Manifest,
+    snapshots::abort_uploads,
     upload::{BaseChoice, UploadRequest, upload},
 };
 use tokio_util::sync::CancellationToken;
@@ -112,6 +113,13 @@ impl Manager {
             }
             Found::Uploading | Found::Absent => {}
         }
+        // No other attempt is under way here: what one that was killed left open is given up.
+        abort_uploads(
+            repository,
+            &cloud::format_volume(&row.volume_id)?,
+            &cloud::format_snapshot(&row.id)?,
+        )
+        .await?;
         let subject = Subject::Snapshot(row.id.clone());
         let device = self.attach(&row.pool, &subject, Purpose::Transfer).await?;
         let sent = self

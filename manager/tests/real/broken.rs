@@ -174,12 +174,7 @@ fn restarted(kill: bool) {
         }
     });
     run.stop();
-    if kill {
-        // What a kill leaves open in the bucket is for the bucket's own rule.
-        world.close_but_uploads();
-    } else {
-        world.close();
-    }
+    world.close();
 }
 
 #[test]

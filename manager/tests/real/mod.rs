@@ -12,10 +12,17 @@ use secrecy::ExposeSecret;
 use stockpot_command::Command;
 use stockpot_manager::{Config, Parts};
 use stockpot_proto::stockpot::v1 as api;
+use stockpot_repository::store::{
+    ObjectStore, S3Store,
+    s3::{CredentialSource, S3Config},
+};
 use stockpot_test_fixtures::{
     image::{Fill, Image},
     leak::LeakCheck,
-    s3::Server,
+    s3::{
+        Server,
+        real::{self, RealServer},
+    },
     vg::ThrowAwayVg,
 };
 
@@ -51,6 +58,8 @@ struct Mounted {
 pub(crate) struct World {
     storage: Option<Storage>,
     pub(crate) server: Server,
+    /// The server in use, where it is one that others wrote.
+    real: Option<RealServer>,
     pub(crate) dir: tempfile::TempDir,
     leaks: LeakCheck,
     _turn: MutexGuard<'static, ()>,
@@ -58,6 +67,19 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(kind: Kind) -> Self {
+        Self::with(kind, None)
+    }
+
+    /// With a server that others wrote; `None` where `STOCKPOT_TEST_S3` does not ask for it.
+    pub(crate) fn on_server(kind: Kind, server: real::Kind) -> Option<Self> {
+        if !real::requested().unwrap().contains(&server) {
+            eprintln!("not run: STOCKPOT_TEST_S3 does not name {}", server.name());
+            return None;
+        }
+        Some(Self::with(kind, Some(server)))
+    }
+
+    fn with(kind: Kind, real: Option<real::Kind>) -> Self {
         let turn = turn();
         let leaks = LeakCheck::start();
         let dir = tempfile::tempdir().unwrap();
@@ -66,7 +88,15 @@ impl World {
             Kind::LvmThin => Storage::LvmThin(ThrowAwayVg::new(1 << 30).unwrap()),
             Kind::File => Storage::File(Mounted::new(dir.path())),
         };
-        let keys = server.credentials();
+        let real = real.map(|kind| {
+            let server = RealServer::start(kind).unwrap_or_else(|e| panic!("{}: {e}", kind.name()));
+            server.create_bucket(BUCKET).unwrap();
+            server
+        });
+        let (endpoint, keys) = match &real {
+            Some(real) => (real.endpoint(), real.credentials()),
+            None => (server.endpoint(), server.credentials()),
+        };
         let credentials = dir.path().join("credentials");
         let text = format!(
             "[default]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
@@ -79,12 +109,13 @@ impl World {
         let topology = format!(
             "{{bucket: {BUCKET}, prefix: site, endpoint: '{}', region: us-east-1,
                credentials: {{file: credentials}}, key: {{file: key}}}}",
-            server.endpoint()
+            endpoint
         );
         lab::write_profile(dir.path(), "offsite", &topology);
         Self {
             storage: Some(storage),
             server,
+            real,
             dir,
             leaks,
             _turn: turn,
@@ -120,11 +151,30 @@ impl World {
 
     /// No multipart upload is open, and no device is attached.
     pub(crate) fn assert_tidy(&self, when: &str) {
-        assert!(
-            self.server.uploads(BUCKET).is_empty(),
-            "{when}: open uploads"
-        );
+        assert_eq!(self.open_uploads(), 0, "{when}: open uploads");
         self.assert_detached(when);
+    }
+
+    fn open_uploads(&self) -> usize {
+        match &self.real {
+            Some(real) => ask(real, |store| async move {
+                store.multipart_list("").await.unwrap().len()
+            }),
+            None => self.server.uploads(BUCKET).len(),
+        }
+    }
+
+    /// Keys in the repository that start with `prefix`.
+    pub(crate) fn keys(&self, prefix: &'static str) -> Vec<String> {
+        match &self.real {
+            Some(real) => ask(real, move |store| async move {
+                let page = store.list(prefix, None).await.unwrap();
+                page.objects.into_iter().map(|object| object.key).collect()
+            }),
+            None => self
+                .server
+                .keys_with_prefix(BUCKET, &format!("site/{prefix}")),
+        }
     }
 
     fn assert_detached(&self, when: &str) {
@@ -143,16 +193,42 @@ impl World {
     }
 
     /// Removes the storage and looks whether anything of the machine is not as it was.
-    pub(crate) fn close(self) {
+    pub(crate) fn close(mut self) {
         self.assert_tidy("at the end");
-        self.close_but_uploads();
-    }
-
-    pub(crate) fn close_but_uploads(mut self) {
-        self.assert_detached("at the end");
         drop(self.storage.take());
         self.leaks.assert_clean();
     }
+}
+
+/// Looks into a server's repository past the manager, on a runtime of its own: callers may be on one.
+fn ask<T: Send + 'static, F: Future<Output = T>>(
+    real: &RealServer,
+    question: impl FnOnce(S3Store) -> F + Send + 'static,
+) -> T {
+    let keys = real.credentials();
+    let config = S3Config {
+        endpoint: Some(real.endpoint()),
+        region: Some("us-east-1".to_owned()),
+        credentials: CredentialSource::Static {
+            access_key_id: keys.access_key.clone(),
+            secret_access_key: keys.secret_key.clone(),
+            session_token: None,
+        },
+        ..S3Config::from_url(&format!("s3://{BUCKET}/site")).unwrap()
+    };
+    let thread = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let store = S3Store::connect(config).await.unwrap();
+            let report = store.probe().await.unwrap();
+            store.adopt(&report);
+            question(store).await
+        })
+    });
+    thread.join().unwrap()
 }
 
 impl Mounted {

@@ -1,8 +1,9 @@
 //! The whole promise on each kind of storage.
 
 use stockpot_proto::stockpot::v1 as api;
+use stockpot_test_fixtures::s3::real;
 
-use super::{BUCKET, Kind, SIZE, World, assert_holds, attach, content, detach, filled_volume};
+use super::{Kind, SIZE, World, assert_holds, attach, content, detach, filled_volume};
 use crate::lab::{self, Client};
 
 #[test]
@@ -15,8 +16,25 @@ fn story_on_image_files() {
     story(Kind::File);
 }
 
+#[test]
+fn story_with_versitygw() {
+    if let Some(world) = World::on_server(Kind::LvmThin, real::Kind::Versitygw) {
+        story_in(world);
+    }
+}
+
+#[test]
+fn story_with_minio() {
+    if let Some(world) = World::on_server(Kind::LvmThin, real::Kind::Minio) {
+        story_in(world);
+    }
+}
+
 fn story(kind: Kind) {
-    let world = World::new(kind);
+    story_in(World::new(kind));
+}
+
+fn story_in(world: World) {
     let run = world.start();
     let mut client = run.client();
     let snapshot_id = run.block_on(async {
@@ -71,12 +89,7 @@ fn story(kind: Kind) {
         assert!(lab::list(&mut client).await.is_empty());
     });
     run.stop();
-    assert!(
-        world
-            .server
-            .keys_with_prefix(BUCKET, "site/intents/")
-            .is_empty()
-    );
+    assert!(world.keys("intents/").is_empty());
     world.close();
 }
 

@@ -303,6 +303,12 @@ impl From<PackName> for String {
     }
 }
 
+/// What the keys of all packs that uploads of a snapshot put start with: `packs/<volume>/<snapshot>/`.
+#[must_use]
+pub fn packs_of(volume: &VolumeId, snapshot: &SnapshotId) -> String {
+    format!("{PACKS_PREFIX}{volume}/{snapshot}/")
+}
+
 /// `snapshots/<volume>/<snapshot>.json`.
 #[must_use]
 pub fn snapshot_key(volume: &VolumeId, snapshot: &SnapshotId) -> String {

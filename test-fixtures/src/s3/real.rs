@@ -151,6 +151,14 @@ impl RealServer {
         &self.credentials
     }
 
+    /// Makes an empty bucket, as a folder of the server's: both keep buckets so.
+    ///
+    /// # Errors
+    /// Those of making the folder.
+    pub fn create_bucket(&self, name: &str) -> std::io::Result<()> {
+        std::fs::create_dir(self.directory.path().join("data").join(name))
+    }
+
     /// Kills the server as a crash does; what it stored stays.
     pub fn stop(&mut self) {
         self.process = None;
