@@ -110,11 +110,10 @@ fn line(verb: &str, phase: &str, done: u64, total: u64, elapsed: Duration) -> St
     };
     let millis = elapsed.as_millis().max(1);
     let rate = u64::try_from(u128::from(done) * 1000 / millis).unwrap_or(u64::MAX);
-    let left = if rate == 0 {
-        "unknown".to_owned()
-    } else {
-        format!("{} s", total.saturating_sub(done) / rate)
-    };
+    let left = total
+        .saturating_sub(done)
+        .checked_div(rate)
+        .map_or_else(|| "unknown".to_owned(), |seconds| format!("{seconds} s"));
     format!(
         "{verb}: {phase}, {percent}% ({} of {}), {}/s, {left} left",
         human_size(done),
