@@ -76,7 +76,7 @@ async fn make(folder: &Path, key: Option<KeySource>) -> Result<()> {
     for object in store.list("", None).await?.objects {
         let path = folder.join("bucket").join(&object.key);
         fs::create_dir_all(path.parent().context("a key has a folder")?)?;
-        fs::write(path, store.get(&object.key, None).await?)?;
+        fs::write(path, store.get(&object.key, usize::MAX).await?)?;
     }
     fs::write(folder.join("volumes.txt"), volumes)?;
     Ok(())

@@ -167,6 +167,16 @@ impl RepositoryError {
         }
     }
 
+    /// Whether it tells something of one object alone: the bucket answers, and others may be sound.
+    #[must_use]
+    pub fn is_of_one_object(&self) -> bool {
+        match self {
+            Self::Damaged { .. } | Self::Newer { .. } | Self::Inconsistent { .. } => true,
+            Self::Store(error) => error.is_of_one_object(),
+            _ => false,
+        }
+    }
+
     /// Whether it is the caller's wish to stop, not a failure.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

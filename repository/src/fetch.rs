@@ -83,7 +83,7 @@ impl Fetcher {
         range: Range<u64>,
     ) -> Result<Bytes, RepositoryError> {
         self.progress.requested(1);
-        let body = self.store.get(&pack.object_key(), Some(range)).await?;
+        let body = self.store.get_range(&pack.object_key(), range).await?;
         self.progress.moved(body.len() as u64);
         Ok(body)
     }

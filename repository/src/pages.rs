@@ -5,6 +5,7 @@ mod blocks;
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -125,14 +126,19 @@ impl Pages {
 
     /// The map of a snapshot.
     pub(crate) fn map(&self, manifest: &Manifest) -> Result<MapReader<Self>, RepositoryError> {
-        let root = manifest.map.as_ref();
-        MapReader::new(
-            self.sealer.clone(),
-            self.clone(),
-            root,
-            manifest.chunks.total,
-        )
-        .map_err(|source| RepositoryError::object(manifest.object_key(), None, source))
+        self.map_range(manifest, 0..manifest.chunks.total)
+    }
+
+    /// The leaves of a snapshot's map that have chunks in a range.
+    pub(crate) fn map_range(
+        &self,
+        manifest: &Manifest,
+        range: Range<u64>,
+    ) -> Result<MapReader<Self>, RepositoryError> {
+        let (root, total) = (manifest.map.as_ref(), manifest.chunks.total);
+        MapReader::range(self.sealer.clone(), self.clone(), root, total, range)
+            .map(|reader| reader.with_chunk_size(manifest.chunk_size_bytes))
+            .map_err(|source| RepositoryError::object(manifest.object_key(), None, source))
     }
 
     /// The pack list of a snapshot.

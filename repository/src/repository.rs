@@ -9,9 +9,11 @@ use bytes::Bytes;
 use crate::{
     RepositoryError,
     format::{
+        FormatError,
         crypto::Sealer,
         ids::{MARKER_KEY, RepositoryId, SLOTS_PREFIX, SnapshotId},
         keys::{KeySource, RepositoryKey},
+        limits::SMALL_OBJECT_MAX,
         marker::Marker,
     },
     store::{EndpointReport, ObjectStore, PutMode, StoreError},
@@ -338,12 +340,33 @@ fn parse(object: &[u8]) -> Result<Marker, RepositoryError> {
     Marker::parse(object).map_err(|source| RepositoryError::object(MARKER_KEY, None, source))
 }
 
-async fn read_marker(store: &dyn ObjectStore) -> Result<Option<Bytes>, RepositoryError> {
-    match store.get(MARKER_KEY, None).await {
+/// Reads an object whole; `None` if it is not there. One that is larger than the format allows is damaged.
+pub(crate) async fn read_object(
+    store: &dyn ObjectStore,
+    key: &str,
+    bytes_max: usize,
+) -> Result<Option<Bytes>, RepositoryError> {
+    match store.get(key, bytes_max).await {
         Ok(object) => Ok(Some(object)),
         Err(StoreError::NotFound { .. }) => Ok(None),
+        Err(StoreError::TooLarge {
+            key,
+            size_bytes,
+            limit_bytes,
+        }) => {
+            let source = FormatError::Limit {
+                what: "the object's size",
+                found: size_bytes,
+                limit: limit_bytes,
+            };
+            Err(RepositoryError::object(key, None, source))
+        }
         Err(error) => Err(error.into()),
     }
+}
+
+async fn read_marker(store: &dyn ObjectStore) -> Result<Option<Bytes>, RepositoryError> {
+    read_object(store, MARKER_KEY, SMALL_OBJECT_MAX).await
 }
 
 /// A prefix without a marker may hold what a creation that was broken off left, and nothing else.

@@ -18,11 +18,12 @@ use crate::{
             INTENTS_PREFIX, SNAPSHOTS_PREFIX, SnapshotId, VolumeId, intents_of, packs_of,
             parse_intent_key, parse_snapshot_key, snapshot_key,
         },
+        limits::SMALL_OBJECT_MAX,
         manifest::{Manifest, SnapshotRecord, Tombstone, now, tool},
         protocol::Intent,
         record::{RecordKind, peek},
     },
-    repository::list_keys,
+    repository::{list_keys, read_object},
     store::{PutMode, StoreError},
 };
 
@@ -152,20 +153,21 @@ async fn summary(
         Err(RepositoryError::KeyNeeded { .. }) => {
             summary.status = sealed_status(repository, &key).await?;
         }
-        Err(RepositoryError::Store(error)) => return Err(error.into()),
-        Err(error) => summary.status = Status::Unreadable(chain(&error)),
+        Err(error) if error.is_of_one_object() => {
+            summary.status = Status::Unreadable(chain(&error));
+        }
+        Err(error) => return Err(error),
     }
     Ok(Some(summary))
 }
 
 /// Without the key only the kind of a record can be seen.
 async fn sealed_status(repository: &Repository, key: &str) -> Result<Status, RepositoryError> {
-    let object = match repository.store().get(key, None).await {
-        Ok(object) => object,
-        Err(StoreError::NotFound { .. }) => {
-            return Ok(Status::Unreadable("it has just gone".to_owned()));
-        }
-        Err(error) => return Err(error.into()),
+    let object = match read_small(repository, key).await {
+        Ok(Some(object)) => object,
+        Ok(None) => return Ok(Status::Unreadable("it has just gone".to_owned())),
+        Err(error) if error.is_of_one_object() => return Ok(Status::Unreadable(chain(&error))),
+        Err(error) => return Err(error),
     };
     Ok(match peek(&object) {
         Ok(head) if head.kind == RecordKind::Manifest => Status::Committed,
@@ -184,18 +186,21 @@ async fn uploading(
     let Some(snapshot_id) = id.filter(|id| !known.contains(id)) else {
         return Ok(None);
     };
-    let object = match repository.store().get(key, None).await {
-        Ok(object) => object,
-        Err(StoreError::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
+    let object = match read_small(repository, key).await {
+        Ok(Some(object)) => Ok(object),
+        Ok(None) => return Ok(None),
+        Err(error) if error.is_of_one_object() => Err(chain(&error)),
+        Err(error) => return Err(error),
     };
     let intent = repository.sealer().ok().map(|sealer| {
-        let opened = sealer.open_record::<Intent>(key, &object);
-        opened.map(|(intent, _)| intent)
+        let (intent, _) = sealer
+            .open_record::<Intent>(key, &object?)
+            .map_err(|error| chain(&error))?;
+        Ok(intent)
     });
     let (status, intent) = match intent {
         Some(Ok(intent)) => (Status::Uploading, Some(intent)),
-        Some(Err(error)) => (Status::Unreadable(chain(&error)), None),
+        Some(Err(why)) => (Status::Unreadable(why), None),
         None => (Status::Uploading, None),
     };
     Ok(Some(SnapshotSummary {
@@ -237,26 +242,25 @@ pub async fn delete(
     let sealer = repository.sealer_to_write()?;
     let store = repository.store();
     let key = snapshot_key(volume, snapshot);
-    let object = match store.get(&key, None).await {
-        Ok(object) => Some(object),
-        Err(StoreError::NotFound { .. }) => None,
-        Err(error) => return Err(error.into()),
+    let (is_there, ended) = match read_small(repository, &key).await {
+        Ok(Some(object)) => {
+            let head = peek(&object).ok();
+            (
+                true,
+                head.is_some_and(|head| head.kind == RecordKind::Tombstone),
+            )
+        }
+        Ok(None) => (false, false),
+        // Whatever lies there, it is to go.
+        Err(error) if error.is_of_one_object() => (true, false),
+        Err(error) => return Err(error),
     };
-    let ended = object
-        .as_ref()
-        .and_then(|object| peek(object).ok())
-        .is_some_and(|head| head.kind == RecordKind::Tombstone);
     if !ended {
         let tombstone = Tombstone {
             snapshot_id: snapshot.clone(),
             volume_id: volume.clone(),
             deleted_at: now(),
-            reason: if object.is_some() {
-                "deleted"
-            } else {
-                "cancelled"
-            }
-            .to_owned(),
+            reason: if is_there { "deleted" } else { "cancelled" }.to_owned(),
             tool: tool(),
         };
         let object =
@@ -317,16 +321,19 @@ pub(crate) async fn read_record(
     record_at(repository, &snapshot_key(volume, snapshot)).await
 }
 
+/// A manifest, tombstone or intent.
+async fn read_small(repository: &Repository, key: &str) -> Result<Option<Bytes>, RepositoryError> {
+    read_object(&**repository.store(), key, SMALL_OBJECT_MAX).await
+}
+
 /// What lies under the key of a snapshot.
 pub(crate) async fn record_at(
     repository: &Repository,
     key: &str,
 ) -> Result<Option<SnapshotRecord>, RepositoryError> {
     let sealer = repository.sealer()?;
-    let object = match repository.store().get(key, None).await {
-        Ok(object) => object,
-        Err(StoreError::NotFound { .. }) => return Ok(None),
-        Err(error) => return Err(error.into()),
+    let Some(object) = read_small(repository, key).await? else {
+        return Ok(None);
     };
     let record = SnapshotRecord::open(sealer, key, &object)
         .map_err(|source| RepositoryError::object(key, None, source))?;

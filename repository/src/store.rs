@@ -81,12 +81,17 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// afterwards has exactly `body`, that is success.
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError>;
 
-    /// Reads an object, or a range of its bytes. A range that ends past the object is [`StoreError::Integrity`]:
-    /// exactly the bytes asked for, or an error.
+    /// Reads a whole object. Never takes more memory than about `bytes_max`, whatever is in the bucket.
     ///
     /// # Errors
-    /// [`StoreError::NotFound`].
-    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError>;
+    /// [`StoreError::NotFound`], [`StoreError::TooLarge`] for more than `bytes_max` bytes.
+    async fn get(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError>;
+
+    /// Reads a range of an object's bytes: exactly those asked for, or an error. The caller bounds the range.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`]; [`StoreError::Integrity`] for a range that ends past the object.
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError>;
 
     /// Asks for an object's size.
     ///
@@ -233,6 +238,16 @@ pub enum StoreError {
         /// What differs.
         problem: String,
     },
+    /// The object is larger than anything that belongs under its key, and was not read.
+    #[error("{key} has {size_bytes} bytes, the limit is {limit_bytes}")]
+    TooLarge {
+        /// Key relative to the prefix.
+        key: String,
+        /// Its size in bytes, or how much of it had come when it was given up.
+        size_bytes: u64,
+        /// The most that was to be read.
+        limit_bytes: u64,
+    },
     /// The endpoint cannot do that.
     #[error("{endpoint} does not support {what}")]
     Unsupported {
@@ -255,6 +270,20 @@ pub enum StoreError {
         #[source]
         source: BoxError,
     },
+}
+
+impl StoreError {
+    /// Whether it tells something of one object alone: the bucket answers, and others may be sound.
+    #[must_use]
+    pub fn is_of_one_object(&self) -> bool {
+        matches!(
+            self,
+            Self::NotFound { .. }
+                | Self::Integrity { .. }
+                | Self::TooLarge { .. }
+                | Self::Refused { .. }
+        )
+    }
 }
 
 /// What must hold of the parts before they are completed: numbered from 1 without gaps, of one size but the last.

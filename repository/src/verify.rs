@@ -27,15 +27,15 @@ use crate::{
             CONDEMNED_PREFIX, INTENTS_PREFIX, MARKS_PREFIX, SLOTS_PREFIX, SNAPSHOTS_PREFIX,
             SnapshotId, parse_snapshot_key,
         },
+        limits::SMALL_OBJECT_MAX,
         manifest::{Manifest, SnapshotRecord},
         protocol::{Condemned, Intent, Mark},
         record::Record,
         slot::Slot,
     },
     pages::Pages,
-    repository::list_keys,
+    repository::{list_keys, read_object},
     snapshots::{chain, record_at},
-    store::StoreError,
 };
 
 /// How to verify.
@@ -166,21 +166,25 @@ impl Job<'_> {
     async fn check_others(&self, problems: &mut Problems) -> Result<(), RepositoryError> {
         let repository_id = self.repository.id();
         let sealer = self.repository.sealer()?.clone();
-        self.check_each(SLOTS_PREFIX, problems, |key, object| {
+        self.check_each(SLOTS_PREFIX, SMALL_OBJECT_MAX, problems, |key, object| {
             Slot::parse(key, repository_id, object).map(drop)
         })
         .await?;
         let open = |key: &str, object: &[u8]| opens::<Intent>(&sealer, key, object);
-        self.check_each(INTENTS_PREFIX, problems, open).await?;
+        self.check_each(INTENTS_PREFIX, Intent::OBJECT_MAX, problems, open)
+            .await?;
         let open = |key: &str, object: &[u8]| opens::<Condemned>(&sealer, key, object);
-        self.check_each(CONDEMNED_PREFIX, problems, open).await?;
+        self.check_each(CONDEMNED_PREFIX, Condemned::OBJECT_MAX, problems, open)
+            .await?;
         let open = |key: &str, object: &[u8]| opens::<Mark>(&sealer, key, object);
-        self.check_each(MARKS_PREFIX, problems, open).await
+        self.check_each(MARKS_PREFIX, Mark::OBJECT_MAX, problems, open)
+            .await
     }
 
     async fn check_each(
         &self,
         prefix: &str,
+        bytes_max: usize,
         problems: &mut Problems,
         check: impl Fn(&str, &[u8]) -> Result<(), FormatError>,
     ) -> Result<(), RepositoryError> {
@@ -188,11 +192,11 @@ impl Job<'_> {
         for meta in list_keys(&**store, prefix).await? {
             self.check_cancelled()?;
             self.fetcher.progress.requested(1);
-            let object = match store.get(&meta.key, None).await {
-                Ok(object) => object,
-                Err(StoreError::NotFound { .. }) => continue,
+            let object = match read_object(&**store, &meta.key, bytes_max).await {
+                Ok(Some(object)) => object,
+                Ok(None) => continue,
                 Err(error) => {
-                    problems.take(error.into(), &[])?;
+                    problems.take(error, &[])?;
                     continue;
                 }
             };

@@ -106,8 +106,12 @@ impl ObjectStore for FaultyStore {
         self.call("put", self.bucket.put(key, body, mode)).await
     }
 
-    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        self.call("get", self.bucket.get(key, range)).await
+    async fn get(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError> {
+        self.call("get", self.bucket.get(key, bytes_max)).await
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.call("get", self.bucket.get_range(key, range)).await
     }
 
     async fn head(&self, key: &str) -> Result<ObjectMeta, StoreError> {

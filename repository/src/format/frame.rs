@@ -9,6 +9,9 @@ use super::{
     limits::{CHUNK_SIZE_MAX, INDEX_SIZE_MAX, PAGE_SIZE_MAX},
 };
 
+/// Longest trailer of a frame, bytes: the tag of a sealed one.
+const TRAILER_MAX: u32 = 16;
+
 /// What a frame holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum FrameKind {
@@ -62,6 +65,12 @@ impl FrameKind {
             Self::Index => INDEX_SIZE_MAX,
         }
     }
+
+    /// Largest length of a whole frame of this kind, bytes.
+    #[must_use]
+    pub const fn frame_max(self) -> u32 {
+        FrameHeader::length_max(self.plain_max())
+    }
 }
 
 /// How a payload is compressed.
@@ -93,6 +102,12 @@ impl FrameHeader {
     pub const SIZE: usize = 16;
     /// The same where offsets in packs are reckoned.
     pub const LENGTH: u32 = 16;
+
+    /// Largest length of a whole frame of that many plain bytes: header, plain bytes as they are, longest trailer.
+    #[must_use]
+    pub const fn length_max(plain_len: u32) -> u32 {
+        Self::LENGTH + plain_len + TRAILER_MAX
+    }
 
     /// The bytes.
     #[must_use]
@@ -140,7 +155,7 @@ impl FrameHeader {
             header.plain_len.into(),
             kind.plain_max().into(),
         )?;
-        let longest = u64::from(header.plain_len) + 16;
+        let longest = u64::from(header.plain_len) + u64::from(TRAILER_MAX);
         FormatError::check_limit(
             "the stored length of a frame",
             header.stored_len.into(),

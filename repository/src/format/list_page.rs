@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::{
     FormatError,
     bytes::Fields,
+    frame::FrameKind,
     ids::PackName,
     limits::{FAN_OUT, LEVELS_MAX, PACK_SIZE_MAX, PAGE_SIZE_MAX},
     location::{Location, PackTable, decode_entry, decode_table, encode_entry},
@@ -137,7 +138,8 @@ impl ListPage {
         } else {
             let child = |_| {
                 let first = Arc::new(PackName::decode(&mut fields)?);
-                let location = decode_entry(WHAT, &mut fields, &table, &mut used)?;
+                let location =
+                    decode_entry(WHAT, FrameKind::ListPage, &mut fields, &table, &mut used)?;
                 Ok::<_, FormatError>(ListChild { first, location })
             };
             Self::Upper {

@@ -6,7 +6,7 @@ use super::{
     FormatError,
     bytes::Fields,
     crypto::Hash,
-    frame::FrameHeader,
+    frame::{FrameHeader, FrameKind},
     ids::PackName,
     limits::{FAN_OUT, PACK_SIZE_MAX},
 };
@@ -91,9 +91,10 @@ pub(super) fn encode_entry(out: &mut Vec<u8>, table_index: u16, location: &Locat
     out.extend_from_slice(&location.hash.0);
 }
 
-/// Reads an entry. `used` counts the packs met so far: a pack's first use is in the table's order.
+/// Reads an entry for a frame of a `kind`. `used` counts the packs met so far: a pack's first use is in the table's order.
 pub(super) fn decode_entry(
     what: &'static str,
+    kind: FrameKind,
     fields: &mut Fields<'_>,
     table: &[Arc<PackName>],
     used: &mut usize,
@@ -112,12 +113,18 @@ pub(super) fn decode_entry(
         length: fields.u32()?,
         hash: Hash(fields.array()?),
     };
-    check_place(what, &location)?;
+    check_place(what, kind, &location)?;
     Ok(location)
 }
 
-/// Checks that a place can be one: after a pack's header, long enough for a frame, inside a pack.
-pub(super) fn check_place(what: &'static str, location: &Location) -> Result<(), FormatError> {
+/// Checks that a place can be one: after a pack's header, long enough for a frame, no longer than one of its kind, inside
+/// a pack. Whoever fetches it relies on the length: it is the size of a request.
+pub(super) fn check_place(
+    what: &'static str,
+    kind: FrameKind,
+    location: &Location,
+) -> Result<(), FormatError> {
+    check_length(location, kind.frame_max())?;
     let fits = location.range().end <= PACK_SIZE_MAX
         && location.offset >= super::pack::HEADER_SIZE
         && location.length > FrameHeader::LENGTH;
@@ -129,4 +136,44 @@ pub(super) fn check_place(what: &'static str, location: &Location) -> Result<(),
         location.offset, location.length
     );
     Err(FormatError::malformed(what, problem))
+}
+
+/// Refuses a frame that is longer than it can be.
+pub(super) fn check_length(location: &Location, length_max: u32) -> Result<(), FormatError> {
+    FormatError::check_limit(
+        "the length of a frame",
+        location.length.into(),
+        length_max.into(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::{
+        limits::{CHUNK_SIZE_MAX, PAGE_SIZE_MAX},
+        testing::pack_name,
+    };
+
+    /// A forged length would be asked for in one request, and held in memory.
+    #[test]
+    fn a_place_is_no_longer_than_its_kind() {
+        let place = |length| Location {
+            pack: Arc::new(pack_name(0)),
+            offset: 16,
+            length,
+            hash: Hash([0; 32]),
+        };
+        for (kind, plain_max) in [
+            (FrameKind::Chunk, CHUNK_SIZE_MAX),
+            (FrameKind::MapPage, PAGE_SIZE_MAX),
+            (FrameKind::ListPage, PAGE_SIZE_MAX),
+        ] {
+            check_place("test", kind, &place(plain_max + 32)).unwrap();
+            for length in [plain_max + 33, u32::MAX - 16] {
+                let error = check_place("test", kind, &place(length)).unwrap_err();
+                assert!(matches!(error, FormatError::Limit { .. }), "{error:?}");
+            }
+        }
+    }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     FormatError,
     crypto::{Hash, Sealer},
+    frame::FrameKind,
     ids::{Nonce, PackName, Run, SnapshotId, VolumeId, snapshot_key},
     limits::{
         FEATURES_MAX, LEVELS_MAX, METADATA_KEY_MAX, METADATA_KEYS_MAX, METADATA_MAX,
@@ -218,8 +219,14 @@ impl Manifest {
         {
             return wrong("its pack list has too many levels");
         }
-        for root in [&self.map, &self.pack_list].into_iter().flatten() {
-            check_place("manifest", &root.location())?;
+        let roots = [
+            (FrameKind::MapPage, &self.map),
+            (FrameKind::ListPage, &self.pack_list),
+        ];
+        for (kind, root) in roots {
+            if let Some(root) = root {
+                check_place("manifest", kind, &root.location())?;
+            }
         }
         Ok(())
     }

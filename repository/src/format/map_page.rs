@@ -3,8 +3,9 @@
 use super::{
     FormatError,
     bytes::Fields,
+    frame::{FrameHeader, FrameKind},
     limits::{FAN_OUT, LEVELS_MAX, PAGE_SIZE_MAX},
-    location::{Location, PackTable, decode_entry, decode_table, encode_entry},
+    location::{Location, PackTable, check_length, decode_entry, decode_table, encode_entry},
 };
 
 const WHAT: &str = "map page";
@@ -144,6 +145,10 @@ impl MapPage {
             first_chunk,
             entries: Vec::with_capacity(bitmap.count_ones() as usize),
         };
+        let kind = match level {
+            0 => FrameKind::Chunk,
+            _ => FrameKind::MapPage,
+        };
         let mut used = 0;
         for slot in (0..64_u8).filter(|slot| bitmap >> slot & 1 == 1) {
             if page.slot_chunk(slot) >= chunk_count {
@@ -152,8 +157,8 @@ impl MapPage {
                     "it has entries past the end of the volume",
                 ));
             }
-            page.entries
-                .push((slot, decode_entry(WHAT, &mut fields, &table, &mut used)?));
+            let location = decode_entry(WHAT, kind, &mut fields, &table, &mut used)?;
+            page.entries.push((slot, location));
         }
         fields.end()?;
         if used != table.len() {
@@ -163,6 +168,16 @@ impl MapPage {
             ));
         }
         Ok(page)
+    }
+
+    /// Checks that no entry of a leaf is longer than the frame of a chunk can be.
+    ///
+    /// # Errors
+    /// [`FormatError::Limit`].
+    pub fn check_chunks(&self, chunk_size_bytes: u32) -> Result<(), FormatError> {
+        let length_max = FrameHeader::length_max(chunk_size_bytes);
+        let mut chunks = self.entries.iter().filter(|_| self.level == 0);
+        chunks.try_for_each(|(_, location)| check_length(location, length_max))
     }
 }
 

@@ -225,6 +225,7 @@ fn decode_entries(fields: &mut Fields<'_>) -> Result<Vec<IndexEntry>, FormatErro
             && level <= level_max
             && entry.position < CHUNKS_MAX
             && entry.length > FrameHeader::LENGTH
+            && entry.length <= kind.frame_max()
             && end <= PACK_SIZE_MAX;
         if !sound {
             return Err(FormatError::malformed(

@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{blocking, list_keys};
+use super::{blocking, list_keys, read_object};
 use crate::{
     RepositoryError,
     format::{
         FormatError,
         ids::{ObjectId, RepositoryId, SLOTS_PREFIX, slot_key},
         keys::{KeySource, RepositoryKey},
-        limits::SLOTS_MAX,
+        limits::{SLOTS_MAX, SMALL_OBJECT_MAX},
         marker::Marker,
         slot::{KdfCost, Opened, Slot},
     },
-    store::{ObjectStore, PutMode, StoreError},
+    store::{ObjectStore, PutMode},
 };
 
 /// Puts a slot that the source opens, and returns its object key.
@@ -54,21 +54,21 @@ pub(super) async fn unwrap_key(
     let mut damaged = None;
     let mut tried = 0;
     for meta in slots.iter().take(SLOTS_MAX) {
-        let object = match store.get(&meta.key, None).await {
-            Ok(object) => object,
-            Err(StoreError::NotFound { .. }) => continue,
-            Err(error) => return Err(error.into()),
+        let object = match read_object(store, &meta.key, SMALL_OBJECT_MAX).await {
+            Ok(Some(object)) => object,
+            Ok(None) => continue,
+            Err(error) if error.is_of_one_object() => {
+                damaged = Some(unreadable(&meta.key, error));
+                continue;
+            }
+            Err(error) => return Err(error),
         };
         match try_slot(&meta.key, marker, &object, &source).await? {
             Ok(Opened::Key(key)) if Some(key.id()) == marker.key_id => return Ok(key),
             Ok(_) => tried += 1,
             Err(source) => {
-                tracing::warn!(
-                    slot = meta.key,
-                    error = &source as &dyn std::error::Error,
-                    "a key slot cannot be read"
-                );
-                damaged = Some(RepositoryError::object(meta.key.clone(), None, source));
+                let error = RepositoryError::object(meta.key.clone(), None, source);
+                damaged = Some(unreadable(&meta.key, error));
             }
         }
     }
@@ -84,6 +84,15 @@ pub(super) async fn unwrap_key(
             slots: slots.len(),
         }),
     }
+}
+
+fn unreadable(slot: &str, error: RepositoryError) -> RepositoryError {
+    tracing::warn!(
+        slot,
+        error = &error as &dyn std::error::Error,
+        "a key slot cannot be read"
+    );
+    error
 }
 
 async fn try_slot(

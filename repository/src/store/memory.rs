@@ -111,6 +111,14 @@ impl MemoryStore {
         self.lock().uploads.len()
     }
 
+    /// What a GET finds.
+    fn stored(&self, key: &str) -> Result<Bytes, StoreError> {
+        self.counters.sent(RequestKind::Get, 0, false);
+        self.peek(key).ok_or_else(|| StoreError::NotFound {
+            key: key.to_owned(),
+        })
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -147,34 +155,38 @@ impl ObjectStore for MemoryStore {
         Ok(())
     }
 
-    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        self.counters.sent(RequestKind::Get, 0, false);
-        let body = self.peek(key).ok_or_else(|| StoreError::NotFound {
-            key: key.to_owned(),
-        })?;
-        let part = match range {
-            None => body,
-            Some(range) => {
-                let within = usize::try_from(range.start)
-                    .ok()
-                    .zip(usize::try_from(range.end).ok())
-                    .filter(|(start, end)| start <= end && *end <= body.len());
-                let Some((start, end)) = within else {
-                    return Err(StoreError::Integrity {
-                        key: key.to_owned(),
-                        problem: format!(
-                            "bytes {}..{} were asked for, the object has {}",
-                            range.start,
-                            range.end,
-                            body.len()
-                        ),
-                    });
-                };
-                body.slice(start..end)
-            }
+    async fn get(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError> {
+        let body = self.stored(key)?;
+        if body.len() > bytes_max {
+            return Err(StoreError::TooLarge {
+                key: key.to_owned(),
+                size_bytes: body.len() as u64,
+                limit_bytes: bytes_max as u64,
+            });
+        }
+        self.counters.received(body.len() as u64);
+        Ok(body)
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        let body = self.stored(key)?;
+        let within = usize::try_from(range.start)
+            .ok()
+            .zip(usize::try_from(range.end).ok())
+            .filter(|(start, end)| start <= end && *end <= body.len());
+        let Some((start, end)) = within else {
+            return Err(StoreError::Integrity {
+                key: key.to_owned(),
+                problem: format!(
+                    "bytes {}..{} were asked for, the object has {}",
+                    range.start,
+                    range.end,
+                    body.len()
+                ),
+            });
         };
-        self.counters.received(part.len() as u64);
-        Ok(part)
+        self.counters.received((end - start) as u64);
+        Ok(body.slice(start..end))
     }
 
     async fn head(&self, key: &str) -> Result<ObjectMeta, StoreError> {

@@ -9,6 +9,7 @@
 //!   `AccessDenied`, depending on the server, so its answer alone says nothing.
 //! - **Refusals that are lost**: a server may refuse a large body by closing the connection; a small request asks why.
 //! - **Exact lengths**: a GET gives the bytes asked for or an error.
+//! - **Bounded lengths**: a whole object is refused by the length that its answer announces, and again while it comes.
 //!
 //! # What is relied on
 //! Reads and lists see completed writes (AWS since 2020, MinIO, versitygw, Ceph). The clock may be wrong: the SDK corrects its
@@ -43,12 +44,12 @@ use aws_sdk_s3::Client;
 use bytes::Bytes;
 use tokio::sync::Semaphore;
 
-use self::credentials::RenewingCredentials;
 pub use self::{
     checksum::{combine_crc32c, crc32c},
     config::{CredentialSource, Limits, PathStyle, S3Config},
     url::S3Url,
 };
+use self::{credentials::RenewingCredentials, object::Extent};
 use super::{
     EndpointReport, ListPage, Multipart, ObjectMeta, ObjectStore, PartReceipt, PutMode,
     RequestCounts, StoreError, requests::Counters,
@@ -145,8 +146,12 @@ impl ObjectStore for S3Store {
         self.core.put(key, body, mode).await
     }
 
-    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        self.core.get(key, range).await
+    async fn get(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError> {
+        self.core.get(key, Extent::Whole { bytes_max }).await
+    }
+
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.core.get(key, Extent::Range(range)).await
     }
 
     async fn head(&self, key: &str) -> Result<ObjectMeta, StoreError> {

@@ -9,12 +9,12 @@ use std::{
 use crate::{
     RepositoryError,
     format::{
-        crypto::{Hash, Sealer},
+        crypto::Hash,
         ids::PackName,
         list_page::PackEntry,
         location::Location,
         manifest::{Base, Manifest},
-        map::{MapReader, VisitedPage},
+        map::VisitedPage,
     },
     pages::{Pages, broken_list_page, broken_page},
 };
@@ -36,7 +36,6 @@ impl BadFrames {
 pub(super) struct BaseMap {
     pub(super) base: Base,
     manifest: Manifest,
-    sealer: Sealer,
     pages: Pages,
     bad: BadFrames,
     /// Its packs, for the new pack list.
@@ -68,7 +67,6 @@ impl BaseMap {
     pub(super) async fn open(
         base: Base,
         manifest: Manifest,
-        sealer: Sealer,
         pages: Pages,
         bad: BadFrames,
     ) -> Result<Self, RepositoryError> {
@@ -86,7 +84,6 @@ impl BaseMap {
         Ok(Self {
             base,
             manifest,
-            sealer,
             pages: pages.with_sizes(sizes).cached(),
             bad,
             packs,
@@ -104,14 +101,11 @@ impl BaseMap {
         if range.is_empty() {
             return Ok(found);
         }
-        let root = self.manifest.map.as_ref();
-        let reader = MapReader::range(self.sealer.clone(), self.pages.clone(), root, total, range);
-        let mut reader = reader
-            .map_err(|source| RepositoryError::object(self.manifest.object_key(), None, source))?;
+        let mut reader = self.pages.map_range(&self.manifest, range)?;
         while let Some(leaf) = reader.next().await {
             let leaf = match leaf.map_err(broken_page) {
                 Ok(leaf) => leaf,
-                Err(error @ RepositoryError::Damaged { .. }) => {
+                Err(error) if error.is_of_one_object() => {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
                         "a page of the base is damaged; its chunks are stored again"

@@ -19,13 +19,14 @@ use crate::{
             CONDEMNED_PREFIX, MARKS_PREFIX, PackName, Run, SNAPSHOTS_PREFIX, intent_key,
             intents_of, parse_snapshot_key,
         },
+        limits::SMALL_OBJECT_MAX,
         manifest::{Base, Manifest, SnapshotRecord, tool},
         protocol::{Condemned, Intent, Mark},
         record::{Record, peek},
     },
     pages::Pages,
-    repository::list_keys,
-    snapshots::{read_record, record_at},
+    repository::{list_keys, read_object},
+    snapshots::{chain, read_record, record_at},
     store::{PutMode, StoreError},
 };
 
@@ -115,13 +116,17 @@ impl Attempt<'_> {
         self.progress.requested(1);
         for meta in list_keys(&**store, prefix).await? {
             self.progress.requested(1);
-            let object = match store.get(&meta.key, None).await {
-                Ok(object) => object,
+            let read = match read_object(&**store, &meta.key, R::OBJECT_MAX).await {
                 // It was just removed: its owner is done with it.
-                Err(StoreError::NotFound { .. }) => continue,
-                Err(error) => return Err(error.into()),
+                Ok(None) => continue,
+                Ok(Some(object)) => self
+                    .sealer
+                    .open_record::<R>(&meta.key, &object)
+                    .map_err(|source| RepositoryError::object(&meta.key, None, source)),
+                Err(error) if error.is_of_one_object() => Err(error),
+                Err(error) => return Err(error),
             };
-            match self.sealer.open_record::<R>(&meta.key, &object) {
+            match read {
                 Ok((record, _)) => records.push(Some(record)),
                 Err(error) => {
                     tracing::warn!(
@@ -188,7 +193,8 @@ impl Attempt<'_> {
                         newest = Some((manifest.committed_at, manifest.as_base(nonce)));
                     }
                 }
-                Ok(_) | Err(RepositoryError::Damaged { .. } | RepositoryError::Newer { .. }) => {}
+                Ok(_) => {}
+                Err(error) if error.is_of_one_object() => {}
                 Err(error) => return Err(error),
             }
         }
@@ -205,10 +211,12 @@ impl Attempt<'_> {
             tracing::warn!(base = %base.snapshot_id, why, "not building on the base: all data is sent");
             Ok(None)
         };
-        let record = read_record(self.repository, &base.volume_id, &base.snapshot_id).await?;
+        let record = read_record(self.repository, &base.volume_id, &base.snapshot_id).await;
         let manifest: Manifest = match record {
-            Some(SnapshotRecord::Manifest(manifest, nonce)) if nonce == base.nonce => *manifest,
-            _ => return dropped("it was deleted"),
+            Ok(Some(SnapshotRecord::Manifest(manifest, nonce))) if nonce == base.nonce => *manifest,
+            Ok(_) => return dropped("it was deleted"),
+            Err(error) if error.is_of_one_object() => return dropped(&chain(&error)),
+            Err(error) => return Err(error),
         };
         let Some(condemned) = condemned else {
             return dropped("a prune's list cannot be read");
@@ -219,15 +227,13 @@ impl Attempt<'_> {
         };
         let pages = Pages::new(fetcher, self.sealer.clone());
         let bad = self.bad_frames().await?;
-        let map = BaseMap::open(base.clone(), manifest, self.sealer.clone(), pages, bad).await;
+        let map = BaseMap::open(base.clone(), manifest, pages, bad).await;
         match map {
             Ok(map) if map.packs.keys().any(|pack| condemned.contains(&**pack)) => {
                 dropped("a prune is about to delete a pack of it")
             }
             Ok(map) => Ok(Some(map)),
-            Err(RepositoryError::Damaged { object, .. }) => {
-                dropped(&format!("{object} is damaged"))
-            }
+            Err(error) if error.is_of_one_object() => dropped(&chain(&error)),
             Err(error) => Err(error),
         }
     }
@@ -246,7 +252,7 @@ impl Attempt<'_> {
             return Ok(());
         };
         // Refused, or no answer: what lies there now decides.
-        let found = match store.get(&key, None).await {
+        let found = match store.get(&key, SMALL_OBJECT_MAX).await {
             Ok(found) => found,
             Err(_) => return Err(error.into()),
         };

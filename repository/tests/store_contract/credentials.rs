@@ -211,7 +211,7 @@ async fn wrong_keys_are_an_error_of_credentials_and_not_printed() {
         };
         assert!(!format!("{config:?}").contains("hunter2"));
         let store = S3Store::connect(config).await.unwrap();
-        let error = store.get("a", None).await.unwrap_err();
+        let error = store.get("a", usize::MAX).await.unwrap_err();
         assert!(matches!(error, StoreError::Credentials { .. }), "{error:?}");
         assert!(!format!("{error:?}").contains("hunter2"));
         let error = store.probe().await.unwrap_err();
@@ -228,7 +228,7 @@ async fn a_missing_bucket_says_so() {
     };
     let store = S3Store::connect(config).await.unwrap();
     let errors = [
-        store.get("a", None).await.map(drop).unwrap_err(),
+        store.get("a", usize::MAX).await.map(drop).unwrap_err(),
         store
             .put("a", Bytes::new(), PutMode::IfAbsent)
             .await
@@ -304,7 +304,7 @@ async fn an_untrusted_certificate_says_so_and_a_private_ca_works() {
         .await
         .unwrap();
     let store = S3Store::connect(config_with(Some(wrong))).await.unwrap();
-    let error = store.get("a", None).await.unwrap_err();
+    let error = store.get("a", usize::MAX).await.unwrap_err();
     assert!(matches!(error, StoreError::Certificate { .. }), "{error:?}");
     assert_eq!(
         store.requests().get,
@@ -321,7 +321,7 @@ async fn a_name_that_does_not_resolve_is_unavailable() {
         ..config(&bed.server)
     };
     let store = S3Store::connect(config).await.unwrap();
-    let error = store.get("a", None).await.unwrap_err();
+    let error = store.get("a", usize::MAX).await.unwrap_err();
     assert!(matches!(error, StoreError::Unavailable { .. }), "{error:?}");
 }
 
@@ -333,9 +333,51 @@ async fn a_wrong_region_says_so() {
         code: "AuthorizationHeaderMalformed",
     };
     bed.server.faults().inject(Fault::new(answer));
-    let error = bed.store.get("a", None).await.unwrap_err();
+    let error = bed.store.get("a", usize::MAX).await.unwrap_err();
     assert!(
         matches!(&error, StoreError::Config(text) if text.contains("us-east-1")),
         "{error:?}"
     );
+}
+
+/// A line break that came along with a copied key would end a header, and the SDK with it.
+#[tokio::test]
+async fn what_cannot_stand_in_a_header_is_refused_by_name() {
+    let bed = Bed::new().await;
+    for region in ["eu\nhunter2", "", "eu hunter2", "eu/hunter2", "\u{e9}"] {
+        let config = S3Config {
+            region: Some(region.to_owned()),
+            ..config(&bed.server)
+        };
+        let error = S3Store::connect(config).await.unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, StoreError::Config(_)), "{error:?}");
+        assert!(
+            text.contains("region") && !text.contains("hunter2"),
+            "{text}"
+        );
+    }
+    let with = |id: &str, token: Option<&str>| CredentialSource::Static {
+        access_key_id: id.to_owned(),
+        secret_access_key: "secret".to_owned().into(),
+        session_token: token.map(|token| token.to_owned().into()),
+    };
+    for (source, named) in [
+        (with("AK\nhunter2", None), "access key id"),
+        (with("AK hunter2\u{e9}", None), "access key id"),
+        (with("AK", Some("hunter2\r")), "session token"),
+        (with("AK", Some("hunter2\u{7f}")), "session token"),
+    ] {
+        let config = S3Config {
+            credentials: source,
+            ..config(&bed.server)
+        };
+        let store = S3Store::connect(config).await.unwrap();
+        let error = store.get("a", 10).await.unwrap_err();
+        let text = format!("{error:?}");
+        assert!(matches!(error, StoreError::Credentials { .. }), "{text}");
+        assert!(text.contains(named) && !text.contains("hunter2"), "{text}");
+        assert_eq!(store.requests().retries, 0);
+    }
+    assert_eq!(bed.server.journal().total(), 0);
 }

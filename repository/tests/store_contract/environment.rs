@@ -20,6 +20,8 @@ use stockpot_test_fixtures::{
 use super::bed::BUCKET;
 
 const CHILD: &str = "STOCKPOT_STORE_TEST_CHILD";
+/// The profile that the child is asked to use, as by an option of a command line.
+const PROFILE: &str = "STOCKPOT_STORE_TEST_PROFILE";
 
 /// The other side: writes an object with nothing but a URL and what the environment says.
 #[tokio::test]
@@ -31,7 +33,8 @@ async fn child() {
     if std::env::var_os(CHILD).is_none() {
         return;
     }
-    let config = S3Config::from_url(&format!("s3://{BUCKET}/child")).unwrap();
+    let mut config = S3Config::from_url(&format!("s3://{BUCKET}/child")).unwrap();
+    config.profile = std::env::var(PROFILE).ok();
     let result = match S3Store::connect(config).await {
         Ok(store) => {
             store
@@ -148,6 +151,44 @@ async fn a_profile_with_a_credential_process() {
         ("PATH", "/usr/bin:/bin"),
     ];
     let said = child_says(home.path(), &environment).await;
+    assert!(said.contains("WRITTEN") && is_written(&server), "{said}");
+}
+
+/// A profile that was asked for is meant; one of the environment is a part of the usual chain, where keys go first.
+#[tokio::test]
+async fn a_profile_that_is_given_goes_before_keys_of_the_environment() {
+    let server = Server::builder().bucket(BUCKET).start().unwrap();
+    let (right, wrong) = (server.credentials().clone(), Credentials::random());
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("credentials");
+    let section = |name: &str, keys: &Credentials| {
+        format!(
+            "[{name}]\naws_access_key_id = {}\naws_secret_access_key = {}\n",
+            keys.access_key,
+            keys.secret_key.expose_secret()
+        )
+    };
+    let text = section("right", &right) + &section("wrong", &wrong);
+    std::fs::write(&file, text).unwrap();
+    let endpoint = server.endpoint();
+    let says = async |keys: &Credentials, variable: &str, profile: &str| {
+        let environment = [
+            ("AWS_ACCESS_KEY_ID", keys.access_key.as_str()),
+            ("AWS_SECRET_ACCESS_KEY", keys.secret_key.expose_secret()),
+            ("AWS_SHARED_CREDENTIALS_FILE", file.to_str().unwrap()),
+            ("AWS_REGION", "us-east-1"),
+            ("AWS_ENDPOINT_URL", &endpoint),
+            (variable, profile),
+        ];
+        child_says(home.path(), &environment).await
+    };
+    let said = says(&wrong, PROFILE, "right").await;
+    assert!(said.contains("WRITTEN") && is_written(&server), "{said}");
+    let said = says(&right, PROFILE, "wrong").await;
+    assert!(said.contains("FAILED Credentials"), "{said}");
+    let said = says(&right, PROFILE, "missing").await;
+    assert!(said.contains("FAILED Credentials"), "{said}");
+    let said = says(&right, "AWS_PROFILE", "wrong").await;
     assert!(said.contains("WRITTEN") && is_written(&server), "{said}");
 }
 

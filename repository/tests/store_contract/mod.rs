@@ -1,4 +1,5 @@
 //! - `cases`: what every store must do; run on the memory store and on the S3 store with a server of this process.
+//! - `bounds`: answers without end.
 //! - `faults`: lost answers, resets, damage, silence.
 //! - `credentials`: expiry in mid-upload, refusals, certificates.
 //! - `environment`: what the AWS command line's users expect of environment and profiles.
@@ -6,6 +7,7 @@
 //! - `real`: the cases on the servers named by `STOCKPOT_TEST_S3`.
 
 mod bed;
+mod bounds;
 mod cases;
 mod credentials;
 mod endpoints;

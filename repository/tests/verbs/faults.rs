@@ -84,8 +84,11 @@ impl ObjectStore for Faulty {
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
         self.call(self.inner.put(key, body, mode)).await
     }
-    async fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, StoreError> {
-        self.call(self.inner.get(key, range)).await
+    async fn get(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError> {
+        self.call(self.inner.get(key, bytes_max)).await
+    }
+    async fn get_range(&self, key: &str, range: Range<u64>) -> Result<Bytes, StoreError> {
+        self.call(self.inner.get_range(key, range)).await
     }
     async fn head(&self, key: &str) -> Result<ObjectMeta, StoreError> {
         self.call(self.inner.head(key)).await

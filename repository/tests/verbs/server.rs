@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use stockpot_repository::{
     CreateOptions, Opened, Progress, Repository, RepositoryError,
     device::{Source, SourceOptions},
+    snapshots::{self, Status},
     store::{
         S3Store,
         s3::{CredentialSource, Limits, S3Config},
@@ -15,7 +16,7 @@ use stockpot_repository::{
 };
 use stockpot_test_fixtures::{
     image::{Fill, Image},
-    s3::Server,
+    s3::{Action, Fault, Op, Server},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -109,4 +110,31 @@ async fn a_server_that_stops_ends_the_upload_and_a_second_try_works() {
     let report = bench.try_up(&image(), request).await.unwrap();
     let restored = bench.down(&report.manifest).await;
     assert_eq!(image().first_difference(&restored).unwrap(), None);
+}
+
+/// A manifest that never comes as it was sent, or that the server will not give: the others are listed, and backups go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_object_that_cannot_be_had_does_not_stop_the_rest() {
+    let server = Server::builder().bucket("bucket").start().unwrap();
+    let bench = Bench::on(connect(&server).await, true).await;
+    let first = bench.up(&image()).await.manifest;
+    let second = bench.up(&image()).await.manifest;
+    let archived = Action::Status {
+        status: 403,
+        code: "InvalidObjectState",
+    };
+    for action in [Action::FlipResponse { at: 5 }, archived] {
+        let fault = Fault::new(action)
+            .on(Op::GetObject)
+            .key(second.object_key());
+        server.faults().inject(fault);
+        let listed = snapshots::list(&bench.repository).await.unwrap();
+        for (manifest, readable) in [(&first, true), (&second, false)] {
+            let id = &manifest.snapshot_id;
+            let found = listed.iter().find(|s| s.snapshot_id == *id).unwrap();
+            assert_eq!(found.status == Status::Committed, readable, "{found:?}");
+        }
+        bench.up(&image()).await;
+        server.faults().clear();
+    }
 }

@@ -8,7 +8,7 @@ use crate::format::{
     FormatError,
     crypto::Sealer,
     frame::FrameKind,
-    limits::CHUNKS_MAX,
+    limits::{CHUNK_SIZE_MAX, CHUNKS_MAX},
     location::Location,
     manifest::RootRef,
     map_page::{MapPage, levels, page_span},
@@ -78,6 +78,7 @@ pub struct MapReader<S: PageSource> {
     sealer: Sealer,
     source: S,
     chunk_count: u64,
+    chunk_size_bytes: u32,
     range: Range<u64>,
     /// What is still to be read, level by level, the root's first. At most 64 pages in each.
     pending: Vec<VecDeque<Fetched<S::Error>>>,
@@ -130,11 +131,20 @@ impl<S: PageSource> MapReader<S> {
             sealer,
             source,
             chunk_count,
+            chunk_size_bytes: CHUNK_SIZE_MAX,
             range,
             pending: Vec::new(),
             root,
             visited: Vec::new(),
         })
+    }
+
+    /// Takes leaves for broken that name longer frames than chunks of this size can have. Without it the limit is that of
+    /// the largest chunks there are.
+    #[must_use]
+    pub fn with_chunk_size(mut self, chunk_size_bytes: u32) -> Self {
+        self.chunk_size_bytes = chunk_size_bytes;
+        self
     }
 
     /// The next leaf that has entries, or the next page that is broken; `None` at the end.
@@ -212,7 +222,11 @@ impl<S: PageSource> MapReader<S> {
                 level,
                 first_chunk,
                 self.chunk_count,
-            );
+            )
+            .and_then(|page| {
+                page.check_chunks(self.chunk_size_bytes)?;
+                Ok(page)
+            });
             Fetched {
                 level,
                 first_chunk,

@@ -258,3 +258,25 @@ fn after_a_broken_page_the_rest_is_still_read() {
     );
     assert!(block_on(reader.next()).is_none());
 }
+
+/// A chunk's frame is no longer than the repository's chunks allow, whatever the largest chunks are.
+#[test]
+fn a_leaf_with_too_long_a_chunk_is_broken() {
+    for (length, found) in [((64 << 10) + 32, true), ((64 << 10) + 33, false)] {
+        let mut pages = MemoryPages::new(&sealer(true), 5);
+        let chunk = Location {
+            length,
+            ..location(7, 1)
+        };
+        let root = build(&mut pages, 1, &[(0, chunk)].into());
+        let reader = MapReader::new(sealer(true), pages.source(), root.as_ref(), 1).unwrap();
+        let mut reader = reader.with_chunk_size(64 << 10);
+        match block_on(reader.next()).unwrap() {
+            Ok(_) => assert!(found, "{length}"),
+            Err(broken) => {
+                assert!(!found, "{length}");
+                assert!(matches!(broken.error, FormatError::Limit { .. }));
+            }
+        }
+    }
+}

@@ -23,7 +23,8 @@ pub enum PathStyle {
 /// Where credentials come from.
 #[derive(Clone, Default)]
 pub enum CredentialSource {
-    /// Environment, profile (with its `credential_process`, SSO and roles), web identity, container, instance.
+    /// Environment, profile (with its `credential_process`, SSO and roles), web identity, container, instance. With
+    /// [`S3Config::profile`] that profile alone.
     #[default]
     Chain,
     /// A file in the form of `~/.aws/credentials`, read anew whenever credentials are renewed.
@@ -116,7 +117,8 @@ pub struct S3Config {
     pub path_style: PathStyle,
     /// PEM file of CAs that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
-    /// Profile of the AWS configuration files.
+    /// Profile of the AWS configuration files. One that is given here is the only place where [`CredentialSource::Chain`] looks,
+    /// also if the environment has keys; it has to exist.
     pub profile: Option<String>,
     /// Where credentials come from.
     pub credentials: CredentialSource,

@@ -64,6 +64,7 @@ pub(super) async fn connect(config: &S3Config) -> Result<Connection, StoreError>
         .region()
         .map_or(DEFAULT_REGION, |region| region.as_ref())
         .to_owned();
+    check_region(&region)?;
     let ca_file = config
         .ca_file
         .clone()
@@ -95,6 +96,17 @@ pub(super) async fn connect(config: &S3Config) -> Result<Connection, StoreError>
         endpoint: endpoint.unwrap_or_else(|| format!("AWS S3 in {region}")),
         region,
     })
+}
+
+/// It goes into headers and host names.
+fn check_region(region: &str) -> Result<(), StoreError> {
+    let is_sound = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    if !region.is_empty() && region.chars().all(is_sound) {
+        return Ok(());
+    }
+    Err(StoreError::Config(
+        "the region (AWS_REGION, --region) is not one: letters, digits and hyphens".to_owned(),
+    ))
 }
 
 /// What is ours to do is switched off in the SDK: retries, caching of credentials, checksums.

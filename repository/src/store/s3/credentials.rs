@@ -132,14 +132,18 @@ impl RenewingCredentials {
 
     async fn load(&self) -> provider::Result {
         match tokio::time::timeout(LOAD_TIMEOUT, self.ask_source()).await {
-            Ok(answer) => answer,
+            Ok(Ok(credentials)) => match unsendable(&credentials) {
+                None => Ok(credentials),
+                Some(problem) => Err(CredentialsError::invalid_configuration(problem)),
+            },
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(CredentialsError::provider_timed_out(LOAD_TIMEOUT)),
         }
     }
 
     async fn ask_source(&self) -> provider::Result {
         match &self.source {
-            CredentialSource::Chain => self.chain().await.provide_credentials().await,
+            CredentialSource::Chain => self.ask_chain().await,
             CredentialSource::File { path, profile } => {
                 #[expect(
                     deprecated,
@@ -176,6 +180,20 @@ impl RenewingCredentials {
         }
     }
 
+    /// A profile that was asked for by name is meant, whatever the environment has; one that `AWS_PROFILE` names is a part of
+    /// the usual chain.
+    async fn ask_chain(&self) -> provider::Result {
+        let Some(profile) = &self.profile else {
+            return self.chain().await.provide_credentials().await;
+        };
+        ProfileFileCredentialsProvider::builder()
+            .configure(&self.provider_config())
+            .profile_name(profile)
+            .build()
+            .provide_credentials()
+            .await
+    }
+
     async fn chain(&self) -> DefaultCredentialsChain {
         let config = self.provider_config();
         let imds = imds::Client::builder()
@@ -184,14 +202,12 @@ impl RenewingCredentials {
             .read_timeout(IMDS_TIMEOUT)
             .max_attempts(1)
             .build();
-        let mut chain = DefaultCredentialsChain::builder()
+        DefaultCredentialsChain::builder()
             .configure(config)
             .region(self.region.clone())
-            .imds_client(imds);
-        if let Some(profile) = &self.profile {
-            chain = chain.profile_name(profile);
-        }
-        chain.build().await
+            .imds_client(imds)
+            .build()
+            .await
     }
 
     fn provider_config(&self) -> ProviderConfig {
@@ -199,6 +215,23 @@ impl RenewingCredentials {
             .with_region(Some(self.region.clone()))
             .with_http_client(self.http.clone())
     }
+}
+
+/// What of credentials cannot stand in a header, in words and without its value: the SDK would panic on it, or take it
+/// for a failure that passes.
+fn unsendable(credentials: &Credentials) -> Option<&'static str> {
+    let is_sendable = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
+    if !is_sendable(credentials.access_key_id()) {
+        return Some(
+            "the access key id has characters that none can have (a line break, a space?)",
+        );
+    }
+    if !credentials.session_token().is_none_or(is_sendable) {
+        return Some(
+            "the session token has characters that none can have (a line break, a space?)",
+        );
+    }
+    None
 }
 
 fn same(a: &Credentials, b: &Credentials) -> bool {

@@ -42,6 +42,13 @@ pub(super) enum Class {
     NotImplemented,
     /// A range that the object does not have.
     Range,
+    /// More than is read of an object.
+    TooLarge {
+        /// Bytes announced, or come so far.
+        size_bytes: u64,
+        /// Bytes that were allowed.
+        limit_bytes: u64,
+    },
     /// Anything else: final.
     Refused,
 }
@@ -180,6 +187,8 @@ fn by_code(code: &str, status: u16) -> Option<Class> {
         | "NotSignedUp"
         | "MissingSecurityHeader"
         | "MissingAuthenticationToken" => Class::Credentials,
+        // An object in an archive class: the others can be read.
+        "InvalidObjectState" => Class::Refused,
         "AccessDenied" | "AllAccessDisabled" | "AccountProblem" | "Forbidden" => Class::Denied,
         "NoSuchKey" | "NoSuchVersion" => Class::NoSuchKey,
         "NoSuchBucket" => Class::NoSuchBucket,

@@ -1,8 +1,12 @@
 //! Listings: whole, in order, or an error.
+//!
+//! Keys are asked for percent-encoded: one with control characters, whoever put it there, does not survive XML.
 
 use std::sync::Arc;
 
-use aws_sdk_s3::{operation::list_objects_v2::ListObjectsV2Output, primitives::DateTime};
+use aws_sdk_s3::{
+    operation::list_objects_v2::ListObjectsV2Output, primitives::DateTime, types::EncodingType,
+};
 
 use super::{
     Core,
@@ -52,6 +56,7 @@ impl Core {
             .client
             .list_objects_v2()
             .bucket(&self.url.bucket)
+            .encoding_type(EncodingType::Url)
             .prefix(self.url.full_key(prefix));
         match (token, from) {
             (Some(token), _) => list = list.continuation_token(token.as_ref()),
@@ -76,23 +81,40 @@ impl Core {
         Ok(answer)
     }
 
+    /// A key as it was given, relative to the prefix of the repository; `None` if it is not below `prefix`.
+    fn listed_key(&self, prefix: &str, given: &str, is_encoded: bool) -> Option<String> {
+        let relative = |full: String| {
+            let key = self.url.relative_key(&full)?;
+            key.starts_with(prefix).then(|| key.to_owned())
+        };
+        if !is_encoded {
+            return relative(given.to_owned());
+        }
+        // S3 writes a space as "+" and a plus sign as "%2B"; other servers leave the plus sign alone, and a prefix may have one.
+        decode(given, true)
+            .and_then(relative)
+            .or_else(|| decode(given, false).and_then(relative))
+    }
+
     fn page(
         &self,
         prefix: &str,
         from: Option<&str>,
         answer: &ListObjectsV2Output,
     ) -> Result<ListPage, StoreError> {
+        let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
         let mut objects: Vec<ObjectMeta> = Vec::with_capacity(answer.contents().len());
         for object in answer.contents() {
-            let key = object.key().and_then(|key| self.url.relative_key(key));
-            let Some(key) = key.filter(|key| key.starts_with(prefix)) else {
+            let given = object.key().unwrap_or_default();
+            let key = self.listed_key(prefix, given, is_encoded);
+            let Some(key) = key else {
                 return Err(bad_list(
                     prefix,
                     "it holds a key outside of what was asked for",
                 ));
             };
             let before = objects.last().map(|last| last.key.as_str()).or(from);
-            if before.is_some_and(|before| key <= before) {
+            if before.is_some_and(|before| key.as_str() <= before) {
                 return Err(bad_list(prefix, "its keys do not ascend"));
             }
             let size = object.size().and_then(|size| u64::try_from(size).ok());
@@ -100,7 +122,7 @@ impl Core {
                 return Err(bad_list(prefix, "an object has no size"));
             };
             objects.push(ObjectMeta {
-                key: key.to_owned(),
+                key,
                 size_bytes,
                 modified_at_s: object.last_modified().map_or(0, DateTime::secs),
             });
@@ -114,9 +136,49 @@ impl Core {
     }
 }
 
+/// Undoes percent-encoding; what is none stays as it is. `None` for what is no UTF-8 then: no key is that.
+fn decode(text: &str, plus_is_space: bool) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let code = (*first == b'%')
+            .then(|| after.split_at_checked(2))
+            .flatten()
+            .and_then(|(digits, after)| Some((hex::decode(digits).ok()?.first().copied()?, after)));
+        let (byte, after) = match code {
+            Some(decoded) => decoded,
+            None if *first == b'+' && plus_is_space => (b' ', after),
+            None => (*first, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
 fn bad_list(prefix: &str, why: &str) -> StoreError {
     StoreError::Integrity {
         key: prefix.to_owned(),
         problem: format!("the listing cannot be used: {why}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_decoded() {
+        for (given, expected) in [
+            ("snapshots/a", Some("snapshots/a")),
+            ("a%0Ab%09%7f", Some("a\nb\t\u{7f}")),
+            ("caf%C3%A9%2Ba+b", Some("caf\u{e9}+a b")),
+            ("100%", Some("100%")),
+            ("%zz%+1", Some("%zz% 1")),
+            ("%ff", None),
+        ] {
+            assert_eq!(decode(given, true).as_deref(), expected, "{given}");
+        }
+        assert_eq!(decode("a+b", false).as_deref(), Some("a+b"));
     }
 }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use super::{
     Core, checksum,
     failure::{Class, Failure},
+    object::Extent,
     retry::Request,
 };
 use crate::store::{
@@ -296,7 +297,7 @@ impl Core {
         let mut offset = 0;
         for part in parts {
             let end = offset + part.size_bytes;
-            let bytes = self.get(key, Some(offset..end)).await?;
+            let bytes = self.get(key, Extent::Range(offset..end)).await?;
             if checksum::crc32c(&bytes) != part.crc32c {
                 return Err(integrity(
                     key,

@@ -18,8 +18,26 @@ use crate::store::{
     requests::RequestKind,
 };
 
-/// Most bytes of an object read whole: records are small, packs are read by ranges.
-const GET_BYTES_MAX: u64 = 1 << 30;
+/// What of an object is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// All of it.
+    Whole {
+        /// More than this is refused.
+        bytes_max: usize,
+    },
+    /// These bytes, and no others.
+    Range(Range<u64>),
+}
+
+/// How long a body may be.
+#[derive(Debug, Clone, Copy)]
+struct BodyLength {
+    /// As announced or asked for; `None` where the answer does not say.
+    exact: Option<u64>,
+    /// For what is not announced, and for those who announce less than they send.
+    max: u64,
+}
 
 /// How one body is sent.
 #[derive(Debug, Clone, Copy)]
@@ -91,9 +109,12 @@ impl Core {
         body: &Bytes,
         gave_up: GaveUp,
     ) -> Result<(), StoreError> {
-        match self.get(request.key, None).await {
+        let extent = Extent::Whole {
+            bytes_max: body.len(),
+        };
+        match self.get(request.key, extent).await {
             Ok(found) if found == *body => Ok(()),
-            Ok(_) => Err(StoreError::AlreadyExists {
+            Ok(_) | Err(StoreError::TooLarge { .. }) => Err(StoreError::AlreadyExists {
                 key: request.key.to_owned(),
             }),
             Err(_) => Err(self.error(request, gave_up)),
@@ -101,13 +122,17 @@ impl Core {
     }
 
     async fn compare(&self, key: &str, body: &Bytes) -> Result<(), StoreError> {
-        if self.get(key, None).await? == *body {
-            return Ok(());
+        let extent = Extent::Whole {
+            bytes_max: body.len(),
+        };
+        match self.get(key, extent).await {
+            Ok(found) if found == *body => Ok(()),
+            Ok(_) | Err(StoreError::TooLarge { .. }) => Err(StoreError::Integrity {
+                key: key.to_owned(),
+                problem: "what was written reads back differently".to_owned(),
+            }),
+            Err(error) => Err(error),
         }
-        Err(StoreError::Integrity {
-            key: key.to_owned(),
-            problem: "what was written reads back differently".to_owned(),
-        })
     }
 
     /// One PUT.
@@ -147,62 +172,64 @@ impl Core {
             .map_err(|error| Failure::from_sdk(&error))
     }
 
-    /// See [`crate::store::ObjectStore::get`].
-    pub(super) async fn get(
-        &self,
-        key: &str,
-        range: Option<Range<u64>>,
-    ) -> Result<Bytes, StoreError> {
-        if range.as_ref().is_some_and(|range| range.is_empty()) {
-            return Ok(Bytes::new());
-        }
+    /// See [`crate::store::ObjectStore::get`] and [`crate::store::ObjectStore::get_range`].
+    pub(super) async fn get(&self, key: &str, extent: Extent) -> Result<Bytes, StoreError> {
+        let bytes_in = match &extent {
+            Extent::Range(range) if range.is_empty() => return Ok(Bytes::new()),
+            Extent::Range(range) => range.end - range.start,
+            Extent::Whole { .. } => 0,
+        };
         let request = Request {
-            bytes_in: range.as_ref().map_or(0, |range| range.end - range.start),
+            bytes_in,
             ..Request::new(RequestKind::Get, "reading", key)
         };
-        self.call(&request, || self.get_once(key, range.clone()))
+        self.call(&request, || self.get_once(key, extent.clone()))
             .await
             .map(|done| done.value)
             .map_err(|gave_up| self.error(&request, gave_up))
     }
 
-    pub(super) async fn get_once(
-        &self,
-        key: &str,
-        range: Option<Range<u64>>,
-    ) -> Result<Bytes, Failure> {
+    pub(super) async fn get_once(&self, key: &str, extent: Extent) -> Result<Bytes, Failure> {
         let mut get = self
             .client
             .get_object()
             .bucket(&self.url.bucket)
             .key(self.url.full_key(key));
-        match &range {
+        match &extent {
             // Some servers state the whole object's sum with a range of it, so sums are asked for with whole objects only.
-            Some(range) => get = get.range(format!("bytes={}-{}", range.start, range.end - 1)),
-            None if self.keeps_crc32c() => get = get.checksum_mode(ChecksumMode::Enabled),
-            None => {}
+            Extent::Range(range) => {
+                get = get.range(format!("bytes={}-{}", range.start, range.end - 1));
+            }
+            Extent::Whole { .. } if self.keeps_crc32c() => {
+                get = get.checksum_mode(ChecksumMode::Enabled);
+            }
+            Extent::Whole { .. } => {}
         }
         let answer = get
             .send()
             .await
             .map_err(|error| Failure::from_sdk(&error))?;
-        let length = expected_length(&answer, range.as_ref())?;
+        let length = expected_length(&answer, &extent)?;
         self.read_body(answer.body, length).await
     }
 
     async fn read_body(
         &self,
         mut stream: ByteStream,
-        length: Option<u64>,
+        length: BodyLength,
     ) -> Result<Bytes, Failure> {
         let capacity = length
-            .and_then(|length| usize::try_from(length).ok())
+            .exact
+            .and_then(|exact| usize::try_from(exact).ok())
             .unwrap_or(0);
         let mut body = BytesMut::with_capacity(capacity);
-        let most = length.unwrap_or(GET_BYTES_MAX);
         loop {
             match stream.try_next().await {
-                Ok(Some(bytes)) => body.extend_from_slice(&bytes),
+                Ok(Some(bytes)) => {
+                    let size = body.len() as u64 + bytes.len() as u64;
+                    check_come(size, length)?;
+                    body.extend_from_slice(&bytes);
+                }
                 Ok(None) => break,
                 Err(error) => {
                     let text = chain(&error);
@@ -216,20 +243,13 @@ impl Core {
                     return Err(Failure::local(class, false, text));
                 }
             }
-            if body.len() as u64 > most {
-                return Err(Failure::local(
-                    Class::Corrupted,
-                    false,
-                    "the body is longer than announced",
-                ));
-            }
         }
         self.counters.received(body.len() as u64);
-        match length {
-            Some(length) if body.len() as u64 != length => Err(Failure::local(
+        match length.exact {
+            Some(exact) if body.len() as u64 != exact => Err(Failure::local(
                 Class::Passing,
                 false,
-                format!("the body ended after {} of {length} bytes", body.len()),
+                format!("the body ended after {} of {exact} bytes", body.len()),
             )),
             _ => Ok(body.freeze()),
         }
@@ -253,7 +273,7 @@ impl Core {
         }
         // Without a body nobody knows why. A GET of its first byte is refused with a reason, and one that is not
         // refused has cured what could be: a clock that was wrong, credentials that had expired.
-        match self.get(key, Some(0..1)).await {
+        match self.get(key, Extent::Range(0..1)).await {
             Ok(_) | Err(StoreError::Integrity { .. }) => self
                 .call(&request, || self.head_once(key))
                 .await
@@ -328,23 +348,22 @@ pub(super) fn put_request<'k>(key: &'k str, body: &Bytes) -> Request<'k> {
     }
 }
 
-/// How long the body must be; `None` where the answer does not say.
-fn expected_length(
-    answer: &GetObjectOutput,
-    range: Option<&Range<u64>>,
-) -> Result<Option<u64>, Failure> {
-    let length = answer
-        .content_length()
-        .and_then(|length| u64::try_from(length).ok());
-    let Some(range) = range else {
-        return match length {
-            Some(length) if length > GET_BYTES_MAX => Err(Failure::local(
-                Class::Range,
-                false,
-                format!("{length} bytes are more than are read at once"),
-            )),
-            length => Ok(length),
-        };
+/// How long the body must be, and may be.
+fn expected_length(answer: &GetObjectOutput, extent: &Extent) -> Result<BodyLength, Failure> {
+    let range = match extent {
+        Extent::Range(range) => range,
+        Extent::Whole { bytes_max } => {
+            let length = BodyLength {
+                exact: answer
+                    .content_length()
+                    .and_then(|length| u64::try_from(length).ok()),
+                max: *bytes_max as u64,
+            };
+            return match length.exact {
+                Some(exact) if exact > length.max => Err(too_large(exact, length.max)),
+                _ => Ok(length),
+            };
+        }
     };
     let asked = format!("bytes {}-{}/", range.start, range.end - 1);
     let given = answer.content_range().unwrap_or("none");
@@ -355,5 +374,31 @@ fn expected_length(
         );
         return Err(Failure::local(Class::Range, false, text));
     }
-    Ok(Some(range.end - range.start))
+    let length = range.end - range.start;
+    Ok(BodyLength {
+        exact: Some(length),
+        max: length,
+    })
+}
+
+/// Whether so much of a body may have come.
+fn check_come(size_bytes: u64, length: BodyLength) -> Result<(), Failure> {
+    match length.exact {
+        Some(exact) if size_bytes > exact => Err(Failure::local(
+            Class::Corrupted,
+            false,
+            "the body is longer than announced",
+        )),
+        None if size_bytes > length.max => Err(too_large(size_bytes, length.max)),
+        _ => Ok(()),
+    }
+}
+
+fn too_large(size_bytes: u64, limit_bytes: u64) -> Failure {
+    let class = Class::TooLarge {
+        size_bytes,
+        limit_bytes,
+    };
+    let text = format!("{size_bytes} bytes are more than the limit of {limit_bytes}");
+    Failure::local(class, false, text)
 }

@@ -12,6 +12,7 @@ use super::{
     Core,
     credentials::Renewal,
     failure::{Class, Failure, chain},
+    object::Extent,
 };
 use crate::store::{StoreError, requests::RequestKind};
 
@@ -176,7 +177,11 @@ impl Core {
         }
         let question = Request::new(RequestKind::Get, "asking why of", request.key);
         match self
-            .attempt(&question, false, self.get_once(request.key, Some(0..1)))
+            .attempt(
+                &question,
+                false,
+                self.get_once(request.key, Extent::Range(0..1)),
+            )
             .await
         {
             Err(mut reason)
@@ -279,6 +284,14 @@ impl Core {
                 doing: request.words(),
                 attempts,
                 source: Box::new(failure),
+            },
+            Class::TooLarge {
+                size_bytes,
+                limit_bytes,
+            } => StoreError::TooLarge {
+                key,
+                size_bytes,
+                limit_bytes,
             },
             Class::Refused => StoreError::Refused {
                 endpoint,

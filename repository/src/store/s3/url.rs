@@ -21,8 +21,13 @@ impl FromStr for S3Url {
 
     fn from_str(url: &str) -> Result<Self, StoreError> {
         let rest = url.strip_prefix("s3://").ok_or_else(|| {
+            let shown = if url.contains('@') {
+                "this".to_owned()
+            } else {
+                format!("{url:?}")
+            };
             StoreError::Config(format!(
-                "{url:?} is not a repository: write s3://bucket/prefix"
+                "{shown} is not a repository: write s3://bucket/prefix"
             ))
         })?;
         let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -44,8 +49,14 @@ impl S3Url {
             || !bucket.chars().all(is_name)
             || !bucket.starts_with(|c: char| c.is_ascii_alphanumeric())
         {
+            // `user:password@host`, which is not to be repeated. A password with a slash reaches into the prefix.
+            let shown = if bucket.contains(['@', ':']) || prefix.contains('@') {
+                "what follows s3:// (credentials do not belong there)".to_owned()
+            } else {
+                format!("{bucket:?}")
+            };
             return Err(StoreError::Config(format!(
-                "{bucket:?} is not a bucket's name: 3 to 63 letters, digits, dots and hyphens"
+                "{shown} is not a bucket's name: 3 to 63 letters, digits, dots and hyphens"
             )));
         }
         if prefix.len() > PREFIX_BYTES_MAX {
@@ -118,12 +129,28 @@ pub(super) fn check_endpoint(endpoint: &str) -> Result<http::Uri, StoreError> {
         Some(authority) if authority.as_str().contains('@') => {
             return Err(wrong("credentials do not belong in it"));
         }
+        // The URL's parser takes any digits.
+        Some(authority) if !has_sound_port(authority) => {
+            return Err(wrong("its port is not a number from 1 to 65535"));
+        }
         Some(_) => {}
     }
     if uri.query().is_some() {
         return Err(wrong("it has a query"));
     }
+    // The URL's parser drops it.
+    if endpoint.contains('#') {
+        return Err(wrong("it has a fragment"));
+    }
     Ok(uri)
+}
+
+fn has_sound_port(authority: &http::uri::Authority) -> bool {
+    let after_host = &authority.as_str()[authority.host().len()..];
+    match after_host.strip_prefix(':') {
+        None => after_host.is_empty(),
+        Some(port) => port.parse::<u16>().is_ok_and(|port| port > 0),
+    }
 }
 
 #[cfg(test)]
@@ -169,10 +196,34 @@ mod tests {
     #[test]
     fn endpoints_are_checked_and_secrets_not_repeated() {
         assert!(check_endpoint("https://s3.example.org:9000").is_ok());
-        for bad in ["s3.example.org", "ftp://x", "http://", "https://h/?q"] {
+        for good in ["http://[::1]", "http://[::1]:80/", "https://h:65535/"] {
+            assert!(check_endpoint(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "s3.example.org",
+            "ftp://x",
+            "http://",
+            "https://h/?q",
+            "http://h:99999",
+            "http://h:0",
+            "http://h:",
+            "http://[::1]:65536",
+            "http://h/#fragment",
+            "http://h#fragment",
+            "http://h\n",
+        ] {
             assert!(check_endpoint(bad).is_err(), "{bad}");
         }
         let error = check_endpoint("https://user:hunter2@host").unwrap_err();
         assert!(!error.to_string().contains("hunter2"));
+        for url in [
+            "s3://user:hunter2@host/bucket",
+            "s3://user:hunter2/x@host/bucket",
+            "s3://hunter2@host/bucket",
+            "https://user:hunter2@host/bucket",
+        ] {
+            let error = url.parse::<S3Url>().unwrap_err();
+            assert!(!error.to_string().contains("hunter2"), "{error}");
+        }
     }
 }
