@@ -8,6 +8,7 @@
 mod buffer;
 mod error;
 mod in_use;
+mod provisional;
 mod source;
 mod syscall;
 mod target;

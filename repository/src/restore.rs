@@ -78,7 +78,7 @@ pub async fn restore(
         progress: progress.clone(),
     };
     let pages = Pages::new(fetcher.clone(), repository.sealer()?.clone());
-    let sizes = pack_sizes(&pages, manifest).await?;
+    let sizes = stop.unless(pack_sizes(&pages, manifest)).await??;
     let filler = Filler {
         target: Arc::new(target),
         pages: pages.with_sizes(sizes),
@@ -208,7 +208,8 @@ impl Filler {
         let mut next_chunk = 0;
         loop {
             self.shared.stop.check()?;
-            let leaf = map.next().await.transpose().map_err(broken_page)?;
+            let leaf = self.shared.stop.unless(map.next()).await?;
+            let leaf = leaf.transpose().map_err(broken_page)?;
             let window_full = window.len() as u64 * self.chunk_size >= WINDOW_BYTES;
             if leaf.is_none() || window_full {
                 self.fetch(std::mem::take(&mut window), tasks).await?;

@@ -50,6 +50,20 @@ impl Stop {
         self.token.cancelled().await;
     }
 
+    /// Waits for `work`, which may be dropped anywhere, until stopped.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Cancelled`]: stopped first.
+    pub(crate) async fn unless<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, RepositoryError> {
+        tokio::select! {
+            done = work => Ok(done),
+            () = self.stopped() => Err(RepositoryError::Cancelled),
+        }
+    }
+
     /// Stops everything when dropped.
     pub(crate) fn drop_guard(&self) -> DropGuard {
         self.token.clone().drop_guard()

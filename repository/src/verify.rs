@@ -74,6 +74,21 @@ pub async fn verify(
 ) -> Result<VerifyReport, RepositoryError> {
     settings.read.check()?;
     progress.enter(Phase::Starting);
+    // Nothing is written: a request under way, and what follows from it, may be dropped anywhere.
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(RepositoryError::Cancelled),
+        report = check(repository, ids, settings, progress, cancel) => report,
+    }
+}
+
+async fn check(
+    repository: &Repository,
+    ids: Option<&[SnapshotId]>,
+    settings: &VerifySettings,
+    progress: &Arc<Progress>,
+    cancel: &CancellationToken,
+) -> Result<VerifyReport, RepositoryError> {
     let job = Job {
         repository,
         fetcher: Fetcher {

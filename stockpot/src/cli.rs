@@ -34,7 +34,7 @@ pub(crate) struct Cli {
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 
-    /// No progress, only results and errors.
+    /// No progress and no remarks, only results and errors.
     #[arg(short, long, global = true)]
     pub(crate) quiet: bool,
 }
@@ -111,7 +111,9 @@ Examples:
   stockpot restore s3://backups/site-a snap-1f0c22ab-01jd… disk.img
 
 SNAPSHOT may be shortened as long as it stays unique; `latest:NAME` is the newest of volume NAME. A file is made with the
-exact size, holes stay holes. A block device must be at least as large as the volume and not in use.")]
+exact size, holes stay holes; it is filled as .NAME.stockpot-partial-PID-N beside TARGET and gets its name only when it is
+whole. A killed restore leaves that file, which can be removed; any other restore that fails takes it away. A file that
+is overwritten with --force is left empty by a restore that fails. A block device must be at least as large as the volume and not in use.")]
 pub(crate) struct RestoreArgs {
     /// Where from: s3://BUCKET[/PREFIX].
     #[arg(value_name = "URL")]
@@ -296,10 +298,10 @@ pub(crate) struct UploadTuning {
     /// Parts under way at once.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) parts_in_flight: Option<u16>,
-    /// Size of a part (5MiB to 64MiB).
+    /// Size of a part (5MiB to 256MiB).
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) part_size: Option<u64>,
-    /// Size at which a pack is closed (up to 1GiB).
+    /// Size at which a pack is closed (one part to 3GiB).
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) pack_size: Option<u64>,
     /// Threads that read, hash, compress and seal.

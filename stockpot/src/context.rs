@@ -5,7 +5,10 @@ use std::io::IsTerminal;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
-use crate::cli::{Cli, Output, Verb};
+use crate::{
+    cli::{Cli, Output, Verb},
+    printable,
+};
 
 /// Starts logging on standard error. `RUST_LOG` overrides the command line's `-v`.
 pub(crate) fn start_logging(cli: &Cli) {
@@ -32,7 +35,7 @@ pub(crate) fn start_logging(cli: &Cli) {
     }
 }
 
-/// An error with its sources in one line.
+/// An error with its sources in one line, safe to print.
 pub(crate) fn chain(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for part in error.chain().map(ToString::to_string) {
@@ -45,7 +48,7 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
         }
         text.push_str(&part);
     }
-    text
+    printable::lines(&text)
 }
 
 /// Prints a result: `text` for people, `value` for programs.
@@ -65,7 +68,7 @@ pub(crate) fn print<T: Serialize>(
             writeln!(out)?;
         }
         Output::Text => {
-            let text = text();
+            let text = printable::own_lines(&text());
             if !text.is_empty() {
                 writeln!(out, "{}", text.trim_end())?;
             }
@@ -86,5 +89,7 @@ mod tests {
         assert_eq!(chain(&error), "sending part 3: connecting: no route");
         let twice = anyhow::anyhow!("no route").context("no route");
         assert_eq!(chain(&twice), "no route");
+        let foreign = anyhow::anyhow!("no \u{1b}[31mroute");
+        assert_eq!(chain(&foreign), "no \\u{1b}[31mroute");
     }
 }

@@ -1,25 +1,48 @@
 //! Ctrl-C and SIGTERM: the first asks the work to stop cleanly, the second ends the process at once.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+
+use crate::cli::Verb;
+
+/// How long work that stops cleanly may take for it.
+pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
 /// Whether and how the process was asked to stop.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt {
     token: CancellationToken,
     happened: Arc<AtomicBool>,
+    left: &'static str,
 }
 
+/// The work was given up because of a signal.
+#[derive(Debug)]
+pub(crate) struct Interrupted;
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
 impl Interrupt {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(verb: &Verb) -> Self {
         Self {
             token: CancellationToken::new(),
             happened: Arc::new(AtomicBool::new(false)),
+            left: left_by(verb),
         }
     }
 
@@ -33,6 +56,48 @@ impl Interrupt {
         self.happened.load(Ordering::Relaxed)
     }
 
+    /// Waits for work that may be dropped anywhere, until a signal comes.
+    ///
+    /// # Errors
+    /// [`Interrupted`], or what the work says.
+    pub(crate) async fn unless<T>(
+        &self,
+        work: impl Future<Output = anyhow::Result<T>>,
+    ) -> anyhow::Result<T> {
+        tokio::select! {
+            done = work => done,
+            () = self.token.cancelled() => Err(Interrupted.into()),
+        }
+    }
+
+    /// Runs what blocks (a read of a FIFO, say) beside the signals, which end the waiting for it.
+    ///
+    /// # Errors
+    /// As [`unless`](Self::unless).
+    pub(crate) async fn unless_blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<T> {
+        let thread = tokio::task::spawn_blocking(work);
+        self.unless(async { thread.await? }).await
+    }
+
+    /// Waits for work that stops by itself on a signal, but then no longer than `grace`: `None`.
+    pub(crate) async fn within<T>(
+        &self,
+        grace: Duration,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let too_long = async {
+            self.token.cancelled().await;
+            tokio::time::sleep(grace).await;
+        };
+        tokio::select! {
+            done = work => Some(done),
+            () = too_long => None,
+        }
+    }
+
     /// Starts to listen. Must be called inside the runtime.
     pub(crate) fn listen(&self) {
         for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
@@ -42,9 +107,7 @@ impl Interrupt {
                 tokio::spawn(async move {
                     while stream.recv().await.is_some() {
                         if this.happened.swap(true, Ordering::Relaxed) {
-                            eprintln!(
-                                "stockpot: stopped at once; what was half-open is cleaned up by the next run"
-                            );
+                            eprintln!("stockpot: stopped at once{}", this.left);
                             std::process::exit(i32::from(crate::EXIT_INTERRUPTED));
                         }
                         eprintln!("stockpot: stopping cleanly; once more to stop at once");
@@ -53,5 +116,59 @@ impl Interrupt {
                 });
             }
         }
+    }
+}
+
+/// What a verb leaves that is stopped at once.
+fn left_by(verb: &Verb) -> &'static str {
+    match verb {
+        Verb::Backup(_) => {
+            ". A temporary LVM snapshot, if there was one, is removed by the next backup from its volume group; multipart \
+             uploads that were open stay until a lifecycle rule of the bucket aborts them"
+        }
+        Verb::Restore(_) => {
+            ". What was written to the target is no volume; a new file stays beside it as .NAME.stockpot-partial-PID-N \
+             and can be removed"
+        }
+        Verb::Snapshots(_) | Verb::Verify(_) | Verb::Serve(_) | Verb::Snapshot(_) => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn interrupt(args: &[&str]) -> Interrupt {
+        Interrupt::new(&Cli::try_parse_from(args).unwrap().verb)
+    }
+
+    #[test]
+    fn what_is_left_is_told_as_it_is() {
+        let backup = interrupt(&["stockpot", "backup", "x", "--to", "s3://b"]);
+        assert!(backup.left.contains("lifecycle rule"), "{}", backup.left);
+        assert!(backup.left.contains("LVM"), "{}", backup.left);
+        let restore = interrupt(&["stockpot", "restore", "s3://b", "id", "x"]);
+        assert!(restore.left.contains("partial"), "{}", restore.left);
+    }
+
+    #[tokio::test]
+    async fn work_that_never_ends_is_given_up() {
+        let interrupt = interrupt(&["stockpot", "snapshots", "s3://b"]);
+        assert_eq!(interrupt.within(GRACE, async { 1 }).await, Some(1));
+        interrupt.token().cancel();
+        let hangs = std::future::pending::<anyhow::Result<()>>();
+        assert!(
+            interrupt
+                .unless(hangs)
+                .await
+                .unwrap_err()
+                .is::<Interrupted>()
+        );
+        let hangs = std::future::pending::<()>();
+        let grace = Duration::from_millis(20);
+        assert_eq!(interrupt.within(grace, hangs).await, None);
     }
 }

@@ -8,6 +8,7 @@ mod config;
 mod context;
 mod interrupt;
 mod pick;
+mod printable;
 mod progress;
 mod repository;
 mod sizes;
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("starting the runtime")),
     };
-    let interrupt = interrupt::Interrupt::new();
+    let interrupt = interrupt::Interrupt::new(&cli.verb);
     let outcome = runtime.block_on(async {
         interrupt.listen();
         verbs::run(cli, &interrupt).await

@@ -1,11 +1,14 @@
 //! From arguments to an open repository.
 
-use std::{path::Path, sync::Arc};
+use std::{fs::File, io::Read as _, path::Path, sync::Arc};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, ensure};
 use stockpot_repository::{
     CreateOptions, Opened, Repository, RepositoryError,
-    format::keys::KeySource,
+    format::{
+        FormatError,
+        keys::{KeySource, SECRET_SIZE_MIN},
+    },
     store::{
         ObjectStore,
         s3::{PathStyle, S3Config, S3Store},
@@ -14,9 +17,14 @@ use stockpot_repository::{
 use zeroize::Zeroizing;
 
 use crate::{
-    cli::{Addressing, KeyArgs, S3Args},
+    cli::{Addressing, Cli, KeyArgs, S3Args},
+    interrupt::Interrupt,
+    printable,
     usage::Usage,
 };
+
+/// Longest file with a key or passphrase, in bytes: far more than either needs, and `/dev/zero` has an end.
+const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// What can be checked without asking anybody: the URL, the settings.
 ///
@@ -36,27 +44,36 @@ pub(crate) fn s3_config(url: &str, s3: &S3Args) -> anyhow::Result<S3Config> {
     Ok(config)
 }
 
-/// Reads the key that the arguments name.
+/// Reads the key that the arguments name. A FIFO may keep it waiting as long as no signal comes.
 ///
 /// # Errors
-/// When the file cannot be read or is too short.
-pub(crate) fn key(args: &KeyArgs) -> anyhow::Result<Option<KeySource>> {
-    match (&args.key_file, &args.passphrase_file) {
-        (Some(path), _) => {
-            let content = read_secret(path)?;
-            let key = KeySource::from_secret(&content);
-            Ok(Some(key.with_context(|| {
-                format!("the key in {} cannot be used", path.display())
-            })?))
-        }
-        (None, Some(path)) => {
-            let content = read_secret(path)?;
-            let key = KeySource::from_passphrase(&content);
-            Ok(Some(key.with_context(|| {
-                format!("the passphrase in {} cannot be used", path.display())
-            })?))
-        }
-        (None, None) => Ok(None),
+/// When the file cannot be read, or is too short or too long.
+pub(crate) async fn key(
+    args: &KeyArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Option<KeySource>> {
+    let (path, is_key) = match (&args.key_file, &args.passphrase_file) {
+        (Some(path), _) => (path.clone(), true),
+        (None, Some(path)) => (path.clone(), false),
+        (None, None) => return Ok(None),
+    };
+    interrupt
+        .unless_blocking(move || read_key(&path, is_key).map(Some))
+        .await
+}
+
+fn read_key(path: &Path, is_key: bool) -> anyhow::Result<KeySource> {
+    let content = read_secret(path)?;
+    if !is_key {
+        return KeySource::from_passphrase(&content)
+            .with_context(|| format!("the passphrase in {} cannot be used", path.display()));
+    }
+    match KeySource::from_secret(&content) {
+        Err(FormatError::Limit { found, .. }) => Err(anyhow!(
+            "the key in {} has {found} bytes; it has to have at least {SECRET_SIZE_MIN} bytes",
+            path.display()
+        )),
+        key => key.with_context(|| format!("the key in {} cannot be used", path.display())),
     }
 }
 
@@ -69,16 +86,30 @@ pub(crate) async fn open(config: S3Config, key: Option<KeySource>) -> anyhow::Re
     Repository::open(store, key).await.map_err(name_options)
 }
 
-/// Opens a repository, or makes it where there is nothing, and says so on standard error.
+/// Opens a repository, or makes it where there is nothing, and says so on standard error if it may. Whether it was
+/// made is the second result. A signal ends the opening at once; making one goes on, so that its trials of the endpoint
+/// are taken back.
 ///
 /// # Errors
 /// As [`open`]; a prefix that holds something else is refused.
 pub(crate) async fn open_or_create(
+    cli: &Cli,
+    interrupt: &Interrupt,
     config: S3Config,
     key: Option<KeySource>,
     chunk_size_bytes: u32,
-) -> anyhow::Result<Repository> {
-    let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
+) -> anyhow::Result<(Repository, bool)> {
+    let opening = async {
+        let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
+        match Repository::open(store.clone(), key.clone()).await {
+            Err(RepositoryError::NoRepository { .. }) => Ok((store, None)),
+            opened => Ok((store, Some(opened.map_err(name_options)?))),
+        }
+    };
+    let store = match interrupt.unless(opening).await? {
+        (_, Some(repository)) => return Ok((repository, false)),
+        (store, None) => store,
+    };
     let options = CreateOptions {
         key,
         chunk_size_bytes,
@@ -87,7 +118,10 @@ pub(crate) async fn open_or_create(
     let (repository, opened) = Repository::open_or_create(store, options)
         .await
         .map_err(name_options)?;
-    if let Opened::Created(report) = opened {
+    let Opened::Created(report) = opened else {
+        return Ok((repository, false));
+    };
+    if !cli.quiet {
         eprintln!(
             "made repository {} at {}, {}, chunks of {}",
             repository.short_id(),
@@ -100,10 +134,10 @@ pub(crate) async fn open_or_create(
             crate::sizes::human_size(u64::from(repository.chunk_size_bytes())),
         );
         for line in report.to_string().lines() {
-            eprintln!("  {line}");
+            eprintln!("  {}", printable::line(line));
         }
     }
-    Ok(repository)
+    Ok((repository, true))
 }
 
 /// Names the options that help.
@@ -115,6 +149,19 @@ fn name_options(error: RepositoryError) -> anyhow::Error {
 }
 
 fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let content = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(Zeroizing::new(content))
+    // Never moved while it grows: a copy would not be wiped.
+    let capacity = usize::try_from(SECRET_FILE_BYTES_MAX + 1).expect("64 KiB and a byte");
+    let mut content = Zeroizing::new(Vec::with_capacity(capacity));
+    File::open(path)
+        .and_then(|file| {
+            file.take(SECRET_FILE_BYTES_MAX + 1)
+                .read_to_end(&mut content)
+        })
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(
+        content.len() as u64 <= SECRET_FILE_BYTES_MAX,
+        "{} has more than 64 KiB: that is no key and no passphrase",
+        path.display()
+    );
+    Ok(content)
 }

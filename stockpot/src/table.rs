@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::printable;
+
 /// Rows of `N` cells.
 #[derive(Debug)]
 pub(crate) struct Table<const N: usize> {
@@ -15,8 +17,9 @@ impl<const N: usize> Table<N> {
         }
     }
 
+    /// What a terminal would obey in a cell is escaped.
     pub(crate) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells);
+        self.rows.push(cells.map(|cell| printable::line(&cell)));
     }
 }
 
@@ -48,5 +51,10 @@ mod tests {
         let mut table = Table::new(["A", "LONG"]);
         table.row(["wide cell".into(), "x".into()]);
         assert_eq!(table.to_string(), "A          LONG\nwide cell  x\n");
+        table.row(["\u{1b}[2J\n".into(), "y".into()]);
+        assert!(
+            table.to_string().ends_with("\n\\u{1b}[2J\\n  y\n"),
+            "{table}"
+        );
     }
 }

@@ -20,9 +20,9 @@ pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
     match &cli.verb {
         Verb::Backup(args) => backup::run(&cli, args, interrupt).await,
         Verb::Restore(args) => restore::run(&cli, args, interrupt).await,
-        Verb::Snapshots(args) => snapshots::run(&cli, args).await,
+        Verb::Snapshots(args) => snapshots::run(&cli, args, interrupt).await,
         Verb::Verify(args) => verify::run(&cli, args, interrupt).await,
         Verb::Serve(args) => serve::run(args, interrupt).await,
-        Verb::Snapshot(verb) => snapshot::run(&cli, verb).await,
+        Verb::Snapshot(verb) => interrupt.unless(snapshot::run(&cli, verb)).await,
     }
 }

@@ -98,6 +98,21 @@ pub enum DeviceError {
         #[source]
         source: io::Error,
     },
+    /// Something got the new file's name while it was filled.
+    #[error("{} was made by somebody else while the volume was restored, and is left as it is; name another file", .path.display())]
+    Taken {
+        /// The path.
+        path: PathBuf,
+    },
+    /// The new file is whole, but cannot be given its name.
+    #[error("cannot give the restored file its name {}", .path.display())]
+    Place {
+        /// The path.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
     /// What was written did not reach the medium.
     #[error("cannot flush {}", .path.display())]
     Flush {

@@ -4,7 +4,10 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     ops::Range,
-    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    os::{
+        fd::AsRawFd,
+        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
+    },
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -17,7 +20,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use super::{
     ALIGNMENT_BYTES, DeviceError, DeviceKind,
     buffer::is_aligned,
-    in_use,
+    in_use, provisional,
     source::{kind_of, size_of},
     syscall::{self, Lease},
     zero::is_zero,
@@ -38,8 +41,9 @@ pub struct TargetOptions {
     pub zeroed: bool,
 }
 
-/// A volume that is filled. Call [`finish`](Self::finish) at the end: without it, a file that was made here is
-/// removed again, and one that was there is left empty.
+/// A volume that is filled. Call [`finish`](Self::finish) at the end: only that gives a file that was made here its name
+/// (until then it lies beside it, as `.NAME.stockpot-partial-PID-N`). Without it, such a file is removed again, and one
+/// that was there is left empty.
 #[derive(Debug)]
 pub struct Target {
     path: PathBuf,
@@ -51,7 +55,8 @@ pub struct Target {
     use_direct: AtomicBool,
     // The kernel has no more than one writer per inode make progress; others would spin on its lock.
     writing: Mutex<()>,
-    created: bool,
+    // Where a file is that was made here, and has to go if it is not finished.
+    made_at: Option<PathBuf>,
     finished: bool,
 }
 
@@ -73,7 +78,15 @@ impl Target {
                 DeviceKind::Block => Self::open_block(path, size_bytes, options, &meta),
                 DeviceKind::File => Self::open_existing(path, size_bytes, options, &meta),
             },
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Self::create(path, size_bytes),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if fs::symlink_metadata(path).is_ok() {
+                    return Err(DeviceError::Unsuitable {
+                        path: path.to_owned(),
+                        what: "a symbolic link to something that is not there",
+                    });
+                }
+                Self::create(path, size_bytes)
+            }
             Err(source) => Err(DeviceError::Open {
                 path: path.to_owned(),
                 source,
@@ -165,39 +178,37 @@ impl Target {
             .map_err(open_error)?;
         // To nothing first: what it held must not shine through the holes.
         file.set_len(0).map_err(open_error)?;
-        Self::with_file(path, size_bytes, file, false)
+        Self::with_file(path, size_bytes, file, None)
     }
 
     fn create(path: &Path, size_bytes: u64) -> Result<Self, DeviceError> {
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .open(path)
-            .map_err(|source| DeviceError::Open {
+        let (file, made_at) =
+            provisional::create_beside(path).map_err(|source| DeviceError::Open {
                 path: path.to_owned(),
                 source,
             })?;
-        Self::with_file(path, size_bytes, file, true)
+        Self::with_file(path, size_bytes, file, Some(made_at))
     }
 
     fn with_file(
         path: &Path,
         size_bytes: u64,
         file: File,
-        created: bool,
+        made_at: Option<PathBuf>,
     ) -> Result<Self, DeviceError> {
         let mut target = Self::new(path, DeviceKind::File, size_bytes, file, None);
-        target.created = created;
+        target.made_at = made_at;
         target.zeroed = true;
         target
             .buffered
             .set_len(size_bytes)
             .map_err(|e| DeviceError::write(path, size_bytes, e))?;
+        // The same file for certain, whatever has its name by now.
+        let same = format!("/proc/self/fd/{}", target.buffered.as_raw_fd());
         target.direct = OpenOptions::new()
             .write(true)
             .custom_flags(libc::O_DIRECT | libc::O_CLOEXEC)
-            .open(path)
+            .open(same)
             .ok();
         target.use_direct = AtomicBool::new(target.direct.is_some());
         Ok(target)
@@ -219,7 +230,7 @@ impl Target {
             buffered,
             direct,
             writing: Mutex::new(()),
-            created: false,
+            made_at: None,
             finished: false,
         }
     }
@@ -382,27 +393,30 @@ impl Target {
             // All is on the medium; only a stale cache elsewhere is possible.
             tracing::debug!(path = %self.path.display(), %error, "the device's cache was not dropped");
         }
-        if self.created {
-            self.flush_folder()?;
-        }
+        self.place()?;
         self.finished = true;
         Ok(())
     }
-}
 
-impl Target {
-    /// A new file survives a crash only when its folder knows of it.
-    fn flush_folder(&self) -> Result<(), DeviceError> {
-        let folder = match self.path.parent() {
-            Some(folder) if folder != Path::new("") => folder,
-            _ => Path::new("."),
+    /// Gives a new file its name.
+    fn place(&mut self) -> Result<(), DeviceError> {
+        let Some(made_at) = &mut self.made_at else {
+            return Ok(());
         };
-        File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(|source| DeviceError::Flush {
-                path: folder.to_owned(),
-                source,
-            })
+        provisional::place(&self.buffered, made_at, &self.path).map_err(|source| {
+            match source.kind() {
+                io::ErrorKind::AlreadyExists => DeviceError::Taken {
+                    path: self.path.clone(),
+                },
+                _ => DeviceError::Place {
+                    path: self.path.clone(),
+                    source,
+                },
+            }
+        })?;
+        made_at.clone_from(&self.path);
+        provisional::flush_folder(&self.path)
+            .map_err(|(path, source)| DeviceError::Flush { path, source })
     }
 }
 
@@ -412,10 +426,9 @@ impl Drop for Target {
         if self.finished || self.kind == DeviceKind::Block {
             return;
         }
-        let undone = if self.created {
-            fs::remove_file(&self.path)
-        } else {
-            self.buffered.set_len(0)
+        let undone = match &self.made_at {
+            Some(at) => provisional::remove(&self.buffered, at),
+            None => self.buffered.set_len(0),
         };
         if let Err(error) = undone {
             tracing::warn!(path = %self.path.display(), %error, "an unfinished file is left");

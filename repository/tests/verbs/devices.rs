@@ -131,3 +131,72 @@ fn an_unfinished_target_is_undone() {
         Err(DeviceError::Open { .. })
     ));
 }
+
+/// What is in a folder, by name.
+fn names(folder: &std::path::Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_new_file_gets_its_name_when_it_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("volume");
+    let stale = format!(".volume.stockpot-partial-{}-0", std::process::id());
+    std::fs::write(folder.path().join(&stale), b"of another").unwrap();
+    let target = Target::open(&path, 100, TargetOptions::default()).unwrap();
+    target.write_at(0, &[7; 50]).unwrap();
+    assert!(!path.exists());
+    assert_eq!(names(folder.path()).len(), 2);
+    target.finish().unwrap();
+    assert_eq!(names(folder.path()), [stale.as_str(), "volume"]);
+    assert_eq!(std::fs::metadata(&path).unwrap().len(), 100);
+    // The longest name that there may be.
+    let long = folder.path().join("n".repeat(255));
+    let target = Target::open(&long, 100, TargetOptions::default()).unwrap();
+    target.finish().unwrap();
+    assert!(long.exists());
+}
+
+#[test]
+fn a_name_taken_meanwhile_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("volume");
+    let target = Target::open(&path, 100, TargetOptions::default()).unwrap();
+    std::fs::write(&path, b"precious").unwrap();
+    let error = target.finish().unwrap_err();
+    assert!(matches!(error, DeviceError::Taken { .. }), "{error:?}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious");
+    assert_eq!(names(folder.path()), ["volume"]);
+}
+
+#[test]
+fn what_was_put_in_the_place_of_an_unfinished_target_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("volume");
+    let target = Target::open(&path, 100, TargetOptions::default()).unwrap();
+    let partial = folder.path().join(&names(folder.path())[0]);
+    let moved = folder.path().join("moved");
+    std::fs::rename(&partial, &moved).unwrap();
+    std::fs::write(&partial, b"precious").unwrap();
+    std::fs::write(&path, b"precious too").unwrap();
+    drop(target);
+    assert_eq!(std::fs::read(&partial).unwrap(), b"precious");
+    assert_eq!(std::fs::read(&path).unwrap(), b"precious too");
+    assert_eq!(std::fs::metadata(&moved).unwrap().len(), 0);
+}
+
+#[test]
+fn a_link_to_nothing_is_no_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("volume");
+    std::os::unix::fs::symlink("nothing", &path).unwrap();
+    let error = Target::open(&path, 100, TargetOptions::default()).unwrap_err();
+    assert!(matches!(error, DeviceError::Unsuitable { .. }), "{error:?}");
+    assert!(error.to_string().contains("symbolic link"), "{error}");
+    assert_eq!(names(folder.path()), ["volume"]);
+}

@@ -1,23 +1,32 @@
 //! `stockpot backup`: a device or file to a bucket, without any daemon.
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeMap,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
 use serde::Serialize;
 use stockpot_driver::lvm::live::{LiveSnapshot, LiveVolume};
 use stockpot_repository::{
-    DEFAULT_CHUNK_SIZE_BYTES, Progress, Repository, UploadSettings,
+    DEFAULT_CHUNK_SIZE_BYTES, Progress, UploadSettings,
     device::{Source, SourceOptions},
-    format::ids::VolumeId,
+    format::{
+        ids::{SnapshotId, VolumeId},
+        keys::KeySource,
+    },
     snapshots,
+    store::s3::S3Config,
     upload::{BaseChoice, UploadReport, UploadRequest, upload},
 };
 
 use crate::{
     cli::{BackupArgs, Cli, UploadTuning},
     context,
-    interrupt::Interrupt,
+    interrupt::{GRACE, Interrupt, Interrupted},
     progress::Display,
     repository,
     sizes::human_size,
@@ -40,6 +49,10 @@ struct Report {
     requests: u64,
     seconds: f64,
     direct_reads: bool,
+    /// This backup was the first into its prefix.
+    repository_created: bool,
+    /// Without the key nobody reads it.
+    sealed: bool,
 }
 
 pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
@@ -49,17 +62,19 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
     let chunk_size_bytes = chunk_size(args.chunk_size)?;
     let named = args.volume.as_deref().map(volume_id).transpose()?;
     let config = repository::s3_config(&args.to, &args.s3)?;
-    let key = repository::key(&args.key)?;
+    let key = repository::key(&args.key, interrupt).await?;
 
     let live = if args.force {
         None
     } else {
-        LiveVolume::find(&args.source).await?
+        let finding = async { Ok(LiveVolume::find(&args.source).await?) };
+        interrupt.unless(finding).await?
     };
     let volume = match named {
         Some(id) => id,
         None => default_volume(&args.source, live.as_ref())?,
     };
+    // Not broken off: half a snapshot is of no use to anybody.
     let snapshot = match &live {
         Some(live) => Some(
             live.snapshot()
@@ -68,36 +83,103 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
         ),
         None => None,
     };
-    let cut_at = Timestamp::now();
-    let path = snapshot
-        .as_ref()
-        .map_or_else(|| args.source.clone(), LiveSnapshot::path);
-    let request = |repository: &Repository| UploadRequest {
-        snapshot_id: repository.new_snapshot_id(),
-        volume_name: volume.to_string(),
-        volume_id: volume.clone(),
-        metadata: metadata(args),
-        cut_at,
-        extents: None,
-        base: BaseChoice::Newest,
+    let job = Job {
+        cli,
+        args,
+        interrupt,
+        volume,
         settings,
+        snapshot: snapshot.as_ref(),
+        cut_at: Timestamp::now(),
+        started: OnceLock::new(),
     };
-    let outcome = async {
-        let source = Source::open(&path, SourceOptions { force: args.force })?;
-        let repository = repository::open_or_create(config, key, chunk_size_bytes).await?;
+    let outcome = job.run_within(config, key, chunk_size_bytes).await;
+    let done = finish_snapshot(snapshot.as_ref(), outcome).await?;
+    print(cli, &done, start.elapsed().as_secs_f64())
+}
+
+/// What all that happens while the temporary snapshot exists needs.
+struct Job<'a> {
+    cli: &'a Cli,
+    args: &'a BackupArgs,
+    interrupt: &'a Interrupt,
+    volume: VolumeId,
+    settings: UploadSettings,
+    snapshot: Option<&'a LiveSnapshot>,
+    cut_at: Timestamp,
+    /// What may be half-open in the bucket: the repository's location and the snapshot's id.
+    started: OnceLock<(String, SnapshotId)>,
+}
+
+/// What was done, and where.
+struct Done {
+    report: UploadReport,
+    location: String,
+    repository_created: bool,
+    sealed: bool,
+}
+
+impl Job<'_> {
+    /// Runs it; after a signal an endpoint has some seconds to take back what is half-open, and then no more.
+    async fn run_within(
+        &self,
+        config: S3Config,
+        key: Option<KeySource>,
+        chunk_size_bytes: u32,
+    ) -> anyhow::Result<Done> {
+        let work = self.run(config, key, chunk_size_bytes);
+        if let Some(done) = self.interrupt.within(GRACE, work).await {
+            return done;
+        }
+        if let Some((location, snapshot)) = self.started.get() {
+            eprintln!(
+                "stockpot: the bucket did not answer within {} s: multipart uploads of snapshot {snapshot} of volume {} at \
+                 {location} may be open still; they stay until a lifecycle rule of the bucket aborts them",
+                GRACE.as_secs(),
+                self.volume,
+            );
+        }
+        Err(Interrupted.into())
+    }
+
+    async fn run(
+        &self,
+        config: S3Config,
+        key: Option<KeySource>,
+        chunk_size_bytes: u32,
+    ) -> anyhow::Result<Done> {
+        let force = self.args.force;
+        let path = self
+            .snapshot
+            .map_or_else(|| self.args.source.clone(), LiveSnapshot::path);
+        let source = Source::open(&path, SourceOptions { force })?;
+        let opening =
+            repository::open_or_create(self.cli, self.interrupt, config, key, chunk_size_bytes);
+        let (repository, repository_created) = opening.await?;
+        if self.interrupt.happened() {
+            return Err(Interrupted.into());
+        }
+        let request = UploadRequest {
+            snapshot_id: repository.new_snapshot_id(),
+            volume_name: self.volume.to_string(),
+            volume_id: self.volume.clone(),
+            metadata: metadata(self.args),
+            cut_at: self.cut_at,
+            extents: None,
+            base: BaseChoice::Newest,
+            settings: self.settings.clone(),
+        };
+        // It is set once: a job runs once.
+        let _ = self
+            .started
+            .set((repository.location(), request.snapshot_id.clone()));
         let progress = Arc::new(Progress::new());
-        let display = Display::start(cli, "backup", &progress);
-        let report = upload(
-            &repository,
-            source,
-            request(&repository),
-            &progress,
-            interrupt.token(),
-        )
-        .await;
+        let display = Display::start(self.cli, "backup", &progress);
+        let token = self.interrupt.token();
+        let report = upload(&repository, source, request, &progress, token).await;
         display.finish().await;
         let report = report?;
-        if let Some(snapshot) = &snapshot
+        if let Some(snapshot) = self.snapshot
             && let Err(void) = snapshot.check().await
         {
             // Reads of a void snapshot fail, so this cannot have been read; but nothing is left to doubt.
@@ -105,17 +187,18 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
             snapshots::delete(&repository, &manifest.volume_id, &manifest.snapshot_id).await?;
             return Err(void.into());
         }
-        anyhow::Ok((repository.location(), report))
+        Ok(Done {
+            report,
+            location: repository.location(),
+            repository_created,
+            sealed: repository.is_sealed(),
+        })
     }
-    .await;
-    let outcome = finish_snapshot(snapshot, outcome).await;
-    let (location, report) = outcome?;
-    print(cli, &location, &report, start.elapsed().as_secs_f64())
 }
 
 /// Removes the snapshot whatever happened, and does not let a void one pass for a backup.
 async fn finish_snapshot<T>(
-    snapshot: Option<LiveSnapshot>,
+    snapshot: Option<&LiveSnapshot>,
     outcome: anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     let Some(snapshot) = snapshot else {
@@ -217,12 +300,12 @@ fn metadata(args: &BackupArgs) -> BTreeMap<String, String> {
     metadata
 }
 
-fn print(cli: &Cli, location: &str, report: &UploadReport, seconds: f64) -> anyhow::Result<()> {
-    let manifest = &report.manifest;
+fn print(cli: &Cli, done: &Done, seconds: f64) -> anyhow::Result<()> {
+    let manifest = &done.report.manifest;
     let report = Report {
         snapshot_id: manifest.snapshot_id.to_string(),
         volume: manifest.volume_id.to_string(),
-        location: location.to_owned(),
+        location: done.location.clone(),
         size_bytes: manifest.size_bytes,
         created_at: manifest.cut_at,
         parent: manifest
@@ -232,21 +315,28 @@ fn print(cli: &Cli, location: &str, report: &UploadReport, seconds: f64) -> anyh
         reason: manifest.reason.to_string(),
         data_bytes: manifest.data_bytes,
         stored_bytes: manifest.stored_bytes,
-        packs: report.packs,
-        requests: report.requests,
+        packs: done.report.packs,
+        requests: done.report.requests,
         seconds,
-        direct_reads: report.direct,
+        direct_reads: done.report.direct,
+        repository_created: done.repository_created,
+        sealed: done.sealed,
     };
     context::print(cli.output, &report, || {
         format!(
-            "{}  volume {}, {} of data in {}, {} stored ({}), {:.1} s",
+            "{}  volume {}, {} of data in {}, {} stored ({}), {:.1} s{}",
             report.snapshot_id,
             report.volume,
             human_size(report.data_bytes),
             human_size(report.size_bytes),
             human_size(report.stored_bytes),
             report.reason,
-            report.seconds
+            report.seconds,
+            match (report.repository_created, report.sealed) {
+                (false, _) => "",
+                (true, true) => "; in a new repository, sealed",
+                (true, false) => "; in a new repository, not sealed",
+            }
         )
     })
 }

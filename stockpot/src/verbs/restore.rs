@@ -45,9 +45,13 @@ pub(crate) async fn run(
     };
     settings.check().map_err(Usage::new)?;
     let config = repository::s3_config(&args.from, &args.s3)?;
-    let key = repository::key(&args.key)?;
-    let repository = repository::open(config, key).await?;
-    let manifest = pick(&repository, &args.snapshot).await?;
+    let key = repository::key(&args.key, interrupt).await?;
+    let finding = async {
+        let repository = repository::open(config, key).await?;
+        let manifest = pick(&repository, &args.snapshot).await?;
+        Ok((repository, manifest))
+    };
+    let (repository, manifest) = interrupt.unless(finding).await?;
     let options = TargetOptions {
         force: args.force,
         zeroed: false,

@@ -5,7 +5,10 @@ use anyhow::Context as _;
 use crate::{cli::ServeArgs, config, interrupt::Interrupt};
 
 pub(crate) async fn run(args: &ServeArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
-    let config = config::read(&args.config)?;
+    let path = args.config.clone();
+    let config = interrupt
+        .unless_blocking(move || config::read(&path))
+        .await?;
     if args.check {
         eprintln!("{} is sound", args.config.display());
         return Ok(());

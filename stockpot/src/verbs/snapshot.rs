@@ -15,7 +15,7 @@ use tonic::{Status, transport::Channel};
 
 use crate::{
     cli::{Cli, Copies, Output, SnapshotVerb, SocketArgs},
-    context,
+    context, printable,
     sizes::human_size,
     table::Table,
 };
@@ -174,9 +174,9 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
     context::print(output, &row, || {
         let mut text = format!(
             "{}  {} of {}, local: {}, cloud: {}",
-            row.snapshot_id,
+            printable::line(&row.snapshot_id),
             human_size(row.size_bytes),
-            row.volume_id,
+            printable::line(&row.volume_id),
             row.local,
             row.cloud
         );
@@ -186,7 +186,7 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
             ("error", &row.error),
         ] {
             if !value.is_empty() {
-                text.push_str(&format!("\n{what}: {value}"));
+                text.push_str(&format!("\n{what}: {}", printable::line(value)));
             }
         }
         text
@@ -196,7 +196,7 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
 fn progress_line(progress: &Progress) -> String {
     format!(
         "{}: {} of {}, {} sent, {}/s",
-        progress.phase,
+        printable::line(&progress.phase),
         human_size(progress.bytes_done),
         human_size(progress.bytes_total),
         human_size(progress.bytes_transferred),

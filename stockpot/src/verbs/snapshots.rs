@@ -6,13 +6,19 @@ use jiff::Timestamp;
 use serde::Serialize;
 use stockpot_repository::{
     Repository,
+    format::keys::KeySource,
     snapshots::{self, SnapshotSummary, Status},
-    store::{ObjectStore, s3::S3Store},
+    store::{
+        ObjectStore,
+        s3::{S3Config, S3Store},
+    },
 };
 
 use crate::{
     cli::{Cli, SnapshotsArgs},
-    context, repository,
+    context,
+    interrupt::Interrupt,
+    repository,
     sizes::human_size,
     table::Table,
 };
@@ -34,29 +40,42 @@ struct Row {
     error: Option<String>,
 }
 
-pub(crate) async fn run(cli: &Cli, args: &SnapshotsArgs) -> anyhow::Result<()> {
+pub(crate) async fn run(
+    cli: &Cli,
+    args: &SnapshotsArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<()> {
     let config = repository::s3_config(&args.from, &args.s3)?;
-    let repository = match repository::key(&args.key)? {
-        Some(key) => repository::open(config, Some(key)).await?,
-        None => {
-            let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
-            let repository = Repository::open_locked(store).await?;
-            if repository.is_sealed() {
-                eprintln!(
-                    "the repository is sealed: without its key only ids and states are known"
-                );
-            }
-            repository
-        }
+    let key = repository::key(&args.key, interrupt).await?;
+    let listing = async {
+        let repository = open(cli, config, key).await?;
+        Ok(snapshots::list(&repository).await?)
     };
-    let rows: Vec<Row> = snapshots::list(&repository)
-        .await?
+    let found = interrupt.unless(listing).await?;
+    let rows: Vec<Row> = found
         .into_iter()
         .filter(|found| args.all || found.status != Status::Deleted)
         .filter(|found| args.volume.as_deref().is_none_or(|name| is_of(found, name)))
         .map(row)
         .collect();
     context::print(cli.output, &rows, || text(&rows))
+}
+
+/// Without a key, a sealed repository still shows its ids.
+async fn open(cli: &Cli, config: S3Config, key: Option<KeySource>) -> anyhow::Result<Repository> {
+    match key {
+        Some(key) => repository::open(config, Some(key)).await,
+        None => {
+            let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
+            let repository = Repository::open_locked(store).await?;
+            if repository.is_sealed() && !cli.quiet {
+                eprintln!(
+                    "the repository is sealed: without its key only ids and states are known"
+                );
+            }
+            Ok(repository)
+        }
+    }
 }
 
 fn is_of(found: &SnapshotSummary, name: &str) -> bool {

@@ -14,6 +14,7 @@ use crate::{
     context,
     interrupt::Interrupt,
     pick::pick,
+    printable,
     progress::Display,
     repository,
     sizes::human_size,
@@ -42,12 +43,16 @@ struct Row {
 pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     let start = Instant::now();
     let config = repository::s3_config(&args.from, &args.s3)?;
-    let key = repository::key(&args.key)?;
-    let repository = repository::open(config, key).await?;
-    let only = match &args.snapshot {
-        Some(text) => Some([pick(&repository, text).await?.snapshot_id]),
-        None => None,
+    let key = repository::key(&args.key, interrupt).await?;
+    let finding = async {
+        let repository = repository::open(config, key).await?;
+        let only = match &args.snapshot {
+            Some(text) => Some([pick(&repository, text).await?.snapshot_id]),
+            None => None,
+        };
+        Ok((repository, only))
     };
+    let (repository, only) = interrupt.unless(finding).await?;
     let settings = VerifySettings {
         read_data: args.read_data,
         ..VerifySettings::default()
@@ -86,11 +91,11 @@ fn row(problem: Problem) -> Row {
 fn text(report: &Report) -> String {
     let mut text = String::new();
     for problem in &report.problems {
-        text.push_str(&problem.object);
+        text.push_str(&printable::line(&problem.object));
         if let Some(offset) = problem.offset {
             text.push_str(&format!(" at byte {offset}"));
         }
-        text.push_str(&format!(": {}", problem.problem));
+        text.push_str(&format!(": {}", printable::line(&problem.problem)));
         if !problem.snapshots.is_empty() {
             text.push_str(&format!(" (needed by {})", problem.snapshots.join(", ")));
         }

@@ -173,7 +173,7 @@ fn a_source_that_shrinks_while_it_is_read() -> anyhow::Result<()> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a user's Ctrl-C, sent by kill")]
-fn interrupt(child: &std::process::Child) -> anyhow::Result<()> {
+pub(crate) fn interrupt(child: &std::process::Child) -> anyhow::Result<()> {
     let status = std::process::Command::new("kill")
         .args(["-INT", &child.id().to_string()])
         .status()?;

@@ -5,5 +5,7 @@ mod bad_input;
 mod bench;
 mod faults;
 mod help;
+mod interrupts;
+mod printing;
 mod sealing;
 mod verify;

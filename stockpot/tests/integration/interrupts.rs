@@ -1,0 +1,165 @@
+//! The first signal ends the work wherever it is, and a kill leaves nothing that looks whole.
+
+use std::{
+    process::Child,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use stockpot_test_fixtures::s3::{Action, Fault, Op};
+
+use crate::{
+    bench::{BUCKET, Bench, MIB, REPO, Run, finish},
+    faults::interrupt,
+};
+
+/// Waits until `ready`, or fails.
+fn wait(what: &str, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !ready() {
+        ensure!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Interrupts it, and checks that it ends as it should within the time.
+fn ends(child: Child, within: Duration) -> anyhow::Result<Run> {
+    let start = Instant::now();
+    interrupt(&child)?;
+    let run = finish(child)?;
+    run.failed(130, &["interrupted"])?;
+    ensure!(start.elapsed() < within, "{:?}: {run:?}", start.elapsed());
+    Ok(run)
+}
+
+#[test]
+fn a_request_that_is_never_answered() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 8 * MIB, &[(0, 1 << 20)])?;
+    let image = image.to_str().context("path")?;
+    let new = bench.path("new.img");
+    let out = new.to_str().context("path")?;
+    bench.backup(image.as_ref(), "v")?;
+    let faults = bench.server.faults();
+    // Where each verb hangs: at the marker, at a snapshot's record, in a map or its data.
+    for (args, op, key) in [
+        (vec!["snapshots", REPO], Op::GetObject, "repository.json"),
+        (vec!["snapshots", REPO], Op::GetObject, "snapshots/"),
+        (vec!["verify", REPO], Op::GetObject, "repository.json"),
+        (vec!["verify", REPO], Op::GetObject, "packs/"),
+        (vec!["verify", REPO, "--read-data"], Op::ListObjectsV2, ""),
+        (
+            vec!["restore", REPO, "latest:v", out],
+            Op::GetObject,
+            "snapshots/",
+        ),
+        (
+            vec!["restore", REPO, "latest:v", out],
+            Op::GetObject,
+            "packs/",
+        ),
+        (
+            vec!["backup", image, "--to", REPO],
+            Op::GetObject,
+            "repository.json",
+        ),
+    ] {
+        faults.clear();
+        let fault = Fault::new(Action::Hang).on(op);
+        let fault = if key.is_empty() {
+            fault
+        } else {
+            fault.key(key)
+        };
+        let hang = faults.inject(fault);
+        let child = bench.command().args(&args).spawn()?;
+        wait("no request came", || faults.fired(hang) > 0).with_context(|| format!("{args:?}"))?;
+        ends(child, Duration::from_secs(5)).with_context(|| format!("{args:?} at {key:?}"))?;
+        ensure!(!new.exists());
+        let left = std::fs::read_dir(bench.dir.path())?
+            .filter_map(Result::ok)
+            .any(|entry| entry.file_name().to_string_lossy().contains("partial"));
+        ensure!(!left, "{args:?} at {key:?} left its file");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_abort_that_is_never_answered_is_given_up_and_said() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 60 * MIB, &[(0, 40 << 20)])?;
+    let small = bench.image("small.img", MIB, &[(0, 10)])?;
+    bench.backup(&small, "first")?;
+    let faults = bench.server.faults();
+    faults.inject(Fault::new(Action::Hang).on(Op::UploadPart));
+    faults.inject(Fault::new(Action::Hang).on(Op::AbortMultipartUpload));
+    let image = image.to_str().context("path")?;
+    let child = bench
+        .command()
+        .args(["backup", image, "--to", REPO, "--volume", "v"])
+        .spawn()?;
+    wait("no upload began", || bench.open_uploads() > 0)?;
+    let run = ends(child, Duration::from_secs(20))?;
+    run.failed(
+        130,
+        &[
+            "volume v",
+            "multipart uploads of snapshot snap-",
+            "lifecycle",
+        ],
+    )?;
+    Ok(())
+}
+
+#[test]
+fn a_key_that_never_comes() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let fifo = bench.path("fifo");
+    mkfifo(&fifo)?;
+    let fifo = fifo.to_str().context("path")?;
+    for args in [
+        ["snapshots", REPO, "--key-file", fifo],
+        ["verify", REPO, "--passphrase-file", fifo],
+    ] {
+        let child = bench.command().args(args).spawn()?;
+        std::thread::sleep(Duration::from_millis(500));
+        ends(child, Duration::from_secs(5)).with_context(|| format!("{args:?}"))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_killed_restore_leaves_nothing_under_the_files_name() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 60 * MIB, &[(0, 30 << 20)])?;
+    bench.backup(&image, "v")?;
+    ensure!(
+        !bench
+            .server
+            .keys_with_prefix(BUCKET, "site-a/packs/")
+            .is_empty()
+    );
+    let faults = bench.server.faults();
+    let slow = Fault::new(Action::Hang).on(Op::GetObject).key("packs/");
+    let slow = faults.inject(slow.after(3));
+    let out = bench.path("out.img");
+    let args = ["restore", REPO, "latest:v", out.to_str().context("path")?];
+    let mut child = bench.command().args(args).spawn()?;
+    wait("nothing was read", || faults.fired(slow) > 0)?;
+    child.kill()?;
+    finish(child)?;
+    ensure!(!out.exists(), "half a volume has the name of a whole one");
+    faults.clear();
+    let run = bench.run(args)?;
+    ensure!(run.code == Some(0), "{run:?}");
+    ensure!(std::fs::read(&out)? == std::fs::read(&image)?);
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a user's own FIFO")]
+fn mkfifo(path: &std::path::Path) -> anyhow::Result<()> {
+    let status = std::process::Command::new("mkfifo").arg(path).status()?;
+    ensure!(status.success());
+    Ok(())
+}
