@@ -197,10 +197,11 @@ impl Calls for Service {
         request: Request<api::ListSnapshotsRequest>,
     ) -> Answer<api::ListSnapshotsResponse> {
         let manager = self.manager()?;
-        let page = manager.list_snapshots(request.into_inner()).await?;
+        let (page, warnings) = manager.list_snapshots(request.into_inner()).await?;
         Ok(Response::new(api::ListSnapshotsResponse {
             snapshots: page.entries,
             next_token: page.next_token,
+            warnings,
         }))
     }
 

@@ -420,6 +420,7 @@ impl Manager for FakeManager {
         Ok(Response::new(api::ListSnapshotsResponse {
             snapshots,
             next_token,
+            warnings: Vec::new(),
         }))
     }
 

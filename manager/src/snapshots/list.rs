@@ -15,6 +15,7 @@ use crate::{
     error::chain,
     ids,
     page::{self, Page},
+    profile::Topology,
     translate::{self, CloudTruth},
 };
 
@@ -23,6 +24,8 @@ use crate::{
 struct Seen {
     /// By the short id of the repository: what it holds.
     answered: BTreeMap<String, BTreeMap<String, Listed>>,
+    /// Which could not be listed, and why.
+    warnings: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -33,28 +36,27 @@ struct Listed {
 }
 
 impl Manager {
-    /// One page of the snapshots that fit the request.
+    /// One page of the snapshots that fit the request, and which buckets could not be listed for it.
     pub(crate) async fn list_snapshots(
         self: Arc<Self>,
         request: api::ListSnapshotsRequest,
-    ) -> Result<Page<api::Snapshot>, ManagerError> {
+    ) -> Result<(Page<api::Snapshot>, Vec<String>), ManagerError> {
         let after = page::parse(&request.starting_token)?;
-        let mut found = if request.snapshot_id.is_empty() {
+        let (mut found, warnings) = if request.snapshot_id.is_empty() {
             self.all_snapshots().await?
         } else {
-            match self.one_snapshot(&request.snapshot_id).await? {
-                Some(snapshot) => vec![snapshot],
-                None => Vec::new(),
-            }
+            let found = self.one_snapshot(&request.snapshot_id).await?;
+            (found.into_iter().collect(), Vec::new())
         };
         found.retain(|snapshot| {
             request.source_volume_id.is_empty()
                 || snapshot.source_volume_id == request.source_volume_id
         });
         found.sort_by(|a, b| a.snapshot_id.cmp(&b.snapshot_id));
-        Ok(page::cut(found, after, request.max_entries, |snapshot| {
+        let page = page::cut(found, after, request.max_entries, |snapshot| {
             &snapshot.snapshot_id
-        }))
+        });
+        Ok((page, warnings))
     }
 
     /// One snapshot with the truth of its bucket, by whatever knows it.
@@ -138,7 +140,7 @@ impl Manager {
         })
     }
 
-    async fn all_snapshots(&self) -> Result<Vec<api::Snapshot>, ManagerError> {
+    async fn all_snapshots(&self) -> Result<(Vec<api::Snapshot>, Vec<String>), ManagerError> {
         let seen = self.ask_buckets().await?;
         // After the buckets: what was cut meanwhile is at worst told without its cloud copy.
         let rows = self.catalog.snapshots().await?;
@@ -159,7 +161,7 @@ impl Manager {
                 found.insert(id, snapshot);
             }
         }
-        Ok(found.into_values().collect())
+        Ok((found.into_values().collect(), seen.warnings))
     }
 
     /// Lists every repository that a profile leads to, each once, all at the same time.
@@ -203,6 +205,15 @@ impl Manager {
                         error = chain(&error),
                         "a bucket cannot be listed; its snapshots are told as far as they are on record"
                     );
+                    let place = profile
+                        .topology()
+                        .map(Topology::location)
+                        .unwrap_or_default();
+                    seen.warnings.push(format!(
+                        "{place} of profile {} cannot be listed, so snapshots that only it knows are missing: {}",
+                        profile.name,
+                        chain(&error)
+                    ));
                 }
             }
         }
