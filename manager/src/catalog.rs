@@ -31,7 +31,8 @@ pub use self::{
     error::CatalogError,
     model::{
         Attachment, AttachmentKind, AttachmentStep, CopyState, Deleting, Job, JobKind, Metadata,
-        Purpose, RecordedError, SnapshotRow, SourceCopy, VolumeRow, VolumeSource, VolumeStatus,
+        Purpose, RecordedError, Sent, SnapshotRow, SourceCopy, VolumeRow, VolumeSource,
+        VolumeStatus,
     },
 };
 

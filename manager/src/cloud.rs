@@ -111,33 +111,36 @@ impl Clouds {
         short_id: &str,
     ) -> Result<Option<(Arc<Profile>, Repository)>, ManagerError> {
         let known = self.catalog.repositories().await?;
-        let mut unanswered = None;
-        let mut others = Vec::new();
+        let (mut named, mut others) = (Vec::new(), Vec::new());
         for profile in self.profiles.all()? {
             let Ok(topology) = profile.topology() else {
                 continue;
             };
             match known.get(&topology.place()) {
-                Some(id) if id == short_id => match self.for_reading(&profile).await? {
-                    Some(repository) if repository.short_id() == short_id => {
-                        return Ok(Some((profile, repository)));
-                    }
-                    // The place was emptied and is another repository now.
-                    _ => {}
-                },
+                Some(id) if id == short_id => named.push(profile),
                 Some(_) => {}
                 None => others.push(profile),
             }
         }
-        for profile in others {
-            match self.for_reading(&profile).await {
+        let mut unanswered: Option<ManagerError> = None;
+        for (number, profile) in named.iter().chain(&others).enumerate() {
+            // A place that is known to be the one, and may answer later, is what a caller has to know.
+            let later = unanswered.as_ref().is_some_and(|e| !cannot_be_opened(e));
+            if number == named.len() && later {
+                break;
+            }
+            match self.for_reading(profile).await {
                 Ok(Some(repository)) if repository.short_id() == short_id => {
-                    return Ok(Some((profile, repository)));
+                    return Ok(Some((profile.clone(), repository)));
                 }
+                // A place that was emptied may be another repository now.
                 Ok(_) => {}
                 Err(error) => {
                     tracing::warn!(profile = profile.name, %error, "a repository cannot be asked");
-                    unanswered = Some(error);
+                    // What may answer later counts for more than what will not.
+                    if unanswered.as_ref().is_none_or(cannot_be_opened) {
+                        unanswered = Some(error);
+                    }
                 }
             }
         }
@@ -297,6 +300,24 @@ pub(crate) fn format_volume(id: &VolumeId) -> Result<format_ids::VolumeId, Manag
 pub(crate) fn format_snapshot(id: &SnapshotId) -> Result<format_ids::SnapshotId, ManagerError> {
     format_ids::SnapshotId::new(id.as_str())
         .map_err(|error| ManagerError::Internal(error.to_string()))
+}
+
+/// Whether a repository cannot be opened until somebody changes a profile, a key or the bucket.
+pub(crate) fn cannot_be_opened(error: &ManagerError) -> bool {
+    use RepositoryError as Error;
+    match error {
+        ManagerError::NoProfileLeads { .. } | ManagerError::SecretFile { .. } => true,
+        ManagerError::Repository(error) => matches!(
+            error,
+            Error::WrongKey { .. }
+                | Error::KeyNeeded { .. }
+                | Error::NotSealed { .. }
+                | Error::NoRepository { .. }
+                | Error::Foreign { .. }
+                | Error::Store(StoreError::NoSuchBucket { .. })
+        ),
+        _ => false,
+    }
 }
 
 /// Whether the credentials or the key may be the cause: then they are read again at the next attempt.

@@ -32,7 +32,9 @@ fn code_of(error: &ManagerError) -> Code {
         ManagerError::NotFound(_) => Code::NotFound,
         ManagerError::AlreadyExists { .. } => Code::AlreadyExists,
         ManagerError::InvalidArgument(_) => Code::InvalidArgument,
-        ManagerError::FailedPrecondition(_) => Code::FailedPrecondition,
+        ManagerError::FailedPrecondition(_) | ManagerError::NoProfileLeads { .. } => {
+            Code::FailedPrecondition
+        }
         ManagerError::OutOfRange(_) => Code::OutOfRange,
         ManagerError::Busy(_) | ManagerError::Cancelled => Code::Aborted,
         ManagerError::NoAnswer { .. } | ManagerError::NotReady(_) => Code::Unavailable,
@@ -99,7 +101,9 @@ fn of_store(error: &StoreError) -> Code {
         StoreError::AccessDenied { .. } => Code::PermissionDenied,
         StoreError::Credentials { .. } => Code::Unauthenticated,
         StoreError::Unavailable { .. } => Code::Unavailable,
-        StoreError::NotFound { .. } | StoreError::Integrity { .. } => Code::DataLoss,
+        StoreError::NotFound { .. }
+        | StoreError::Integrity { .. }
+        | StoreError::TooLarge { .. } => Code::DataLoss,
         StoreError::AlreadyExists { .. } => Code::Aborted,
         StoreError::NoSuchBucket { .. }
         | StoreError::Certificate { .. }

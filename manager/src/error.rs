@@ -32,6 +32,16 @@ pub enum ManagerError {
     /// It cannot be carried out while things are as they are.
     #[error("{0}")]
     FailedPrecondition(String),
+    /// No profile names the repository where a cloud copy lies.
+    #[error(
+        "no profile leads to repository {repository}, so the cloud copy of snapshot {snapshot} cannot be deleted"
+    )]
+    NoProfileLeads {
+        /// Short id of the repository.
+        repository: String,
+        /// Id of the snapshot.
+        snapshot: String,
+    },
     /// A size outside what is possible.
     #[error("{0}")]
     OutOfRange(String),

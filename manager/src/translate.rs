@@ -54,7 +54,7 @@ pub(crate) fn volume(row: &VolumeRow) -> api::Volume {
     }
 }
 
-/// A snapshot on record, without progress.
+/// A snapshot on record: with what its upload came to, without the progress of one under way.
 pub(crate) fn snapshot(row: &SnapshotRow, truth: CloudTruth) -> api::Snapshot {
     let cloud = match (row.cloud, truth) {
         (CopyState::Present, CloudTruth::Deleted) => api::CopyState::Deleted,
@@ -77,9 +77,24 @@ pub(crate) fn snapshot(row: &SnapshotRow, truth: CloudTruth) -> api::Snapshot {
         cloud_location: row.location.clone().unwrap_or_default(),
         error: error.map(|e| e.text.clone()).unwrap_or_default(),
         error_code: error.map(|e| code(e.code)).unwrap_or_default(),
-        progress: None,
+        progress: sent(row),
         metadata: row.metadata.clone().into_iter().collect(),
     }
+}
+
+/// The final figures of a committed upload.
+fn sent(row: &SnapshotRow) -> Option<api::Progress> {
+    let sent = row.sent.filter(|_| row.cloud == CopyState::Present)?;
+    let size_bytes = row.size_bytes.unwrap_or_default();
+    Some(api::Progress {
+        phase: "done".to_owned(),
+        bytes_total: size_bytes,
+        bytes_done: size_bytes,
+        bytes_transferred: sent.stored_bytes,
+        // How long it took is not on record.
+        bytes_per_second: 0,
+        requests: sent.requests,
+    })
 }
 
 /// A snapshot that only a bucket knows.

@@ -183,6 +183,8 @@ pub struct SnapshotRow {
     pub cloud: CopyState,
     /// Where the cloud copy lies.
     pub location: Option<String>,
+    /// What its upload sent; `None` until it is committed.
+    pub sent: Option<Sent>,
     /// The caller's words.
     pub metadata: Metadata,
     /// Why the cloud copy failed.
@@ -193,6 +195,15 @@ pub struct SnapshotRow {
     pub deleting: Option<Deleting>,
     /// When it was asked for, in microseconds since the Unix epoch.
     pub created_at_us: i64,
+}
+
+/// What the upload that was committed sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sent {
+    /// Bytes that it put into the bucket.
+    pub stored_bytes: u64,
+    /// Requests that it made; 0 when a run that was killed made them.
+    pub requests: u64,
 }
 
 /// What is attached to this host, or may be.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::CatalogError;
 
 /// One script per version; `user_version` counts how many have run. Published scripts never change.
-const MIGRATIONS: [&str; 1] = [FIRST];
+const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
 
 const FIRST: &str = "
 CREATE TABLE volumes (
@@ -80,6 +80,18 @@ CREATE TABLE jobs (
 CREATE TABLE repositories (
     location        TEXT PRIMARY KEY,
     short_id        TEXT NOT NULL
+) STRICT;
+";
+
+const SECOND: &str = "
+-- What the upload that was committed sent.
+ALTER TABLE snapshots ADD COLUMN stored_bytes INTEGER CHECK (stored_bytes >= 0);
+ALTER TABLE snapshots ADD COLUMN requests INTEGER CHECK (requests >= 0);
+
+-- Snapshots that were forgotten without a word to their repository, which had no committed copy of them that is
+-- on record: asking again to delete one is success though the repository cannot be asked.
+CREATE TABLE abandoned_snapshots (
+    id              TEXT PRIMARY KEY
 ) STRICT;
 ";
 

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Row, named_params, params};
 use stockpot_driver::SnapshotId;
 
 use super::{
-    Catalog, CatalogError, CopyState, Deleting, JobKind, RecordedError, SnapshotRow,
+    Catalog, CatalogError, CopyState, Deleting, JobKind, RecordedError, Sent, SnapshotRow,
     codec::{Columns, column_of, to_json},
     jobs,
 };
@@ -98,14 +98,19 @@ impl Catalog {
         &self,
         id: &SnapshotId,
         location: &str,
+        sent: Sent,
     ) -> Result<bool, CatalogError> {
         let sql = "UPDATE snapshots SET cloud_state = 'present', location = ?2, error = NULL, error_code = NULL,
-                          error_reported = 0
+                          error_reported = 0, stored_bytes = ?3, requests = ?4
                     WHERE id = ?1 AND cloud_state = 'pending'";
         let values = (id.clone(), location.to_owned());
         self.call(move |connection| {
             let transaction = connection.transaction()?;
-            let changed = transaction.execute(sql, params![values.0.as_str(), values.1])?;
+            let (stored_bytes, requests) = (column_of(sent.stored_bytes), column_of(sent.requests));
+            let changed = transaction.execute(
+                sql,
+                params![values.0.as_str(), values.1, stored_bytes, requests],
+            )?;
             if changed > 0 {
                 jobs::remove(&transaction, JobKind::Upload, values.0.as_str())?;
             }
@@ -186,6 +191,35 @@ impl Catalog {
             Ok(())
         })
         .await
+    }
+
+    /// Records that the local copy is gone while the deletion of the cloud copy, begun before, stays to be done.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn local_copy_removed_first(&self, id: &SnapshotId) -> Result<(), CatalogError> {
+        let sql = "UPDATE snapshots SET local_state = 'deleted' WHERE id = ?1";
+        self.update(sql, id).await
+    }
+
+    /// Notes that a snapshot is forgotten without a word to its repository. It outlives the row.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn abandon_snapshot(&self, id: &SnapshotId) -> Result<(), CatalogError> {
+        let sql = "INSERT OR IGNORE INTO abandoned_snapshots (id) VALUES (?1)";
+        self.update(sql, id).await
+    }
+
+    /// Whether [`Catalog::abandon_snapshot`] noted it.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn is_abandoned(&self, id: &SnapshotId) -> Result<bool, CatalogError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM abandoned_snapshots WHERE id = ?1)";
+        let id = id.clone();
+        self.call(move |connection| Ok(connection.query_row(sql, [id.as_str()], |row| row.get(0))?))
+            .await
     }
 
     /// Records that the local copy alone is gone.
@@ -285,6 +319,13 @@ fn read(row: &Row<'_>) -> Result<SnapshotRow, CatalogError> {
         None => None,
         Some(_) => Some(columns.bytes("size_bytes")?),
     };
+    let sent = match columns.optional_number("stored_bytes")? {
+        None => None,
+        Some(_) => Some(Sent {
+            stored_bytes: columns.bytes("stored_bytes")?,
+            requests: columns.bytes("requests")?,
+        }),
+    };
     Ok(SnapshotRow {
         id: columns.word("id")?,
         name: columns.text("name")?,
@@ -297,6 +338,7 @@ fn read(row: &Row<'_>) -> Result<SnapshotRow, CatalogError> {
         local: columns.word("local_state")?,
         cloud: columns.word("cloud_state")?,
         location: columns.optional_text("location")?,
+        sent,
         metadata: columns.json("metadata")?,
         error: columns.recorded_error()?,
         error_reported: columns.flag("error_reported")?,
@@ -322,6 +364,7 @@ mod tests {
             local: CopyState::Pending,
             cloud: CopyState::Pending,
             location: None,
+            sent: None,
             metadata: [("k".to_owned(), "v".to_owned())].into(),
             error: None,
             error_reported: false,
@@ -352,13 +395,17 @@ mod tests {
         };
         assert!(catalog.fail_snapshot(id, error).await.unwrap());
         assert!(catalog.jobs().await.unwrap().is_empty());
-        assert!(!catalog.snapshot_uploaded(id, "s3://b").await.unwrap());
+        let sent = Sent {
+            stored_bytes: 5,
+            requests: 6,
+        };
+        assert!(!catalog.snapshot_uploaded(id, "s3://b", sent).await.unwrap());
         catalog.report_snapshot(id).await.unwrap();
         assert!(catalog.snapshot(id).await.unwrap().unwrap().error_reported);
         assert!(catalog.retry_snapshot(id).await.unwrap());
         assert!(!catalog.retry_snapshot(id).await.unwrap());
         assert_eq!(catalog.jobs().await.unwrap().len(), 1);
-        assert!(catalog.snapshot_uploaded(id, "s3://b").await.unwrap());
+        assert!(catalog.snapshot_uploaded(id, "s3://b", sent).await.unwrap());
         assert!(catalog.jobs().await.unwrap().is_empty());
 
         catalog
@@ -369,8 +416,13 @@ mod tests {
         let left = catalog.snapshots().await.unwrap().remove(0);
         assert_eq!((left.local, left.deleting), (CopyState::Deleted, None));
         assert_eq!(left.location.as_deref(), Some("s3://b"));
+        assert_eq!(left.sent, Some(sent));
+        assert!(!catalog.is_abandoned(id).await.unwrap());
+        catalog.abandon_snapshot(id).await.unwrap();
+        catalog.abandon_snapshot(id).await.unwrap();
         catalog.remove_snapshot(id).await.unwrap();
         assert_eq!(catalog.snapshot(id).await.unwrap(), None);
+        assert!(catalog.is_abandoned(id).await.unwrap());
     }
 
     #[tokio::test]

@@ -111,6 +111,7 @@ impl Manager {
             local: CopyState::Pending,
             cloud,
             location: None,
+            sent: None,
             metadata: request.metadata.into_iter().collect(),
             error: None,
             error_reported: false,

@@ -12,7 +12,9 @@ use stockpot_repository::Repository;
 use crate::{
     Manager, ManagerError, attach,
     catalog::{CopyState, Deleting, JobKind, SnapshotRow},
-    cloud, ids,
+    cloud,
+    error::chain,
+    ids,
     locks::Subject,
 };
 
@@ -46,6 +48,11 @@ impl Manager {
         which: Deleting,
     ) -> Result<(), ManagerError> {
         let id = &row.id;
+        if which == Deleting::Local
+            && matches!(row.deleting, Some(Deleting::Both | Deleting::Cloud))
+        {
+            return self.delete_local_first(&row).await;
+        }
         // A deletion that was begun is never narrowed.
         let which = match row.deleting {
             Some(begun) if begun != which => Deleting::Both,
@@ -68,12 +75,15 @@ impl Manager {
                 .await?;
         }
         self.detach(&attach::Subject::Snapshot(id.clone())).await?;
-        if remote && row.cloud != CopyState::None {
-            let repository = self.repository_of_row(&row).await?;
-            cloud::delete(&repository, &row.volume_id, id).await?;
+        if remote {
+            self.remove_cloud(&row).await?;
         }
         if local {
             self.remove_local(&row, which).await?;
+        }
+        if !remote && row.cloud == CopyState::Failed {
+            // The row goes, and its repository was not asked.
+            self.catalog.abandon_snapshot(id).await?;
         }
         let keeps_local = !local && row.local == CopyState::Present;
         let keeps_cloud = !remote && row.cloud == CopyState::Present;
@@ -84,6 +94,45 @@ impl Manager {
         }
         tracing::info!(snapshot_id = %id, copies = %which, "a snapshot was deleted");
         Ok(())
+    }
+
+    /// Removes the local copy while the deletion of the cloud copy, begun before, waits for its repository.
+    async fn delete_local_first(&self, row: &SnapshotRow) -> Result<(), ManagerError> {
+        let id = &row.id;
+        self.transfers
+            .cancel(JobKind::Upload, id.as_str(), CANCEL_WITHIN)
+            .await?;
+        self.detach(&attach::Subject::Snapshot(id.clone())).await?;
+        self.driver(&row.pool)?.delete_snapshot(id).await?;
+        self.catalog.local_copy_removed_first(id).await?;
+        tracing::info!(snapshot_id = %id, "the local copy was deleted; the deletion of the cloud copy is still to be done");
+        Ok(())
+    }
+
+    /// Decides in the repository that the snapshot is gone. One of which no committed copy is on record does not need
+    /// that, so a repository that cannot be opened any more does not keep it.
+    async fn remove_cloud(&self, row: &SnapshotRow) -> Result<(), ManagerError> {
+        let is_committed = match row.cloud {
+            CopyState::None | CopyState::Deleted => return Ok(()),
+            CopyState::Present => true,
+            CopyState::Pending | CopyState::Failed => false,
+        };
+        let deleting = async {
+            let repository = self.repository_of_row(row).await?;
+            cloud::delete(&repository, &row.volume_id, &row.id).await
+        };
+        match deleting.await {
+            Err(error) if !is_committed && cloud::cannot_be_opened(&error) => {
+                tracing::warn!(
+                    snapshot_id = %row.id,
+                    profile = row.profile,
+                    error = chain(&error),
+                    "the repository cannot be opened; a broken-off upload may have left packs there"
+                );
+                Ok(self.catalog.abandon_snapshot(&row.id).await?)
+            }
+            done => done,
+        }
     }
 
     async fn remove_local(&self, row: &SnapshotRow, which: Deleting) -> Result<(), ManagerError> {
@@ -101,31 +150,69 @@ impl Manager {
     /// The repository of a snapshot on record: by its profile, or by any other that leads there.
     async fn repository_of_row(&self, row: &SnapshotRow) -> Result<Repository, ManagerError> {
         let short_id = ids::repository_of(&row.id).unwrap_or_default();
+        let mut closed = None;
         if let Ok(profile) = self.clouds.profiles().get(&row.profile)
             && profile.topology().is_ok()
-            && let Some(repository) = self.clouds.for_reading(&profile).await?
-            && repository.short_id() == short_id
         {
-            return Ok(repository);
+            match self.clouds.for_reading(&profile).await {
+                Ok(Some(repository)) if repository.short_id() == short_id => return Ok(repository),
+                Ok(_) => {}
+                // Another profile may have the right key.
+                Err(error) if cloud::cannot_be_opened(&error) => closed = Some(error),
+                Err(error) => return Err(error),
+            }
         }
+        match (self.repository_named(short_id, &row.id).await, closed) {
+            (Err(ManagerError::NoProfileLeads { .. }), Some(error)) => Err(error),
+            (found, _) => found,
+        }
+    }
+
+    /// The repository that the id of a snapshot names.
+    async fn repository_named(
+        &self,
+        short_id: &str,
+        snapshot: &SnapshotId,
+    ) -> Result<Repository, ManagerError> {
         match self.clouds.by_short_id(short_id).await? {
             Some((_, repository)) => Ok(repository),
-            None => Err(ManagerError::FailedPrecondition(format!(
-                "no profile leads to repository {short_id}, so the cloud copy of snapshot {} cannot be deleted",
-                row.id
-            ))),
+            None => Err(ManagerError::NoProfileLeads {
+                repository: short_id.to_owned(),
+                snapshot: snapshot.to_string(),
+            }),
         }
+    }
+
+    /// Removes a cloud copy that is on no record, if there is one.
+    async fn delete_unknown_cloud(
+        &self,
+        id: &SnapshotId,
+        short_id: &str,
+    ) -> Result<(), ManagerError> {
+        let repository = match self.repository_named(short_id, id).await {
+            Ok(repository) => repository,
+            Err(error) if cloud::cannot_be_opened(&error) => {
+                // Deleted before, when it was on record and not committed.
+                return match self.catalog.is_abandoned(id).await? {
+                    true => Ok(()),
+                    false => Err(error),
+                };
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(volume) = cloud::volume_of(&repository, id).await? {
+            cloud::delete(&repository, &volume, id).await?;
+            tracing::info!(snapshot_id = %id, location = repository.location(), "a cloud copy was deleted");
+        }
+        Ok(())
     }
 
     /// Removes what a lost catalog does not know: from the bucket that the id names, and from the storage.
     async fn delete_unknown(&self, id: &SnapshotId, which: Deleting) -> Result<(), ManagerError> {
         if which != Deleting::Local
             && let Some(short_id) = ids::repository_of(id)
-            && let Some((_, repository)) = self.clouds.by_short_id(short_id).await?
-            && let Some(volume) = cloud::volume_of(&repository, id).await?
         {
-            cloud::delete(&repository, &volume, id).await?;
-            tracing::info!(snapshot_id = %id, location = repository.location(), "a cloud copy was deleted");
+            self.delete_unknown_cloud(id, short_id).await?;
         }
         if which != Deleting::Cloud {
             for driver in self.pools.values() {

@@ -17,7 +17,7 @@ use tracing::Instrument;
 use crate::{
     Manager, ManagerError,
     attach::Subject,
-    catalog::{JobKind, Purpose, SnapshotRow},
+    catalog::{JobKind, Purpose, Sent, SnapshotRow},
     cloud::{self, Found},
     codes,
     error::chain,
@@ -46,9 +46,9 @@ impl Manager {
             .attempts(JobKind::Upload, id.as_str(), &entry, &once)
             .await;
         let recorded = match outcome {
-            Ok(location) => {
+            Ok((location, sent)) => {
                 tracing::info!(location, "the cloud copy is committed");
-                self.catalog.snapshot_uploaded(id, &location).await
+                self.catalog.snapshot_uploaded(id, &location, sent).await
             }
             // Whoever cancelled it knows what comes next; a stopping manager goes on at its next start.
             Err(ManagerError::Cancelled) => Ok(false),
@@ -67,13 +67,13 @@ impl Manager {
         self.notify();
     }
 
-    /// One attempt, to where the cloud copy lies.
+    /// One attempt, to where the cloud copy lies and what was sent.
     async fn upload_once(
         &self,
         id: &SnapshotId,
         progress: Arc<Progress>,
         cancel: CancellationToken,
-    ) -> Result<String, ManagerError> {
+    ) -> Result<(String, Sent), ManagerError> {
         let row = self.snapshot_row(id).await?;
         let profile = self.clouds.profiles().get(&row.profile)?;
         let repository = self.clouds.for_writing(&profile).await?;
@@ -92,7 +92,7 @@ impl Manager {
         row: &SnapshotRow,
         progress: Arc<Progress>,
         cancel: CancellationToken,
-    ) -> Result<String, ManagerError> {
+    ) -> Result<(String, Sent), ManagerError> {
         if ids::repository_of(&row.id) != Some(&repository.short_id()) {
             return Err(ManagerError::FailedPrecondition(format!(
                 "profile {} leads to repository {} now, and snapshot {} belongs to another one",
@@ -103,7 +103,9 @@ impl Manager {
         }
         // An earlier run may have committed and not lived to record it.
         match cloud::look_up(repository, Some(&row.volume_id), &row.id).await? {
-            Found::Committed(manifest) => return checked(repository, row, &manifest),
+            Found::Committed(manifest) => {
+                return checked(repository, row, &manifest, &progress);
+            }
             Found::Deleted => {
                 return Err(ManagerError::FailedPrecondition(format!(
                     "snapshot {} was deleted in {}",
@@ -134,7 +136,7 @@ impl Manager {
         sent?;
         // Ready is only what was read back.
         match cloud::look_up(repository, Some(&row.volume_id), &row.id).await? {
-            Found::Committed(manifest) => checked(repository, row, &manifest),
+            Found::Committed(manifest) => checked(repository, row, &manifest, &progress),
             Found::Deleted | Found::Uploading | Found::Absent => {
                 Err(ManagerError::Internal(format!(
                     "{} does not show snapshot {} though it was committed",
@@ -212,17 +214,22 @@ fn metadata(row: &SnapshotRow) -> BTreeMap<String, String> {
     metadata
 }
 
-/// Where the committed copy lies, if it is the one of this row.
+/// Where the committed copy lies, if it is the one of this row, and what its upload sent.
 fn checked(
     repository: &Repository,
     row: &SnapshotRow,
     manifest: &Manifest,
-) -> Result<String, ManagerError> {
+    progress: &Progress,
+) -> Result<(String, Sent), ManagerError> {
     if row.size_bytes != Some(manifest.size_bytes) {
         return Err(ManagerError::Internal(format!(
             "the cloud copy of snapshot {} has {} bytes, the snapshot {:?}",
             row.id, manifest.size_bytes, row.size_bytes
         )));
     }
-    Ok(cloud::location_of(repository, manifest))
+    let sent = Sent {
+        stored_bytes: manifest.stored_bytes,
+        requests: progress.snapshot().requests,
+    };
+    Ok((cloud::location_of(repository, manifest), sent))
 }

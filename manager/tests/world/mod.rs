@@ -1,4 +1,5 @@
 mod crashes;
+mod deletions;
 mod failures;
 mod rules;
 mod story;
