@@ -72,6 +72,10 @@ async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
             .await
             .map_err(|status| said(at, &status))?
             .into_inner();
+        for warning in &page.warnings {
+            // Standard output may be read by a program; that a list is not whole must be seen all the same.
+            eprintln!("stockpot: {}", printable::line(warning));
+        }
         rows.extend(page.snapshots.into_iter().map(row));
         token = page.next_token;
         if token.is_empty() {
