@@ -111,3 +111,25 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), CatalogError> {
     transaction.commit()?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_catalog_of_the_first_version_keeps_its_rows() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(FIRST).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        let row = "INSERT INTO snapshots (id, name, volume_id, volume_name, pool, profile, local_state, cloud_state,
+                          metadata, created_at_us)
+                   VALUES ('snap-1', 'n', 'vol-1', 'v', 'p', '', 'present', 'none', '{}', 1)";
+        connection.execute(row, []).unwrap();
+        for _ in 0..2 {
+            migrate(&mut connection).unwrap();
+        }
+        let sent = "SELECT stored_bytes FROM snapshots WHERE id = 'snap-1'";
+        let sent: Option<i64> = connection.query_row(sent, [], |row| row.get(0)).unwrap();
+        assert_eq!(sent, None);
+    }
+}
