@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Benchmarks of backup and restore against a real S3 server on this machine.
 
-usage: run.py --binary STOCKPOT --server VERSITYGW [--dir DIR] [--runs N]
+usage: run.py --binary STOCKPOT --server VERSITYGW [--dir DIR] [--runs N] [--chunk-size SIZE]
 
 For each image: backup, restore, comparison of every byte, and of the holes. Prints a table with the median of N
 runs: wall seconds, CPU seconds and peak memory of the client, throughput over the volume's size, bytes stored.
@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--server", required=True)
     parser.add_argument("--dir", default="/var/tmp/stockpot-bench", type=pathlib.Path)
     parser.add_argument("--runs", default=5, type=int)
+    parser.add_argument("--chunk-size", default="64KiB")
     args = parser.parse_args()
     images.make_all(args.dir)
     rows = []
@@ -43,6 +44,7 @@ def main() -> None:
         with server(args.server, work) as env:
             for name in ("files", "sparse"):
                 rows += bench_image(args, work, env, key, args.dir / f"{name}.img")
+    print(f"\nchunks of {args.chunk_size}")
     print_table(rows, args.runs)
 
 
@@ -53,7 +55,7 @@ def bench_image(args, work, env, key, image):
     for run in range(args.runs):
         repo = f"s3://{BUCKET}/{image.stem}-{run}"
         measured, out = measure([args.binary, "backup", image, "--to", repo, "--volume", image.stem,
-                                 "--key-file", key, "-q", "-o", "json"], env)
+                                 "--key-file", key, "--chunk-size", args.chunk_size, "-q", "-o", "json"], env)
         report = json.loads(out)
         measured["stored"] = report["stored_bytes"]
         ups.append(measured)
