@@ -47,6 +47,9 @@ pub enum ConnectorError {
         /// The device.
         path: PathBuf,
     },
+    /// This connector cannot attach that kind of connection.
+    #[error("this connector does not attach connections of type {0}")]
+    Unsupported(&'static str),
     /// The operating system refused.
     #[error("{doing} {}", path.display())]
     Io {

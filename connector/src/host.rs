@@ -68,20 +68,23 @@ impl Connector for HostConnector {
     async fn connect(&self, connection: &ConnectionInfo) -> Result<AttachedDevice, ConnectorError> {
         match connection {
             ConnectionInfo::Local(local) => self.local.connect(local).await,
+            ConnectionInfo::Iscsi(_) => Err(ConnectorError::Unsupported("iscsi")),
         }
     }
 
     async fn disconnect(&self, connection: &ConnectionInfo) -> Result<(), ConnectorError> {
         match connection {
             ConnectionInfo::Local(local) => self.local.disconnect(local).await,
+            ConnectionInfo::Iscsi(_) => Err(ConnectorError::Unsupported("iscsi")),
         }
     }
 
     async fn recover(&self, wanted: &[ConnectionInfo]) -> Result<Recovered, ConnectorError> {
         let local: Vec<_> = wanted
             .iter()
-            .map(|connection| match connection {
-                ConnectionInfo::Local(local) => local.clone(),
+            .filter_map(|connection| match connection {
+                ConnectionInfo::Local(local) => Some(local.clone()),
+                ConnectionInfo::Iscsi(_) => None,
             })
             .collect();
         let (adopted, mut recovered) = self.local.recover(&local);

@@ -1,7 +1,8 @@
 //! What travels between a driver and a connector, in Cinder's shape.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 /// What the holder of a connection may do.
@@ -38,6 +39,28 @@ pub struct ConnectorProperties {
 pub enum ConnectionInfo {
     /// The device is on the host that asks.
     Local(LocalConnection),
+    /// The device is on another host, which exports it over iSCSI.
+    Iscsi(IscsiConnection),
+}
+
+impl ConnectionInfo {
+    /// What may be done with the device.
+    #[must_use]
+    pub fn access_mode(&self) -> AccessMode {
+        match self {
+            Self::Local(local) => local.access_mode,
+            Self::Iscsi(iscsi) => iscsi.access_mode,
+        }
+    }
+
+    /// The exact size of the device in bytes.
+    #[must_use]
+    pub fn size_bytes(&self) -> u64 {
+        match self {
+            Self::Local(local) => local.size_bytes,
+            Self::Iscsi(iscsi) => iscsi.size_bytes,
+        }
+    }
 }
 
 /// A device that is already on this host.
@@ -49,4 +72,106 @@ pub struct LocalConnection {
     pub access_mode: AccessMode,
     /// The exact size of the device in bytes; checked before the first read.
     pub size_bytes: u64,
+}
+
+/// A device that another host exports: one target with one logical unit, reached by one or more portals.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IscsiConnection {
+    /// Where the target listens, at least one; several are several paths to the same device.
+    pub target_portals: Vec<SocketAddr>,
+    /// The target's name.
+    pub target_iqn: String,
+    /// The logical unit's number in the target.
+    pub target_lun: u16,
+    /// The device's serial number (SCSI VPD page 0x80), unique per export; checked before the first read.
+    pub serial: String,
+    /// How the two sides prove who they are. Never serialised, so that whatever is written down holds no secret: ask the
+    /// driver again with `initialize_connection*`, which gives the same secrets as long as the connection lives.
+    #[serde(skip)]
+    pub auth: Option<IscsiAuth>,
+    /// What may be done with the device.
+    pub access_mode: AccessMode,
+    /// The exact size of the device in bytes; checked before the first read.
+    pub size_bytes: u64,
+}
+
+/// The secrets of one iSCSI connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IscsiAuth {
+    /// By which the initiator proves itself to the target.
+    pub initiator: ChapCredentials,
+    /// By which the target proves itself to the initiator (mutual CHAP).
+    pub target: Option<ChapCredentials>,
+}
+
+/// One side's name and secret (RFC 1994, as iSCSI uses it: RFC 7143, section 12.1.3).
+#[derive(Debug, Clone)]
+pub struct ChapCredentials {
+    /// The name.
+    pub username: String,
+    /// The secret; printable ASCII, at least 12 bytes.
+    pub password: SecretString,
+}
+
+impl PartialEq for ChapCredentials {
+    fn eq(&self, other: &Self) -> bool {
+        self.username == other.username
+            && self.password.expose_secret() == other.password.expose_secret()
+    }
+}
+
+impl Eq for ChapCredentials {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connection() -> IscsiConnection {
+        let credentials = |username: &str, password: &str| ChapCredentials {
+            username: username.into(),
+            password: SecretString::from(password),
+        };
+        IscsiConnection {
+            target_portals: vec![
+                "192.0.2.1:3260".parse().unwrap(),
+                "[2001:db8::1]:3260".parse().unwrap(),
+            ],
+            target_iqn: "iqn.2026-01.test:v.a".into(),
+            target_lun: 0,
+            serial: "0123456789abcdef".into(),
+            auth: Some(IscsiAuth {
+                initiator: credentials("in", "initiator-secret"),
+                target: Some(credentials("out", "target-secret")),
+            }),
+            access_mode: AccessMode::ReadOnly,
+            size_bytes: 4096,
+        }
+    }
+
+    #[test]
+    fn what_is_written_down_or_printed_holds_no_secret() {
+        let info = ConnectionInfo::Iscsi(connection());
+        let json = serde_json::to_string(&info).unwrap();
+        for text in [&json, &format!("{info:?}")] {
+            assert!(!text.contains("-secret"), "{text}");
+        }
+        let read: ConnectionInfo = serde_json::from_str(&json).unwrap();
+        let without = IscsiConnection {
+            auth: None,
+            ..connection()
+        };
+        assert_eq!(read, ConnectionInfo::Iscsi(without));
+        assert_ne!(read, info);
+    }
+
+    #[test]
+    fn the_shape_is_cinders() {
+        let json = serde_json::to_value(ConnectionInfo::Iscsi(connection())).unwrap();
+        assert_eq!(json["driver_volume_type"], "iscsi");
+        assert_eq!(
+            json["data"]["target_portals"],
+            serde_json::json!(["192.0.2.1:3260", "[2001:db8::1]:3260"])
+        );
+        assert_eq!(json["data"]["access_mode"], "ro");
+    }
 }

@@ -23,7 +23,10 @@ pub mod model;
 mod origin;
 pub mod volume_driver;
 
-pub use connection::{AccessMode, ConnectionInfo, ConnectorProperties, LocalConnection};
+pub use connection::{
+    AccessMode, ChapCredentials, ConnectionInfo, ConnectorProperties, IscsiAuth, IscsiConnection,
+    LocalConnection,
+};
 pub use error::DriverError;
 pub use model::{ByteRange, Capacity, InvalidId, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo};
 pub use volume_driver::VolumeDriver;

@@ -67,7 +67,10 @@ async fn file_loop_devices_are_found_by_their_file() {
     let ConnectionInfo::Local(first) = driver
         .initialize_connection(&a, &properties(), AccessMode::ReadWrite)
         .await
-        .unwrap();
+        .unwrap()
+    else {
+        panic!("a loop device is local");
+    };
     let device = first.device_path.to_str().unwrap().to_owned();
     let listed = run(
         "losetup",
@@ -90,7 +93,10 @@ async fn file_loop_devices_are_found_by_their_file() {
     let ConnectionInfo::Local(again) = driver
         .initialize_connection(&a, &properties(), AccessMode::ReadWrite)
         .await
-        .unwrap();
+        .unwrap()
+    else {
+        panic!("a loop device is local");
+    };
     assert_eq!(again, first);
     // With another access mode there is one device still.
     driver

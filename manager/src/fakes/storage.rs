@@ -461,7 +461,9 @@ impl Connector for FakeHost {
     }
 
     async fn connect(&self, connection: &ConnectionInfo) -> Result<AttachedDevice, ConnectorError> {
-        let ConnectionInfo::Local(local) = connection;
+        let ConnectionInfo::Local(local) = connection else {
+            return Err(ConnectorError::Unsupported("iscsi"));
+        };
         self.call("connect", |state| {
             state.devices.insert(local.device_path.clone());
             Ok(AttachedDevice {
@@ -474,7 +476,9 @@ impl Connector for FakeHost {
     }
 
     async fn disconnect(&self, connection: &ConnectionInfo) -> Result<(), ConnectorError> {
-        let ConnectionInfo::Local(local) = connection;
+        let ConnectionInfo::Local(local) = connection else {
+            return Err(ConnectorError::Unsupported("iscsi"));
+        };
         self.call("disconnect", |state| {
             state.devices.remove(&local.device_path);
             Ok(())
