@@ -43,6 +43,13 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// `InUse` if it cannot be made read-only because somebody holds it.
     async fn connect(&self, connection: &ConnectionInfo) -> Result<AttachedDevice, ConnectorError>;
 
+    /// Makes sure of a connection that was made before and may be in use: as [`connect`](Self::connect), but a device
+    /// that was made read-only since then stays so.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect), without `NotWritable`.
+    async fn confirm(&self, connection: &ConnectionInfo) -> Result<AttachedDevice, ConnectorError>;
+
     /// Detaches a connection. One that is not attached is success.
     ///
     /// # Errors

@@ -72,6 +72,12 @@ impl Connector for HostConnector {
         }
     }
 
+    async fn confirm(&self, connection: &ConnectionInfo) -> Result<AttachedDevice, ConnectorError> {
+        match connection {
+            ConnectionInfo::Local(local) => self.local.confirm(local).await,
+        }
+    }
+
     async fn disconnect(&self, connection: &ConnectionInfo) -> Result<(), ConnectorError> {
         match connection {
             ConnectionInfo::Local(local) => self.local.disconnect(local).await,

@@ -1,7 +1,8 @@
 //! Devices that are on this host already: nothing to attach, everything to check.
 //!
 //! The flag that makes a device read-only lives in the kernel and goes with the device, so a crash leaves nothing
-//! to clean: a later read-write connection to the same device takes the flag back.
+//! to clean: a later read-write connection to the same device takes the flag back. Making sure of a connection that is
+//! in use does not: somebody may have made the device read-only for those who use it.
 
 use std::{
     fs::{File, OpenOptions},
@@ -49,9 +50,28 @@ impl LocalConnector {
         &self,
         connection: &LocalConnection,
     ) -> Result<AttachedDevice, ConnectorError> {
+        self.checked(connection, Stricter::Undone).await
+    }
+
+    /// The same for a device that may be in use: one that is read-only stays so.
+    ///
+    /// # Errors
+    /// As [`Connector::confirm`](crate::Connector::confirm).
+    pub async fn confirm(
+        &self,
+        connection: &LocalConnection,
+    ) -> Result<AttachedDevice, ConnectorError> {
+        self.checked(connection, Stricter::Kept).await
+    }
+
+    async fn checked(
+        &self,
+        connection: &LocalConnection,
+        stricter: Stricter,
+    ) -> Result<AttachedDevice, ConnectorError> {
         self.appears(&connection.device_path).await?;
         let connection = connection.clone();
-        match tokio::task::spawn_blocking(move || check(&connection)).await {
+        match tokio::task::spawn_blocking(move || check(&connection, stricter)).await {
             Ok(result) => result,
             Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
         }
@@ -88,8 +108,18 @@ impl LocalConnector {
     }
 }
 
+/// What becomes of a device that is read-only where the connection allows writing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stricter {
+    Kept,
+    Undone,
+}
+
 /// Opens the device read-only and checks kind, size and access mode, in this order.
-fn check(connection: &LocalConnection) -> Result<AttachedDevice, ConnectorError> {
+fn check(
+    connection: &LocalConnection,
+    stricter: Stricter,
+) -> Result<AttachedDevice, ConnectorError> {
     let path = &connection.device_path;
     let fail = |doing| io_error(doing, path);
     let device = open(path, 0).map_err(fail("cannot open"))?;
@@ -107,13 +137,15 @@ fn check(connection: &LocalConnection) -> Result<AttachedDevice, ConnectorError>
         });
     }
     let wanted = connection.access_mode == AccessMode::ReadOnly;
-    if read_only(&device, path)? != wanted {
+    let found = read_only(&device, path)?;
+    let kept = found && stricter == Stricter::Kept;
+    if found != wanted && !kept {
         change_access(&device, path, wanted)?;
     }
     Ok(AttachedDevice {
         path: path.to_owned(),
         size_bytes: found_bytes,
-        read_only: wanted,
+        read_only: wanted || kept,
     })
 }
 

@@ -78,11 +78,13 @@ async fn read_only_is_enforced_and_taken_back() {
         .await
         .unwrap();
     assert_eq!(recovered.adopted, [read_only]);
-    let writable = connector
-        .connect(&device.connection(AccessMode::ReadWrite))
-        .await
-        .unwrap();
-    assert!(!writable.read_only);
+    // Whoever makes sure of a connection does not take it back; whoever makes one does.
+    let read_write = device.connection(AccessMode::ReadWrite);
+    assert!(connector.confirm(&read_write).await.unwrap().read_only);
+    write(&device).unwrap_err();
+    assert!(!connector.connect(&read_write).await.unwrap().read_only);
+    write(&device).unwrap();
+    assert!(!connector.confirm(&read_write).await.unwrap().read_only);
     write(&device).unwrap();
     device.detach().await;
 }

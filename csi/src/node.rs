@@ -110,7 +110,7 @@ impl NodeService {
     }
 }
 
-/// The volume's device on this host, attached if it was not.
+/// The volume's device on this host, attached if it was not. One that is attached and was made read-only stays so.
 async fn attach(
     manager: &Manager,
     volume_id: &str,
@@ -119,7 +119,25 @@ async fn attach(
     let request = api::AttachVolumeRequest {
         volume_id: volume_id.to_owned(),
         read_only,
+        as_attached: false,
     };
+    attach_as(manager, request).await
+}
+
+/// The device of a volume that is attached, in whatever access mode.
+async fn attached(manager: &Manager, volume_id: &str) -> Result<Device, NodeError> {
+    let request = api::AttachVolumeRequest {
+        volume_id: volume_id.to_owned(),
+        read_only: false,
+        as_attached: true,
+    };
+    Ok(attach_as(manager, request).await?.0)
+}
+
+async fn attach_as(
+    manager: &Manager,
+    request: api::AttachVolumeRequest,
+) -> Result<(Device, bool), NodeError> {
     let attached = manager.attach_volume(request).await?;
     let device = Device::open(attached.device_path.as_ref()).await?;
     Ok((device, attached.has_content_source))

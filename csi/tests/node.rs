@@ -358,11 +358,68 @@ async fn a_block_volume_is_a_device() {
     bench.node.node_stage_volume(volume.stage()).await.unwrap();
     let read_only = volume.publish(&volume.target, true);
     bench.node.node_publish_volume(read_only).await.unwrap();
-    let refused = std::fs::write(&volume.target, "x").unwrap_err();
-    assert_eq!(refused.raw_os_error(), Some(1), "{refused}");
+    assert_refuses_writes(&volume.target);
     volume.down(&mut bench).await;
     volume.up(&mut bench).await;
     volume.down(&mut bench).await;
+    finish(bench).await;
+}
+
+fn assert_refuses_writes(device: &Path) {
+    let refused = std::fs::write(device, "x").unwrap_err();
+    assert_eq!(refused.raw_os_error(), Some(1), "{refused}");
+}
+
+/// A device that is published read-only stays so whatever is asked of it meanwhile.
+#[tokio::test]
+async fn a_block_volume_stays_read_only() {
+    let mut bench = Bench::start(true).await;
+    let modes = [Mode::SingleNodeWriter, Mode::SingleNodeReaderOnly];
+    for (name, mode) in ["a", "b"].into_iter().zip(modes) {
+        let request = with_capability(name, 8 * MIB, block(mode));
+        let volume = Volume::make(&mut bench, request).await;
+        bench.node.node_stage_volume(volume.stage()).await.unwrap();
+        let publish = volume.publish(&volume.target, true);
+        bench
+            .node
+            .node_publish_volume(publish.clone())
+            .await
+            .unwrap();
+        // As the kubelet does after a restart.
+        bench.restart_frontend().await;
+        bench.node.node_stage_volume(volume.stage()).await.unwrap();
+        assert_refuses_writes(&volume.target);
+        bench
+            .node
+            .node_publish_volume(publish.clone())
+            .await
+            .unwrap();
+        assert_refuses_writes(&volume.target);
+        let range = csi::CapacityRange {
+            required_bytes: 16 * MIB,
+            limit_bytes: 0,
+        };
+        let grow = csi::ControllerExpandVolumeRequest {
+            volume_id: volume.id.clone(),
+            capacity_range: Some(range),
+            ..Default::default()
+        };
+        bench
+            .controller
+            .controller_expand_volume(grow)
+            .await
+            .unwrap();
+        let grown = csi::NodeExpandVolumeRequest {
+            volume_id: volume.id.clone(),
+            volume_path: volume.target.display().to_string(),
+            capacity_range: Some(range),
+            ..Default::default()
+        };
+        let answer = bench.node.node_expand_volume(grown).await.unwrap();
+        assert_eq!(answer.into_inner().capacity_bytes, 16 * MIB);
+        assert_refuses_writes(&volume.target);
+        volume.down(&mut bench).await;
+    }
     finish(bench).await;
 }
 

@@ -116,7 +116,8 @@ impl Side<'_> {
 
 impl Manager {
     /// Attaches, and takes down again what was done when a step fails. What is attached already is made sure of step
-    /// by step (after a reboot all are needed again), and stays on record if that fails: it may be in use.
+    /// by step (after a reboot all are needed again), and stays on record if that fails: it may be in use. For the same
+    /// reason a device that was made read-only since stays so.
     pub(crate) async fn attach(
         &self,
         pool: &str,
@@ -157,7 +158,7 @@ impl Manager {
         side.export().await?;
         let host = self.connector.properties().await?;
         let connection = side.initialize(&host).await?;
-        let device = self.connector.connect(&connection).await?;
+        let device = self.connector.confirm(&connection).await?;
         row.connection = Some(connection);
         row.device_path = Some(device.path.clone());
         self.catalog.put_attachment(row).await?;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use stockpot_proto::csi::v1::{NodeExpandVolumeRequest, NodeExpandVolumeResponse};
 
-use super::{NodeError, attach};
+use super::{NodeError, attached};
 use crate::{
     manager::Manager,
     mount::{self, FileSystem, MountTable},
@@ -65,7 +65,7 @@ impl Expand {
         if !is_there {
             return Err(not_there);
         }
-        let (device, _) = attach(&manager, &self.volume_id, false).await?;
+        let device = attached(&manager, &self.volume_id).await?;
         let size_bytes = device.size_bytes().await?;
         if size_bytes < self.required_bytes {
             return Err(NodeError::StillSmall {

@@ -2,13 +2,15 @@
 //! images on loop devices; how long a restore or an upload takes is up to the test.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, SystemTime},
 };
 
 use stockpot_command::Command;
+use stockpot_connector::LocalConnector;
+use stockpot_driver::{AccessMode, LocalConnection};
 use stockpot_proto::stockpot::v1::{
     self as api, CopyState, VolumeStatus,
     create_volume_request::Source,
@@ -28,6 +30,8 @@ pub(crate) struct State {
     pub(crate) snapshots: BTreeMap<String, api::Snapshot>,
     /// Device of each attached volume.
     pub(crate) attached: BTreeMap<String, PathBuf>,
+    /// Which of them were attached read-only.
+    attached_read_only: BTreeSet<String>,
     pub(crate) not_ready_reason: String,
     /// Volumes from a source stay RESTORING until the test says otherwise.
     pub(crate) restores_hang: bool,
@@ -310,18 +314,45 @@ impl Manager for FakeManager {
         let volume = self.state().volumes.get(&id).cloned();
         let volume = volume.ok_or_else(|| Status::not_found("no such volume"))?;
         let there = self.state().attached.get(&id).cloned();
-        let device = match there {
-            Some(device) => device,
+        let held_read_only = self.state().attached_read_only.contains(&id);
+        let api::AttachVolumeRequest {
+            read_only,
+            as_attached,
+            ..
+        } = *request.get_ref();
+        let connection = |device_path: &Path, read_only| LocalConnection {
+            device_path: device_path.to_owned(),
+            access_mode: match read_only {
+                true => AccessMode::ReadOnly,
+                false => AccessMode::ReadWrite,
+            },
+            size_bytes: volume.size_bytes,
+        };
+        let connector = LocalConnector::default();
+        let (device, checked) = match there {
+            None if as_attached => return Err(Status::failed_precondition("not attached")),
+            Some(_) if !as_attached && read_only != held_read_only => {
+                return Err(Status::failed_precondition("another access mode"));
+            }
+            Some(device) => {
+                let connection = connection(&device, held_read_only);
+                (device, connector.confirm(&connection).await)
+            }
             None => {
-                let args: &[&str] = match request.get_ref().read_only {
+                let args: &[&str] = match read_only {
                     true => &["--find", "--show", "--read-only"],
                     false => &["--find", "--show"],
                 };
                 let device = PathBuf::from(command("losetup", args, &[&self.image(&id)]).await?);
-                self.state().attached.insert(id, device.clone());
-                device
+                self.state().attached.insert(id.clone(), device.clone());
+                if read_only {
+                    self.state().attached_read_only.insert(id);
+                }
+                let connection = connection(&device, read_only);
+                (device, connector.connect(&connection).await)
             }
         };
+        checked.map_err(|error| Status::internal(error.to_string()))?;
         Ok(Response::new(api::AttachVolumeResponse {
             device_path: device.display().to_string(),
             size_bytes: volume.size_bytes,
@@ -334,7 +365,9 @@ impl Manager for FakeManager {
         &self,
         request: Request<api::DetachVolumeRequest>,
     ) -> Result<Response<api::DetachVolumeResponse>, Status> {
-        let device = self.state().attached.remove(&request.get_ref().volume_id);
+        let id = &request.get_ref().volume_id;
+        let device = self.state().attached.remove(id);
+        self.state().attached_read_only.remove(id);
         if let Some(device) = device {
             command("losetup", &["--detach"], &[&device]).await?;
         }

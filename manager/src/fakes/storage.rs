@@ -475,6 +475,10 @@ impl Connector for FakeHost {
         .await
     }
 
+    async fn confirm(&self, connection: &ConnectionInfo) -> Result<AttachedDevice, ConnectorError> {
+        self.connect(connection).await
+    }
+
     async fn disconnect(&self, connection: &ConnectionInfo) -> Result<(), ConnectorError> {
         let ConnectionInfo::Local(local) = connection else {
             return Err(ConnectorError::Unsupported("iscsi"));

@@ -27,16 +27,25 @@ impl Manager {
                 row.status
             )));
         }
-        let access = match request.read_only {
+        let asked = match request.read_only {
             true => AccessMode::ReadOnly,
             false => AccessMode::ReadWrite,
         };
         let attachment = self.catalog.attachment(AttachmentKind::Volume, id.as_str());
-        if attachment.await?.is_some_and(|held| held.access != access) {
-            return Err(ManagerError::FailedPrecondition(format!(
-                "volume {id} is attached in another access mode; detach it first"
-            )));
-        }
+        let access = match attachment.await? {
+            Some(held) if request.as_attached || held.access == asked => held.access,
+            Some(_) => {
+                return Err(ManagerError::FailedPrecondition(format!(
+                    "volume {id} is attached in another access mode; detach it first"
+                )));
+            }
+            None if request.as_attached => {
+                return Err(ManagerError::FailedPrecondition(format!(
+                    "volume {id} is not attached"
+                )));
+            }
+            None => asked,
+        };
         let subject = Subject::Volume(id.clone(), access);
         let device = self.attach(&row.pool, &subject, Purpose::Node).await?;
         if row.status == VolumeStatus::Available {

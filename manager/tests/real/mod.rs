@@ -266,7 +266,11 @@ fn run(program: &str, args: &[&str]) {
         .enable_all()
         .build()
         .unwrap();
-    runtime.block_on(async { Command::new(program).args(args).run().await.unwrap() });
+    runtime.block_on(run_async(program, args));
+}
+
+async fn run_async(program: &str, args: &[&str]) {
+    Command::new(program).args(args).run().await.unwrap();
 }
 
 pub(crate) fn content(seed: u64) -> Image {
@@ -290,9 +294,14 @@ pub(crate) async fn filled_volume(client: &mut Client, image: &Image) -> api::Vo
 }
 
 pub(crate) async fn attach(client: &mut Client, volume_id: &str) -> PathBuf {
+    attach_as(client, volume_id, false).await
+}
+
+pub(crate) async fn attach_as(client: &mut Client, volume_id: &str, as_attached: bool) -> PathBuf {
     let request = api::AttachVolumeRequest {
         volume_id: volume_id.to_owned(),
         read_only: false,
+        as_attached,
     };
     let attached = client.attach_volume(request).await.unwrap().into_inner();
     attached.device_path.into()

@@ -3,7 +3,7 @@
 use stockpot_proto::stockpot::v1 as api;
 use stockpot_test_fixtures::s3::real;
 
-use super::{Kind, SIZE, World, assert_holds, attach, content, detach, filled_volume};
+use super::{Kind, SIZE, World, assert_holds, attach, attach_as, content, detach, filled_volume};
 use crate::lab::{self, Client};
 
 #[test]
@@ -14,6 +14,41 @@ fn story_on_lvm_thin() {
 #[test]
 fn story_on_image_files() {
     story(Kind::File);
+}
+
+/// Who makes sure of a device does not undo that it was made read-only for those who use it.
+#[test]
+fn a_device_made_read_only_stays_so() {
+    for kind in [Kind::LvmThin, Kind::File] {
+        let world = World::new(kind);
+        let run = world.start();
+        let mut client = run.client();
+        let volume = run.block_on(async {
+            let request = lab::empty_volume("v", SIZE);
+            let volume = lab::available_volume(&mut client, &request).await.unwrap();
+            let device = attach(&mut client, &volume.volume_id).await;
+            super::run_async("blockdev", &["--setro", device.to_str().unwrap()]).await;
+            volume.volume_id
+        });
+        run.stop();
+        let run = world.start();
+        let mut client = run.client();
+        run.block_on(async {
+            for as_attached in [false, true] {
+                let device = attach_as(&mut client, &volume, as_attached).await;
+                let refused = std::fs::write(&device, "x").unwrap_err();
+                assert_eq!(refused.raw_os_error(), Some(1), "{refused}");
+            }
+            detach(&mut client, &volume).await;
+            // For the next user it is as it was made.
+            let device = attach(&mut client, &volume).await;
+            std::fs::write(&device, "x").unwrap();
+            detach(&mut client, &volume).await;
+            lab::delete_volume(&mut client, &volume).await.unwrap();
+        });
+        run.stop();
+        world.close();
+    }
 }
 
 #[test]

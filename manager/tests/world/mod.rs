@@ -171,6 +171,7 @@ impl Flow {
                 let request = api::AttachVolumeRequest {
                     volume_id: volume_id.clone(),
                     read_only: false,
+                    as_attached: false,
                 };
                 client.attach_volume(request).await?;
                 let request = api::DetachVolumeRequest { volume_id };

@@ -203,6 +203,7 @@ fn an_attached_volume_is_kept_and_survives_a_restart() {
         let request = api::AttachVolumeRequest {
             volume_id: volume_id.clone(),
             read_only: false,
+            as_attached: false,
         };
         let first = client
             .attach_volume(request.clone())
@@ -218,6 +219,7 @@ fn an_attached_volume_is_kept_and_survives_a_restart() {
         assert!(!first.has_content_source);
         let read_only = api::AttachVolumeRequest {
             read_only: true,
+            as_attached: false,
             ..request
         };
         assert_eq!(
