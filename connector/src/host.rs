@@ -75,6 +75,7 @@ impl Connector for HostConnector {
     async fn confirm(&self, connection: &ConnectionInfo) -> Result<AttachedDevice, ConnectorError> {
         match connection {
             ConnectionInfo::Local(local) => self.local.confirm(local).await,
+            ConnectionInfo::Iscsi(_) => Err(ConnectorError::Unsupported("iscsi")),
         }
     }
 
