@@ -36,6 +36,14 @@ pub enum DriverError {
         /// Who or what holds it.
         by: String,
     },
+    /// A snapshot's content is lost: its room for changes ran out. It can be deleted, and nothing else.
+    #[error("{what} is void: {why}")]
+    Void {
+        /// Which snapshot.
+        what: String,
+        /// How that came about, and what to do.
+        why: String,
+    },
     /// This driver cannot do that at all.
     #[error("{0} is not supported by this driver")]
     Unsupported(&'static str),

@@ -212,6 +212,17 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
         self.delete_volume(&temporary).await
     }
 
+    /// Checks that a snapshot still holds what was cut. Whoever reads one asks before the first read and again after the
+    /// last: only what was read between two good answers is the snapshot's content.
+    ///
+    /// The default is for storage whose snapshots last as long as they are there.
+    ///
+    /// # Errors
+    /// [`DriverError::Void`] if its content is lost; `NotFound`; when the storage cannot be asked.
+    async fn check_snapshot(&self, _id: &SnapshotId) -> Result<(), DriverError> {
+        Ok(())
+    }
+
     /// Which bytes of a snapshot hold data; `None` where the driver cannot tell and all has to be read.
     ///
     /// Ranges ascend and do not overlap; everything outside them reads as zeroes.

@@ -70,7 +70,7 @@ fn of_driver(error: &DriverError) -> Code {
         DriverError::InvalidArgument(_) | DriverError::Unsupported(_) => Code::InvalidArgument,
         DriverError::OutOfRange(_) => Code::OutOfRange,
         DriverError::ResourceExhausted(_) => Code::ResourceExhausted,
-        DriverError::InUse { .. } => Code::FailedPrecondition,
+        DriverError::InUse { .. } | DriverError::Void { .. } => Code::FailedPrecondition,
         _ => Code::Internal,
     }
 }

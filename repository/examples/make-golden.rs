@@ -109,6 +109,7 @@ async fn put(repository: &Repository, name: &str, content: &[u8]) -> Result<()> 
         cut_at: "2026-11-21T00:00:00Z".parse()?,
         extents: None,
         base: BaseChoice::Newest,
+        source_check: None,
         settings: UploadSettings::default(),
     };
     let (progress, none) = (Arc::new(Progress::new()), CancellationToken::new());

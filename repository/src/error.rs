@@ -137,6 +137,12 @@ pub enum RepositoryError {
     /// A setting out of range.
     #[error("{0}")]
     Settings(String),
+    /// The source's owner says that what was read is not to be relied on. Nothing was committed.
+    #[error("what was read cannot be relied on, so nothing was committed")]
+    SourceVoid {
+        /// What the owner says.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,

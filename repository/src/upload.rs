@@ -18,11 +18,13 @@ mod plan;
 mod run;
 mod scan;
 mod send;
+mod source_check;
 mod writer;
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use jiff::Timestamp;
+pub use source_check::SourceCheck;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -51,6 +53,8 @@ pub struct UploadRequest {
     pub extents: Option<Vec<Range<u64>>>,
     /// What to build on.
     pub base: BaseChoice,
+    /// Asked when all was read and before the commit, where the source can become void while it is read.
+    pub source_check: Option<SourceCheck>,
     /// Limits.
     pub settings: UploadSettings,
 }
@@ -86,7 +90,7 @@ pub struct UploadReport {
 /// # Errors
 /// [`RepositoryError::Cancelled`] on request; [`RepositoryError::AlreadyCommitted`] and [`RepositoryError::Deleted`] for an
 /// id that is decided; [`RepositoryError::Settings`] and [`RepositoryError::Unstorable`] before anything is written;
-/// whatever the device or the store meets.
+/// [`RepositoryError::SourceVoid`] if the source's check fails; whatever the device or the store meets.
 pub async fn upload(
     repository: &Repository,
     source: Source,
@@ -124,6 +128,13 @@ pub async fn upload(
     };
     progress.enter(Phase::Finishing);
     let manifest = manifest(&attempt, &written, repository.chunk_size_bytes());
+    if let Some(check) = &request.source_check
+        && let Err(source) = check.ask().await
+    {
+        // Nor may a later attempt take up what this one read.
+        attempt.withdraw().await;
+        return Err(RepositoryError::SourceVoid { source });
+    }
     attempt.commit(&manifest).await?;
     attempt.clear_intents().await;
     progress.enter(Phase::Done);

@@ -22,7 +22,7 @@ pub struct LiveVolume {
 }
 
 /// A read-only snapshot that has to be [removed](Self::remove).
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 #[must_use = "it stays until it is removed"]
 pub struct LiveSnapshot {
     vg: String,
@@ -143,16 +143,17 @@ impl LiveSnapshot {
     /// Checks that what was read is what was cut: a classic snapshot whose room for changes ran out is void.
     ///
     /// # Errors
-    /// `ResourceExhausted` if it is void.
+    /// [`DriverError::Void`] if it is.
     pub async fn check(&self) -> Result<(), DriverError> {
         if self.thin || !commands::snapshot_overflowed(&self.vg, &self.name).await? {
             return Ok(());
         }
-        Err(DriverError::ResourceExhausted(format!(
-            "more of the volume changed than snapshot {}/{} has room for, so what was read is void; \
-             add room to the volume group, or back up when less is written",
-            self.vg, self.name
-        )))
+        Err(DriverError::Void {
+            what: format!("snapshot {}/{}", self.vg, self.name),
+            why: "more of the volume changed than it has room for; add room to the volume group, or back up when \
+                  less is written"
+                .into(),
+        })
     }
 
     /// Removes it. Gone already is success.

@@ -29,6 +29,8 @@ struct State {
     connections: BTreeSet<String>,
     devices: BTreeSet<PathBuf>,
     clock_us: i64,
+    /// How many checks of snapshots find them whole before all are void; `None`: they last.
+    checks_left: Option<u32>,
 }
 
 /// Volumes and snapshots as files in a folder.
@@ -85,6 +87,11 @@ impl FakeStorage {
             volumes: state.volumes.keys().map(ToString::to_string).collect(),
             snapshots: state.snapshots.keys().map(ToString::to_string).collect(),
         }
+    }
+
+    /// Lets all snapshots become void when they have been checked so many times from now.
+    pub fn void_snapshots_after(&self, checks: u32) {
+        self.lock().checks_left = Some(checks);
     }
 
     /// The file that is a volume's content. It may be shorter than the volume: the rest reads as zeroes.
@@ -313,6 +320,21 @@ impl VolumeDriver for FakeStorage {
 
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
         Ok(self.lock().snapshots.get(id).cloned())
+    }
+
+    async fn check_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        self.call("check_snapshot", |state| match &mut state.checks_left {
+            None => Ok(()),
+            Some(0) => Err(DriverError::Void {
+                what: format!("snapshot {id}"),
+                why: "its room for changes ran out".to_owned(),
+            }),
+            Some(left) => {
+                *left -= 1;
+                Ok(())
+            }
+        })
+        .await
     }
 
     async fn list_volumes(&self) -> Result<Vec<VolumeInfo>, DriverError> {

@@ -3,13 +3,13 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
-use stockpot_driver::SnapshotId;
+use stockpot_driver::{SnapshotId, VolumeDriver};
 use stockpot_repository::{
     Progress, Repository,
     device::{Source, SourceOptions},
     format::manifest::Manifest,
     snapshots::abort_uploads,
-    upload::{BaseChoice, UploadRequest, upload},
+    upload::{BaseChoice, SourceCheck, UploadRequest, upload},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -155,6 +155,8 @@ impl Manager {
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<(), ManagerError> {
+        let driver = self.driver(&row.pool)?;
+        driver.check_snapshot(&row.id).await?;
         let opening =
             tokio::task::spawn_blocking(move || Source::open(path, SourceOptions::default()));
         let source = opening
@@ -171,9 +173,19 @@ impl Manager {
                 .map_err(|error| ManagerError::Internal(error.to_string()))?,
             extents: self.extents(row).await,
             base: BaseChoice::Newest,
+            source_check: Some(source_check(driver, &row.id)),
             settings: self.config.transfers.upload_settings(),
         };
-        let report = upload(repository, source, request, progress, cancel).await?;
+        let report = match upload(repository, source, request, progress, cancel).await {
+            Ok(report) => report,
+            Err(error) => {
+                // Reads of a void snapshot fail: then that is what has to be known.
+                if !error.is_cancelled() {
+                    driver.check_snapshot(&row.id).await?;
+                }
+                return Err(error.into());
+            }
+        };
         tracing::info!(
             stored_bytes = report.manifest.stored_bytes,
             data_bytes = report.manifest.data_bytes,
@@ -204,6 +216,15 @@ impl Manager {
             }
         }
     }
+}
+
+/// Asks the storage whether the snapshot lasted until it was read.
+fn source_check(driver: &Arc<dyn VolumeDriver>, id: &SnapshotId) -> SourceCheck {
+    let (driver, id) = (driver.clone(), id.clone());
+    SourceCheck::new(move || {
+        let (driver, id) = (driver.clone(), id.clone());
+        async move { driver.check_snapshot(&id).await }
+    })
 }
 
 /// What is kept with the cloud copy besides the data.

@@ -414,3 +414,29 @@ async fn page(client: &mut Client, request: api::ListSnapshotsRequest) -> (Vec<S
     let ids = page.snapshots.into_iter().map(|s| s.snapshot_id);
     (ids.collect(), page.next_token)
 }
+
+#[test]
+fn a_void_snapshot_is_never_uploaded() {
+    // Void from the start, and while it is read.
+    for checks in [0, 1] {
+        let world = World::new();
+        let run = world.start();
+        let mut client = run.client();
+        run.block_on(async {
+            let volume = filled_volume(&world, &mut client).await.volume_id;
+            world.storage.void_snapshots_after(checks);
+            let request = lab::snapshot_of(&volume, "s", "offsite");
+            let refused = lab::ready_snapshot(&mut client, &request).await;
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.code(), Code::FailedPrecondition);
+            assert!(refused.message().contains("is void"), "{refused}");
+            let listed = lab::list(&mut client).await;
+            assert!(listed.iter().all(|snapshot| !snapshot.ready), "{listed:?}");
+        });
+        world.assert_tidy("after a void snapshot");
+        let (keys, _) = world.stores.content();
+        let committed = keys.iter().filter(|key| key.contains("/snapshots/"));
+        assert_eq!(committed.count(), 0, "{keys:?}");
+        run.stop();
+    }
+}

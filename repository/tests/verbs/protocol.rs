@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use stockpot_repository::{
-    Progress,
+    Progress, RepositoryError,
     format::{
         crypto::Sealer,
         ids::{ObjectId, PackName, condemned_key, marks_key},
@@ -23,6 +23,7 @@ use stockpot_repository::{
         EndpointReport, ListPage, MemoryStore, Multipart, ObjectMeta, ObjectStore, PartReceipt,
         PutMode, RequestCounts, StoreError,
     },
+    upload::SourceCheck,
     verify::{VerifySettings, verify},
 };
 use stockpot_test_fixtures::image::{Fill, Image};
@@ -305,4 +306,25 @@ async fn an_upload_asks_in_the_order_that_keeps_prunes_safe() {
         puts.into_iter().collect::<Vec<_>>(),
         ["put intents/", "put packs/", "put-if-absent snapshots/"]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_became_void_is_not_committed() {
+    let bench = Bench::new(true).await;
+    let mut request = bench.request();
+    let id = request.snapshot_id.clone();
+    request.source_check = Some(SourceCheck::new(async || Err::<(), _>("it overflowed")));
+    let error = bench.try_up(&image(), request).await.unwrap_err();
+    assert!(
+        matches!(&error, RepositoryError::SourceVoid { source } if source.to_string() == "it overflowed"),
+        "{error:?}"
+    );
+    for nothing in ["snapshots/", "intents/"] {
+        let page = bench.store.list(nothing, None).await.unwrap();
+        assert!(page.objects.is_empty(), "{:?}", page.objects);
+    }
+    let mut request = bench.request();
+    request.snapshot_id = id;
+    request.source_check = Some(SourceCheck::new(async || Ok::<(), String>(())));
+    bench.try_up(&image(), request).await.unwrap();
 }

@@ -53,6 +53,7 @@ impl Bench {
             cut_at: "2026-01-02T03:04:05Z".parse().unwrap(),
             extents: None,
             base: BaseChoice::Newest,
+            source_check: None,
             settings: UploadSettings::default(),
         }
     }

@@ -18,9 +18,8 @@ use stockpot_repository::{
         ids::{SnapshotId, VolumeId},
         keys::KeySource,
     },
-    snapshots,
     store::s3::S3Config,
-    upload::{BaseChoice, UploadReport, UploadRequest, upload},
+    upload::{BaseChoice, SourceCheck, UploadReport, UploadRequest, upload},
 };
 
 use crate::{
@@ -167,6 +166,7 @@ impl Job<'_> {
             cut_at: self.cut_at,
             extents: None,
             base: BaseChoice::Newest,
+            source_check: self.snapshot.map(source_check),
             settings: self.settings.clone(),
         };
         // It is set once: a job runs once.
@@ -178,15 +178,16 @@ impl Job<'_> {
         let token = self.interrupt.token();
         let report = upload(&repository, source, request, &progress, token).await;
         display.finish().await;
-        let report = report?;
-        if let Some(snapshot) = self.snapshot
-            && let Err(void) = snapshot.check().await
-        {
-            // Reads of a void snapshot fail, so this cannot have been read; but nothing is left to doubt.
-            let manifest = &report.manifest;
-            snapshots::delete(&repository, &manifest.volume_id, &manifest.snapshot_id).await?;
-            return Err(void.into());
-        }
+        let report = match report {
+            Ok(report) => report,
+            Err(error) => {
+                // Reads of a void snapshot fail: then that is what has to be known.
+                if let (Some(snapshot), false) = (self.snapshot, error.is_cancelled()) {
+                    snapshot.check().await?;
+                }
+                return Err(error.into());
+            }
+        };
         Ok(Done {
             report,
             location: repository.location(),
@@ -196,7 +197,16 @@ impl Job<'_> {
     }
 }
 
-/// Removes the snapshot whatever happened, and does not let a void one pass for a backup.
+/// Asks LVM whether the snapshot lasted until it was read.
+fn source_check(snapshot: &LiveSnapshot) -> SourceCheck {
+    let snapshot = snapshot.clone();
+    SourceCheck::new(move || {
+        let snapshot = snapshot.clone();
+        async move { snapshot.check().await }
+    })
+}
+
+/// Removes the snapshot whatever happened.
 async fn finish_snapshot<T>(
     snapshot: Option<&LiveSnapshot>,
     outcome: anyhow::Result<T>,
