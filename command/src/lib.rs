@@ -43,8 +43,12 @@ pub struct Command {
     stdin: Option<Zeroizing<Vec<u8>>>,
     deadline: Duration,
     output_limit_bytes: usize,
+    stdout_sink: Option<Sink>,
     gentle: bool,
 }
+
+/// Where standard output goes when it is not kept.
+type Sink = Box<dyn tokio::io::AsyncWrite + Send + Unpin>;
 
 /// What a command printed, and how it ended.
 #[derive(Debug, Clone)]
@@ -76,6 +80,7 @@ impl Command {
             stdin: None,
             deadline: DEFAULT_DEADLINE,
             output_limit_bytes: DEFAULT_OUTPUT_LIMIT_BYTES,
+            stdout_sink: None,
             gentle: false,
         }
     }
@@ -132,6 +137,17 @@ impl Command {
     #[must_use]
     pub fn output_limit_bytes(mut self, limit: usize) -> Self {
         self.output_limit_bytes = limit;
+        self
+    }
+
+    /// Passes standard output on while the command runs, however much it is, and keeps none of it. The sink is shut down
+    /// at the end; one that takes no more ends the command, by a closed pipe.
+    #[must_use]
+    pub fn stdout_into(
+        mut self,
+        sink: impl tokio::io::AsyncWrite + Send + Unpin + 'static,
+    ) -> Self {
+        self.stdout_sink = Some(Box::new(sink));
         self
     }
 

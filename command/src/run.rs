@@ -14,7 +14,7 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{
-    Command, Output,
+    Command, Output, Sink,
     error::{CommandError, Exit},
     program::{SEARCH_DIRECTORIES, find_program},
 };
@@ -31,7 +31,7 @@ const PIPE_GRACE: Duration = Duration::from_secs(1);
 /// How much of the end of standard error is kept, in bytes.
 const STDERR_KEPT_BYTES: usize = 16 << 10;
 
-pub(crate) async fn run(command: Command) -> Result<Output, CommandError> {
+pub(crate) async fn run(mut command: Command) -> Result<Output, CommandError> {
     let text = command.to_string();
     let Some(path) = find_program(&command.program) else {
         return Err(CommandError::Missing {
@@ -46,7 +46,11 @@ pub(crate) async fn run(command: Command) -> Result<Output, CommandError> {
     })?;
     // Killed with the future, children of its own included; disarmed once the process was waited for.
     let mut group = Group::of(&child, command.gentle);
-    let mut stdout = Capture::new(Keep::All, command.output_limit_bytes);
+    let keep = match command.stdout_sink.take() {
+        Some(sink) => Keep::Nothing(sink),
+        None => Keep::All,
+    };
+    let mut stdout = Capture::new(keep, command.output_limit_bytes);
     let mut stderr = Capture::new(Keep::Tail, STDERR_KEPT_BYTES);
     let ended = timeout(
         command.deadline,
@@ -117,6 +121,7 @@ async fn drive(
     stdout: &mut Capture,
     stderr: &mut Capture,
 ) -> std::io::Result<std::process::ExitStatus> {
+    let passed_on = matches!(stdout.keep, Keep::Nothing(_));
     let (stdin, out, err) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
     let mut pipes = pin!(async {
         tokio::join!(feed(stdin, input), stdout.fill(out), stderr.fill(err));
@@ -128,7 +133,10 @@ async fn drive(
             status = child.wait() => break status?,
         }
     };
-    if !drained {
+    if !drained && passed_on {
+        // Whoever takes it may be slow, and needs all of it; the deadline stands.
+        pipes.await;
+    } else if !drained {
         let _ = timeout(PIPE_GRACE, pipes).await;
     }
     Ok(status)
@@ -146,6 +154,8 @@ async fn feed(stdin: Option<ChildStdin>, input: Option<Zeroizing<Vec<u8>>>) {
 enum Keep {
     All,
     Tail,
+    /// It is passed on.
+    Nothing(Sink),
 }
 
 /// A bounded copy of one of the child's streams; what is too much is read and dropped, so the child never blocks.
@@ -170,12 +180,23 @@ impl Capture {
         let Some(mut stream) = stream else { return };
         let mut buffer = vec![0; 16 << 10];
         while let Ok(n @ 1..) = stream.read(&mut buffer).await {
-            self.push(&buffer[..n]);
+            if let Keep::Nothing(sink) = &mut self.keep {
+                if sink.write_all(&buffer[..n]).await.is_err() {
+                    break;
+                }
+            } else {
+                self.push(&buffer[..n]);
+            }
+        }
+        if let Keep::Nothing(sink) = &mut self.keep {
+            // A reader that has gone knows that it did not get the end.
+            let _ = sink.shutdown().await;
         }
     }
 
     fn push(&mut self, more: &[u8]) {
         match self.keep {
+            Keep::Nothing(_) => {}
             Keep::All if self.bytes.len() + more.len() > self.limit_bytes => self.overflowed = true,
             Keep::All => self.bytes.extend_from_slice(more),
             Keep::Tail => {

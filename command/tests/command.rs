@@ -102,6 +102,30 @@ async fn output_is_bounded_and_a_daemon_on_the_pipe_does_not_block() {
     assert!(started.elapsed() < Duration::from_secs(10));
 }
 
+#[tokio::test]
+async fn output_is_passed_on_whatever_its_length() {
+    let (mut reader, writer) = tokio::io::duplex(4096);
+    let command = sh("head -c 3000000 /dev/zero").stdout_into(writer);
+    let command = command.output_limit_bytes(1000).run();
+    // Slower than the command: its end must not cut the rest off.
+    let reading = async {
+        let mut first = [0; 5000];
+        tokio::io::AsyncReadExt::read_exact(&mut reader, &mut first).await?;
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        let mut rest = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut rest).await?;
+        std::io::Result::Ok(rest.len())
+    };
+    let (output, rest) = tokio::join!(command, reading);
+    assert!(output.unwrap().stdout.is_empty());
+    assert_eq!(rest.unwrap(), 3_000_000 - 5000);
+
+    let (reader, writer) = tokio::io::duplex(4096);
+    drop(reader);
+    let ended = sh("yes").stdout_into(writer).output().await.unwrap();
+    assert_ne!(ended.exit, stockpot_command::Exit::Code(0));
+}
+
 /// Waits until a process is gone or a zombie that nobody reaped.
 async fn gone(pid: &str) {
     for _ in 0..50 {
