@@ -18,9 +18,11 @@
 //! | `operations` | what its calls do |
 //! | `store` | the directory: what is in it, what comes and goes |
 //! | `sharing` | copies that share blocks; which parts of a file hold data |
+//! | `changes` | which parts of two files do not share their blocks |
 //! | `loopdev` | loop devices, found by the file behind them |
 //! | `ioctl` | the system calls that the standard library has not |
 
+mod changes;
 mod driver;
 mod ioctl;
 mod loopdev;

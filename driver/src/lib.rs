@@ -21,6 +21,7 @@ mod in_use;
 pub mod lvm;
 pub mod model;
 mod origin;
+mod ranges;
 pub mod volume_driver;
 
 pub use connection::{

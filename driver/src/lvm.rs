@@ -13,12 +13,16 @@
 //! | [`live`] | a snapshot of any logical volume while it is read, without the driver |
 //! | `pool` | the operations |
 //! | `view` | what one report says of our pool, and what may be added to it |
+//! | `delta` | which blocks of a snapshot hold data, and which changed |
+//! | `dm`, `thin_xml` | device-mapper's commands and the thin tools', and what they print |
 //! | `commands` | every LVM command that is ever run, with typed results |
 //! | `report` | LVM's JSON report, parsed |
 //! | `names` | names and tags of our logical volumes |
 //! | `lock` | one operation per volume group at a time |
 
 mod commands;
+mod delta;
+mod dm;
 pub mod live;
 mod live_report;
 mod lock;
@@ -26,6 +30,7 @@ mod names;
 mod pool;
 mod report;
 mod thin;
+mod thin_xml;
 mod view;
 
 pub use thin::{LvmThinConfig, LvmThinDriver};

@@ -8,6 +8,7 @@ mod contract;
 mod file;
 mod fixture;
 mod lvm;
+mod ranges;
 mod without_attach;
 
 use std::sync::Arc;

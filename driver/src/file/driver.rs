@@ -270,4 +270,14 @@ impl VolumeDriver for FileDriver {
         self.blocking(move |images| images.allocated_ranges(&id).map(Some))
             .await
     }
+
+    async fn changed_ranges(
+        &self,
+        base: &SnapshotId,
+        snapshot: &SnapshotId,
+    ) -> Result<Option<Vec<ByteRange>>, DriverError> {
+        let (base, snapshot) = (base.clone(), snapshot.clone());
+        self.blocking(move |images| images.changed_ranges(&base, &snapshot))
+            .await
+    }
 }

@@ -8,6 +8,7 @@ use std::{
 use nix::sys::statvfs::statvfs;
 
 use super::{
+    changes::{self, Answer},
     driver::FileConfig,
     loopdev,
     sharing::{self, Copied},
@@ -254,6 +255,35 @@ impl Images {
         File::open(&entry.image)
             .and_then(|image| sharing::data_ranges(&image, entry.size_bytes))
             .map_err(fail("cannot read the holes of", &entry.image))
+    }
+
+    /// `None` where the file system does not say where blocks lie.
+    pub(super) fn changed_ranges(
+        &self,
+        base: &SnapshotId,
+        snapshot: &SnapshotId,
+    ) -> Result<Option<Vec<ByteRange>>, DriverError> {
+        let old = self.get(&Name::Snapshot(base.clone()))?;
+        let new = self.get(&Name::Snapshot(snapshot.clone()))?;
+        let open =
+            |entry: &Entry| File::open(&entry.image).map_err(fail("cannot open", &entry.image));
+        let (old_file, new_file) = (open(&old)?, open(&new)?);
+        let old_side = changes::Side::new(&old_file, old.size_bytes);
+        let new_side = changes::Side::new(&new_file, new.size_bytes);
+        let found = changes::changed(&old_side, &new_side)
+            .map_err(fail("cannot read the blocks of", &new.image))?;
+        match found {
+            Answer::Ranges(ranges) => return Ok(Some(ranges)),
+            Answer::Unsupported => tracing::warn!(
+                directory = %self.config.directory.display(),
+                "the file system does not say where the blocks of a file lie, so what changed is not known"
+            ),
+            Answer::Moving => tracing::warn!(
+                image = %old.image.display(),
+                "its blocks are being moved while they are compared, so what changed is not known"
+            ),
+        }
+        Ok(None)
     }
 
     pub(super) fn get(&self, name: &Name) -> Result<Entry, DriverError> {

@@ -27,27 +27,63 @@ const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Held for one operation; released when dropped, and by the kernel when the process dies.
 #[derive(Debug)]
-pub(super) struct VgGuard {
+pub(super) struct LockGuard {
     _file: Flock<File>,
     _task: OwnedMutexGuard<()>,
 }
 
 /// Waits for a volume group's turn.
-pub(super) async fn acquire(directory: &Path, vg: &str) -> Result<VgGuard, DriverError> {
-    let path = directory.join(format!("lvm-{vg}.lock"));
-    let task = in_process(&path).lock_owned().await;
+pub(super) async fn acquire(directory: &Path, vg: &str) -> Result<LockGuard, DriverError> {
+    acquire_file(&vg_file(directory, vg), &format!("volume group {vg}")).await
+}
+
+/// Waits for the turn of something in a volume group.
+pub(super) async fn acquire_named(directory: &Path, name: &str) -> Result<LockGuard, DriverError> {
+    acquire_file(&directory.join(format!("{name}.lock")), name).await
+}
+
+/// Takes the turn of something in a volume group, if it is free.
+pub(super) fn try_acquire(directory: &Path, name: &str) -> Result<Option<LockGuard>, DriverError> {
+    let path = directory.join(format!("{name}.lock"));
+    let Ok(task) = in_process(&path).try_lock_owned() else {
+        return Ok(None);
+    };
     let fail = |source| DriverError::Io {
         doing: "cannot lock",
         path: path.clone(),
         source,
     };
     std::fs::create_dir_all(directory).map_err(fail)?;
-    let mut file = open(&path).map_err(fail)?;
+    match Flock::lock(open(&path).map_err(fail)?, FlockArg::LockExclusiveNonblock) {
+        Ok(locked) => Ok(Some(LockGuard {
+            _file: locked,
+            _task: task,
+        })),
+        Err((_, Errno::EWOULDBLOCK)) => Ok(None),
+        Err((_, errno)) => Err(fail(errno.into())),
+    }
+}
+
+fn vg_file(directory: &Path, vg: &str) -> PathBuf {
+    directory.join(format!("lvm-{vg}.lock"))
+}
+
+async fn acquire_file(path: &Path, what: &str) -> Result<LockGuard, DriverError> {
+    let task = in_process(path).lock_owned().await;
+    let fail = |source| DriverError::Io {
+        doing: "cannot lock",
+        path: path.to_owned(),
+        source,
+    };
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory).map_err(fail)?;
+    }
+    let mut file = open(path).map_err(fail)?;
     let started = Instant::now();
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(locked) => {
-                return Ok(VgGuard {
+                return Ok(LockGuard {
                     _file: locked,
                     _task: task,
                 });
@@ -57,7 +93,7 @@ pub(super) async fn acquire(directory: &Path, vg: &str) -> Result<VgGuard, Drive
             }
             Err((_, Errno::EWOULDBLOCK)) => {
                 return Err(DriverError::InUse {
-                    what: format!("volume group {vg}"),
+                    what: what.to_owned(),
                     by: format!("another process that holds {}", path.display()),
                 });
             }
@@ -106,6 +142,16 @@ mod tests {
         );
         drop(held);
         acquire(directory.path(), "vg0").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_is_taken_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = acquire_named(directory.path(), "a!b").await.unwrap();
+        assert!(try_acquire(directory.path(), "a!b").unwrap().is_none());
+        assert!(try_acquire(directory.path(), "a!c").unwrap().is_some());
+        drop(held);
+        assert!(try_acquire(directory.path(), "a!b").unwrap().is_some());
     }
 
     #[tokio::test]

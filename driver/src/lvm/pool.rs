@@ -45,7 +45,7 @@ impl Name {
         }
     }
 
-    fn not_found(&self) -> DriverError {
+    pub(super) fn not_found(&self) -> DriverError {
         DriverError::NotFound {
             what: self.to_string(),
         }
@@ -104,7 +104,7 @@ impl Pool {
             commands::refresh(vg, &lv.name).await?;
         }
         if view.zeroes() {
-            return Ok(());
+            return self.clear_stale().await;
         }
         Err(DriverError::Host(format!(
             "thin pool {vg}/{pool} hands out blocks with old data in them; run `lvchange --zero y {vg}/{pool}`"

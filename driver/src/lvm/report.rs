@@ -27,6 +27,8 @@ pub(super) struct Lv {
     pub(super) read_only: bool,
     /// Major and minor number while it is active.
     pub(super) device: Option<(u32, u32)>,
+    /// Its number in its thin pool.
+    pub(super) thin_id: Option<u32>,
     /// For a thin pool: whether new blocks are zeroed, and how full it is (unknown while it is not active).
     pub(super) thin_pool: Option<ThinPool>,
 }
@@ -74,7 +76,7 @@ pub(super) const COLUMNS: [(&str, &str); 5] = [
         "lv_uuid,lv_name,lv_size,pool_lv,lv_tags,lv_active,lv_device_open,lv_suspended,lv_permissions,\
          lv_layout,data_percent,metadata_percent,lv_kernel_major,lv_kernel_minor",
     ),
-    ("seg", "lv_uuid,zero"),
+    ("seg", "lv_uuid,zero,thin_id"),
     ("pv", "pv_name"),
     ("pvseg", "pvseg_start"),
 ];
@@ -123,6 +125,7 @@ struct LvRow {
 struct SegRow {
     lv_uuid: String,
     zero: String,
+    thin_id: String,
 }
 
 /// Parses a full report; `Ok(None)` if the volume group is not in it, `Err` with what could not be understood.
@@ -177,6 +180,10 @@ impl LvRow {
             suspended: self.lv_suspended == "suspended",
             read_only: self.lv_permissions.starts_with("read-only"),
             device,
+            thin_id: segments
+                .iter()
+                .filter(|segment| segment.lv_uuid == self.lv_uuid)
+                .find_map(|segment| segment.thin_id.parse().ok()),
             thin_pool,
         })
     }
@@ -200,7 +207,7 @@ mod tests {
           {"lv_uuid":"a3zYqy", "lv_name":"theirs", "lv_size":"209715200", "pool_lv":"pool", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,sparse", "data_percent":"1.00", "metadata_percent":"", "lv_kernel_major":"254", "lv_kernel_minor":"4"}
         ],
         "pvseg": [ {"pvseg_start":"0"} ],
-        "seg": [ {"lv_uuid":"2V5Xxy", "zero":"zero"}, {"lv_uuid":"euiTmz", "zero":"zero"} ]
+        "seg": [ {"lv_uuid":"2V5Xxy", "zero":"zero", "thin_id":"2"}, {"lv_uuid":"euiTmz", "zero":"zero", "thin_id":""} ]
     } ] }"#;
 
     #[test]
@@ -217,7 +224,8 @@ mod tests {
             (Some(Share(5)), Some(Share(1094)))
         );
         assert!(snapshot.read_only && !snapshot.active && !snapshot.open);
-        assert_eq!(snapshot.device, None);
+        assert_eq!((snapshot.device, snapshot.thin_id), (None, Some(2)));
+        assert_eq!(pool.thin_id, None);
         assert!(matches!(
             snapshot.tags,
             Some(Tags::Snapshot {

@@ -5,12 +5,13 @@ use std::{future::Future, path::PathBuf, sync::Arc};
 use async_trait::async_trait;
 
 use super::{
+    delta::Question,
     lock,
     names::is_lvm_name,
     pool::{Name, Pool},
 };
 use crate::{
-    AccessMode, Capacity, ConnectionInfo, ConnectorProperties, DriverError, SnapshotId,
+    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, SnapshotId,
     SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, origin::Origin,
 };
 
@@ -87,15 +88,28 @@ impl LvmThinDriver {
     {
         let pool = self.pool.clone();
         let work = work(pool.clone());
-        let task = tokio::spawn(async move {
+        to_the_end(async move {
             let _guard = lock::acquire(&pool.config().lock_directory, &pool.config().vg).await?;
             work.await
-        });
-        match task.await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(DriverError::Host("the process is stopping".into())),
-        }
+        })
+        .await
+    }
+
+    /// Takes the locks that it needs by itself, a piece of the way each.
+    async fn ranges(&self, question: Question) -> Result<Option<Vec<ByteRange>>, DriverError> {
+        let pool = self.pool.clone();
+        to_the_end(async move { pool.ranges(&question).await.map(Some) }).await
+    }
+}
+
+/// Runs to its end even if the caller goes away meanwhile.
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, DriverError>> + Send + 'static,
+) -> Result<T, DriverError> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_) => Err(DriverError::Host("the process is stopping".into())),
     }
 }
 
@@ -258,5 +272,21 @@ impl VolumeDriver for LvmThinDriver {
         let name = Name::Snapshot(id.clone());
         self.locked(move |pool| async move { pool.unexport(&name).await.map(drop) })
             .await
+    }
+
+    async fn allocated_ranges(
+        &self,
+        snapshot: &SnapshotId,
+    ) -> Result<Option<Vec<ByteRange>>, DriverError> {
+        self.ranges(Question::Allocated(snapshot.clone())).await
+    }
+
+    async fn changed_ranges(
+        &self,
+        base: &SnapshotId,
+        snapshot: &SnapshotId,
+    ) -> Result<Option<Vec<ByteRange>>, DriverError> {
+        let (base, snapshot) = (base.clone(), snapshot.clone());
+        self.ranges(Question::Changed { base, snapshot }).await
     }
 }

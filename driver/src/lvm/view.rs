@@ -240,6 +240,7 @@ mod tests {
             suspended: false,
             read_only: false,
             device: None,
+            thin_id: None,
             thin_pool: None,
         }
     }

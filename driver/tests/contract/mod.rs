@@ -1,7 +1,7 @@
 //! What every driver promises, as cases that run on any of them.
 
 mod attach;
-mod bench;
+pub(crate) mod bench;
 mod content;
 mod life;
 mod refusals;
