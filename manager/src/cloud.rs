@@ -6,10 +6,12 @@
 
 mod secrets;
 mod stores;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -20,6 +22,9 @@ use stockpot_repository::{
     snapshots::{self, SnapshotSummary, Status},
     store::StoreError,
 };
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::task::TaskTracker;
+use tracing::Instrument;
 
 pub use self::stores::{S3Stores, Stores};
 use crate::{
@@ -31,6 +36,9 @@ use crate::{
 /// How long a caller waits for a bucket before it is told that it does not answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
+/// What is kept of one place. Whoever opens its repository holds it.
+type Slot = Arc<tokio::sync::Mutex<Option<Kept>>>;
+
 /// The repositories of the profiles.
 #[derive(Debug)]
 pub(crate) struct Clouds {
@@ -38,7 +46,10 @@ pub(crate) struct Clouds {
     stores: Arc<dyn Stores>,
     catalog: Catalog,
     // One slot per place, so that a slow bucket holds up nobody but its own callers.
-    open: Mutex<HashMap<String, Arc<tokio::sync::Mutex<Option<Kept>>>>>,
+    open: Mutex<HashMap<String, Slot>>,
+    answer_within: Duration,
+    /// Repositories being made; drained before the manager ends.
+    tasks: TaskTracker,
 }
 
 /// An open repository, and what it was opened with.
@@ -62,12 +73,19 @@ pub(crate) enum Found {
 }
 
 impl Clouds {
-    pub(crate) fn new(profiles: Arc<Profiles>, stores: Arc<dyn Stores>, catalog: Catalog) -> Self {
+    pub(crate) fn new(
+        profiles: Arc<Profiles>,
+        stores: Arc<dyn Stores>,
+        catalog: Catalog,
+        tasks: TaskTracker,
+    ) -> Self {
         Self {
             profiles,
             stores,
             catalog,
             open: Mutex::default(),
+            answer_within: ANSWER_WITHIN,
+            tasks,
         }
     }
 
@@ -162,60 +180,85 @@ impl Clouds {
         let place = topology.place();
         let slot = self.slots().entry(place.clone()).or_default().clone();
         let opening = async {
-            let mut kept = slot.lock().await;
+            let kept = slot.lock_owned().await;
             if let Some(kept) = kept.as_ref().filter(|kept| kept.topology == *topology) {
                 return Ok(kept.repository.clone());
             }
-            let repository = self.open(topology, make).await?;
-            self.catalog
-                .put_repository(&place, &repository.short_id())
-                .await?;
-            *kept = Some(Kept {
-                topology: topology.clone(),
-                repository: repository.clone(),
-            });
-            Ok(repository)
+            let opening = open(self.stores.clone(), topology.clone(), make);
+            let opening = keep(kept, opening, topology.clone(), self.catalog.clone());
+            if !make {
+                return opening.await;
+            }
+            // To its end, whoever waits for it: what a new repository's endpoint is tried with has to go again, and
+            // a slow one would never get to the end otherwise.
+            match self.tasks.spawn(opening.in_current_span()).await {
+                Ok(opened) => opened,
+                Err(error) => Err(ManagerError::Internal(error.to_string())),
+            }
         };
-        within(&topology.location(), opening).await
+        within(&topology.location(), self.answer_within, opening).await
     }
 
-    async fn open(&self, topology: &Topology, make: bool) -> Result<Repository, ManagerError> {
-        let key = secrets::key(topology.key.as_ref()).await?;
-        let store = self.stores.open(topology).await?;
-        if !make {
-            return Ok(Repository::open(store, key).await?);
-        }
-        let options = CreateOptions {
-            chunk_size_bytes: topology
-                .chunk_size_bytes
-                .unwrap_or(DEFAULT_CHUNK_SIZE_BYTES),
-            key,
-            endpoint: None,
-        };
-        let (repository, opened) = Repository::open_or_create(store, options).await?;
-        if let Opened::Created(report) = opened {
-            tracing::info!(location = topology.location(), %report, "a repository was made");
-        }
-        Ok(repository)
-    }
-
-    fn slots(
-        &self,
-    ) -> std::sync::MutexGuard<'_, HashMap<String, Arc<tokio::sync::Mutex<Option<Kept>>>>> {
+    fn slots(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// Opens a repository, or makes it.
+async fn open(
+    stores: Arc<dyn Stores>,
+    topology: Topology,
+    make: bool,
+) -> Result<Repository, ManagerError> {
+    let key = secrets::key(topology.key.as_ref()).await?;
+    let store = stores.open(&topology).await?;
+    if !make {
+        return Ok(Repository::open(store, key).await?);
+    }
+    let options = CreateOptions {
+        chunk_size_bytes: topology
+            .chunk_size_bytes
+            .unwrap_or(DEFAULT_CHUNK_SIZE_BYTES),
+        key,
+        endpoint: None,
+    };
+    let (repository, opened) = Repository::open_or_create(store, options).await?;
+    if let Opened::Created(report) = opened {
+        tracing::info!(location = topology.location(), %report, "a repository was made");
+    }
+    Ok(repository)
+}
+
+/// Keeps what is opened, in memory and on record, and lets go of its slot.
+async fn keep(
+    mut slot: OwnedMutexGuard<Option<Kept>>,
+    opening: impl Future<Output = Result<Repository, ManagerError>>,
+    topology: Topology,
+    catalog: Catalog,
+) -> Result<Repository, ManagerError> {
+    let repository = opening.await?;
+    let place = topology.place();
+    catalog
+        .put_repository(&place, &repository.short_id())
+        .await?;
+    *slot = Some(Kept {
+        topology,
+        repository: repository.clone(),
+    });
+    Ok(repository)
+}
+
 /// Gives up waiting for a bucket, with an error that names it.
-pub(crate) async fn within<T>(
+async fn within<T>(
     location: &str,
+    limit: Duration,
     asking: impl Future<Output = Result<T, ManagerError>>,
 ) -> Result<T, ManagerError> {
-    match tokio::time::timeout(ANSWER_WITHIN, asking).await {
+    match tokio::time::timeout(limit, asking).await {
         Ok(answer) => answer,
         Err(_) => Err(ManagerError::NoAnswer {
             what: location.to_owned(),
-            seconds: ANSWER_WITHIN.as_secs(),
+            seconds: limit.as_secs(),
         }),
     }
 }
@@ -244,13 +287,13 @@ pub(crate) async fn look_up(
             Err(error) => Err(error.into()),
         }
     };
-    within(&repository.location(), asking).await
+    within(&repository.location(), ANSWER_WITHIN, asking).await
 }
 
 /// Everything that a repository says of snapshots: committed, deleted, being uploaded, unreadable.
 pub(crate) async fn list(repository: &Repository) -> Result<Vec<SnapshotSummary>, ManagerError> {
     let asking = async { Ok(snapshots::list(repository).await?) };
-    within(&repository.location(), asking).await
+    within(&repository.location(), ANSWER_WITHIN, asking).await
 }
 
 /// The volume of a snapshot that is in a repository, or on its way there; `None` when it is neither, or deleted.
@@ -282,7 +325,7 @@ pub(crate) async fn delete(
 ) -> Result<(), ManagerError> {
     let (volume, snapshot) = (format_volume(volume)?, format_snapshot(snapshot)?);
     let asking = async { Ok(snapshots::delete(repository, &volume, &snapshot).await?) };
-    within(&repository.location(), asking).await
+    within(&repository.location(), ANSWER_WITHIN, asking).await
 }
 
 /// Where a committed snapshot lies.

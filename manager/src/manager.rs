@@ -125,15 +125,16 @@ impl Manager {
             tracing::info!(pool = name, driver = driver.name(), "the pool is usable");
         }
         let profiles = Arc::new(Profiles::new(&config.profiles_dir, &config.credentials_dir));
+        let tasks = TaskTracker::new();
         Ok(Arc::new(Self {
             node: NodeShortId::of(&config.node_name),
             pools: parts.pools,
             connector: parts.connector,
-            clouds: Clouds::new(profiles, parts.stores, catalog.clone()),
+            clouds: Clouds::new(profiles, parts.stores, catalog.clone(), tasks.clone()),
             catalog,
             locks: Locks::default(),
             transfers: Transfers::new(&config.transfers),
-            tasks: TaskTracker::new(),
+            tasks,
             stopping: CancellationToken::new(),
             changed: watch::Sender::new(()),
             readiness: Mutex::new(Readiness::Recovering),

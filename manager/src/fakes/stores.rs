@@ -4,9 +4,10 @@ use std::{
     collections::BTreeMap,
     ops::Range,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -25,6 +26,7 @@ pub struct FakeStores {
     faults: Arc<Faults>,
     buckets: Mutex<BTreeMap<String, Arc<MemoryStore>>>,
     out_of_reach: Arc<AtomicBool>,
+    probe_takes: Arc<Mutex<Duration>>,
 }
 
 impl FakeStores {
@@ -35,7 +37,13 @@ impl FakeStores {
             faults,
             buckets: Mutex::default(),
             out_of_reach: Arc::default(),
+            probe_takes: Arc::default(),
         })
+    }
+
+    /// How long it takes to try what a bucket's endpoint can.
+    pub fn set_probe_takes(&self, duration: Duration) {
+        *lock(&self.probe_takes) = duration;
     }
 
     /// Whether requests fail as if no bucket answered.
@@ -46,22 +54,27 @@ impl FakeStores {
     /// Keys and open multipart uploads of all buckets.
     #[must_use]
     pub fn content(&self) -> (Vec<String>, usize) {
-        let buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let buckets = lock(&self.buckets);
         let keys = buckets.values().flat_map(|bucket| bucket.keys()).collect();
         let open = buckets.values().map(|bucket| bucket.open_uploads()).sum();
         (keys, open)
     }
 }
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[async_trait]
 impl Stores for FakeStores {
     async fn open(&self, topology: &Topology) -> Result<Arc<dyn ObjectStore>, StoreError> {
-        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut buckets = lock(&self.buckets);
         let bucket = buckets.entry(topology.place()).or_default().clone();
         Ok(Arc::new(FaultyStore {
             bucket,
             faults: self.faults.clone(),
             out_of_reach: self.out_of_reach.clone(),
+            probe_takes: self.probe_takes.clone(),
         }))
     }
 }
@@ -71,6 +84,7 @@ struct FaultyStore {
     bucket: Arc<MemoryStore>,
     faults: Arc<Faults>,
     out_of_reach: Arc<AtomicBool>,
+    probe_takes: Arc<Mutex<Duration>>,
 }
 
 impl FaultyStore {
@@ -167,6 +181,16 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn probe(&self) -> Result<EndpointReport, StoreError> {
+        let duration = *lock(&self.probe_takes);
+        // As the real one: with an object and an upload of its own, which it removes.
+        let key = "probe/fake";
+        let upload = self.bucket.multipart_create(key).await?;
+        self.bucket
+            .put(key, Bytes::new(), PutMode::Overwrite)
+            .await?;
+        tokio::time::sleep(duration).await;
+        self.bucket.multipart_abort(&upload).await?;
+        self.bucket.delete(key).await?;
         self.bucket.probe().await
     }
 

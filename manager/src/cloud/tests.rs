@@ -1,0 +1,46 @@
+use std::fs;
+
+use super::*;
+use crate::fakes::{FakeStores, Faults};
+
+fn clouds(dir: &std::path::Path, stores: Arc<FakeStores>) -> Clouds {
+    let profiles = dir.join("profiles");
+    fs::create_dir(&profiles).unwrap();
+    let text = "{name: p, snapshotProperties: {topology: {bucket: backups}}}";
+    fs::write(profiles.join("p.yaml"), text).unwrap();
+    let profiles = Arc::new(Profiles::new(&profiles, dir));
+    let catalog = Catalog::open(&dir.join("state")).unwrap();
+    Clouds::new(profiles, stores, catalog, TaskTracker::new())
+}
+
+/// Who waits gives up; the repository is made all the same, and what its endpoint was tried with is gone.
+#[tokio::test]
+async fn a_repository_on_a_slow_endpoint_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let stores = FakeStores::new(Arc::new(Faults::default()));
+    stores.set_probe_takes(Duration::from_millis(400));
+    let mut clouds = clouds(dir.path(), stores.clone());
+    clouds.answer_within = Duration::from_millis(150);
+    let profile = clouds.profiles().get("p").unwrap();
+    let mut refused = 0;
+    let repository = loop {
+        match clouds.for_writing(&profile).await {
+            Ok(repository) => break repository,
+            Err(ManagerError::NoAnswer { .. }) => refused += 1,
+            Err(error) => panic!("{error}"),
+        }
+        assert!(refused < 100, "it is never made");
+    };
+    assert!(refused > 0, "the endpoint was not slow");
+    let (keys, open_uploads) = stores.content();
+    assert_eq!(
+        (keys, open_uploads),
+        (vec!["repository.json".to_owned()], 0)
+    );
+    assert_eq!(
+        clouds.short_id(&profile).await.unwrap(),
+        repository.short_id()
+    );
+    let again = clouds.for_reading(&profile).await.unwrap().unwrap();
+    assert_eq!(again.short_id(), repository.short_id());
+}
