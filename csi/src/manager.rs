@@ -69,11 +69,8 @@ impl Manager {
         };
         let mut request = Request::new(request);
         request.set_timeout(CALL_TIMEOUT);
-        match self.client.clone().detach_volume(request).await {
-            Ok(_) => Ok(()),
-            Err(status) if status.code() == Code::NotFound => Ok(()),
-            Err(status) => Err(codes::from_manager(status)),
-        }
+        let answer = self.client.clone().detach_volume(request).await;
+        answer.map(drop).map_err(codes::from_manager)
     }
 
     /// Waits until the volume is in a final status, for `limit` at most; `None` when that has passed.

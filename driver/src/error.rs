@@ -5,10 +5,11 @@ use std::path::PathBuf;
 /// The error of every [`VolumeDriver`](crate::VolumeDriver) call.
 #[derive(Debug, thiserror::Error)]
 pub enum DriverError {
-    /// The volume, snapshot, pool or volume group does not exist.
+    /// The volume or snapshot does not exist. That all of the storage is missing is [`Host`](Self::Host): then nobody can
+    /// say what exists.
     #[error("{what} does not exist")]
     NotFound {
-        /// What was looked for, in words (`volume vol-1`, `volume group vg0`).
+        /// What was looked for, in words (`volume vol-1`).
         what: String,
     },
     /// Something of that name exists, with other properties or made by somebody else.
@@ -47,7 +48,7 @@ pub enum DriverError {
     /// This driver cannot do that at all.
     #[error("{0} is not supported by this driver")]
     Unsupported(&'static str),
-    /// The host lacks a program, a module or a permission; the text says which and what to do.
+    /// The host lacks a program, a module, a permission or the storage itself; the text says which and what to do.
     #[error("this host cannot do that: {0}")]
     Host(String),
     /// An external command failed.

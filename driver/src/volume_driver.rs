@@ -29,7 +29,7 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     /// Checks that the host has what the driver needs: programs, modules, the pool.
     ///
     /// # Errors
-    /// [`DriverError::Host`] or [`DriverError::NotFound`], saying what is missing and what to do.
+    /// [`DriverError::Host`], saying what is missing and what to do.
     async fn check(&self) -> Result<(), DriverError>;
 
     /// Makes an empty volume of at least `size_bytes`, which reads as zeroes.

@@ -33,6 +33,8 @@ pub(crate) struct State {
     /// Which of them were attached read-only.
     attached_read_only: BTreeSet<String>,
     pub(crate) not_ready_reason: String,
+    /// Letting go of a device fails, and the device stays.
+    pub(crate) detach_fails: Option<tonic::Code>,
     /// Volumes from a source stay RESTORING until the test says otherwise.
     pub(crate) restores_hang: bool,
     /// What the metadata of the last volume or snapshot was.
@@ -366,6 +368,9 @@ impl Manager for FakeManager {
         request: Request<api::DetachVolumeRequest>,
     ) -> Result<Response<api::DetachVolumeResponse>, Status> {
         let id = &request.get_ref().volume_id;
+        if let Some(code) = self.state().detach_fails {
+            return Err(Status::new(code, "made to fail"));
+        }
         let device = self.state().attached.remove(id);
         self.state().attached_read_only.remove(id);
         if let Some(device) = device {

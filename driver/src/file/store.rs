@@ -236,9 +236,10 @@ impl Store {
 
     fn missing_or(&self, doing: &'static str, path: &Path, error: io::Error) -> DriverError {
         if error.kind() == io::ErrorKind::NotFound && !self.root.is_dir() {
-            return DriverError::NotFound {
-                what: format!("directory {}", self.root.display()),
-            };
+            return DriverError::Host(format!(
+                "directory {} does not exist; mount or make it, or name another one",
+                self.root.display()
+            ));
         }
         fail(doing, path)(error)
     }

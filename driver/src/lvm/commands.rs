@@ -279,9 +279,9 @@ fn failed(doing: String, args: &[String], output: Output) -> DriverError {
 }
 
 fn no_such_vg(vg: &str) -> DriverError {
-    DriverError::NotFound {
-        what: format!("volume group {vg}"),
-    }
+    DriverError::Host(format!(
+        "volume group {vg} does not exist; bring its disks back, or name another one"
+    ))
 }
 
 /// Splits a command line of ours; none of the names in it can hold a blank (`names::is_lvm_name`).

@@ -60,9 +60,9 @@ impl View {
     pub(super) fn new(config: &LvmThinConfig, report: Report) -> Result<Self, DriverError> {
         let (vg, name) = (&config.vg, &config.pool);
         let Some(pool) = report.lvs.iter().find(|lv| lv.name == *name).cloned() else {
-            return Err(DriverError::NotFound {
-                what: format!("thin pool {vg}/{name}"),
-            });
+            return Err(DriverError::Host(format!(
+                "thin pool {vg}/{name} does not exist; make it, or name another one"
+            )));
         };
         let Some(thin) = pool.thin_pool.clone() else {
             return Err(DriverError::Host(format!(

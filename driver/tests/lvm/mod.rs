@@ -27,14 +27,14 @@ async fn lvm_what_is_missing_is_named() {
             .unwrap_err(),
     ] {
         assert!(
-            matches!(&error, DriverError::NotFound { what } if what == "volume group no-such-vg"),
+            matches!(&error, DriverError::Host(what) if what.starts_with("volume group no-such-vg")),
             "{error:?}"
         );
     }
     let no_pool = LvmThinDriver::new(LvmThinConfig::new(host.vg(), "pool")).unwrap();
     let error = no_pool.check().await.unwrap_err();
     assert!(
-        matches!(&error, DriverError::NotFound { what } if what.starts_with("thin pool")),
+        matches!(&error, DriverError::Host(what) if what.starts_with("thin pool")),
         "{error:?}"
     );
     host.foreign_lv("pool", 8 * MIB).await;

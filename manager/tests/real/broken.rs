@@ -6,7 +6,9 @@ use stockpot_proto::stockpot::v1 as api;
 use stockpot_test_fixtures::s3::{Action, Fault, Op};
 use tonic::Code;
 
-use super::{BUCKET, Kind, World, assert_holds, content, filled_volume, snapshot};
+use super::{
+    BUCKET, Kind, World, assert_holds, attach, content, detach, filled_volume, run_async, snapshot,
+};
 use crate::lab::{self, Client, Run};
 
 const SLOW: Duration = Duration::from_millis(700);
@@ -106,6 +108,43 @@ fn a_refused_upload_is_told_once_and_tried_again() {
         lab::delete_snapshot(&mut client, &ready.snapshot_id)
             .await
             .unwrap();
+    });
+    run.stop();
+    world.close();
+}
+
+/// A volume group that is away for a moment is no reason to believe that nothing is attached, or that a source is gone.
+#[test]
+fn a_volume_group_that_is_away() {
+    let world = World::new(Kind::LvmThin);
+    let run = world.start();
+    let mut client = run.client();
+    let vg = world.volume_group().to_owned();
+    let away = format!("{vg}-away");
+    run.block_on(async {
+        let request = lab::empty_volume("v", super::SIZE);
+        let volume = lab::available_volume(&mut client, &request).await.unwrap();
+        let id = volume.volume_id;
+        attach(&mut client, &id).await;
+        let cut = lab::cut(&mut client, &lab::snapshot_of(&id, "s", "")).await;
+
+        run_async("vgrename", &[&vg, &away]).await;
+        let request = api::DetachVolumeRequest {
+            volume_id: id.clone(),
+        };
+        let refused = client.detach_volume(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Internal, "{refused}");
+        assert!(refused.message().contains(&vg), "{refused}");
+        let copy = lab::volume_from("copy", &cut.snapshot_id, api::SourceCopy::Local);
+        let refused = client.create_volume(copy).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Internal, "{refused}");
+        run_async("vgrename", &[&away, &vg]).await;
+
+        detach(&mut client, &id).await;
+        lab::delete_snapshot(&mut client, &cut.snapshot_id)
+            .await
+            .unwrap();
+        lab::delete_volume(&mut client, &id).await.unwrap();
     });
     run.stop();
     world.close();

@@ -145,6 +145,14 @@ impl World {
         Run::start(config, parts)
     }
 
+    /// The name of the volume group, where the storage is LVM's.
+    pub(crate) fn volume_group(&self) -> &str {
+        match self.storage.as_ref().unwrap() {
+            Storage::LvmThin(vg) => vg.name(),
+            Storage::File(_) => panic!("no volume group"),
+        }
+    }
+
     pub(crate) fn forget_catalog(&self) {
         fs::remove_dir_all(self.dir.path().join("state")).unwrap();
     }
