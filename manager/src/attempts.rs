@@ -21,7 +21,7 @@ impl Manager {
         &self,
         kind: JobKind,
         id: &str,
-        entry: &Entry<'_>,
+        entry: &Entry,
         once: &Attempt<'_, T>,
     ) -> Result<T, ManagerError> {
         let config = &self.config.transfers;

@@ -103,7 +103,7 @@ pub struct Manager {
     pub(crate) catalog: Catalog,
     pub(crate) clouds: Clouds,
     pub(crate) locks: Locks,
-    pub(crate) transfers: Transfers,
+    pub(crate) transfers: Arc<Transfers>,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the manager stops.
     pub(crate) stopping: CancellationToken,

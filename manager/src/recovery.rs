@@ -23,7 +23,6 @@ use crate::{
     attach::Subject,
     catalog::{AttachmentKind, CopyState, Purpose, SnapshotRow, VolumeRow, VolumeStatus},
     error::chain,
-    locks,
 };
 
 pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
@@ -77,7 +76,7 @@ async fn volume(manager: &Arc<Manager>, row: &VolumeRow) -> Result<(), ManagerEr
     match row.status {
         VolumeStatus::Creating => manager.unmake(row).await,
         VolumeStatus::Restoring => {
-            manager.start_restore(id);
+            manager.start_restore(id).await;
             Ok(())
         }
         VolumeStatus::Deleting => manager.delete_on_record(row).await,
@@ -121,13 +120,12 @@ async fn snapshot(manager: &Arc<Manager>, row: &SnapshotRow) {
     } else if row.local == CopyState::Pending {
         manager.uncut(row).await;
     } else if row.cloud == CopyState::Pending {
-        manager.start_upload(&row.id);
+        manager.start_upload(&row.id).await;
     }
 }
 
 async fn delete_again(manager: &Manager, id: &SnapshotId) -> Result<(), ManagerError> {
-    let subject = locks::Subject::Snapshot(id.to_string());
-    let _held = manager.locks.hold(subject).await?;
+    let _held = manager.hold_snapshot(id).await?;
     // A caller may have been quicker.
     let Some(row) = manager.catalog.snapshot(id).await? else {
         return Ok(());

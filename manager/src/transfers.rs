@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -28,6 +31,8 @@ pub(crate) struct Transfers {
 pub(crate) struct Running {
     cancel: CancellationToken,
     attempt: Mutex<(Arc<Progress>, Instant)>,
+    /// Its end is about to be recorded.
+    ending: AtomicBool,
     done: watch::Sender<bool>,
 }
 
@@ -53,36 +58,62 @@ impl HowFar {
 
 /// Ends the entry of a transfer when dropped, also when its task panics.
 #[derive(Debug)]
-pub(crate) struct Entry<'a> {
-    transfers: &'a Transfers,
+pub(crate) struct Entry {
+    transfers: Arc<Transfers>,
     key: Key,
     running: Arc<Running>,
 }
 
 impl Transfers {
-    pub(crate) fn new(config: &TransferConfig) -> Self {
-        Self {
+    pub(crate) fn new(config: &TransferConfig) -> Arc<Self> {
+        Arc::new(Self {
             running: Mutex::default(),
             uploads: Semaphore::new(config.uploads_max),
             restores: Semaphore::new(config.restores_max),
+        })
+    }
+
+    /// Registers a transfer; `None` when it is running already. One whose end is being recorded is waited for: what
+    /// it records may be the reason for this one.
+    pub(crate) async fn begin(
+        self: &Arc<Self>,
+        key: Key,
+        parent: &CancellationToken,
+    ) -> Option<Entry> {
+        loop {
+            let there = match self.register(&key, parent) {
+                Ok(entry) => return Some(entry),
+                Err(there) => there,
+            };
+            if !there.ending.load(Ordering::SeqCst) {
+                return None;
+            }
+            let mut done = there.done.subscribe();
+            // The sender is part of what is held here, so the wait ends by the value only.
+            let _ = done.wait_for(|done| *done).await;
         }
     }
 
-    /// Registers a transfer; `None` when it is running already.
-    pub(crate) fn begin(&self, key: Key, parent: &CancellationToken) -> Option<Entry<'_>> {
+    /// A new entry, or the one that is there.
+    fn register(
+        self: &Arc<Self>,
+        key: &Key,
+        parent: &CancellationToken,
+    ) -> Result<Entry, Arc<Running>> {
         let mut running = self.lock();
-        if running.contains_key(&key) {
-            return None;
+        if let Some(there) = running.get(key) {
+            return Err(there.clone());
         }
         let new = Arc::new(Running {
             cancel: parent.child_token(),
             attempt: Mutex::new((Arc::default(), Instant::now())),
+            ending: AtomicBool::new(false),
             done: watch::Sender::new(false),
         });
         running.insert(key.clone(), new.clone());
-        Some(Entry {
-            transfers: self,
-            key,
+        Ok(Entry {
+            transfers: self.clone(),
+            key: key.clone(),
             running: new,
         })
     }
@@ -140,10 +171,15 @@ impl Transfers {
     }
 }
 
-impl Entry<'_> {
+impl Entry {
     /// Cancelled when the transfer is to stop.
     pub(crate) fn cancel_token(&self) -> &CancellationToken {
         &self.running.cancel
+    }
+
+    /// Says that the end is about to be recorded: nothing more is done than that.
+    pub(crate) fn ending(&self) {
+        self.running.ending.store(true, Ordering::SeqCst);
     }
 
     /// Counters at zero, for a new attempt.
@@ -159,7 +195,7 @@ impl Entry<'_> {
     }
 }
 
-impl Drop for Entry<'_> {
+impl Drop for Entry {
     fn drop(&mut self) {
         self.transfers.lock().remove(&self.key);
         self.running.done.send_replace(true);
@@ -176,8 +212,8 @@ mod tests {
         let parent = CancellationToken::new();
         let key = (JobKind::Upload, "snap-1".to_owned());
         let limit = Duration::from_millis(100);
-        let entry = transfers.begin(key.clone(), &parent).unwrap();
-        assert!(transfers.begin(key.clone(), &parent).is_none());
+        let entry = transfers.begin(key.clone(), &parent).await.unwrap();
+        assert!(transfers.begin(key.clone(), &parent).await.is_none());
         assert!(transfers.how_far(JobKind::Upload, "snap-1").is_some());
         assert!(transfers.how_far(JobKind::Restore, "snap-1").is_none());
 
@@ -192,6 +228,22 @@ mod tests {
         let (cancelled, ()) =
             tokio::join!(transfers.cancel(JobKind::Upload, "snap-1", limit), ending);
         cancelled.unwrap();
-        assert!(transfers.begin(key, &parent).is_some());
+        assert!(transfers.begin(key, &parent).await.is_some());
+    }
+
+    /// What is asked for because of an end that was recorded just now must not be taken for what ended.
+    #[tokio::test]
+    async fn the_next_begins_when_the_last_has_ended() {
+        let transfers = Transfers::new(&TransferConfig::default());
+        let parent = CancellationToken::new();
+        let key = (JobKind::Upload, "snap-1".to_owned());
+        let entry = transfers.begin(key.clone(), &parent).await.unwrap();
+        entry.ending();
+        let ending = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            drop(entry);
+        };
+        let (next, ()) = tokio::join!(transfers.begin(key, &parent), ending);
+        assert!(!next.unwrap().cancel_token().is_cancelled());
     }
 }

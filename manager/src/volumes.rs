@@ -5,6 +5,8 @@ mod change;
 mod create;
 mod origin;
 mod restore;
+#[cfg(test)]
+mod tests;
 
 use stockpot_driver::VolumeId;
 

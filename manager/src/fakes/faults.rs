@@ -15,6 +15,8 @@ pub enum Fault {
     Hang,
     /// It is done and never returns, as if the process was killed after it.
     DoneThenHang,
+    /// It waits until [`Faults::clear`], and is done then.
+    Wait,
 }
 
 /// Counts calls and lets one of them go wrong. Shared by all fakes of a test.
@@ -22,6 +24,7 @@ pub enum Fault {
 pub struct Faults {
     plan: Mutex<Plan>,
     hit: watch::Sender<Option<&'static str>>,
+    cleared: watch::Sender<()>,
 }
 
 #[derive(Debug, Default)]
@@ -35,6 +38,7 @@ impl Default for Faults {
         Self {
             plan: Mutex::default(),
             hit: watch::Sender::new(None),
+            cleared: watch::Sender::new(()),
         }
     }
 }
@@ -52,7 +56,16 @@ impl Faults {
     /// Nothing goes wrong any more. Returns the name of the call that did.
     pub fn clear(&self) -> Option<&'static str> {
         self.lock().chosen = None;
+        self.cleared.send_replace(());
         *self.hit.borrow()
+    }
+
+    /// Waits until nothing goes wrong any more.
+    async fn cleared(&self) {
+        let mut cleared = self.cleared.subscribe();
+        while self.lock().chosen.is_some() {
+            let _ = cleared.changed().await;
+        }
     }
 
     /// Waits until the call chosen goes wrong.
@@ -85,6 +98,10 @@ impl Faults {
             Some(Fault::DoneThenFail) => {
                 work.await?;
                 Err(error(name))
+            }
+            Some(Fault::Wait) => {
+                self.cleared().await;
+                work.await
             }
             Some(Fault::Hang) => std::future::pending().await,
             Some(Fault::DoneThenHang) => {

@@ -10,7 +10,7 @@ use crate::{
     catalog::{CopyState, SnapshotRow, VolumeRow, VolumeStatus},
     error::chain,
     ids,
-    locks::Subject,
+    locks::{Held, Subject},
     manager::now_us,
     request,
 };
@@ -28,7 +28,7 @@ impl Manager {
         let name = Subject::SnapshotName(request.name.clone());
         let _name = self.locks.hold(name).await?;
         match self.catalog.snapshot_by_name(&request.name).await? {
-            Some(row) => self.found_again(row, &request).await,
+            Some(row) => self.found_again(row, request).await,
             None => self.cut_new(request).await,
         }
     }
@@ -36,8 +36,19 @@ impl Manager {
     async fn found_again(
         self: &Arc<Self>,
         row: SnapshotRow,
-        request: &api::CreateSnapshotRequest,
+        request: api::CreateSnapshotRequest,
     ) -> Result<SnapshotRow, ManagerError> {
+        // A cut needs its volume too, in the order in which a new one is cut.
+        let volume = match row.local {
+            CopyState::Pending => Some(self.hold_volume(&row.volume_id).await?),
+            _ => None,
+        };
+        let held = self.hold_snapshot(&row.id).await?;
+        // It may have changed while its turn was waited for.
+        let Some(row) = self.catalog.snapshot(&row.id).await? else {
+            drop((volume, held));
+            return self.cut_new(request).await;
+        };
         let differs = |difference| ManagerError::AlreadyExists {
             what: format!("snapshot {} named {:?}", row.id, row.name),
             difference,
@@ -78,8 +89,9 @@ impl Manager {
         let profile = self.clouds.profiles().get(&row.profile)?;
         profile.topology()?;
         self.clouds.forget(&profile);
-        self.catalog.retry_snapshot(&row.id).await?;
-        self.start_upload(&row.id);
+        if self.catalog.retry_snapshot(&row.id).await? {
+            self.start_upload(&row.id).await;
+        }
         self.snapshot_row(&row.id).await
     }
 
@@ -118,6 +130,8 @@ impl Manager {
             deleting: None,
             created_at_us: now_us(),
         };
+        // As soon as it is on record somebody may want to delete it.
+        let _held = self.hold_snapshot(&row.id).await?;
         self.catalog.insert_snapshot(row.clone()).await?;
         self.cut(row).await
     }
@@ -139,7 +153,7 @@ impl Manager {
             .await?;
         tracing::info!(snapshot_id = %id, volume_id = %row.volume_id, profile = row.profile, "a snapshot was cut");
         if row.cloud == CopyState::Pending {
-            self.start_upload(id);
+            self.start_upload(id).await;
         }
         self.notify();
         self.snapshot_row(id).await
@@ -174,6 +188,11 @@ impl Manager {
                 )))
             }
         }
+    }
+
+    /// Waits for the turn of an operation on a snapshot.
+    pub(crate) async fn hold_snapshot(&self, id: &SnapshotId) -> Result<Held, ManagerError> {
+        self.locks.hold(Subject::Snapshot(id.to_string())).await
     }
 
     /// The row of a snapshot that has to be there.

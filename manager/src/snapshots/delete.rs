@@ -15,7 +15,6 @@ use crate::{
     cloud,
     error::chain,
     ids,
-    locks::Subject,
 };
 
 /// How long a cancelled upload may take to undo what it did.
@@ -32,7 +31,7 @@ impl Manager {
         let Ok(id) = id.parse::<SnapshotId>() else {
             return Ok(());
         };
-        let _held = self.locks.hold(Subject::Snapshot(id.to_string())).await?;
+        let _held = self.hold_snapshot(&id).await?;
         match self.catalog.snapshot(&id).await? {
             Some(row) => self.delete_known(row, which).await?,
             None => self.delete_unknown(&id, which).await?,
@@ -74,6 +73,8 @@ impl Manager {
                 .cancel(JobKind::Upload, id.as_str(), CANCEL_WITHIN)
                 .await?;
         }
+        // The upload may have committed before it was cancelled.
+        let row = self.snapshot_row(id).await?;
         self.detach(&attach::Subject::Snapshot(id.clone())).await?;
         if remote {
             self.remove_cloud(&row).await?;

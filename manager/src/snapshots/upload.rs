@@ -17,27 +17,30 @@ use tracing::Instrument;
 use crate::{
     Manager, ManagerError,
     attach::Subject,
-    catalog::{JobKind, Purpose, Sent, SnapshotRow},
+    catalog::{CopyState, JobKind, Purpose, Sent, SnapshotRow},
     cloud::{self, Found},
     codes,
     error::chain,
     ids,
+    transfers::Entry,
 };
 
 impl Manager {
     /// Begins the upload of a snapshot that is on record as awaiting it. One that is running already goes on.
-    pub(crate) fn start_upload(self: &Arc<Self>, id: &SnapshotId) {
+    ///
+    /// It can be cancelled as soon as this returns. The caller holds the snapshot's lock, or is the recovery.
+    pub(crate) async fn start_upload(self: &Arc<Self>, id: &SnapshotId) {
+        let key = (JobKind::Upload, id.to_string());
+        let Some(entry) = self.transfers.begin(key, &self.stopping).await else {
+            return;
+        };
         let (manager, id) = (self.clone(), id.clone());
         let span = tracing::info_span!(parent: None, "upload", snapshot_id = %id);
         self.tasks
-            .spawn(async move { manager.run_upload(&id).await }.instrument(span));
+            .spawn(async move { manager.run_upload(&id, entry).await }.instrument(span));
     }
 
-    async fn run_upload(&self, id: &SnapshotId) {
-        let key = (JobKind::Upload, id.to_string());
-        let Some(entry) = self.transfers.begin(key, &self.stopping) else {
-            return;
-        };
+    async fn run_upload(&self, id: &SnapshotId, entry: Entry) {
         let cancel = entry.cancel_token().clone();
         let once = |progress| -> futures::future::BoxFuture<'_, _> {
             Box::pin(self.upload_once(id, progress, cancel.clone()))
@@ -45,6 +48,7 @@ impl Manager {
         let outcome = self
             .attempts(JobKind::Upload, id.as_str(), &entry, &once)
             .await;
+        entry.ending();
         let recorded = match outcome {
             Ok((location, sent)) => {
                 tracing::info!(location, "the cloud copy is committed");
@@ -75,6 +79,9 @@ impl Manager {
         cancel: CancellationToken,
     ) -> Result<(String, Sent), ManagerError> {
         let row = self.snapshot_row(id).await?;
+        if row.cloud != CopyState::Pending || row.deleting.is_some() {
+            return Err(ManagerError::Cancelled);
+        }
         let profile = self.clouds.profiles().get(&row.profile)?;
         let repository = self.clouds.for_writing(&profile).await?;
         let outcome = self.upload_to(&repository, &row, progress, cancel).await;

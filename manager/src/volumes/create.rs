@@ -37,18 +37,24 @@ impl Manager {
         let name = Subject::VolumeName(request.name.clone());
         let _name = self.locks.hold(name).await?;
         match self.catalog.volume_by_name(&request.name).await? {
-            Some(row) => self.volume_again(row, &request, &source).await,
+            Some(row) => self.volume_again(row, request, source).await,
             None => self.new_volume(request, source).await,
         }
     }
 
-    async fn volume_again(
+    pub(super) async fn volume_again(
         self: &Arc<Self>,
         row: VolumeRow,
-        request: &api::CreateVolumeRequest,
-        source: &VolumeSource,
+        request: api::CreateVolumeRequest,
+        source: VolumeSource,
     ) -> Result<VolumeRow, ManagerError> {
-        if let Some(difference) = difference(&row, request, source) {
+        let held = self.hold_volume(&row.id).await?;
+        // It may have changed while its turn was waited for.
+        let Some(row) = self.catalog.volume(&row.id).await? else {
+            drop(held);
+            return self.new_volume(request, source).await;
+        };
+        if let Some(difference) = difference(&row, &request, &source) {
             return Err(ManagerError::AlreadyExists {
                 what: format!("volume {} named {:?}", row.id, row.name),
                 difference,
@@ -66,15 +72,15 @@ impl Manager {
             }
             VolumeStatus::Error => {
                 let (from, to) = (VolumeStatus::Error, VolumeStatus::Restoring);
-                self.catalog.move_volume(&row.id, from, to, None).await?;
-                self.start_restore(&row.id);
+                if self.catalog.move_volume(&row.id, from, to, None).await? {
+                    self.start_restore(&row.id).await;
+                }
                 self.volume_row(row.id.as_str()).await
             }
             VolumeStatus::Creating => {
-                // The one who made it holds the name; so this is what a failure to undo left.
+                // The one who made it held the name; so this is what a failure to undo left.
                 self.unmake(&row).await?;
-                let request = request.clone();
-                self.new_volume(request, source.clone()).await
+                self.new_volume(request, source).await
             }
         }
     }
@@ -104,9 +110,11 @@ impl Manager {
             error_reported: false,
             created_at_us: now_us(),
         };
+        // As soon as it is on record somebody may want to delete it.
+        let _held = self.hold_volume(&row.id).await?;
         self.catalog.insert_volume(row.clone()).await?;
         if restoring {
-            self.start_restore(&row.id);
+            self.start_restore(&row.id).await;
             return Ok(row);
         }
         match self.make(&row, &origin.how, request.limit_bytes).await {

@@ -20,22 +20,25 @@ use crate::{
     codes,
     error::chain,
     snapshots::CloudCopy,
+    transfers::Entry,
 };
 
 impl Manager {
     /// Begins the restore of a volume that is on record as awaiting it. One that is running already goes on.
-    pub(crate) fn start_restore(self: &Arc<Self>, id: &VolumeId) {
+    ///
+    /// It can be cancelled as soon as this returns. The caller holds the volume's lock, or is the recovery.
+    pub(crate) async fn start_restore(self: &Arc<Self>, id: &VolumeId) {
+        let key = (JobKind::Restore, id.to_string());
+        let Some(entry) = self.transfers.begin(key, &self.stopping).await else {
+            return;
+        };
         let (manager, id) = (self.clone(), id.clone());
         let span = tracing::info_span!(parent: None, "restore", volume_id = %id);
-        let work = async move { manager.run_restore(&id).await };
+        let work = async move { manager.run_restore(&id, entry).await };
         self.tasks.spawn(work.instrument(span));
     }
 
-    async fn run_restore(&self, id: &VolumeId) {
-        let key = (JobKind::Restore, id.to_string());
-        let Some(entry) = self.transfers.begin(key, &self.stopping) else {
-            return;
-        };
+    async fn run_restore(&self, id: &VolumeId, entry: Entry) {
         let cancel = entry.cancel_token().clone();
         let once = |progress| -> BoxFuture<'_, _> {
             Box::pin(self.restore_once(id, progress, cancel.clone()))
@@ -43,6 +46,13 @@ impl Manager {
         let outcome = self
             .attempts(JobKind::Restore, id.as_str(), &entry, &once)
             .await;
+        if let Err(error) = &outcome
+            && !matches!(error, ManagerError::Cancelled)
+        {
+            tracing::error!(error = chain(error), "the restore was given up");
+            self.discard(id).await;
+        }
+        entry.ending();
         let recorded = match outcome {
             Ok(size_bytes) => {
                 tracing::info!(size_bytes, "the volume is restored");
@@ -53,11 +63,7 @@ impl Manager {
             }
             // A deletion removes it; a stopping manager begins anew at its next start.
             Err(ManagerError::Cancelled) => Ok(false),
-            Err(error) => {
-                tracing::error!(error = chain(&error), "the restore was given up");
-                self.discard(id).await;
-                self.catalog.fail_volume(id, codes::record(&error)).await
-            }
+            Err(error) => self.catalog.fail_volume(id, codes::record(&error)).await,
         };
         if let Err(error) = recorded {
             tracing::error!(
@@ -91,7 +97,7 @@ impl Manager {
         progress: Arc<Progress>,
         cancel: CancellationToken,
     ) -> Result<u64, ManagerError> {
-        let row = self.volume_row(id.as_str()).await?;
+        let row = self.awaiting_restore(id).await?;
         let VolumeSource::Snapshot(snapshot, _) = &row.source else {
             return Err(ManagerError::Internal(format!(
                 "volume {id} has no snapshot to restore"
@@ -121,12 +127,23 @@ impl Manager {
         Ok(size_bytes)
     }
 
+    /// The row of a volume that is still to be restored.
+    async fn awaiting_restore(&self, id: &VolumeId) -> Result<VolumeRow, ManagerError> {
+        match self.catalog.volume(id).await? {
+            Some(row) if row.status == VolumeStatus::Restoring => Ok(row),
+            // Deleted, or being deleted.
+            _ => Err(ManagerError::Cancelled),
+        }
+    }
+
     /// A fresh volume that reads as zeroes, whatever an earlier attempt left of it.
     async fn make_anew(&self, row: &VolumeRow, least_bytes: u64) -> Result<u64, ManagerError> {
         let driver = self.driver(&row.pool)?;
         self.detach(&Subject::Volume(row.id.clone(), AccessMode::ReadWrite))
             .await?;
         driver.delete_volume(&row.id).await?;
+        // Nothing is made that a deletion does not know of.
+        self.awaiting_restore(&row.id).await?;
         let info = driver.create_volume(&row.id, row.size_bytes).await?;
         if info.size_bytes < least_bytes {
             return Err(ManagerError::OutOfRange(format!(
