@@ -32,6 +32,14 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     /// [`DriverError::Host`], saying what is missing and what to do.
     async fn check(&self) -> Result<(), DriverError>;
 
+    /// The same for storage that is known to hold something: none is made anew where it is missing.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    async fn check_in_use(&self) -> Result<(), DriverError> {
+        self.check().await
+    }
+
     /// Makes an empty volume of at least `size_bytes`, which reads as zeroes.
     ///
     /// # Errors

@@ -1,7 +1,7 @@
 //! The manager as a whole: its parts, how it starts, and how it stops.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ManagerError,
-    catalog::Catalog,
+    catalog::{Catalog, CopyState},
     cloud::{Clouds, S3Stores, Stores},
     config::{Config, PoolConfig},
     ids::NodeShortId,
@@ -120,8 +120,12 @@ impl Manager {
     pub async fn open(config: Config, parts: Parts) -> Result<Arc<Self>, ManagerError> {
         config.check()?;
         let catalog = Catalog::open(&config.state_dir)?;
+        let in_use = pools_in_use(&catalog).await?;
         for (name, driver) in &parts.pools {
-            driver.check().await?;
+            match in_use.contains(name) {
+                true => driver.check_in_use().await?,
+                false => driver.check().await?,
+            }
             tracing::info!(pool = name, driver = driver.name(), "the pool is usable");
         }
         let profiles = Arc::new(Profiles::new(&config.profiles_dir, &config.credentials_dir));
@@ -241,6 +245,15 @@ impl Manager {
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
+}
+
+/// The pools in which something is on record.
+async fn pools_in_use(catalog: &Catalog) -> Result<BTreeSet<String>, ManagerError> {
+    let volumes = catalog.volumes().await?.into_iter().map(|row| row.pool);
+    let snapshots = catalog.snapshots().await?.into_iter();
+    // The row of a snapshot may outlive its local copy.
+    let snapshots = snapshots.filter(|row| row.local == CopyState::Present);
+    Ok(volumes.chain(snapshots.map(|row| row.pool)).collect())
 }
 
 /// Now, in microseconds since the Unix epoch.

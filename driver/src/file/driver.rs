@@ -106,6 +106,10 @@ impl VolumeDriver for FileDriver {
         self.blocking(Images::check).await
     }
 
+    async fn check_in_use(&self) -> Result<(), DriverError> {
+        self.blocking(Images::check_in_use).await
+    }
+
     async fn create_volume(&self, id: &VolumeId, size: u64) -> Result<VolumeInfo, DriverError> {
         self.create(id, size, Origin::Empty).await
     }

@@ -45,6 +45,11 @@ impl Images {
         &self.store
     }
 
+    pub(super) fn check_in_use(&self) -> Result<(), DriverError> {
+        self.store.check_prepared()?;
+        self.check()
+    }
+
     pub(super) fn check(&self) -> Result<(), DriverError> {
         self.store.make_root()?;
         let _lock = self.store.lock()?;

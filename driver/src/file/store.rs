@@ -5,9 +5,13 @@ use std::{
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{DriverError, SnapshotId, VolumeId, origin::Origin};
@@ -15,6 +19,11 @@ use crate::{DriverError, SnapshotId, VolumeId, origin::Origin};
 /// Longest `meta.json` that is read; ours are a tenth of it.
 const META_LIMIT_BYTES: u64 = 4096;
 const META_VERSION: u32 = 1;
+/// What is in a directory that was prepared.
+const DIRECTORIES: [&str; 2] = ["volumes", "snapshots"];
+/// How long another process may hold the lock: as long as a volume group's.
+const LOCK_PATIENCE: Duration = Duration::from_secs(600);
+const LOCK_POLL: Duration = Duration::from_millis(25);
 
 /// A volume's or a snapshot's id, and with it its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +45,14 @@ impl Name {
     pub(super) fn not_found(&self) -> DriverError {
         DriverError::NotFound {
             what: self.to_string(),
+        }
+    }
+
+    /// Which of [`DIRECTORIES`] it lies in.
+    fn directory(&self) -> &'static str {
+        match self {
+            Name::Volume(_) => "volumes",
+            Name::Snapshot(_) => "snapshots",
         }
     }
 }
@@ -87,34 +104,55 @@ pub(super) struct Entry {
 #[derive(Debug, Clone)]
 pub(super) struct Store {
     root: PathBuf,
+    lock_patience: Duration,
 }
 
 impl Store {
     pub(super) fn new(root: PathBuf) -> Self {
-        Self { root }
+        Self {
+            root,
+            lock_patience: LOCK_PATIENCE,
+        }
     }
 
     pub(super) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Waits for this process's turn; released when dropped, and by the kernel when the process dies.
+    /// Waits for this process's turn, not for ever; released when dropped, and by the kernel when the process dies.
     pub(super) fn lock(&self) -> Result<Flock<File>, DriverError> {
         let path = self.root.join(".lock");
-        let file = OpenOptions::new()
+        let mut file = OpenOptions::new()
             .create(true)
             .truncate(false)
             .write(true)
             .mode(0o600)
             .open(&path)
             .map_err(|error| self.missing_or("cannot open", &path, error))?;
-        Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, errno)| fail("cannot lock", &path)(errno.into()))
+        let started = Instant::now();
+        loop {
+            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => return Ok(locked),
+                Err((back, Errno::EWOULDBLOCK | Errno::EINTR))
+                    if started.elapsed() < self.lock_patience =>
+                {
+                    file = back;
+                }
+                Err((_, Errno::EWOULDBLOCK)) => {
+                    return Err(DriverError::InUse {
+                        what: format!("directory {}", self.root.display()),
+                        by: format!("another process that holds {}", path.display()),
+                    });
+                }
+                Err((_, errno)) => return Err(fail("cannot lock", &path)(errno.into())),
+            }
+            std::thread::sleep(LOCK_POLL);
+        }
     }
 
     /// Makes the directories, and removes what a crash left half-made or half-removed. Under the lock.
     pub(super) fn prepare(&self) -> Result<(), DriverError> {
-        for directory in ["volumes", "snapshots"] {
+        for directory in DIRECTORIES {
             make_directory(&self.root.join(directory))?;
         }
         let entries = std::fs::read_dir(&self.root).map_err(fail("cannot list", &self.root))?;
@@ -131,6 +169,29 @@ impl Store {
         sync_directory(&self.root)
     }
 
+    /// Refuses a directory in which nothing was ever prepared: what belongs there may not be mounted.
+    pub(super) fn check_prepared(&self) -> Result<(), DriverError> {
+        for directory in DIRECTORIES {
+            self.check_mounted(directory)?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is ever taken for gone because the file system that it lies on is not mounted.
+    fn check_mounted(&self, directory: &str) -> Result<(), DriverError> {
+        let path = self.root.join(directory);
+        match path.metadata() {
+            Ok(data) if data.is_dir() => Ok(()),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(fail("cannot stat", &path)(error))
+            }
+            _ => Err(DriverError::Host(format!(
+                "{} is not there: mount the file system that holds the pool",
+                path.display()
+            ))),
+        }
+    }
+
     /// Makes the root directory; before the lock, which lies in it.
     pub(super) fn make_root(&self) -> Result<(), DriverError> {
         make_directory(&self.root)
@@ -141,6 +202,7 @@ impl Store {
         let place = self.place(name);
         let image = place.join("image");
         let Some(meta) = read_meta(&place.join("meta.json"))? else {
+            self.check_mounted(name.directory())?;
             return Ok(None);
         };
         if meta.name() != *name {
@@ -152,7 +214,10 @@ impl Store {
                 size_bytes: data.len(),
                 image,
             })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.check_mounted(name.directory())?;
+                Ok(None)
+            }
             Err(error) => Err(fail("cannot stat", &image)(error)),
         }
     }
@@ -160,7 +225,8 @@ impl Store {
     /// All that is ours.
     pub(super) fn list(&self) -> Result<Vec<Entry>, DriverError> {
         let mut found = Vec::new();
-        for directory in ["volumes", "snapshots"] {
+        self.check_prepared()?;
+        for directory in DIRECTORIES {
             let path = self.root.join(directory);
             let entries = std::fs::read_dir(&path)
                 .map_err(|error| self.missing_or("cannot list", &path, error))?;
@@ -222,10 +288,11 @@ impl Store {
     }
 
     fn place(&self, name: &Name) -> PathBuf {
-        match name {
-            Name::Volume(id) => self.root.join("volumes").join(id.as_str()),
-            Name::Snapshot(id) => self.root.join("snapshots").join(id.as_str()),
-        }
+        let id = match name {
+            Name::Volume(id) => id.as_str(),
+            Name::Snapshot(id) => id.as_str(),
+        };
+        self.root.join(name.directory()).join(id)
     }
 
     /// A rename is on disk when both directories are.
@@ -378,6 +445,41 @@ mod tests {
             store.remove(&volume("a").name()).unwrap();
         }
         assert_eq!(store.list().unwrap().len(), 1);
+    }
+
+    /// Without the file system that holds the pool nobody can say what is there.
+    #[test]
+    fn nothing_is_gone_because_it_is_not_mounted() {
+        let (directory, store) = store();
+        store.make(&volume("a"), fill).unwrap();
+        let away = directory.path().join("away");
+        std::fs::rename(store.root(), &away).unwrap();
+        std::fs::create_dir(store.root()).unwrap();
+        let name = volume("a").name();
+        for error in [
+            store.find(&name).unwrap_err(),
+            store.remove(&name).unwrap_err(),
+            store.list().unwrap_err(),
+            store.check_prepared().unwrap_err(),
+        ] {
+            assert!(matches!(error, DriverError::Host(_)), "{error}");
+        }
+        std::fs::remove_dir(store.root()).unwrap();
+        std::fs::rename(&away, store.root()).unwrap();
+        store.check_prepared().unwrap();
+        store.remove(&name).unwrap();
+        assert!(store.find(&name).unwrap().is_none());
+    }
+
+    #[test]
+    fn the_lock_is_not_waited_for_for_ever() {
+        let (_directory, mut store) = store();
+        let held = store.lock().unwrap();
+        store.lock_patience = Duration::from_millis(60);
+        let error = store.lock().unwrap_err();
+        assert!(matches!(error, DriverError::InUse { .. }), "{error}");
+        drop(held);
+        store.lock().unwrap();
     }
 
     #[test]

@@ -126,7 +126,10 @@ impl LiveVolume {
             // A tag that cannot be read is not ours to judge.
             if owner.is_some_and(|owner| !owner.is_alive()) {
                 tracing::warn!(snapshot = %format!("{}/{name}", self.lv.vg), "removing what an earlier run left");
-                commands::remove_temporary(&self.lv.vg, &name).await?;
+                // Whoever holds it open is no reason not to back up.
+                if let Err(error) = commands::remove_temporary(&self.lv.vg, &name).await {
+                    tracing::warn!(snapshot = %format!("{}/{name}", self.lv.vg), %error, "what an earlier run left could not be removed");
+                }
             }
         }
         Ok(())
@@ -182,12 +185,14 @@ fn is_lvm_device(path: &Path) -> bool {
         .is_ok_and(|uuid| uuid.starts_with("LVM-"))
 }
 
-/// A process, told from later ones of the same number by its start and the machine's boot.
+/// A process, told from later ones of the same number by its start and the machine's boot, and from those of other
+/// containers by its process namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Owner {
     boot: String,
     pid: u32,
     started_ticks: u64,
+    namespace: u64,
 }
 
 impl Owner {
@@ -198,15 +203,21 @@ impl Owner {
         let boot = boot_id().ok_or_else(|| {
             DriverError::Host("/proc/sys/kernel/random/boot_id is not readable".into())
         })?;
+        let namespace = pid_namespace()
+            .ok_or_else(|| DriverError::Host("/proc/self/ns/pid is not readable".into()))?;
         Ok(Self {
             boot,
             pid,
             started_ticks,
+            namespace,
         })
     }
 
     fn to_tag(&self) -> String {
-        format!("{}/{}/{}", self.boot, self.pid, self.started_ticks)
+        format!(
+            "{}/{}/{}/{}",
+            self.boot, self.pid, self.started_ticks, self.namespace
+        )
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -215,16 +226,25 @@ impl Owner {
             boot: parts.next()?.to_owned(),
             pid: parts.next()?.parse().ok()?,
             started_ticks: parts.next()?.parse().ok()?,
+            namespace: parts.next()?.parse().ok()?,
         };
         parts.next().is_none().then_some(owner)
     }
 
     fn is_alive(&self) -> bool {
-        // Where the boot id cannot be read, nothing is known: alive is the safe answer.
-        boot_id().is_none_or(|boot| {
-            boot == self.boot && started_ticks(self.pid) == Some(self.started_ticks)
-        })
+        // Where the boot id cannot be read, or the process is not one that can be seen from here, nothing is known:
+        // alive is the safe answer.
+        let boot_is_over = boot_id().is_some_and(|boot| boot != self.boot);
+        let is_seen = pid_namespace() == Some(self.namespace);
+        let has_ended = is_seen && started_ticks(self.pid) != Some(self.started_ticks);
+        !(boot_is_over || has_ended)
     }
+}
+
+/// The number of this process's process namespace (pid_namespaces(7)).
+fn pid_namespace() -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    Some(std::fs::metadata("/proc/self/ns/pid").ok()?.ino())
 }
 
 fn boot_id() -> Option<String> {
@@ -263,14 +283,22 @@ mod tests {
             }
             .is_alive()
         );
-        assert!(
-            !Owner {
+        // Its number means nothing here.
+        let elsewhere = Owner {
+            started_ticks: me.started_ticks + 1,
+            namespace: me.namespace + 1,
+            ..me.clone()
+        };
+        assert!(elsewhere.is_alive());
+        for namespace in [me.namespace, me.namespace + 1] {
+            let before = Owner {
                 boot: "before".into(),
-                ..me
-            }
-            .is_alive()
-        );
-        for bad in ["", "a/b", "a/1/x", "a/1/2/3"] {
+                namespace,
+                ..me.clone()
+            };
+            assert!(!before.is_alive());
+        }
+        for bad in ["", "a/b", "a/1/x", "a/1/2", "a/1/2/x", "a/1/2/3/4"] {
             assert_eq!(Owner::parse(bad), None, "{bad}");
         }
     }

@@ -73,6 +73,8 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
         Some(id) => id,
         None => default_volume(&args.source, live.as_ref())?,
     };
+    // Before the cut: what is written after this moment may be missing from the backup.
+    let cut_at = Timestamp::now();
     // Not broken off: half a snapshot is of no use to anybody.
     let snapshot = match &live {
         Some(live) => Some(
@@ -89,7 +91,7 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
         volume,
         settings,
         snapshot: snapshot.as_ref(),
-        cut_at: Timestamp::now(),
+        cut_at,
         started: OnceLock::new(),
     };
     let outcome = job.run_within(config, key, chunk_size_bytes).await;
