@@ -29,5 +29,7 @@ pub use connection::{
     LocalConnection,
 };
 pub use error::DriverError;
-pub use model::{ByteRange, Capacity, InvalidId, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo};
+pub use model::{
+    ByteRange, Capacity, Headroom, InvalidId, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo,
+};
 pub use volume_driver::VolumeDriver;

@@ -14,6 +14,7 @@
 //! | `pool` | the operations |
 //! | `view` | what one report says of our pool, and what may be added to it |
 //! | `delta` | which blocks of a snapshot hold data, and which changed |
+//! | `guard` | how full the pool is, and making it larger |
 //! | `dm`, `thin_xml` | device-mapper's commands and the thin tools', and what they print |
 //! | `commands` | every LVM command that is ever run, with typed results |
 //! | `report` | LVM's JSON report, parsed |
@@ -23,6 +24,7 @@
 mod commands;
 mod delta;
 mod dm;
+mod guard;
 pub mod live;
 mod live_report;
 mod lock;

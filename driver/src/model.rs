@@ -130,6 +130,19 @@ pub struct Capacity {
     pub granularity_bytes: u64,
 }
 
+/// How much is left of a pool that can run full while its volumes are written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Headroom {
+    /// Less is left than the floor that was set: room has to be made.
+    pub is_low: bool,
+    /// How much of the data is used, in hundredths of a percent.
+    pub data_used: u64,
+    /// How much of the metadata is used, in hundredths of a percent.
+    pub metadata_used: u64,
+    /// The figures in words, and what to do.
+    pub text: String,
+}
+
 /// The time in microseconds since the Unix epoch.
 pub(crate) fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

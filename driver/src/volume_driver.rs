@@ -5,8 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, SnapshotId,
-    SnapshotInfo, VolumeId, VolumeInfo,
+    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
+    SnapshotId, SnapshotInfo, VolumeId, VolumeInfo,
 };
 
 /// Makes volumes and snapshots on one pool of storage and exports them.
@@ -134,6 +134,24 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the storage cannot be asked.
     async fn capacity(&self) -> Result<Capacity, DriverError>;
+
+    /// What is left of a pool that can run full while volumes are written to; quick, and waits for nothing. `None`
+    /// where that cannot happen, or nothing can be written to now.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn headroom(&self) -> Result<Option<Headroom>, DriverError> {
+        Ok(None)
+    }
+
+    /// Makes the pool larger if its headroom is low and there is room for that; what was done in words, `None` if
+    /// nothing.
+    ///
+    /// # Errors
+    /// When there is room and it cannot be used.
+    async fn grow_pool(&self) -> Result<Option<String>, DriverError> {
+        Ok(None)
+    }
 
     /// Prepares a volume to be connected to.
     ///

@@ -7,6 +7,7 @@
 mod contract;
 mod file;
 mod fixture;
+mod guard;
 mod lvm;
 mod ranges;
 mod without_attach;

@@ -108,6 +108,23 @@ pub(super) async fn extend(vg: &str, name: &str, size_bytes: u64) -> Result<(), 
     run(format!("cannot extend {vg}/{name}"), words(&args)).await
 }
 
+/// Grows a thin pool's data by this much, while it is in use.
+pub(super) async fn grow_pool_data(vg: &str, pool: &str, by_bytes: u64) -> Result<(), DriverError> {
+    let args = format!("lvextend --yes --size +{by_bytes}b {vg}/{pool}");
+    run(format!("cannot extend thin pool {vg}/{pool}"), words(&args)).await
+}
+
+/// Grows a thin pool's metadata by this much, while it is in use.
+pub(super) async fn grow_pool_metadata(
+    vg: &str,
+    pool: &str,
+    by_bytes: u64,
+) -> Result<(), DriverError> {
+    let args = format!("lvextend --yes --poolmetadatasize +{by_bytes}b {vg}/{pool}");
+    let doing = format!("cannot extend the metadata of thin pool {vg}/{pool}");
+    run(doing, words(&args)).await
+}
+
 /// Activates a logical volume, its activation-skip flag notwithstanding.
 pub(super) async fn activate(vg: &str, name: &str) -> Result<(), DriverError> {
     let args = format!("lvchange --yes --activate y --ignoreactivationskip {vg}/{name}");

@@ -8,17 +8,47 @@ use std::time::Duration;
 use stockpot_command::{Command, CommandError};
 use tokio::io::AsyncWrite;
 
-use super::thin_xml::Wanted;
+use super::{report::Share, thin_xml::Wanted};
 use crate::DriverError;
 
 /// How long reading a pool's metadata may take: minutes for many terabytes in small blocks.
 const READ_DEADLINE: Duration = Duration::from_secs(1800);
 
 /// What `dmsetup status` says of a thin pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct PoolStatus {
     /// Where the frozen copy of the metadata lies, if there is one.
     pub(super) frozen: Option<u64>,
+    pub(super) data: Fill,
+    pub(super) metadata: Fill,
+    /// `rw`, or what it does not do any more: `ro`, `out_of_data_space`.
+    pub(super) mode: String,
+}
+
+/// Blocks that are used, of all there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Fill {
+    pub(super) used: u64,
+    pub(super) total: u64,
+}
+
+impl Fill {
+    /// `16/1024`
+    fn parse(text: &str) -> Option<Self> {
+        let (used, total) = text.split_once('/')?;
+        let fill = Self {
+            used: used.parse().ok()?,
+            total: total.parse().ok()?,
+        };
+        (fill.total > 0).then_some(fill)
+    }
+
+    /// The used share.
+    pub(super) fn share(self) -> Share {
+        let hundredths =
+            u128::from(self.used) * u128::from(Share::WHOLE.0) / u128::from(self.total);
+        Share(u64::try_from(hundredths).unwrap_or(u64::MAX))
+    }
 }
 
 /// The device-mapper name of a layer of a logical volume: hyphens are doubled.
@@ -102,18 +132,23 @@ pub(super) async fn read_frozen(
     command.run().await.map(drop)
 }
 
-/// `0 131072 thin-pool 3 114/1024 16/1024 51 rw …`: the seventh word is the frozen copy's block, or `-`.
+/// `0 131072 thin-pool 3 114/1024 16/1024 51 rw …`: metadata, data, the frozen copy's block or `-`, the mode.
 fn parse_status(text: &str) -> Option<PoolStatus> {
     let mut words = text.split_whitespace().skip(2);
     if words.next()? != "thin-pool" {
         return None;
     }
-    let frozen = words.nth(3)?;
+    let metadata = Fill::parse(words.nth(1)?)?;
+    let data = Fill::parse(words.next()?)?;
+    let frozen = match words.next()? {
+        "-" => None,
+        block => Some(block.parse().ok()?),
+    };
     Some(PoolStatus {
-        frozen: match frozen {
-            "-" => None,
-            block => Some(block.parse().ok()?),
-        },
+        frozen,
+        data,
+        metadata,
+        mode: words.next()?.to_owned(),
     })
 }
 
@@ -126,6 +161,12 @@ mod tests {
         let status = |text: &str| parse_status(text).map(|status| status.frozen);
         let free = "0 131072 thin-pool 3 113/1024 16/1024 - rw no_discard_passdown queue_if_no_space - 256 \n";
         assert_eq!(status(free), Some(None));
+        let read = parse_status(free).unwrap();
+        assert_eq!(
+            (read.data.share(), read.metadata.share()),
+            (Share(156), Share(1103))
+        );
+        assert_eq!(read.mode, "rw");
         assert_eq!(status(&free.replace("- rw", "51 rw")), Some(Some(51)));
         for bad in [
             "",

@@ -37,6 +37,7 @@ pub(super) struct Lv {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ThinPool {
     pub(super) zeroes: bool,
+    pub(super) metadata_bytes: u64,
     pub(super) data_used: Option<Share>,
     pub(super) metadata_used: Option<Share>,
 }
@@ -74,7 +75,7 @@ pub(super) const COLUMNS: [(&str, &str); 5] = [
     (
         "lv",
         "lv_uuid,lv_name,lv_size,pool_lv,lv_tags,lv_active,lv_device_open,lv_suspended,lv_permissions,\
-         lv_layout,data_percent,metadata_percent,lv_kernel_major,lv_kernel_minor",
+         lv_layout,lv_metadata_size,data_percent,metadata_percent,lv_kernel_major,lv_kernel_minor",
     ),
     ("seg", "lv_uuid,zero,thin_id"),
     ("pv", "pv_name"),
@@ -115,6 +116,7 @@ struct LvRow {
     lv_suspended: String,
     lv_permissions: String,
     lv_layout: String,
+    lv_metadata_size: String,
     data_percent: String,
     metadata_percent: String,
     lv_kernel_major: String,
@@ -162,6 +164,8 @@ impl LvRow {
                 zeroes: segments
                     .iter()
                     .any(|s| s.lv_uuid == self.lv_uuid && s.zero == "zero"),
+                // Not known of other kinds, and of no use there.
+                metadata_bytes: self.lv_metadata_size.parse().unwrap_or_default(),
                 data_used: Share::parse(&self.data_percent),
                 metadata_used: Share::parse(&self.metadata_percent),
             });
@@ -202,9 +206,9 @@ mod tests {
         "vg": [ {"vg_name":"vg0", "vg_extent_size":"4194304", "vg_free":"1598029824"} ],
         "pv": [ {"pv_name":"/dev/ubda"} ],
         "lv": [
-          {"lv_uuid":"euiTmz", "lv_name":"pool", "lv_size":"536870912", "pool_lv":"", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,pool", "data_percent":"0.05", "metadata_percent":"10.94", "lv_kernel_major":"254", "lv_kernel_minor":"2"},
-          {"lv_uuid":"2V5Xxy", "lv_name":"stockpot.s.b", "lv_size":"104857600", "pool_lv":"pool", "lv_tags":"stockpot.created_at_us=17,stockpot.id=b,stockpot.kind=snapshot,stockpot.source=a", "lv_active":"", "lv_device_open":"unknown", "lv_suspended":"unknown", "lv_permissions":"read-only", "lv_layout":"thin,sparse", "data_percent":"", "metadata_percent":"", "lv_kernel_major":"-1", "lv_kernel_minor":"-1"},
-          {"lv_uuid":"a3zYqy", "lv_name":"theirs", "lv_size":"209715200", "pool_lv":"pool", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,sparse", "data_percent":"1.00", "metadata_percent":"", "lv_kernel_major":"254", "lv_kernel_minor":"4"}
+          {"lv_uuid":"euiTmz", "lv_name":"pool", "lv_size":"536870912", "pool_lv":"", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,pool", "lv_metadata_size":"4194304", "data_percent":"0.05", "metadata_percent":"10.94", "lv_kernel_major":"254", "lv_kernel_minor":"2"},
+          {"lv_uuid":"2V5Xxy", "lv_name":"stockpot.s.b", "lv_size":"104857600", "pool_lv":"pool", "lv_tags":"stockpot.created_at_us=17,stockpot.id=b,stockpot.kind=snapshot,stockpot.source=a", "lv_active":"", "lv_device_open":"unknown", "lv_suspended":"unknown", "lv_permissions":"read-only", "lv_layout":"thin,sparse", "lv_metadata_size":"", "data_percent":"", "metadata_percent":"", "lv_kernel_major":"-1", "lv_kernel_minor":"-1"},
+          {"lv_uuid":"a3zYqy", "lv_name":"theirs", "lv_size":"209715200", "pool_lv":"pool", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,sparse", "lv_metadata_size":"", "data_percent":"1.00", "metadata_percent":"", "lv_kernel_major":"254", "lv_kernel_minor":"4"}
         ],
         "pvseg": [ {"pvseg_start":"0"} ],
         "seg": [ {"lv_uuid":"2V5Xxy", "zero":"zero", "thin_id":"2"}, {"lv_uuid":"euiTmz", "zero":"zero", "thin_id":""} ]

@@ -11,8 +11,8 @@ use super::{
     pool::{Name, Pool},
 };
 use crate::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, SnapshotId,
-    SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, origin::Origin,
+    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
+    SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, origin::Origin,
 };
 
 /// Which pool, and how far it may be filled.
@@ -30,6 +30,11 @@ pub struct LvmThinConfig {
     pub data_limit_percent: u64,
     /// Nothing new is made while the pool's metadata is this full, in percent.
     pub metadata_limit_percent: u64,
+    /// From here on room is made, in percent of the pool's data or metadata: well before nothing new is made, for volumes
+    /// go on being written to.
+    pub make_room_percent: u64,
+    /// How much larger the pool is made at a time, in percent of itself; 0: never.
+    pub grow_percent: u64,
     /// Where the lock files lie that keep processes apart.
     pub lock_directory: PathBuf,
 }
@@ -44,6 +49,8 @@ impl LvmThinConfig {
             overcommit_factor: 20,
             data_limit_percent: 95,
             metadata_limit_percent: 90,
+            make_room_percent: 80,
+            grow_percent: 20,
             lock_directory: "/run/stockpot".into(),
         }
     }
@@ -68,12 +75,22 @@ impl LvmThinDriver {
                 )));
             }
         }
-        for percent in [config.data_limit_percent, config.metadata_limit_percent] {
+        for percent in [
+            config.data_limit_percent,
+            config.metadata_limit_percent,
+            config.make_room_percent,
+        ] {
             if !(1..=100).contains(&percent) {
                 return Err(DriverError::InvalidArgument(format!(
                     "{percent} % is no limit for a pool"
                 )));
             }
+        }
+        if config.overcommit_factor == 0 || config.grow_percent > 1000 {
+            return Err(DriverError::InvalidArgument(
+                "a pool promises at least its own size, and grows by at most ten times of it"
+                    .into(),
+            ));
         }
         Ok(Self {
             pool: Arc::new(Pool::new(config)),
@@ -205,6 +222,14 @@ impl VolumeDriver for LvmThinDriver {
             Ok(view.capacity(pool.config()))
         })
         .await
+    }
+
+    async fn headroom(&self) -> Result<Option<Headroom>, DriverError> {
+        self.pool.headroom().await
+    }
+
+    async fn grow_pool(&self) -> Result<Option<String>, DriverError> {
+        self.locked(|pool| async move { pool.grow().await }).await
     }
 
     async fn create_export(&self, id: &VolumeId) -> Result<(), DriverError> {

@@ -1,6 +1,7 @@
 //! What one report says of our pool, and what may be added to it.
 
 use super::{
+    guard,
     names::Tags,
     report::{Lv, Report, Share, ThinPool},
     thin::LvmThinConfig,
@@ -122,6 +123,16 @@ impl View {
         self.snapshots().find(|snapshot| snapshot.id == id)
     }
 
+    /// Room in the volume group, and what it is handed out in, in bytes.
+    pub(super) fn free(&self) -> (u64, u64) {
+        (self.report.free_bytes, self.report.extent_bytes)
+    }
+
+    /// Sizes of the pool's data and metadata, in bytes.
+    pub(super) fn sizes(&self) -> (u64, u64) {
+        (self.pool.size_bytes, self.thin.metadata_bytes)
+    }
+
     /// The logical volume of this name, whoever made it.
     pub(super) fn any(&self, name: &str) -> Option<&Lv> {
         self.report.lvs.iter().find(|lv| lv.name == name)
@@ -186,8 +197,9 @@ impl View {
             if used >= limit {
                 return Err(DriverError::ResourceExhausted(format!(
                     "{pool} of {size} bytes: {part} is {used} full, the limit is {limit}; \
-                     free bytes in the volume group: {}",
-                    self.report.free_bytes
+                     free bytes in the volume group: {}; {}",
+                    self.report.free_bytes,
+                    guard::what_to_do(&config.vg, &config.pool)
                 )));
             }
         }
@@ -251,6 +263,7 @@ mod tests {
         let mut pool = lv("pool", 100 * EXTENT, None, None);
         pool.thin_pool = Some(ThinPool {
             zeroes: true,
+            metadata_bytes: EXTENT,
             data_used: Some(Share(data)),
             metadata_used: Some(Share(metadata)),
         });
