@@ -31,8 +31,8 @@ pub use self::{
     error::CatalogError,
     model::{
         Attachment, AttachmentKind, AttachmentStep, CopyState, Deleting, Job, JobKind, Metadata,
-        Purpose, RecordedError, Sent, SnapshotRow, SourceCopy, VolumeRow, VolumeSource,
-        VolumeStatus,
+        Purpose, RecordedError, Sent, SnapshotRow, SourceCopy, UploadReason, VolumeRow,
+        VolumeSource, VolumeStatus,
     },
 };
 

@@ -41,6 +41,9 @@ pub struct Config {
     /// How data is moved.
     #[serde(default)]
     pub transfers: TransferConfig,
+    /// How often pools are looked at, in seconds, 1 to 30: one that is full fails writes after a minute.
+    #[serde(default = "default_guard")]
+    pub pool_guard_seconds: u64,
     /// How long uploads and restores may take to end cleanly when the manager stops, in seconds.
     #[serde(default = "default_grace")]
     pub shutdown_grace_seconds: u64,
@@ -66,6 +69,9 @@ pub enum PoolConfig {
         /// Size in bytes of the thin pool that is made where there is none; without it, it must exist.
         #[serde(default)]
         pool_size_bytes: Option<u64>,
+        /// How far it may be filled.
+        #[serde(default)]
+        limits: ThinLimits,
     },
     /// Image files in a folder.
     File {
@@ -85,6 +91,34 @@ impl PoolConfig {
     pub fn name(&self) -> &str {
         match self {
             Self::LvmThin { name, .. } | Self::File { name, .. } => name,
+        }
+    }
+}
+
+/// How far a thin pool may be filled, and what is done about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ThinLimits {
+    /// Bytes promised to volumes, in all, as a multiple of the pool's size.
+    pub over_provisioning_ratio: u64,
+    /// Nothing new is made while the data is this full, in percent.
+    pub data_percent: u64,
+    /// Nothing new is made while the metadata is this full, in percent.
+    pub metadata_percent: u64,
+    /// From here on room is made, in percent of either.
+    pub make_room_percent: u64,
+    /// How much larger the pool is made at a time, in percent; 0: never.
+    pub grow_percent: u64,
+}
+
+impl Default for ThinLimits {
+    fn default() -> Self {
+        Self {
+            over_provisioning_ratio: 20,
+            data_percent: 95,
+            metadata_percent: 90,
+            make_room_percent: 80,
+            grow_percent: 20,
         }
     }
 }
@@ -115,6 +149,9 @@ pub struct TransferConfig {
     pub pause_first_seconds: u64,
     /// Longest pause between attempts in seconds.
     pub pause_max_seconds: u64,
+    /// Keeps the device of the newest cloud copy of a volume when its local copy is deleted, so that the next upload is
+    /// told what changed.
+    pub keep_base: bool,
     /// Parts sent at the same time by one upload.
     pub parts_in_flight: Option<usize>,
     /// Size of a part.
@@ -137,6 +174,7 @@ impl Default for TransferConfig {
             attempts_max: 12,
             pause_first_seconds: 5,
             pause_max_seconds: 300,
+            keep_base: true,
             parts_in_flight: None,
             part_size_bytes: None,
             pack_size_bytes: None,
@@ -215,6 +253,10 @@ impl Config {
             if !path.is_absolute() {
                 return wrong(field, format!("{} is not absolute", path.display()));
             }
+        }
+        if !(1..=30).contains(&self.pool_guard_seconds) {
+            let problem = format!("{} is not from 1 to 30", self.pool_guard_seconds);
+            return wrong("poolGuardSeconds", problem);
         }
         if self.pools.is_empty() {
             return wrong("pools", "there is none; name at least one".to_owned());
@@ -309,6 +351,10 @@ fn default_credentials_dir() -> PathBuf {
     Path::new("/etc/stockpot").to_owned()
 }
 
+fn default_guard() -> u64 {
+    10
+}
+
 fn default_grace() -> u64 {
     30
 }
@@ -325,10 +371,12 @@ profilesDir: /etc/x/profiles
 credentialsDir: /etc/x
 defaultPool: fast
 pools:
-  - {name: fast, driver: lvm-thin, volumeGroup: vg0, thinPool: pool0, poolSizeBytes: 1073741824}
+  - {name: fast, driver: lvm-thin, volumeGroup: vg0, thinPool: pool0, poolSizeBytes: 1073741824,
+     limits: {overProvisioningRatio: 3, makeRoomPercent: 70}}
   - {name: images, driver: file, directory: /srv/images, allowCopy: true}
 host: {ip: 192.0.2.1}
-transfers: {uploadsMax: 1, partsInFlight: 8, zstdLevel: 3}
+transfers: {uploadsMax: 1, partsInFlight: 8, zstdLevel: 3, keepBase: false}
+poolGuardSeconds: 5
 shutdownGraceSeconds: 5
 ";
 
@@ -347,6 +395,11 @@ shutdownGraceSeconds: 5
             &config.pools[0],
             PoolConfig::LvmThin {
                 pool_size_bytes: Some(1_073_741_824),
+                limits: ThinLimits {
+                    over_provisioning_ratio: 3,
+                    data_percent: 95,
+                    ..
+                },
                 ..
             }
         ));
@@ -365,6 +418,8 @@ shutdownGraceSeconds: 5
             ("volumeGroup", "volumegroup", "volumegroup"),
             ("uploadsMax: 1", "uploadsMax: 0", "uploadsMax"),
             ("partsInFlight: 8", "partsInFlight: 800", "parts in flight"),
+            ("poolGuardSeconds: 5", "poolGuardSeconds: 60", "1 to 30"),
+            ("makeRoomPercent", "makeroom", "makeroom"),
             ("stateDir", "statedir", "statedir"),
         ] {
             let error = parse(&WHOLE.replace(change, with)).unwrap_err();

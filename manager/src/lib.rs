@@ -14,6 +14,7 @@
 //! | `attempts`, `transfers` | uploads and restores: repeated while what stops them may pass, watched, cancelled |
 //! | [`cloud`] | the repositories that profiles name |
 //! | [`fakes`] | storage, host and buckets in memory, that fail or hang at the k-th call |
+//! | `guard` | pools that run full |
 //! | `recovery` | what is done at start |
 //! | `service`, `server`, `codes`, `translate` | the interface |
 //!
@@ -33,6 +34,7 @@ mod codes;
 pub mod config;
 pub mod error;
 pub mod fakes;
+mod guard;
 pub mod ids;
 mod locks;
 mod manager;

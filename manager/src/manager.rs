@@ -51,10 +51,16 @@ impl Parts {
                     volume_group,
                     thin_pool,
                     pool_size_bytes,
+                    limits,
                     ..
                 } => {
                     let mut thin = LvmThinConfig::new(volume_group, thin_pool);
                     thin.pool_size_bytes = *pool_size_bytes;
+                    thin.overcommit_factor = limits.over_provisioning_ratio;
+                    thin.data_limit_percent = limits.data_percent;
+                    thin.metadata_limit_percent = limits.metadata_percent;
+                    thin.make_room_percent = limits.make_room_percent;
+                    thin.grow_percent = limits.grow_percent;
                     Arc::new(LvmThinDriver::new(thin)?)
                 }
                 PoolConfig::File {
@@ -151,6 +157,8 @@ impl Manager {
     /// # Errors
     /// If the catalog or the host cannot be asked. A single volume or snapshot that resists is logged instead.
     pub async fn recover(self: &Arc<Self>) -> Result<(), ManagerError> {
+        // Volumes may be written to already.
+        self.start_guard();
         let recovered = recovery::run(self).await;
         let readiness = match &recovered {
             Ok(()) => Readiness::Ready,

@@ -38,6 +38,7 @@ pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
         snapshot(manager, row).await;
     }
     report_orphans(manager, &volumes, &snapshots).await;
+    manager.give_back_unneeded_bases().await;
     manager.notify();
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Snapshots: cut now, in the bucket later.
 
+mod bases;
 mod create;
 mod delete;
 mod find;

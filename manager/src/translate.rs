@@ -78,6 +78,13 @@ pub(crate) fn snapshot(row: &SnapshotRow, truth: CloudTruth) -> api::Snapshot {
         error: error.map(|e| e.text.clone()).unwrap_or_default(),
         error_code: error.map(|e| code(e.code)).unwrap_or_default(),
         progress: sent(row),
+        reason: row
+            .reason
+            .as_ref()
+            .map(|r| r.0.to_string())
+            .unwrap_or_default(),
+        reason_text: row.reason.as_ref().map(|r| r.1.clone()).unwrap_or_default(),
+        kept_as_base: row.kept_as_base,
         metadata: row.metadata.clone().into_iter().collect(),
     }
 }
@@ -118,6 +125,9 @@ pub(crate) fn snapshot_in_bucket(
         error: String::new(),
         error_code: 0,
         progress: None,
+        reason: manifest.reason.to_string(),
+        reason_text: String::new(),
+        kept_as_base: false,
         metadata,
     }
 }

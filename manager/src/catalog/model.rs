@@ -44,6 +44,18 @@ text_enum! {
 }
 
 text_enum! {
+    /// How an upload knew what to send.
+    UploadReason {
+        /// It sent all data.
+        Full = "full",
+        /// It read all data and sent what differs from an earlier snapshot.
+        Compared = "compared",
+        /// It was told what changed since an earlier snapshot, and read only that.
+        Incremental = "incremental",
+    }
+}
+
+text_enum! {
     /// Which copies of a snapshot are being removed.
     Deleting {
         /// All of it.
@@ -185,6 +197,10 @@ pub struct SnapshotRow {
     pub location: Option<String>,
     /// What its upload sent; `None` until it is committed.
     pub sent: Option<Sent>,
+    /// How its upload knew what to send, and why not less; `None` until it is committed.
+    pub reason: Option<(UploadReason, String)>,
+    /// The local copy was deleted; its device is kept to compute the next delta.
+    pub kept_as_base: bool,
     /// The caller's words.
     pub metadata: Metadata,
     /// Why the cloud copy failed.

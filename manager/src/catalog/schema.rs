@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::CatalogError;
 
 /// One script per version; `user_version` counts how many have run. Published scripts never change.
-const MIGRATIONS: [&str; 2] = [FIRST, SECOND];
+const MIGRATIONS: [&str; 3] = [FIRST, SECOND, THIRD];
 
 const FIRST: &str = "
 CREATE TABLE volumes (
@@ -95,6 +95,14 @@ CREATE TABLE abandoned_snapshots (
 ) STRICT;
 ";
 
+const THIRD: &str = "
+-- How the upload that was committed knew what to send, and why it did not send less.
+ALTER TABLE snapshots ADD COLUMN reason TEXT;
+ALTER TABLE snapshots ADD COLUMN reason_text TEXT;
+-- The local copy was deleted, and its device is kept so that the next upload can be told what changed since.
+ALTER TABLE snapshots ADD COLUMN kept_as_base INTEGER NOT NULL DEFAULT 0;
+";
+
 /// Brings the tables up to date.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), CatalogError> {
     let known = i64::try_from(MIGRATIONS.len()).expect("a handful of scripts");
@@ -128,6 +136,9 @@ mod tests {
         for _ in 0..2 {
             migrate(&mut connection).unwrap();
         }
+        let kept = "SELECT kept_as_base FROM snapshots WHERE id = 'snap-1'";
+        let kept: bool = connection.query_row(kept, [], |row| row.get(0)).unwrap();
+        assert!(!kept);
         let sent = "SELECT stored_bytes FROM snapshots WHERE id = 'snap-1'";
         let sent: Option<i64> = connection.query_row(sent, [], |row| row.get(0)).unwrap();
         assert_eq!(sent, None);

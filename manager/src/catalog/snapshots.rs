@@ -5,6 +5,7 @@ use stockpot_driver::SnapshotId;
 
 use super::{
     Catalog, CatalogError, CopyState, Deleting, JobKind, RecordedError, Sent, SnapshotRow,
+    UploadReason,
     codec::{Columns, column_of, to_json},
     jobs,
 };
@@ -99,9 +100,10 @@ impl Catalog {
         id: &SnapshotId,
         location: &str,
         sent: Sent,
+        reason: (UploadReason, String),
     ) -> Result<bool, CatalogError> {
         let sql = "UPDATE snapshots SET cloud_state = 'present', location = ?2, error = NULL, error_code = NULL,
-                          error_reported = 0, stored_bytes = ?3, requests = ?4
+                          error_reported = 0, stored_bytes = ?3, requests = ?4, reason = ?5, reason_text = ?6
                     WHERE id = ?1 AND cloud_state = 'pending'";
         let values = (id.clone(), location.to_owned());
         self.call(move |connection| {
@@ -109,7 +111,14 @@ impl Catalog {
             let (stored_bytes, requests) = (column_of(sent.stored_bytes), column_of(sent.requests));
             let changed = transaction.execute(
                 sql,
-                params![values.0.as_str(), values.1, stored_bytes, requests],
+                params![
+                    values.0.as_str(),
+                    values.1,
+                    stored_bytes,
+                    requests,
+                    reason.0.as_str(),
+                    reason.1
+                ],
             )?;
             if changed > 0 {
                 jobs::remove(&transaction, JobKind::Upload, values.0.as_str())?;
@@ -222,13 +231,31 @@ impl Catalog {
             .await
     }
 
+    /// Records that the local copy was deleted, and that its device is kept as a base.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn local_copy_kept_as_base(&self, id: &SnapshotId) -> Result<(), CatalogError> {
+        let sql = "UPDATE snapshots SET local_state = 'deleted', deleting = NULL, kept_as_base = 1 WHERE id = ?1";
+        self.update(sql, id).await
+    }
+
+    /// Records that the device of a snapshot that was kept as a base is gone.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn base_given_back(&self, id: &SnapshotId) -> Result<(), CatalogError> {
+        self.update("UPDATE snapshots SET kept_as_base = 0 WHERE id = ?1", id)
+            .await
+    }
+
     /// Records that the local copy alone is gone.
     ///
     /// # Errors
     /// `Database`.
     pub async fn local_copy_removed(&self, id: &SnapshotId) -> Result<(), CatalogError> {
         self.update(
-            "UPDATE snapshots SET local_state = 'deleted', deleting = NULL WHERE id = ?1",
+            "UPDATE snapshots SET local_state = 'deleted', deleting = NULL, kept_as_base = 0 WHERE id = ?1",
             id,
         )
         .await
@@ -339,6 +366,10 @@ fn read(row: &Row<'_>) -> Result<SnapshotRow, CatalogError> {
         cloud: columns.word("cloud_state")?,
         location: columns.optional_text("location")?,
         sent,
+        reason: columns
+            .optional_word("reason")?
+            .zip(columns.optional_text("reason_text")?),
+        kept_as_base: columns.flag("kept_as_base")?,
         metadata: columns.json("metadata")?,
         error: columns.recorded_error()?,
         error_reported: columns.flag("error_reported")?,
@@ -365,6 +396,8 @@ mod tests {
             cloud: CopyState::Pending,
             location: None,
             sent: None,
+            reason: None,
+            kept_as_base: false,
             metadata: [("k".to_owned(), "v".to_owned())].into(),
             error: None,
             error_reported: false,
@@ -399,24 +432,31 @@ mod tests {
             stored_bytes: 5,
             requests: 6,
         };
-        assert!(!catalog.snapshot_uploaded(id, "s3://b", sent).await.unwrap());
+        let reason = (UploadReason::Compared, "the base is gone".to_owned());
+        let uploaded = || catalog.snapshot_uploaded(id, "s3://b", sent, reason.clone());
+        assert!(!uploaded().await.unwrap());
         catalog.report_snapshot(id).await.unwrap();
         assert!(catalog.snapshot(id).await.unwrap().unwrap().error_reported);
         assert!(catalog.retry_snapshot(id).await.unwrap());
         assert!(!catalog.retry_snapshot(id).await.unwrap());
         assert_eq!(catalog.jobs().await.unwrap().len(), 1);
-        assert!(catalog.snapshot_uploaded(id, "s3://b", sent).await.unwrap());
+        assert!(uploaded().await.unwrap());
         assert!(catalog.jobs().await.unwrap().is_empty());
 
         catalog
             .mark_snapshot(id, Some(Deleting::Local))
             .await
             .unwrap();
+        catalog.local_copy_kept_as_base(id).await.unwrap();
+        let kept = catalog.snapshot(id).await.unwrap().unwrap();
+        assert!(kept.kept_as_base && kept.local == CopyState::Deleted);
+        catalog.base_given_back(id).await.unwrap();
+        assert!(!catalog.snapshot(id).await.unwrap().unwrap().kept_as_base);
         catalog.local_copy_removed(id).await.unwrap();
         let left = catalog.snapshots().await.unwrap().remove(0);
         assert_eq!((left.local, left.deleting), (CopyState::Deleted, None));
         assert_eq!(left.location.as_deref(), Some("s3://b"));
-        assert_eq!(left.sent, Some(sent));
+        assert_eq!((left.sent, left.reason), (Some(sent), Some(reason.clone())));
         assert!(!catalog.is_abandoned(id).await.unwrap());
         catalog.abandon_snapshot(id).await.unwrap();
         catalog.abandon_snapshot(id).await.unwrap();

@@ -31,6 +31,7 @@ pub struct Faults {
 struct Plan {
     calls: u64,
     chosen: Option<(u64, Fault)>,
+    broken: Option<&'static str>,
 }
 
 impl Default for Faults {
@@ -48,9 +49,14 @@ impl Faults {
     pub fn choose(&self, number: u64, fault: Fault) {
         self.hit.send_replace(None);
         *self.lock() = Plan {
-            calls: 0,
             chosen: Some((number, fault)),
+            ..Plan::default()
         };
+    }
+
+    /// Every call of this name fails.
+    pub fn break_call(&self, name: &'static str) {
+        self.lock().broken = Some(name);
     }
 
     /// Nothing goes wrong any more. Returns the name of the call that did.
@@ -78,6 +84,9 @@ impl Faults {
     fn next(&self, name: &'static str) -> Option<Fault> {
         let mut plan = self.lock();
         plan.calls += 1;
+        if plan.broken == Some(name) {
+            return Some(Fault::Fail);
+        }
         let (number, fault) = plan.chosen?;
         (plan.calls == number).then(|| {
             self.hit.send_replace(Some(name));

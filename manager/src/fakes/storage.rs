@@ -11,8 +11,8 @@ use std::{
 use async_trait::async_trait;
 use stockpot_connector::{AttachedDevice, Connector, ConnectorError, Recovered};
 use stockpot_driver::{
-    AccessMode, Capacity, ConnectionInfo, ConnectorProperties, DriverError, LocalConnection,
-    SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo,
+    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
+    LocalConnection, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo,
 };
 
 use super::Faults;
@@ -29,6 +29,12 @@ struct State {
     connections: BTreeSet<String>,
     devices: BTreeSet<PathBuf>,
     clock_us: i64,
+    /// Calls of `changed_ranges`.
+    asked_changes: Vec<(SnapshotId, SnapshotId)>,
+    /// The pool is low while it has more snapshots; `None`: it has room for all.
+    snapshots_max: Option<usize>,
+    /// How often it can be made larger, by one snapshot each.
+    growths_left: usize,
     /// How many checks of snapshots find them whole before all are void; `None`: they last.
     checks_left: Option<u32>,
 }
@@ -92,6 +98,19 @@ impl FakeStorage {
     /// Lets all snapshots become void when they have been checked so many times from now.
     pub fn void_snapshots_after(&self, checks: u32) {
         self.lock().checks_left = Some(checks);
+    }
+
+    /// Lets the pool be low while it has more snapshots than this, unless it is made larger, which it can be so often.
+    pub fn limit_snapshots(&self, snapshots_max: usize, growths_left: usize) {
+        let mut state = self.lock();
+        state.snapshots_max = Some(snapshots_max);
+        state.growths_left = growths_left;
+    }
+
+    /// Which changes were asked for so far: base and snapshot.
+    #[must_use]
+    pub fn asked_changes(&self) -> Vec<(SnapshotId, SnapshotId)> {
+        self.lock().asked_changes.clone()
     }
 
     /// The file that is a volume's content. It may be shorter than the volume: the rest reads as zeroes.
@@ -162,6 +181,31 @@ impl FakeStorage {
         state.connections.insert(name);
         Ok(ConnectionInfo::Local(connection))
     }
+}
+
+/// The blocks of `new` that are not those of `old`.
+fn differences(old: &[u8], new: &[u8]) -> Vec<ByteRange> {
+    let block = usize::try_from(GRANULARITY).expect("a small number");
+    let mut before = old.chunks(block);
+    let mut offset_bytes = 0;
+    let mut found: Vec<ByteRange> = Vec::new();
+    for content in new.chunks(block) {
+        let length_bytes = content.len() as u64;
+        if before.next() != Some(content) {
+            match found
+                .last_mut()
+                .filter(|last| last.end_bytes() == offset_bytes)
+            {
+                Some(last) => last.length_bytes += length_bytes,
+                None => found.push(ByteRange {
+                    offset_bytes,
+                    length_bytes,
+                }),
+            }
+        }
+        offset_bytes += length_bytes;
+    }
+    found
 }
 
 fn absent(what: &str) -> DriverError {
@@ -357,6 +401,49 @@ impl VolumeDriver for FakeStorage {
             maximum_volume_bytes: 1 << 40,
             granularity_bytes: GRANULARITY,
         })
+    }
+
+    async fn headroom(&self) -> Result<Option<Headroom>, DriverError> {
+        let state = self.lock();
+        Ok(state.snapshots_max.map(|max| Headroom {
+            is_low: state.snapshots.len() > max,
+            data_used: 0,
+            metadata_used: 0,
+            text: format!("{} snapshots of {max}", state.snapshots.len()),
+        }))
+    }
+
+    async fn grow_pool(&self) -> Result<Option<String>, DriverError> {
+        self.call("grow_pool", |state| {
+            let (Some(max), 1..) = (state.snapshots_max, state.growths_left) else {
+                return Ok(None);
+            };
+            state.growths_left -= 1;
+            state.snapshots_max = Some(max + 1);
+            Ok(Some("room for one snapshot more".to_owned()))
+        })
+        .await
+    }
+
+    async fn changed_ranges(
+        &self,
+        base: &SnapshotId,
+        snapshot: &SnapshotId,
+    ) -> Result<Option<Vec<ByteRange>>, DriverError> {
+        self.call("changed_ranges", |state| {
+            state.asked_changes.push((base.clone(), snapshot.clone()));
+            for id in [base, snapshot] {
+                if !state.snapshots.contains_key(id) {
+                    return Err(absent(&format!("snapshot {id}")));
+                }
+            }
+            let read = |id| {
+                let path = self.snapshot_file(id);
+                fs::read(&path).map_err(|source| io_error("cannot read", &path, source))
+            };
+            Ok(Some(differences(&read(base)?, &read(snapshot)?)))
+        })
+        .await
     }
 
     async fn create_export(&self, id: &VolumeId) -> Result<(), DriverError> {

@@ -124,12 +124,15 @@ impl Manager {
             cloud,
             location: None,
             sent: None,
+            reason: None,
+            kept_as_base: false,
             metadata: request.metadata.into_iter().collect(),
             error: None,
             error_reported: false,
             deleting: None,
             created_at_us: now_us(),
         };
+        self.make_room(&row.pool).await;
         // As soon as it is on record somebody may want to delete it.
         let _held = self.hold_snapshot(&row.id).await?;
         self.catalog.insert_snapshot(row.clone()).await?;

@@ -60,7 +60,8 @@ impl Manager {
         let (local, remote) = match which {
             Deleting::Both => (true, true),
             Deleting::Local => (true, false),
-            Deleting::Cloud => (false, true),
+            // A base without its cloud copy is of no use.
+            Deleting::Cloud => (row.kept_as_base, true),
         };
         if !remote && row.cloud == CopyState::Pending {
             return Err(ManagerError::FailedPrecondition(format!(
@@ -76,6 +77,9 @@ impl Manager {
         // The upload may have committed before it was cancelled.
         let row = self.snapshot_row(id).await?;
         self.detach(&attach::Subject::Snapshot(id.clone())).await?;
+        if which == Deleting::Local && self.keep_as_base(&row).await? {
+            return Ok(());
+        }
         if remote {
             self.remove_cloud(&row).await?;
         }

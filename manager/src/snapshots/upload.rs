@@ -7,23 +7,31 @@ use stockpot_driver::{SnapshotId, VolumeDriver};
 use stockpot_repository::{
     Progress, Repository,
     device::{Source, SourceOptions},
-    format::manifest::Manifest,
+    format::manifest::{Manifest, Reason},
     snapshots::abort_uploads,
     upload::{BaseChoice, SourceCheck, UploadRequest, upload},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
+use super::bases::to_ranges;
 use crate::{
     Manager, ManagerError,
     attach::Subject,
-    catalog::{CopyState, JobKind, Purpose, Sent, SnapshotRow},
+    catalog::{CopyState, JobKind, Purpose, Sent, SnapshotRow, UploadReason},
     cloud::{self, Found},
     codes,
     error::chain,
     ids,
     transfers::Entry,
 };
+
+/// A cloud copy that was read back.
+struct Committed {
+    location: String,
+    sent: Sent,
+    reason: (UploadReason, String),
+}
 
 impl Manager {
     /// Begins the upload of a snapshot that is on record as awaiting it. One that is running already goes on.
@@ -50,9 +58,14 @@ impl Manager {
             .await;
         entry.ending();
         let recorded = match outcome {
-            Ok((location, sent)) => {
-                tracing::info!(location, "the cloud copy is committed");
-                self.catalog.snapshot_uploaded(id, &location, sent).await
+            Ok(Committed {
+                location,
+                sent,
+                reason,
+            }) => {
+                tracing::info!(location, reason = %reason.0, why = reason.1, "the cloud copy is committed");
+                let recorded = self.catalog.snapshot_uploaded(id, &location, sent, reason);
+                recorded.await
             }
             // Whoever cancelled it knows what comes next; a stopping manager goes on at its next start.
             Err(ManagerError::Cancelled) => Ok(false),
@@ -68,6 +81,7 @@ impl Manager {
             );
         }
         drop(entry);
+        self.give_back_unneeded_bases().await;
         self.notify();
     }
 
@@ -77,7 +91,7 @@ impl Manager {
         id: &SnapshotId,
         progress: Arc<Progress>,
         cancel: CancellationToken,
-    ) -> Result<(String, Sent), ManagerError> {
+    ) -> Result<Committed, ManagerError> {
         let row = self.snapshot_row(id).await?;
         if row.cloud != CopyState::Pending || row.deleting.is_some() {
             return Err(ManagerError::Cancelled);
@@ -99,7 +113,7 @@ impl Manager {
         row: &SnapshotRow,
         progress: Arc<Progress>,
         cancel: CancellationToken,
-    ) -> Result<(String, Sent), ManagerError> {
+    ) -> Result<Committed, ManagerError> {
         if ids::repository_of(&row.id) != Some(&repository.short_id()) {
             return Err(ManagerError::FailedPrecondition(format!(
                 "profile {} leads to repository {} now, and snapshot {} belongs to another one",
@@ -206,14 +220,7 @@ impl Manager {
     async fn extents(&self, row: &SnapshotRow) -> Option<Vec<std::ops::Range<u64>>> {
         let driver = self.driver(&row.pool).ok()?;
         match driver.allocated_ranges(&row.id).await {
-            Ok(ranges) => ranges.map(|ranges| {
-                ranges
-                    .into_iter()
-                    .map(|range| {
-                        range.offset_bytes..range.offset_bytes.saturating_add(range.length_bytes)
-                    })
-                    .collect()
-            }),
+            Ok(ranges) => ranges.map(to_ranges),
             Err(error) => {
                 tracing::warn!(
                     error = chain(&error),
@@ -248,7 +255,7 @@ fn checked(
     row: &SnapshotRow,
     manifest: &Manifest,
     progress: &Progress,
-) -> Result<(String, Sent), ManagerError> {
+) -> Result<Committed, ManagerError> {
     if row.size_bytes != Some(manifest.size_bytes) {
         return Err(ManagerError::Internal(format!(
             "the cloud copy of snapshot {} has {} bytes, the snapshot {:?}",
@@ -259,5 +266,14 @@ fn checked(
         stored_bytes: manifest.stored_bytes,
         requests: progress.snapshot().requests,
     };
-    Ok((cloud::location_of(repository, manifest), sent))
+    let how = match manifest.reason {
+        Reason::Full => UploadReason::Full,
+        Reason::Compared => UploadReason::Compared,
+        Reason::Incremental => UploadReason::Incremental,
+    };
+    Ok(Committed {
+        location: cloud::location_of(repository, manifest),
+        sent,
+        reason: (how, String::new()),
+    })
 }

@@ -66,6 +66,7 @@ impl Manager {
             Err(error) => return Err(error.into()),
         }
         self.catalog.remove_volume(id).await?;
+        self.give_back_unneeded_bases().await;
         tracing::info!(volume_id = %id, "a volume was deleted");
         Ok(())
     }
@@ -119,6 +120,7 @@ impl Manager {
         if request.required_bytes <= row.size_bytes {
             return Ok(row);
         }
+        self.make_room(&row.pool).await;
         let driver = self.driver(&row.pool)?;
         let granularity = driver.capacity().await?.granularity_bytes;
         let size = request::fit_size(request.required_bytes, request.limit_bytes, granularity)?;

@@ -110,6 +110,7 @@ impl Manager {
             error_reported: false,
             created_at_us: now_us(),
         };
+        self.make_room(&row.pool).await;
         // As soon as it is on record somebody may want to delete it.
         let _held = self.hold_volume(&row.id).await?;
         self.catalog.insert_volume(row.clone()).await?;

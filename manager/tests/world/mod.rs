@@ -1,3 +1,4 @@
+mod bases;
 mod crashes;
 mod deletions;
 mod failures;

@@ -38,6 +38,11 @@ struct Row {
     bytes_transferred: u64,
     bytes_per_second: u64,
     requests: u64,
+    /// How the upload knew what to send: incremental, compared, full; empty before it is committed.
+    reason: String,
+    reason_text: String,
+    /// The local copy was deleted, and takes room in the pool still.
+    kept_as_base: bool,
     metadata: BTreeMap<String, String>,
 }
 
@@ -83,7 +88,9 @@ async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
         }
     }
     context::print(cli.output, &rows, || {
-        let mut table = Table::new(["SNAPSHOT", "VOLUME", "SIZE", "LOCAL", "CLOUD", "PROFILE"]);
+        let mut table = Table::new([
+            "SNAPSHOT", "VOLUME", "SIZE", "LOCAL", "CLOUD", "HOW", "PROFILE",
+        ]);
         for row in &rows {
             table.row([
                 row.snapshot_id.clone(),
@@ -91,6 +98,7 @@ async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
                 human_size(row.size_bytes),
                 row.local.to_owned(),
                 row.cloud.to_owned(),
+                row.reason.clone(),
                 row.profile.clone(),
             ]);
         }
@@ -184,9 +192,17 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
             row.local,
             row.cloud
         );
+        let how = match row.reason_text.as_str() {
+            "" => row.reason.clone(),
+            why => format!("{}: {why}", row.reason),
+        };
+        if row.kept_as_base {
+            text.push_str("\nits device stays in the pool, as the base of the next upload");
+        }
         for (what, value) in [
             ("profile", &row.profile),
             ("location", &row.cloud_location),
+            ("sent", &how),
             ("error", &row.error),
         ] {
             if !value.is_empty() {
@@ -227,6 +243,9 @@ fn row(snapshot: Snapshot) -> Row {
         bytes_transferred: progress.bytes_transferred,
         bytes_per_second: progress.bytes_per_second,
         requests: progress.requests,
+        reason: snapshot.reason,
+        reason_text: snapshot.reason_text,
+        kept_as_base: snapshot.kept_as_base,
         metadata: snapshot.metadata.into_iter().collect(),
     }
 }

@@ -1,0 +1,134 @@
+//! What an upload builds on: the newest cloud copy of the same volume whose local snapshot is still there, for only then
+//! the storage can tell what changed since.
+//!
+//! So the local snapshot of a volume's newest cloud copy is kept when its local copy is deleted: it takes room in the
+//! pool, and is no copy that a volume can be made from. It is given back when a newer one is committed, when the
+//! volume or the cloud copy is deleted, and when the pool runs full. Without one, the next upload reads everything
+//! and compares, and says so.
+
+use std::ops::Range;
+
+use stockpot_driver::{ByteRange, SnapshotId};
+
+use crate::{
+    Manager, ManagerError,
+    catalog::{CopyState, SnapshotRow},
+    error::chain,
+    ids,
+    locks::Subject,
+};
+
+impl Manager {
+    /// Deletes the local copy of a snapshot but for its device, if the next upload of its volume needs that.
+    pub(super) async fn keep_as_base(&self, row: &SnapshotRow) -> Result<bool, ManagerError> {
+        let rows = self.catalog.snapshots().await?;
+        if !has_device(row) || !self.is_needed(row, &rows).await? {
+            return Ok(false);
+        }
+        self.catalog.local_copy_kept_as_base(&row.id).await?;
+        tracing::info!(
+            snapshot_id = %row.id,
+            "the local copy was deleted; its device is kept, so that the next upload can be told what changed"
+        );
+        Ok(true)
+    }
+
+    /// Whether the next upload of its volume would ask what changed since this snapshot.
+    async fn is_needed(
+        &self,
+        row: &SnapshotRow,
+        rows: &[SnapshotRow],
+    ) -> Result<bool, ManagerError> {
+        let is_base = row.cloud == CopyState::Present
+            && row
+                .deleting
+                .is_none_or(|which| which == crate::catalog::Deleting::Local);
+        if !self.config.transfers.keep_base || !is_base {
+            return Ok(false);
+        }
+        if self.catalog.volume(&row.volume_id).await?.is_none() {
+            return Ok(false);
+        }
+        let is_newer = |other: &&SnapshotRow| {
+            is_earlier(row, other) && other.cloud == CopyState::Present && has_device(other)
+        };
+        Ok(rows.iter().find(is_newer).is_none())
+    }
+
+    /// Gives back every base that nobody needs any more. What resists is left to the next time.
+    pub(crate) async fn give_back_unneeded_bases(&self) {
+        let unneeded = async {
+            let rows = self.catalog.snapshots().await?;
+            let mut found = Vec::new();
+            for row in rows.iter().filter(|row| row.kept_as_base) {
+                if !self.is_needed(row, &rows).await? {
+                    found.push(row.id.clone());
+                }
+            }
+            Ok::<_, ManagerError>(found)
+        };
+        match unneeded.await {
+            Ok(found) => {
+                for id in found {
+                    self.give_back_base(&id, "nothing needs it any more").await;
+                }
+            }
+            Err(error) => {
+                tracing::warn!(
+                    error = chain(&error),
+                    "bases that are not needed stay for now"
+                );
+            }
+        }
+    }
+
+    /// The snapshots of a pool that are kept only as bases, oldest first.
+    pub(crate) async fn kept_bases(&self, pool: &str) -> Result<Vec<SnapshotId>, ManagerError> {
+        let mut kept = self.catalog.snapshots().await?;
+        kept.retain(|row| row.kept_as_base && row.pool == pool);
+        kept.sort_by_key(|row| row.cut_at_us);
+        Ok(kept.into_iter().map(|row| row.id).collect())
+    }
+
+    /// Removes the device of a snapshot that is kept only as a base; its cloud copy stays.
+    pub(crate) async fn give_back_base(&self, id: &SnapshotId, why: &str) {
+        let giving = async {
+            let _held = self.locks.hold(Subject::Snapshot(id.to_string())).await?;
+            let Some(row) = self
+                .catalog
+                .snapshot(id)
+                .await?
+                .filter(|row| row.kept_as_base)
+            else {
+                return Ok(());
+            };
+            self.driver(&row.pool)?.delete_snapshot(id).await?;
+            self.catalog.base_given_back(id).await?;
+            tracing::info!(snapshot_id = %id, why, "a local snapshot that was kept as a base was given back");
+            Ok::<_, ManagerError>(())
+        };
+        if let Err(error) = giving.await {
+            tracing::warn!(snapshot_id = %id, error = chain(&error), "a base cannot be given back yet");
+        }
+    }
+}
+
+/// Whether `base` is a committed cloud copy of the same volume, in the same repository, cut before `row`.
+fn is_earlier(base: &SnapshotRow, row: &SnapshotRow) -> bool {
+    base.id != row.id
+        && base.volume_id == row.volume_id
+        && base.pool == row.pool
+        && base.cloud == CopyState::Present
+        && ids::repository_of(&base.id) == ids::repository_of(&row.id)
+        && base.cut_at_us.is_some()
+        && base.cut_at_us < row.cut_at_us
+}
+
+fn has_device(row: &SnapshotRow) -> bool {
+    row.local == CopyState::Present || row.kept_as_base
+}
+
+pub(super) fn to_ranges(ranges: Vec<ByteRange>) -> Vec<Range<u64>> {
+    let range = |range: ByteRange| range.offset_bytes..range.end_bytes();
+    ranges.into_iter().map(range).collect()
+}

@@ -1,0 +1,173 @@
+//! What an upload builds on, and what is kept for that.
+
+use std::{fs::OpenOptions, os::unix::fs::FileExt, time::Duration};
+
+use stockpot_manager::Config;
+use stockpot_proto::stockpot::v1 as api;
+
+use super::{SIZE, World, filled_volume};
+use crate::lab::{self, Client, Run};
+
+/// Changes 4 KiB of a volume.
+fn change(world: &World, volume: &str, offset: u64, byte: u8) {
+    let path = world.storage.volume_file(&volume.parse().unwrap());
+    let file = OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(&[byte; 4096], offset).unwrap();
+}
+
+async fn upload(client: &mut Client, volume: &str, name: &str) -> api::Snapshot {
+    let request = lab::snapshot_of(volume, name, "offsite");
+    lab::ready_snapshot(client, &request).await.unwrap()
+}
+
+async fn get(client: &mut Client, snapshot: &api::Snapshot) -> api::Snapshot {
+    let snapshot_id = snapshot.snapshot_id.clone();
+    let request = api::GetSnapshotRequest { snapshot_id };
+    client.get_snapshot(request).await.unwrap().into_inner()
+}
+
+/// A volume made from a cloud copy holds what the snapshot's device does.
+async fn assert_restores(world: &World, client: &mut Client, snapshot: &api::Snapshot) {
+    let name = format!("back-{}", snapshot.snapshot_id);
+    let request = lab::volume_from(&name, &snapshot.snapshot_id, api::SourceCopy::Cloud);
+    let back = lab::available_volume(client, &request).await.unwrap();
+    let file = |id: &str| std::fs::read(world.storage.volume_file(&id.parse().unwrap())).unwrap();
+    let mut found = file(&back.volume_id);
+    let expected = file(&snapshot.source_volume_id);
+    found.resize(expected.len(), 0);
+    assert!(found == expected, "{}", snapshot.name);
+    lab::delete_volume(client, &back.volume_id).await.unwrap();
+}
+
+fn devices(world: &World) -> usize {
+    world.storage.leftovers().snapshots.len()
+}
+
+#[test]
+fn a_base_is_kept_as_long_as_it_is_needed() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let first = upload(&mut client, &volume, "first").await;
+        assert_eq!((first.reason.as_str(), first.kept_as_base), ("full", false));
+        lab::drop_local_copy(&mut client, &first.snapshot_id)
+            .await
+            .unwrap();
+        let kept = get(&mut client, &first).await;
+        assert!(kept.kept_as_base && kept.local() == api::CopyState::Deleted);
+        assert_eq!(devices(&world), 1);
+        // Asking again changes nothing, and no volume is made from it.
+        lab::drop_local_copy(&mut client, &first.snapshot_id)
+            .await
+            .unwrap();
+        let local = lab::volume_from("local", &first.snapshot_id, api::SourceCopy::Local);
+        lab::available_volume(&mut client, &local)
+            .await
+            .unwrap_err();
+
+        change(&world, &volume, 1 << 20, 9);
+        let second = upload(&mut client, &volume, "second").await;
+        assert_eq!(second.reason, "compared", "{second:?}");
+        let sent = |snapshot: &api::Snapshot| snapshot.progress.as_ref().unwrap().bytes_transferred;
+        assert!(sent(&second) < sent(&first), "{second:?}");
+        given_back(&mut client, &first).await;
+        assert_eq!(devices(&world), 1, "the second alone");
+        assert_restores(&world, &mut client, &second).await;
+
+        // Its cloud copy goes, and with it the use of its device.
+        lab::drop_local_copy(&mut client, &second.snapshot_id)
+            .await
+            .unwrap();
+        assert_eq!(devices(&world), 1);
+        lab::delete_snapshot(&mut client, &second.snapshot_id)
+            .await
+            .unwrap();
+        assert_eq!(devices(&world), 0);
+
+        change(&world, &volume, 2 << 20, 9);
+        let third = upload(&mut client, &volume, "third").await;
+        assert_eq!(third.reason, "compared", "{third:?}");
+        lab::drop_local_copy(&mut client, &third.snapshot_id)
+            .await
+            .unwrap();
+        assert_restores(&world, &mut client, &third).await;
+        lab::delete_volume(&mut client, &volume).await.unwrap();
+        assert_eq!(devices(&world), 0, "the volume is gone");
+        let left = get(&mut client, &third).await;
+        assert!(!left.kept_as_base && left.ready);
+    });
+    run.stop();
+}
+
+/// It is given back behind the commit that makes it useless.
+async fn given_back(client: &mut Client, snapshot: &api::Snapshot) {
+    for _ in 0..200 {
+        if !get(client, snapshot).await.kept_as_base {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{} is kept still", snapshot.snapshot_id);
+}
+
+fn quick(world: &World, change: impl FnOnce(&mut Config)) -> Run {
+    let mut config = world.config();
+    config.pool_guard_seconds = 1;
+    change(&mut config);
+    Run::start(config, world.parts())
+}
+
+#[test]
+fn without_the_setting_no_base_is_kept() {
+    let world = World::new();
+    let run = quick(&world, |config| config.transfers.keep_base = false);
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let first = upload(&mut client, &volume, "first").await;
+        lab::drop_local_copy(&mut client, &first.snapshot_id)
+            .await
+            .unwrap();
+        assert_eq!(devices(&world), 0);
+    });
+    run.stop();
+}
+
+#[test]
+fn a_pool_that_is_nearly_full_gets_bases_back_and_then_grows() {
+    let world = World::new();
+    let run = quick(&world, |_| {});
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let first = upload(&mut client, &volume, "first").await;
+        lab::drop_local_copy(&mut client, &first.snapshot_id)
+            .await
+            .unwrap();
+        assert!(get(&mut client, &first).await.kept_as_base);
+        // The guard is quicker than its next look where something new is made.
+        world.storage.limit_snapshots(0, 1);
+        let request = lab::snapshot_of(&volume, "local", "");
+        lab::cut(&mut client, &request).await;
+        assert!(!get(&mut client, &first).await.kept_as_base);
+        assert_eq!(devices(&world), 1);
+        // With nothing to give back, the pool grows.
+        for _ in 0..300 {
+            let headroom = world.parts().pools["pool"]
+                .headroom()
+                .await
+                .unwrap()
+                .unwrap();
+            if !headroom.is_low {
+                assert_eq!(headroom.text, "1 snapshots of 1");
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("nobody looked after the pool");
+    });
+    run.stop();
+    assert_eq!(SIZE % 4096, 0);
+}
