@@ -125,11 +125,13 @@ impl Manager {
         purpose: Purpose,
     ) -> Result<AttachedDevice, ManagerError> {
         let row = self.catalog.attachment(subject.kind(), subject.id());
-        if let Some(row) = row
-            .await?
-            .filter(|row| row.step == AttachmentStep::Attached)
-        {
-            return self.attach_again(row, subject).await;
+        match row.await? {
+            Some(row) if row.step == AttachmentStep::Attached => {
+                return self.attach_again(row, subject).await;
+            }
+            // Half-way up, or down, and the only one that knows of its connection.
+            Some(row) => self.detach_row(&row).await?,
+            None => {}
         }
         match self.attach_steps(pool, subject, purpose).await {
             Ok(device) => Ok(device),

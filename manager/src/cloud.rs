@@ -19,7 +19,7 @@ use stockpot_driver::{SnapshotId, VolumeId};
 use stockpot_repository::{
     CreateOptions, DEFAULT_CHUNK_SIZE_BYTES, Opened, Repository, RepositoryError,
     format::{ids as format_ids, manifest::Manifest},
-    snapshots::{self, SnapshotSummary, Status},
+    snapshots::{self, SnapshotSummary},
     store::StoreError,
 };
 use tokio::sync::OwnedMutexGuard;
@@ -296,16 +296,19 @@ pub(crate) async fn list(repository: &Repository) -> Result<Vec<SnapshotSummary>
     within(&repository.location(), ANSWER_WITHIN, asking).await
 }
 
-/// The volume of a snapshot that is in a repository, or on its way there; `None` when it is neither, or deleted.
+/// The volume of a snapshot that is or was in a repository, or on its way there, from as few requests as that takes.
 pub(crate) async fn volume_of(
     repository: &Repository,
     snapshot: &SnapshotId,
 ) -> Result<Option<VolumeId>, ManagerError> {
-    let found = list(repository).await?.into_iter();
-    let volume = found
-        .filter(|summary| summary.snapshot_id.as_str() == snapshot.as_str())
-        .filter(|summary| summary.status != Status::Deleted)
-        .find_map(|summary| summary.volume_id);
+    let id = format_snapshot(snapshot)?;
+    let asking = async {
+        match snapshots::volumes_of(repository, &id).await?.pop() {
+            Some(volume) => Ok(Some(volume)),
+            None => Ok(snapshots::volume_uploading(repository, &id).await?),
+        }
+    };
+    let volume = within(&repository.location(), ANSWER_WITHIN, asking).await?;
     match volume {
         None => Ok(None),
         Some(volume) => match volume.as_str().parse() {

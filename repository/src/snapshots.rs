@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use find::is_uploading;
-pub use find::{find, manifest};
+pub use find::{find, manifest, volume_uploading, volumes_of};
 
 use crate::{
     Repository, RepositoryError,

@@ -1,10 +1,11 @@
 //! Uploads and restores that are not final. Rows come and go with the status of what they work on.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Rows, params};
 
 use super::{Catalog, CatalogError, Job, JobKind, codec::Columns};
 
 const ALL: &str = "SELECT * FROM jobs ORDER BY created_at_us, kind, target_id";
+const ONE: &str = "SELECT * FROM jobs WHERE kind = ?1 AND target_id = ?2";
 
 impl Catalog {
     /// Every job, oldest first.
@@ -14,20 +15,7 @@ impl Catalog {
     pub async fn jobs(&self) -> Result<Vec<Job>, CatalogError> {
         self.call(|connection| {
             let mut statement = connection.prepare_cached(ALL)?;
-            let mut rows = statement.query([])?;
-            let mut jobs = Vec::new();
-            while let Some(row) = rows.next()? {
-                let columns = Columns { table: "jobs", row };
-                let attempts = columns.number("attempts")?;
-                jobs.push(Job {
-                    kind: columns.word("kind")?,
-                    target_id: columns.text("target_id")?,
-                    attempts: u32::try_from(attempts)
-                        .map_err(|_| columns.unusable("attempts", &attempts.to_string()))?,
-                    error: columns.optional_text("error")?,
-                });
-            }
-            Ok(jobs)
+            read(&mut statement.query([])?)
         })
         .await
     }
@@ -37,9 +25,12 @@ impl Catalog {
     /// # Errors
     /// `Database`, `Row`.
     pub async fn job(&self, kind: JobKind, target_id: &str) -> Result<Option<Job>, CatalogError> {
-        let jobs = self.jobs().await?;
-        let fits = |job: &Job| job.kind == kind && job.target_id == target_id;
-        Ok(jobs.into_iter().find(fits))
+        let target_id = target_id.to_owned();
+        self.call(move |connection| {
+            let mut statement = connection.prepare_cached(ONE)?;
+            Ok(read(&mut statement.query(params![kind.as_str(), target_id])?)?.pop())
+        })
+        .await
     }
 
     /// Notes that an attempt begins.
@@ -78,6 +69,22 @@ impl Catalog {
         })
         .await
     }
+}
+
+fn read(rows: &mut Rows<'_>) -> Result<Vec<Job>, CatalogError> {
+    let mut jobs = Vec::new();
+    while let Some(row) = rows.next()? {
+        let columns = Columns { table: "jobs", row };
+        let attempts = columns.number("attempts")?;
+        jobs.push(Job {
+            kind: columns.word("kind")?,
+            target_id: columns.text("target_id")?,
+            attempts: u32::try_from(attempts)
+                .map_err(|_| columns.unusable("attempts", &attempts.to_string()))?,
+            error: columns.optional_text("error")?,
+        });
+    }
+    Ok(jobs)
 }
 
 /// Writes a job that has not begun.

@@ -182,14 +182,12 @@ impl ObjectStore for FaultyStore {
 
     async fn probe(&self) -> Result<EndpointReport, StoreError> {
         let duration = *lock(&self.probe_takes);
-        // As the real one: with an object and an upload of its own, which it removes.
+        // As the real one: with an object of its own, which it removes.
         let key = "probe/fake";
-        let upload = self.bucket.multipart_create(key).await?;
         self.bucket
             .put(key, Bytes::new(), PutMode::Overwrite)
             .await?;
         tokio::time::sleep(duration).await;
-        self.bucket.multipart_abort(&upload).await?;
         self.bucket.delete(key).await?;
         self.bucket.probe().await
     }

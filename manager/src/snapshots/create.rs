@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use stockpot_driver::{SnapshotId, SnapshotInfo};
 use stockpot_proto::stockpot::v1 as api;
+use stockpot_repository::format::manifest;
 
+use super::upload::cloud_metadata;
 use crate::{
     Manager, ManagerError,
     catalog::{CopyState, SnapshotRow, VolumeRow, VolumeStatus},
@@ -135,6 +137,14 @@ impl Manager {
         self.make_room(&row.pool).await;
         // As soon as it is on record somebody may want to delete it.
         let _held = self.hold_snapshot(&row.id).await?;
+        if row.cloud == CopyState::Pending {
+            manifest::check_metadata(&cloud_metadata(&row)).map_err(|error| {
+                ManagerError::InvalidArgument(format!(
+                    "a repository cannot hold this metadata: {}",
+                    chain(&error)
+                ))
+            })?;
+        }
         self.catalog.insert_snapshot(row.clone()).await?;
         self.cut(row).await
     }

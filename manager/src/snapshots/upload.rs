@@ -189,7 +189,7 @@ impl Manager {
             snapshot_id: cloud::format_snapshot(&row.id)?,
             volume_id: cloud::format_volume(&row.volume_id)?,
             volume_name: row.volume_name.clone(),
-            metadata: metadata(row),
+            metadata: cloud_metadata(row),
             cut_at: Timestamp::from_microsecond(cut_at)
                 .map_err(|error| ManagerError::Internal(error.to_string()))?,
             extents: self.extents(row).await,
@@ -242,7 +242,7 @@ fn source_check(driver: &Arc<dyn VolumeDriver>, id: &SnapshotId) -> SourceCheck 
 }
 
 /// What is kept with the cloud copy besides the data.
-fn metadata(row: &SnapshotRow) -> BTreeMap<String, String> {
+pub(super) fn cloud_metadata(row: &SnapshotRow) -> BTreeMap<String, String> {
     let mut metadata = row.metadata.clone();
     metadata.insert("snapshot_name".to_owned(), row.name.clone());
     metadata.insert("profile".to_owned(), row.profile.clone());

@@ -25,11 +25,7 @@ fn killed_at(flow: Flow, number: u64, fault: Fault) -> Option<&'static str> {
     let mut client = run.client();
     let again = run.block_on(insist(async || flow.go(&mut client, &ids).await));
     again.unwrap_or_else(|status| panic!("{when}: asked again: {status}"));
-    let open = world.stores.content().1;
-    // A kill may leave a multipart upload open: only the store's own rule removes that.
-    if open == 0 || name.is_none() {
-        run.block_on(flow.check(&world, &mut client, &when));
-    }
+    run.block_on(flow.check(&world, &mut client, &when));
     let left = world.storage.leftovers();
     assert!(left.attached.is_empty(), "{when}: {left:?}");
     run.stop();
@@ -99,6 +95,7 @@ fn recovery_alone() {
                 let id = &snapshot.snapshot_id;
                 let last = run.block_on(watch_to_the_end(&mut client, id));
                 assert!(last.ready, "{when}: {last:?}");
+                run.block_on(world.assert_restores(&mut client, id));
             }
             assert_eq!(
                 world.storage.leftovers().snapshots.len(),

@@ -74,6 +74,14 @@ impl World {
         assert_same(&path);
     }
 
+    /// What is in the bucket is what was cut.
+    pub(crate) async fn assert_restores(&self, client: &mut Client, snapshot_id: &str) {
+        let request = lab::volume_from("restored", snapshot_id, api::SourceCopy::Cloud);
+        let volume = lab::available_volume(client, &request).await.unwrap();
+        self.assert_content(&volume.volume_id);
+        lab::delete_volume(client, &volume.volume_id).await.unwrap();
+    }
+
     /// Nothing is attached, and no multipart upload is open.
     pub(crate) fn assert_tidy(&self, when: &str) {
         let left = self.storage.leftovers();
@@ -202,5 +210,10 @@ impl Flow {
             listed.iter().all(|snapshot| snapshot.ready),
             "{when}: {listed:?}"
         );
+        for snapshot in listed {
+            if snapshot.cloud() == api::CopyState::Present {
+                world.assert_restores(client, &snapshot.snapshot_id).await;
+            }
+        }
     }
 }

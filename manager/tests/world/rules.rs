@@ -40,6 +40,16 @@ fn refused_before_the_cut() {
             assert_eq!(refused.code(), Code::InvalidArgument, "{profile}");
             assert!(refused.message().contains(says), "{profile}: {refused}");
         }
+        // What a repository cannot hold.
+        let many = (0..257).map(|n| (format!("k{n}"), String::new())).collect();
+        let long = [("k".repeat(129), String::new())].into();
+        let nameless = [(String::new(), "v".to_owned())].into();
+        for metadata in [many, long, nameless] {
+            let mut request = lab::snapshot_of(&volume, "s", "offsite");
+            request.metadata = metadata;
+            let refused = client.create_snapshot(request).await.unwrap_err();
+            assert_eq!(refused.code(), Code::InvalidArgument, "{refused}");
+        }
         let request = lab::snapshot_of("vol-absent", "s", "");
         assert_eq!(refused_snapshot(&mut client, request).await, Code::NotFound);
         assert!(lab::list(&mut client).await.is_empty());

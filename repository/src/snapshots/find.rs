@@ -1,6 +1,6 @@
 //! Finding one snapshot, by its id or the start of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::read_record;
 use crate::{
@@ -65,6 +65,41 @@ pub async fn find(repository: &Repository, id: &str) -> Result<Manifest, Reposit
         1 => live.remove(0).1,
         _ => Err(ambiguous(id, live.iter().map(|(id, _)| id.to_string()))),
     }
+}
+
+/// The volumes under which a snapshot of this id has a record, deleted ones included: read from the keys alone.
+///
+/// # Errors
+/// Only if the bucket cannot be listed.
+pub async fn volumes_of(
+    repository: &Repository,
+    snapshot: &SnapshotId,
+) -> Result<Vec<VolumeId>, RepositoryError> {
+    let keys = list_keys(&**repository.store(), SNAPSHOTS_PREFIX).await?;
+    let records = keys
+        .iter()
+        .filter_map(|meta| parse_snapshot_key(&meta.key).ok());
+    Ok(records
+        .filter(|(_, found)| found == snapshot)
+        .map(|(volume, _)| volume)
+        .collect())
+}
+
+/// The volume that the upload of a snapshot is of, as far as an intent of it tells.
+///
+/// # Errors
+/// Only if the bucket does not answer.
+pub async fn volume_uploading(
+    repository: &Repository,
+    snapshot: &SnapshotId,
+) -> Result<Option<VolumeId>, RepositoryError> {
+    for meta in list_keys(&**repository.store(), &intents_of(snapshot)).await? {
+        let found = super::uploading(repository, &meta.key, &BTreeSet::new()).await?;
+        if let Some(volume) = found.and_then(|found| found.volume_id) {
+            return Ok(Some(volume));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) async fn is_uploading(
