@@ -1,8 +1,8 @@
 //! Block device to bucket and back.
 //!
 //! A [`Repository`] is one bucket and prefix. [`upload::upload`] reads a [`device::Source`] and makes a snapshot of it there;
-//! [`restore::restore`] fills a [`device::Target`] from it; [`snapshots`] lists, finds and deletes; [`verify::verify`] checks
-//! that everything a snapshot needs is there and sound. What lies in the bucket is laid down in
+//! [`restore::restore`] fills a [`device::Target`] from it; [`snapshots`] lists, finds and deletes; [`forget`] applies
+//! retention; [`prune`] removes what nothing needs; [`verify::verify`] checks that everything a snapshot needs is there and sound. What lies in the bucket is laid down in
 //! `docs/bucket-format.md` and coded in [`format`](mod@format); how a bucket is spoken to is [`store`].
 //!
 //! # What is true at any moment
@@ -17,9 +17,11 @@
 pub mod device;
 mod error;
 mod fetch;
+pub mod forget;
 pub mod format;
 mod pages;
 mod progress;
+pub mod prune;
 mod repository;
 pub mod restore;
 mod settings;

@@ -293,6 +293,12 @@ impl Repository {
         &self.0.store
     }
 
+    /// What its endpoint could do when it was made; `None` if the marker does not say.
+    #[must_use]
+    pub fn endpoint(&self) -> Option<EndpointReport> {
+        serde_json::from_value(self.0.marker.endpoint.clone()).ok()
+    }
+
     /// What opens and seals its content.
     ///
     /// # Errors

@@ -19,7 +19,7 @@ use crate::{
             parse_intent_key, parse_snapshot_key, snapshot_key,
         },
         limits::SMALL_OBJECT_MAX,
-        manifest::{Manifest, SnapshotRecord, Tombstone, now, tool},
+        manifest::{Manifest, RootRef, SnapshotRecord, Tombstone, now, tool},
         protocol::Intent,
         record::{RecordKind, peek},
     },
@@ -29,6 +29,9 @@ use crate::{
 
 /// Records read at the same time.
 const RECORDS_IN_FLIGHT: usize = 16;
+
+/// A snapshot is decided once, so a refused tombstone finds a record with the next look.
+const END_TRIES: u32 = 3;
 
 /// How far a snapshot is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -239,48 +242,69 @@ pub async fn delete(
     volume: &VolumeId,
     snapshot: &SnapshotId,
 ) -> Result<(), RepositoryError> {
-    let sealer = repository.sealer_to_write()?;
+    repository.sealer_to_write()?;
     let store = repository.store();
-    let key = snapshot_key(volume, snapshot);
-    let (is_there, ended) = match read_small(repository, &key).await {
-        Ok(Some(object)) => {
-            let head = peek(&object).ok();
-            (
-                true,
-                head.is_some_and(|head| head.kind == RecordKind::Tombstone),
-            )
-        }
-        Ok(None) => (false, false),
-        // Whatever lies there, it is to go.
-        Err(error) if error.is_of_one_object() => (true, false),
-        Err(error) => return Err(error),
-    };
-    if !ended {
-        let tombstone = Tombstone {
-            snapshot_id: snapshot.clone(),
-            volume_id: volume.clone(),
-            deleted_at: now(),
-            reason: if is_there { "deleted" } else { "cancelled" }.to_owned(),
-            tool: tool(),
-        };
-        let object =
-            sealer
-                .seal_record(&key, &tombstone)
-                .map_err(|source| RepositoryError::Unstorable {
-                    what: "the tombstone".to_owned(),
-                    source,
-                })?;
-        // From manifest to tombstone, or from nothing to tombstone, whatever was committed meanwhile: nothing
-        // ever follows a tombstone, so it may replace all.
-        store
-            .put(&key, Bytes::from(object.bytes), PutMode::Overwrite)
-            .await?;
-    }
+    end(repository, volume, snapshot).await?;
     // After the tombstone: an intent that is gone means that its upload is decided.
     for meta in list_keys(&**store, &intents_of(snapshot)).await? {
         store.delete(&meta.key).await?;
     }
     abort_uploads(repository, volume, snapshot).await
+}
+
+/// Puts the tombstone, whatever is committed meanwhile. It takes over where the pack list of the manifest lies, so nothing is
+/// replaced that was not read.
+async fn end(
+    repository: &Repository,
+    volume: &VolumeId,
+    snapshot: &SnapshotId,
+) -> Result<(), RepositoryError> {
+    let key = snapshot_key(volume, snapshot);
+    let mut refused = 0;
+    loop {
+        let (mode, reason, pack_list) = match record_at(repository, &key).await {
+            Ok(Some(SnapshotRecord::Tombstone(..))) => return Ok(()),
+            Ok(Some(SnapshotRecord::Manifest(manifest, _))) => {
+                (PutMode::Overwrite, "deleted", manifest.pack_list)
+            }
+            Ok(None) => (PutMode::IfAbsent, "cancelled", None),
+            // Whatever lies there, it is to go.
+            Err(error) if error.is_of_one_object() => (PutMode::Overwrite, "deleted", None),
+            Err(error) => return Err(error),
+        };
+        let body = tombstone(repository, volume, snapshot, reason, pack_list)?;
+        match repository.store().put(&key, body, mode).await {
+            // Decided since the look: the next look sees how.
+            Err(StoreError::AlreadyExists { .. }) if refused < END_TRIES => refused += 1,
+            done => return Ok(done?),
+        }
+    }
+}
+
+/// A tombstone as an object.
+pub(crate) fn tombstone(
+    repository: &Repository,
+    volume: &VolumeId,
+    snapshot: &SnapshotId,
+    reason: &str,
+    pack_list: Option<RootRef>,
+) -> Result<Bytes, RepositoryError> {
+    let tombstone = Tombstone {
+        snapshot_id: snapshot.clone(),
+        volume_id: volume.clone(),
+        deleted_at: now(),
+        reason: reason.to_owned(),
+        pack_list,
+        tool: tool(),
+    };
+    let object = repository
+        .sealer_to_write()?
+        .seal_record(&snapshot_key(volume, snapshot), &tombstone)
+        .map_err(|source| RepositoryError::Unstorable {
+            what: "the tombstone".to_owned(),
+            source,
+        })?;
+    Ok(Bytes::from(object.bytes))
 }
 
 /// Aborts the multipart uploads that earlier attempts at a snapshot left open (a crash does). Only for a

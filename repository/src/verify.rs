@@ -24,12 +24,12 @@ use crate::{
     format::{
         FormatError,
         ids::{
-            CONDEMNED_PREFIX, INTENTS_PREFIX, MARKS_PREFIX, SLOTS_PREFIX, SNAPSHOTS_PREFIX,
-            SnapshotId, parse_snapshot_key,
+            CONDEMNED_PREFIX, INTENTS_PREFIX, MARKS_PREFIX, SEEN_PREFIX, SLOTS_PREFIX,
+            SNAPSHOTS_PREFIX, SnapshotId, parse_snapshot_key,
         },
         limits::SMALL_OBJECT_MAX,
         manifest::{Manifest, SnapshotRecord},
-        protocol::{Condemned, Intent, Mark},
+        protocol::{Condemned, Intent, Mark, Seen},
         record::Record,
         slot::Slot,
     },
@@ -193,6 +193,9 @@ impl Job<'_> {
             .await?;
         let open = |key: &str, object: &[u8]| opens::<Mark>(&sealer, key, object);
         self.check_each(MARKS_PREFIX, Mark::OBJECT_MAX, problems, open)
+            .await?;
+        let open = |key: &str, object: &[u8]| opens::<Seen>(&sealer, key, object);
+        self.check_each(SEEN_PREFIX, Seen::OBJECT_MAX, problems, open)
             .await
     }
 

@@ -24,6 +24,8 @@ pub const INTENTS_PREFIX: &str = "intents/";
 pub const CONDEMNED_PREFIX: &str = "condemned/";
 /// What the keys of all marks start with.
 pub const MARKS_PREFIX: &str = "marks/";
+/// What the keys of all lists of snapshots that a prune saw start with.
+pub const SEEN_PREFIX: &str = "seen/";
 
 const ID_RULE: &str = "1 to 63 of a-z, 0-9 and -, starting with a letter";
 const HEX_RULE: &str = "32 hexadecimal digits in lower case";
@@ -204,6 +206,17 @@ bits_id!(
     "key id"
 );
 
+impl ObjectId {
+    /// A new id of the form `<word>-<ULID>`: later ones sort behind earlier ones.
+    ///
+    /// # Errors
+    /// [`FormatError::Id`] for a word that no id starts with.
+    pub fn generate(word: &str) -> Result<Self, FormatError> {
+        let ulid = ulid::Ulid::generate().to_string().to_ascii_lowercase();
+        Self::new(format!("{word}-{ulid}"))
+    }
+}
+
 impl RepositoryId {
     /// The first 8 digits, which are part of snapshot ids.
     #[must_use]
@@ -375,6 +388,12 @@ pub fn condemned_key(prune: &ObjectId) -> String {
 #[must_use]
 pub fn marks_key(verify: &ObjectId) -> String {
     format!("{MARKS_PREFIX}{verify}.json")
+}
+
+/// `seen/<prune>.json`.
+#[must_use]
+pub fn seen_key(prune: &ObjectId) -> String {
+    format!("{SEEN_PREFIX}{prune}.json")
 }
 
 /// `keys/<slot>.json`.

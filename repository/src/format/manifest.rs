@@ -261,6 +261,10 @@ pub struct Tombstone {
     pub deleted_at: Timestamp,
     /// `deleted`, `cancelled` or `given up`.
     pub reason: String,
+    /// The pack list of the manifest that it replaced, so that a prune can still spare what an upload that builds on
+    /// it refers to; `None` where there was none, or it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pack_list: Option<RootRef>,
     /// What wrote it.
     pub tool: String,
 }
@@ -276,6 +280,14 @@ impl Record for Tombstone {
             &snapshot_key(&self.volume_id, &self.snapshot_id),
         )?;
         check_text("the length of the reason", &self.reason)?;
+        if let Some(root) = &self.pack_list {
+            FormatError::check_limit(
+                "the level of the pack list",
+                root.level.into(),
+                u64::from(LEVELS_MAX) - 1,
+            )?;
+            check_place("tombstone", FrameKind::ListPage, &root.location())?;
+        }
         check_text("the length of the tool's name", &self.tool)
     }
 }

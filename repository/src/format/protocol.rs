@@ -1,4 +1,4 @@
-//! Records of work under way: intents, condemned lists, marks (sections 10 and 11 of the specification).
+//! Records of work under way: intents, condemned lists, marks, what a prune saw (sections 10 and 11 of the specification).
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use super::{
     FormatError,
     crypto::Hash,
-    ids::{ObjectId, PackName, Run, SnapshotId, VolumeId, condemned_key, intent_key, marks_key},
+    ids::{
+        ObjectId, PackName, Run, SnapshotId, VolumeId, condemned_key, intent_key, marks_key,
+        seen_key,
+    },
     limits::{ADOPTS_MAX, LIST_OBJECT_MAX, SMALL_OBJECT_MAX},
     manifest::{Base, check_key, check_text},
     record::{Record, RecordKind},
@@ -117,6 +120,44 @@ impl Record for Mark {
 
     fn check(&self, object_key: &str) -> Result<(), FormatError> {
         check_key("marks", object_key, &marks_key(&self.verify_id))?;
+        check_text("the length of the tool's name", &self.tool)
+    }
+}
+
+/// The snapshots of one volume that a prune saw.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenVolume {
+    /// The volume.
+    pub volume_id: VolumeId,
+    /// Those with a manifest, which may have a tombstone by now.
+    pub committed: Vec<SnapshotId>,
+    /// Those with a tombstone, which stays.
+    pub ended: Vec<SnapshotId>,
+}
+
+/// What a prune saw: a snapshot named here that a later prune does not find stops that prune.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// The prune, or a part of what it saw.
+    pub prune_id: ObjectId,
+    /// The snapshots.
+    pub volumes: Vec<SeenVolume>,
+    /// When they were seen.
+    pub seen_at: Timestamp,
+    /// What wrote it.
+    pub tool: String,
+}
+
+impl Record for Seen {
+    const KIND: RecordKind = RecordKind::Seen;
+    const OBJECT_MAX: usize = LIST_OBJECT_MAX;
+
+    fn check(&self, object_key: &str) -> Result<(), FormatError> {
+        check_key(
+            "list of snapshots seen",
+            object_key,
+            &seen_key(&self.prune_id),
+        )?;
         check_text("the length of the tool's name", &self.tool)
     }
 }

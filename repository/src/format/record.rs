@@ -35,6 +35,8 @@ pub enum RecordKind {
     Condemned,
     /// Bad frames that a verify met.
     Mark,
+    /// The snapshots that a prune saw.
+    Seen,
 }
 
 impl RecordKind {
@@ -47,6 +49,7 @@ impl RecordKind {
             Self::Intent => "intent",
             Self::Condemned => "condemned list",
             Self::Mark => "marks",
+            Self::Seen => "list of snapshots seen",
         }
     }
 
@@ -57,6 +60,7 @@ impl RecordKind {
             Self::Intent => "intent",
             Self::Condemned => "condemned",
             Self::Mark => "mark",
+            Self::Seen => "seen",
         }
     }
 }

@@ -103,6 +103,7 @@ fn frames_and_records_are_as_written() {
             volume_id: VolumeId::new("vol-1").unwrap(),
             deleted_at: time(),
             reason: "deleted".to_owned(),
+            pack_list: None,
             tool: "stockpot".to_owned(),
         };
         let written = sealer(sealed)

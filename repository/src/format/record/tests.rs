@@ -89,6 +89,7 @@ fn records_work_in_their_place_only() {
         volume_id: VolumeId::new("vol-1").unwrap(),
         deleted_at: now(),
         reason: "deleted".to_owned(),
+        pack_list: None,
         tool: "test".to_owned(),
     };
     for sealed in [false, true] {

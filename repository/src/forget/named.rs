@@ -1,0 +1,124 @@
+//! The snapshots that a user names.
+
+use std::collections::BTreeSet;
+
+use crate::{
+    Repository, RepositoryError,
+    format::ids::{PACKS_PREFIX, PackName, SnapshotId, VolumeId, parse_snapshot_key},
+    prune::seen,
+    repository::list_keys,
+    snapshots::{SnapshotSummary, Status},
+};
+
+/// A snapshot to give up.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Target {
+    /// Its volume.
+    pub volume_id: VolumeId,
+    /// Its id.
+    pub snapshot_id: SnapshotId,
+    /// Whether it was given up before.
+    pub is_gone: bool,
+}
+
+/// Finds what each text names: a whole id, or the start of one that fits only one snapshot that is not deleted. A user's
+/// word also reaches what is not committed or cannot be read, and (by the whole id) what only packs or an earlier prune
+/// tell of.
+///
+/// # Errors
+/// [`RepositoryError::UnknownSnapshot`], [`RepositoryError::AmbiguousSnapshot`]: then nothing has been done; and whatever the
+/// store says.
+pub async fn named(
+    repository: &Repository,
+    found: &[SnapshotSummary],
+    texts: &[String],
+) -> Result<Vec<Target>, RepositoryError> {
+    let mut targets = BTreeSet::new();
+    for text in texts {
+        match pick(found, text)? {
+            Some(target) => drop(targets.insert(target)),
+            None => targets.extend(left_over(repository, text).await?),
+        }
+    }
+    Ok(targets.into_iter().collect())
+}
+
+fn pick(found: &[SnapshotSummary], text: &str) -> Result<Option<Target>, RepositoryError> {
+    let target = |summary: &SnapshotSummary| {
+        Some(Target {
+            volume_id: summary.volume_id.clone()?,
+            snapshot_id: summary.snapshot_id.clone(),
+            is_gone: summary.status == Status::Deleted,
+        })
+    };
+    let exact: Vec<Target> = found
+        .iter()
+        .filter(|summary| summary.snapshot_id.as_str() == text)
+        .filter_map(target)
+        .collect();
+    let fitting = if exact.is_empty() && !text.is_empty() {
+        let live = |summary: &&SnapshotSummary| {
+            summary.status != Status::Deleted && summary.snapshot_id.as_str().starts_with(text)
+        };
+        found.iter().filter(live).filter_map(target).collect()
+    } else {
+        exact
+    };
+    match fitting.as_slice() {
+        [] => Ok(None),
+        [one] => Ok(Some(one.clone())),
+        several => Err(ambiguous(text, several)),
+    }
+}
+
+/// A snapshot without a record under its key, and without an intent that says of which volume it is.
+async fn left_over(repository: &Repository, text: &str) -> Result<Vec<Target>, RepositoryError> {
+    let mut volumes = BTreeSet::new();
+    if let Ok(snapshot) = SnapshotId::new(text) {
+        for key in seen::known(repository).await?.keys() {
+            if let Ok((volume, known)) = parse_snapshot_key(key)
+                && known == snapshot
+            {
+                volumes.insert(volume);
+            }
+        }
+        for meta in list_keys(&**repository.store(), PACKS_PREFIX).await? {
+            if let Ok(pack) = PackName::parse(&meta.key)
+                && pack.snapshot == snapshot
+            {
+                volumes.insert(pack.volume);
+            }
+        }
+        let targets: Vec<Target> = volumes
+            .into_iter()
+            .map(|volume_id| Target {
+                volume_id,
+                snapshot_id: snapshot.clone(),
+                is_gone: false,
+            })
+            .collect();
+        match targets.as_slice() {
+            [] => {}
+            [_] => return Ok(targets),
+            several => return Err(ambiguous(text, several)),
+        }
+    }
+    Err(RepositoryError::UnknownSnapshot {
+        snapshot: text.to_owned(),
+        location: repository.location(),
+    })
+}
+
+fn ambiguous(text: &str, targets: &[Target]) -> RepositoryError {
+    let name = |at: usize| {
+        targets.get(at).map_or_else(String::new, |target| {
+            format!("{}/{}", target.volume_id, target.snapshot_id)
+        })
+    };
+    RepositoryError::AmbiguousSnapshot {
+        prefix: text.to_owned(),
+        count: targets.len(),
+        first: name(0),
+        second: name(1),
+    }
+}

@@ -1,0 +1,348 @@
+//! What is in the repository, as far as a prune has to know: packs by name, uploads by their intents, snapshots by their
+//! records, and which packs the committed ones reach.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    PruneError,
+    packs::{PackTable, RunKey},
+    seen::{self, LastSeen, Lists},
+};
+use crate::{
+    Progress, Repository, RepositoryError,
+    fetch::Fetcher,
+    format::{
+        ids::{
+            INTENTS_PREFIX, PACKS_PREFIX, PackName, SNAPSHOTS_PREFIX, SnapshotId, VolumeId,
+            parse_intent_key, parse_snapshot_key, snapshot_key,
+        },
+        manifest::{RootRef, SnapshotRecord},
+        protocol::Intent,
+        record::Record as _,
+    },
+    pages::{Pages, broken_list_page},
+    repository::{list_keys, read_object},
+    snapshots::record_at,
+};
+
+/// Records, and pack lists, read at the same time.
+const READS_IN_FLIGHT: usize = 8;
+
+/// A snapshot by its place.
+pub(super) type Place = (VolumeId, SnapshotId);
+
+/// An intent that is in the bucket.
+#[derive(Debug, Clone)]
+pub(super) struct Found {
+    /// Its object key.
+    pub(super) key: String,
+    pub(super) intent: Intent,
+    /// When it was put, by the store's clock.
+    pub(super) put_at_s: i64,
+}
+
+impl Found {
+    pub(super) fn place(&self) -> Place {
+        (
+            self.intent.volume_id.clone(),
+            self.intent.snapshot_id.clone(),
+        )
+    }
+
+    pub(super) fn run(&self) -> RunKey {
+        RunKey {
+            volume: self.intent.volume_id.clone(),
+            snapshot: self.intent.snapshot_id.clone(),
+            run: self.intent.run,
+        }
+    }
+}
+
+/// What a prune has learnt so far.
+#[derive(Debug)]
+pub(super) struct Survey {
+    pub(super) repository: Repository,
+    pub(super) cancel: CancellationToken,
+    pages: Pages,
+    table: Arc<Mutex<PackTable>>,
+    /// Every snapshot with a record. Those that were found committed are taken for needed from then on.
+    pub(super) snapshots: BTreeMap<Place, LastSeen>,
+    /// Intents are put once: what was read stays true.
+    intents: BTreeMap<String, Found>,
+    /// What earlier prunes saw.
+    pub(super) lists: Lists,
+    /// Objects below `packs/` that are none.
+    pub(super) foreign: u64,
+}
+
+impl Survey {
+    /// Nothing is known yet but what earlier prunes saw.
+    pub(super) async fn new(
+        repository: &Repository,
+        cancel: &CancellationToken,
+    ) -> Result<Self, PruneError> {
+        let fetcher = Fetcher {
+            store: repository.store().clone(),
+            progress: Arc::new(Progress::new()),
+        };
+        let lists = seen::read(repository).await.map_err(PruneError::doubt)?;
+        Ok(Self {
+            pages: Pages::new(fetcher, repository.sealer()?.clone()),
+            repository: repository.clone(),
+            cancel: cancel.clone(),
+            table: Arc::default(),
+            snapshots: BTreeMap::new(),
+            intents: BTreeMap::new(),
+            lists,
+            foreign: 0,
+        })
+    }
+
+    pub(super) fn check_cancelled(&self) -> Result<(), RepositoryError> {
+        if self.cancel.is_cancelled() {
+            return Err(RepositoryError::Cancelled);
+        }
+        Ok(())
+    }
+
+    /// The packs.
+    pub(super) fn table(&self) -> MutexGuard<'_, PackTable> {
+        lock(&self.table)
+    }
+
+    /// Lists all packs, page by page: names are kept only in the table.
+    pub(super) async fn read_packs(&mut self) -> Result<(), PruneError> {
+        let store = self.repository.store().clone();
+        let mut from: Option<String> = None;
+        loop {
+            self.check_cancelled()?;
+            let page = store.list(PACKS_PREFIX, from.as_deref()).await?;
+            for meta in page.objects {
+                match PackName::parse(&meta.key) {
+                    Ok(name) => self
+                        .table()
+                        .insert(&name, meta.size_bytes, meta.modified_at_s),
+                    Err(_) => self.foreign += 1,
+                }
+            }
+            from = page.next;
+            if from.is_none() {
+                break;
+            }
+        }
+        if self.foreign > 0 {
+            tracing::warn!(
+                objects = self.foreign,
+                "below packs/ there are objects that are no packs; they stay"
+            );
+        }
+        self.table().settle();
+        Ok(())
+    }
+
+    /// Lists the intents, and reads those that are new. One that cannot be read could spare anything.
+    pub(super) async fn read_intents(&mut self) -> Result<Vec<Found>, PruneError> {
+        let store = self.repository.store().clone();
+        let sealer = self.repository.sealer()?.clone();
+        let mut found = Vec::new();
+        for meta in list_keys(&*store, INTENTS_PREFIX).await? {
+            self.check_cancelled()?;
+            if parse_intent_key(&meta.key).is_err() {
+                tracing::warn!(
+                    object = meta.key,
+                    "this object does not belong to the repository"
+                );
+                continue;
+            }
+            if let Some(known) = self.intents.get(&meta.key) {
+                found.push(known.clone());
+                continue;
+            }
+            let object = match read_object(&*store, &meta.key, Intent::OBJECT_MAX).await {
+                // Removed since the listing: its snapshot is decided, and the record is listed after this.
+                Ok(None) => continue,
+                Ok(Some(object)) => object,
+                Err(error) => return Err(PruneError::doubt(error)),
+            };
+            let (intent, _) = sealer
+                .open_record::<Intent>(&meta.key, &object)
+                .map_err(|source| RepositoryError::object(&meta.key, None, source))
+                .map_err(PruneError::doubt)?;
+            let new = Found {
+                key: meta.key.clone(),
+                intent,
+                put_at_s: meta.modified_at_s,
+            };
+            self.intents.insert(meta.key, new.clone());
+            found.push(new);
+        }
+        Ok(found)
+    }
+
+    /// Lists the snapshots, reads the records that are new, and marks what they reach. Whatever was known before has to
+    /// be in the listing.
+    pub(super) async fn read_snapshots(&mut self) -> Result<(), PruneError> {
+        let store = self.repository.store().clone();
+        let mut listed: BTreeMap<String, Place> = BTreeMap::new();
+        for meta in list_keys(&*store, SNAPSHOTS_PREFIX).await? {
+            match parse_snapshot_key(&meta.key) {
+                Ok(place) => drop(listed.insert(meta.key, place)),
+                Err(_) => tracing::warn!(
+                    object = meta.key,
+                    "this object does not belong to the repository"
+                ),
+            }
+        }
+        let known = self
+            .snapshots
+            .keys()
+            .map(|(volume, snapshot)| snapshot_key(volume, snapshot));
+        for key in known.chain(self.lists.snapshots.keys().cloned()) {
+            if !listed.contains_key(&key) {
+                return Err(self.vanished(&key).await);
+            }
+        }
+        let mut new = Vec::new();
+        for (key, place) in listed {
+            if self.snapshots.contains_key(&place) {
+                continue;
+            }
+            if self.lists.snapshots.get(&key) == Some(&LastSeen::Ended) {
+                // A tombstone is the end: it need not be read again.
+                self.snapshots.insert(place, LastSeen::Ended);
+            } else {
+                new.push((key, place));
+            }
+        }
+        let read = stream::iter(new)
+            .map(|(key, place)| {
+                let (repository, cancel) = (self.repository.clone(), self.cancel.clone());
+                let (pages, table) = (self.pages.clone(), self.table.clone());
+                async move {
+                    if cancel.is_cancelled() {
+                        return Err(RepositoryError::Cancelled.into());
+                    }
+                    let last = read_snapshot(&repository, &pages, &table, &key, &place).await?;
+                    Ok::<_, PruneError>((place, last))
+                }
+            })
+            .buffer_unordered(READS_IN_FLIGHT)
+            .try_collect::<Vec<_>>()
+            .await?;
+        self.snapshots.extend(read);
+        Ok(())
+    }
+
+    /// A record that is not in the listing: is it gone, or does the listing leave it out?
+    async fn vanished(&self, key: &str) -> PruneError {
+        let Ok((volume, snapshot)) = parse_snapshot_key(key) else {
+            return PruneError::ListingIncomplete {
+                object: key.to_owned(),
+            };
+        };
+        match record_at(&self.repository, key).await {
+            Ok(None) => PruneError::Vanished {
+                volume: volume.to_string(),
+                snapshot,
+            },
+            Ok(Some(_)) => PruneError::ListingIncomplete {
+                object: key.to_owned(),
+            },
+            Err(error) => PruneError::doubt(error),
+        }
+    }
+
+    /// Spares what a snapshot with a tombstone reached: an upload may build on it still. Where that is not known,
+    /// everything is spared.
+    pub(super) async fn spare_ended(&self, place: &Place) -> Result<(), PruneError> {
+        let key = snapshot_key(&place.0, &place.1);
+        let root = match record_at(&self.repository, &key).await {
+            Ok(Some(SnapshotRecord::Tombstone(tombstone, _))) => tombstone.pack_list,
+            Ok(_) => None,
+            Err(error) if error.is_of_one_object() => None,
+            Err(error) => return Err(error.into()),
+        };
+        let spare = |name: &PackName, _| self.table().spare(name);
+        let spared = match root {
+            Some(root) => walk_list(&self.pages, Some(&root), spare).await,
+            None => Err(RepositoryError::Deleted {
+                snapshot: place.1.to_string(),
+            }),
+        };
+        match spared {
+            Ok(()) => Ok(()),
+            Err(error)
+                if error.is_of_one_object() || matches!(error, RepositoryError::Deleted { .. }) =>
+            {
+                tracing::warn!(
+                    snapshot = %place.1,
+                    "an upload builds on this snapshot, which was deleted, and what it needed is not known: nothing is \
+                     deleted before that upload has ended"
+                );
+                self.table().spare_all();
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn lock(table: &Mutex<PackTable>) -> MutexGuard<'_, PackTable> {
+    table.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn read_snapshot(
+    repository: &Repository,
+    pages: &Pages,
+    table: &Mutex<PackTable>,
+    key: &str,
+    place: &Place,
+) -> Result<LastSeen, PruneError> {
+    match record_at(repository, key).await {
+        Ok(Some(SnapshotRecord::Manifest(manifest, _))) => {
+            let reach = |name: &PackName, live| lock(table).reach(name, live);
+            walk_list(pages, manifest.pack_list.as_ref(), reach)
+                .await
+                .map_err(PruneError::doubt)?;
+            if let Some(map) = &manifest.map {
+                // The list has it; that a root stays must not hang on it.
+                lock(table).reach(&map.pack, Some(map.length.into()));
+            }
+            Ok(LastSeen::Committed)
+        }
+        Ok(Some(SnapshotRecord::Tombstone(..))) => Ok(LastSeen::Ended),
+        // It was in the listing a moment ago.
+        Ok(None) => Err(PruneError::Vanished {
+            volume: place.0.to_string(),
+            snapshot: place.1.clone(),
+        }),
+        Err(error) => Err(PruneError::doubt(error)),
+    }
+}
+
+/// Tells every pack that a snapshot needs: with the bytes that it reaches, and those of the list itself without.
+async fn walk_list(
+    pages: &Pages,
+    root: Option<&RootRef>,
+    tell: impl Fn(&PackName, Option<u64>),
+) -> Result<(), RepositoryError> {
+    let mut list = pages.pack_list(root);
+    while let Some(entries) = list.next().await {
+        for entry in entries.map_err(broken_list_page)? {
+            tell(&entry.pack, Some(entry.live_bytes));
+        }
+    }
+    for pack in list.page_packs() {
+        tell(pack, None);
+    }
+    if let Some(root) = root {
+        tell(&root.pack, None);
+    }
+    Ok(())
+}

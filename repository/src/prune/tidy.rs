@@ -1,0 +1,98 @@
+//! What is left over and costs little: half-open multipart uploads, lists of killed prunes, marks of packs that are gone.
+
+use std::collections::HashSet;
+
+use super::{PruneError, packs::RunKey, round::Rounds};
+use crate::{
+    RepositoryError,
+    format::{
+        ids::{CONDEMNED_PREFIX, MARKS_PREFIX},
+        protocol::Mark,
+        record::Record as _,
+    },
+    repository::{list_keys, read_object},
+    store::{Multipart, ObjectMeta},
+};
+
+/// The marks that were there before packs were listed: what they name is in the listing, or gone.
+pub(super) async fn marks(
+    repository: &crate::Repository,
+) -> Result<Vec<ObjectMeta>, RepositoryError> {
+    Ok(list_keys(&**repository.store(), MARKS_PREFIX).await?)
+}
+
+impl Rounds {
+    /// Aborts multipart uploads that were open before intents were listed, and whose attempt had none: an attempt has its
+    /// intent before its first part, until it can commit no more.
+    pub(super) async fn abort_multiparts(
+        &mut self,
+        open: Vec<(RunKey, Multipart)>,
+    ) -> Result<(), PruneError> {
+        let living: HashSet<String> = self.living.iter().map(name).collect();
+        for (run, upload) in open {
+            self.survey.check_cancelled()?;
+            if living.contains(&name(&run)) {
+                continue;
+            }
+            tracing::info!(
+                key = upload.key,
+                "aborting a multipart upload whose attempt has ended"
+            );
+            self.survey
+                .repository
+                .store()
+                .multipart_abort(&upload)
+                .await?;
+            self.report.aborted_multiparts += 1;
+        }
+        Ok(())
+    }
+
+    /// Removes lists that killed prunes left. One that is only thought dead stops at its check.
+    pub(super) async fn remove_stale_lists(&mut self) -> Result<(), PruneError> {
+        let store = self.survey.repository.store().clone();
+        let limit = i64::try_from(self.settings.stale_after.as_secs()).unwrap_or(i64::MAX);
+        for meta in list_keys(&*store, CONDEMNED_PREFIX).await? {
+            if self.now_s.saturating_sub(meta.modified_at_s) >= limit {
+                tracing::info!(
+                    object = meta.key,
+                    "removing the list of a prune that was killed"
+                );
+                store.delete(&meta.key).await?;
+                self.report.removed_lists += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes marks all of whose packs are gone.
+    pub(super) async fn remove_void_marks(
+        &mut self,
+        marks: Vec<ObjectMeta>,
+    ) -> Result<(), PruneError> {
+        let store = self.survey.repository.store().clone();
+        let sealer = self.survey.repository.sealer()?.clone();
+        for meta in marks {
+            let Ok(Some(object)) = read_object(&*store, &meta.key, Mark::OBJECT_MAX).await else {
+                continue;
+            };
+            // One that cannot be read is a matter for verify.
+            let Ok((mark, _)) = sealer.open_record::<Mark>(&meta.key, &object) else {
+                continue;
+            };
+            let is_void = {
+                let mut table = self.survey.table();
+                mark.bad.iter().all(|bad| !table.has(&bad.pack))
+            };
+            if is_void {
+                store.delete(&meta.key).await?;
+                self.report.removed_marks += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn name(run: &RunKey) -> String {
+    format!("{}/{}/{}", run.volume, run.snapshot, run.run)
+}
