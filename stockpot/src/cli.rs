@@ -1,15 +1,18 @@
 //! The command line: what can be said, and its help.
 
+mod upkeep;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::upkeep::{ForgetArgs, KeepArgs, PruneArgs};
 use crate::sizes::parse_size;
 
 /// Snapshots of block devices to S3 and back.
 ///
-/// Without any daemon, `backup`, `restore`, `snapshots` and `verify` work on block devices and image files. `serve`
-/// runs the storage driver with its CSI frontend.
+/// Without any daemon, `backup`, `restore`, `snapshots`, `verify`, `forget` and `prune` work on block devices, image files and
+/// buckets. `serve` runs the storage driver with its CSI frontend.
 #[derive(Debug, Parser)]
 #[command(
     name = "stockpot",
@@ -59,6 +62,10 @@ pub(crate) enum Verb {
     Snapshots(SnapshotsArgs),
     /// Check that snapshots in a bucket can be restored.
     Verify(VerifyArgs),
+    /// Give snapshots in a bucket up: by name, or all that a policy does not keep.
+    Forget(ForgetArgs),
+    /// Remove from a bucket what no snapshot needs.
+    Prune(PruneArgs),
     /// Run the storage driver and its CSI frontend.
     Serve(ServeArgs),
     /// Ask a running driver about its snapshots, or give up copies of them.

@@ -130,7 +130,14 @@ fn left_by(verb: &Verb) -> &'static str {
             ". What was written to the target is no volume; a new file stays beside it as .NAME.stockpot-partial-PID-N \
              and can be removed"
         }
-        Verb::Snapshots(_) | Verb::Verify(_) | Verb::Serve(_) | Verb::Snapshot(_) => "",
+        Verb::Prune(_) => {
+            ". The next prune carries on; until it has run, backups may send more than they would"
+        }
+        Verb::Snapshots(_)
+        | Verb::Verify(_)
+        | Verb::Forget(_)
+        | Verb::Serve(_)
+        | Verb::Snapshot(_) => "",
     }
 }
 

@@ -1,6 +1,6 @@
 //! Snapshots of block devices to S3 and back: the one binary that wires the parts together.
 //!
-//! `backup`, `restore`, `snapshots` and `verify` need no daemon and call the repository in-process; `serve` runs the
+//! `backup`, `restore`, `snapshots`, `verify`, `forget` and `prune` need no daemon and call the repository in-process; `serve` runs the
 //! manager and its CSI frontend; `snapshot …` asks a running one over its socket.
 
 mod cli;

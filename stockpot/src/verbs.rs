@@ -1,6 +1,8 @@
 //! The verbs, a module each.
 
 mod backup;
+mod forget;
+mod prune;
 mod restore;
 mod serve;
 mod snapshot;
@@ -22,6 +24,8 @@ pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
         Verb::Restore(args) => restore::run(&cli, args, interrupt).await,
         Verb::Snapshots(args) => snapshots::run(&cli, args, interrupt).await,
         Verb::Verify(args) => verify::run(&cli, args, interrupt).await,
+        Verb::Forget(args) => forget::run(&cli, args, interrupt).await,
+        Verb::Prune(args) => prune::run(&cli, args, interrupt).await,
         Verb::Serve(args) => serve::run(args, interrupt).await,
         Verb::Snapshot(verb) => interrupt.unless(snapshot::run(&cli, verb)).await,
     }

@@ -7,7 +7,15 @@ use crate::bench::Bench;
 #[test]
 fn each_verb_has_examples() -> anyhow::Result<()> {
     let bench = Bench::new()?;
-    for verb in ["backup", "restore", "snapshots", "verify", "serve"] {
+    for verb in [
+        "backup",
+        "restore",
+        "snapshots",
+        "verify",
+        "forget",
+        "prune",
+        "serve",
+    ] {
         let run = bench.run([verb, "--help"])?;
         ensure!(
             run.code == Some(0) && run.stdout.contains("Example"),

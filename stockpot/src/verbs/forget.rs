@@ -1,0 +1,210 @@
+//! `stockpot forget`: gives snapshots up, those that are named or those that no rule keeps.
+
+use anyhow::Context as _;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use stockpot_repository::{
+    Repository,
+    forget::{self, Choice, Retention, Target},
+    format::ids::{SnapshotId, VolumeId},
+    snapshots::{self, SnapshotSummary, Status},
+};
+
+use crate::{
+    cli::{Cli, ForgetArgs, KeepArgs},
+    context,
+    interrupt::Interrupt,
+    repository,
+    table::Table,
+    usage::Usage,
+};
+
+/// What is printed; the names stay.
+#[derive(Debug, Serialize)]
+struct Report {
+    dry_run: bool,
+    forgotten: Vec<Row>,
+    kept: Vec<Row>,
+}
+
+/// A snapshot and what becomes of it.
+#[derive(Debug, Serialize)]
+struct Row {
+    snapshot_id: String,
+    volume: String,
+    created_at: Option<Timestamp>,
+    /// What keeps it.
+    rules: Vec<&'static str>,
+    #[serde(skip)]
+    place: Option<(VolumeId, SnapshotId)>,
+}
+
+pub(crate) async fn run(cli: &Cli, args: &ForgetArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let retention = retention(&args.keep);
+    if args.snapshots.is_empty() && retention.is_empty() {
+        return Err(Usage::new(
+            "say what to forget: snapshots by their ids, or a policy with at least one --keep-… above 0",
+        )
+        .into());
+    }
+    let config = repository::s3_config(&args.from, &args.s3)?;
+    let key = repository::key(&args.key, interrupt).await?;
+    let looking = async {
+        let repository = repository::open(config, key).await?;
+        let found = snapshots::list(&repository).await?;
+        let report = if args.snapshots.is_empty() {
+            by_policy(args, &found, &retention)?
+        } else {
+            let targets = forget::named(&repository, &found, &args.snapshots).await?;
+            by_name(args, &found, targets)
+        };
+        Ok((repository, report))
+    };
+    let (repository, report) = interrupt.unless(looking).await?;
+    if !args.dry_run {
+        interrupt.unless(carry_out(&repository, &report)).await?;
+    }
+    context::print(cli.output, &report, || text(&report))
+}
+
+fn retention(keep: &KeepArgs) -> Retention {
+    Retention {
+        last: keep.keep_last,
+        daily: keep.keep_daily,
+        weekly: keep.keep_weekly,
+        monthly: keep.keep_monthly,
+        yearly: keep.keep_yearly,
+        within: keep
+            .keep_within
+            .map(|age| SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX)),
+    }
+}
+
+fn by_policy(
+    args: &ForgetArgs,
+    found: &[SnapshotSummary],
+    retention: &Retention,
+) -> anyhow::Result<Report> {
+    let of_volume = |summary: &&SnapshotSummary| {
+        args.volume.as_deref().is_none_or(|name| {
+            let id = summary.volume_id.as_ref();
+            summary.volume() == Some(name) || id.is_some_and(|id| id.as_str() == name)
+        })
+    };
+    let found: Vec<SnapshotSummary> = found.iter().filter(of_volume).cloned().collect();
+    if let Some(name) = &args.volume
+        && found.is_empty()
+    {
+        anyhow::bail!("no snapshot of a volume {name} is there; `stockpot snapshots` lists them");
+    }
+    let choices = forget::plan(&forget::items(&found), retention, Timestamp::now());
+    let (kept, forgotten): (Vec<Choice>, Vec<Choice>) =
+        choices.into_iter().partition(Choice::stays);
+    let row = |choice: Choice| Row {
+        volume: name_of(&found, &choice.item.snapshot_id, &choice.item.volume_id),
+        snapshot_id: choice.item.snapshot_id.to_string(),
+        created_at: Some(choice.item.cut_at),
+        rules: choice.kept_by.iter().map(|rule| rule.word()).collect(),
+        place: Some((choice.item.volume_id, choice.item.snapshot_id)),
+    };
+    let unjudged = found
+        .iter()
+        .filter(|summary| summary.manifest.is_none() && summary.status != Status::Deleted)
+        .map(|summary| Row {
+            snapshot_id: summary.snapshot_id.to_string(),
+            volume: summary.volume().unwrap_or("?").to_owned(),
+            created_at: summary.started_at,
+            rules: vec![match summary.status {
+                Status::Unreadable(_) => "unreadable",
+                _ => "uploading",
+            }],
+            place: None,
+        });
+    Ok(Report {
+        dry_run: args.dry_run,
+        forgotten: forgotten.into_iter().map(row).collect(),
+        kept: kept.into_iter().map(row).chain(unjudged).collect(),
+    })
+}
+
+fn by_name(args: &ForgetArgs, found: &[SnapshotSummary], targets: Vec<Target>) -> Report {
+    let row = |target: Target| Row {
+        volume: name_of(found, &target.snapshot_id, &target.volume_id),
+        created_at: found
+            .iter()
+            .find(|summary| summary.snapshot_id == target.snapshot_id)
+            .and_then(SnapshotSummary::created_at),
+        snapshot_id: target.snapshot_id.to_string(),
+        rules: Vec::new(),
+        place: Some((target.volume_id, target.snapshot_id)),
+    };
+    Report {
+        dry_run: args.dry_run,
+        forgotten: targets.into_iter().map(row).collect(),
+        kept: Vec::new(),
+    }
+}
+
+/// The volume as people call it.
+fn name_of(found: &[SnapshotSummary], snapshot: &SnapshotId, volume: &VolumeId) -> String {
+    found
+        .iter()
+        .find(|s| s.snapshot_id == *snapshot && s.volume_id.as_ref() == Some(volume))
+        .and_then(SnapshotSummary::volume)
+        .unwrap_or(volume.as_str())
+        .to_owned()
+}
+
+/// One tombstone after the other: broken off, the same command goes on.
+async fn carry_out(repository: &Repository, report: &Report) -> anyhow::Result<()> {
+    let places = report.forgotten.iter().filter_map(|row| row.place.as_ref());
+    for (done, (volume, snapshot)) in places.enumerate() {
+        snapshots::delete(repository, volume, snapshot)
+            .await
+            .with_context(|| {
+                format!(
+                    "giving up {snapshot} ({done} of {} were given up before)",
+                    report.forgotten.len()
+                )
+            })?;
+    }
+    Ok(())
+}
+
+fn text(report: &Report) -> String {
+    let mut table = Table::new(["SNAPSHOT", "VOLUME", "CREATED", "WHAT"]);
+    let would = if report.dry_run {
+        "would be forgotten"
+    } else {
+        "forgotten"
+    };
+    let all = report.kept.iter().chain(&report.forgotten);
+    for row in all {
+        let what = if row.rules.is_empty() {
+            would.to_owned()
+        } else {
+            format!("kept: {}", row.rules.join(", "))
+        };
+        table.row([
+            row.snapshot_id.clone(),
+            row.volume.clone(),
+            row.created_at.map_or_else(
+                || "?".to_owned(),
+                |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+            ),
+            what,
+        ]);
+    }
+    let (gone, kept) = (report.forgotten.len(), report.kept.len());
+    let rest = if report.forgotten.is_empty() || report.dry_run {
+        ""
+    } else {
+        "; `stockpot prune` frees their room"
+    };
+    let counted = if report.kept.is_empty() {
+        format!("{gone} {would}")
+    } else {
+        format!("{gone} {would}, {kept} kept")
+    };
+    format!("{table}{counted}{rest}")
+}

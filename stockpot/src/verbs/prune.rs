@@ -1,0 +1,231 @@
+//! `stockpot prune`: removes from a bucket what no snapshot needs.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use stockpot_repository::prune::{
+    self, Plan, PruneSettings, Report as Pruned, Tally, Upload, UploadState,
+};
+
+use crate::{
+    cli::{Cli, Output, PruneArgs},
+    context,
+    interrupt::Interrupt,
+    printable, repository,
+    sizes::human_size,
+};
+
+/// What is printed; the names stay.
+#[derive(Debug, Serialize)]
+struct Report {
+    dry_run: bool,
+    snapshots: u64,
+    kept_packs: u64,
+    kept_bytes: u64,
+    /// Of the kept bytes, so many are needed at least.
+    live_bytes: u64,
+    to_delete_packs: u64,
+    to_delete_bytes: u64,
+    spared_packs: u64,
+    spared_bytes: u64,
+    uploads: Vec<Row>,
+    foreign_objects: u64,
+    /// Only when something was done.
+    done: Option<Done>,
+    seconds: f64,
+}
+
+/// An upload that intents tell of.
+#[derive(Debug, Serialize)]
+struct Row {
+    snapshot_id: String,
+    volume_id: String,
+    host: String,
+    started_at: Timestamp,
+    state: &'static str,
+}
+
+/// What was done.
+#[derive(Debug, Serialize)]
+struct Done {
+    deleted_packs: u64,
+    deleted_bytes: u64,
+    held_packs: u64,
+    held_bytes: u64,
+    held_because: Option<String>,
+    given_up: Vec<String>,
+    aborted_multiparts: u64,
+    multiparts_listed: bool,
+}
+
+pub(crate) async fn run(cli: &Cli, args: &PruneArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
+    let start = Instant::now();
+    let config = repository::s3_config(&args.from, &args.s3)?;
+    let key = repository::key(&args.key, interrupt).await?;
+    let settings = PruneSettings {
+        give_up_after: args.give_up_after,
+        ..PruneSettings::default()
+    };
+    let planning = async {
+        let repository = repository::open(config, key).await?;
+        Ok(prune::plan(&repository, &settings, interrupt.token()).await?)
+    };
+    let plan = interrupt.unless(planning).await?;
+    let mut report = report(args, &plan);
+    if !args.dry_run {
+        if cli.output == Output::Text && !cli.quiet {
+            eprintln!("{}", printable::own_lines(&planned(&report)));
+        }
+        // Not dropped on a signal: it stops by itself, and takes its list away.
+        report.take(&prune::execute(plan).await?);
+    }
+    report.seconds = start.elapsed().as_secs_f64();
+    context::print(cli.output, &report, || text(&report))
+}
+
+fn report(args: &PruneArgs, plan: &Plan) -> Report {
+    Report {
+        dry_run: args.dry_run,
+        snapshots: plan.snapshots,
+        kept_packs: plan.kept.packs,
+        kept_bytes: plan.kept.bytes,
+        live_bytes: plan.live_bytes,
+        to_delete_packs: plan.to_delete.packs,
+        to_delete_bytes: plan.to_delete.bytes,
+        spared_packs: plan.spared.packs,
+        spared_bytes: plan.spared.bytes,
+        uploads: plan.uploads.iter().map(row).collect(),
+        foreign_objects: plan.foreign_objects,
+        done: None,
+        seconds: 0.0,
+    }
+}
+
+fn row(upload: &Upload) -> Row {
+    Row {
+        snapshot_id: upload.snapshot_id.to_string(),
+        volume_id: upload.volume_id.to_string(),
+        host: upload.host.clone(),
+        started_at: upload.started_at,
+        state: match upload.state {
+            UploadState::UnderWay => "under way",
+            UploadState::Dead => "dead",
+            UploadState::LeftOver => "left over",
+        },
+    }
+}
+
+impl Report {
+    fn take(&mut self, pruned: &Pruned) {
+        (self.kept_packs, self.kept_bytes) = (pruned.kept.packs, pruned.kept.bytes);
+        self.live_bytes = pruned.live_bytes;
+        (self.spared_packs, self.spared_bytes) = (pruned.spared.packs, pruned.spared.bytes);
+        let given_up = pruned.given_up.iter();
+        self.done = Some(Done {
+            deleted_packs: pruned.deleted.packs,
+            deleted_bytes: pruned.deleted.bytes,
+            held_packs: pruned.held.packs,
+            held_bytes: pruned.held.bytes,
+            held_because: pruned.held_because.clone(),
+            given_up: given_up.map(|(_, snapshot)| snapshot.to_string()).collect(),
+            aborted_multiparts: pruned.aborted_multiparts,
+            multiparts_listed: pruned.multiparts_listed,
+        });
+    }
+}
+
+fn packs(count: u64, bytes: u64) -> String {
+    let Tally { packs, bytes } = Tally {
+        packs: count,
+        bytes,
+    };
+    let word = if packs == 1 { "pack" } else { "packs" };
+    format!("{packs} {word}, {}", human_size(bytes))
+}
+
+fn planned(report: &Report) -> String {
+    let mut text = format!(
+        "{} snapshots need {} ({}); {} of no use\n",
+        report.snapshots,
+        packs(report.kept_packs, report.kept_bytes),
+        utilisation(report),
+        packs(report.to_delete_packs, report.to_delete_bytes),
+    );
+    if report.spared_packs > 0 {
+        text.push_str(&format!(
+            "spared because of uploads under way: {}\n",
+            packs(report.spared_packs, report.spared_bytes)
+        ));
+    }
+    for upload in &report.uploads {
+        text.push_str(&format!(
+            "upload of {} ({}) from {}, begun {}: {}\n",
+            printable::line(&upload.snapshot_id),
+            printable::line(&upload.volume_id),
+            printable::line(&upload.host),
+            upload.started_at.strftime("%Y-%m-%d %H:%M:%SZ"),
+            match upload.state {
+                "dead" => "dead, it is given up",
+                "left over" => "decided, its intent was left over",
+                state => state,
+            },
+        ));
+    }
+    if report.foreign_objects > 0 {
+        text.push_str(&format!(
+            "{} objects below packs/ are no packs and stay\n",
+            report.foreign_objects
+        ));
+    }
+    text.truncate(text.trim_end().len());
+    text
+}
+
+/// How much of what is kept is needed: at least, because what several snapshots need in one pack is not added up.
+fn utilisation(report: &Report) -> String {
+    if report.kept_bytes == 0 {
+        return "nothing is kept".to_owned();
+    }
+    let percent = u128::from(report.live_bytes) * 100 / u128::from(report.kept_bytes);
+    format!("at least {percent} % of that is live")
+}
+
+fn text(report: &Report) -> String {
+    let Some(done) = &report.done else {
+        return format!("{}\nnothing was deleted: dry run", planned(report));
+    };
+    let mut text = format!(
+        "deleted {}; {} kept, {}; {:.1} s",
+        packs(done.deleted_packs, done.deleted_bytes),
+        packs(report.kept_packs, report.kept_bytes),
+        utilisation(report),
+        report.seconds
+    );
+    if report.spared_packs > 0 {
+        text.push_str(&format!(
+            "\nspared because of uploads under way: {}",
+            packs(report.spared_packs, report.spared_bytes)
+        ));
+    }
+    for snapshot in &done.given_up {
+        text.push_str(&format!(
+            "\ngave up the upload of {}",
+            printable::line(snapshot)
+        ));
+    }
+    if done.aborted_multiparts > 0 {
+        text.push_str(&format!(
+            "\naborted {} multipart uploads that crashes left open",
+            done.aborted_multiparts
+        ));
+    }
+    if let Some(why) = &done.held_because {
+        text.push_str(&format!(
+            "\nthe store did not let go of {}: {}",
+            packs(done.held_packs, done.held_bytes),
+            printable::line(why)
+        ));
+    }
+    text
+}
