@@ -19,6 +19,8 @@ mod opening;
 mod properties;
 #[path = "verbs/protocol.rs"]
 mod protocol;
+#[path = "verbs/prune/mod.rs"]
+mod prune;
 #[path = "verbs/round_trip.rs"]
 mod round_trip;
 #[path = "verbs/server.rs"]

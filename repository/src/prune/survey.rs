@@ -304,25 +304,26 @@ async fn read_snapshot(
     key: &str,
     place: &Place,
 ) -> Result<LastSeen, PruneError> {
-    match record_at(repository, key).await {
-        Ok(Some(SnapshotRecord::Manifest(manifest, _))) => {
-            let reach = |name: &PackName, live| lock(table).reach(name, live);
-            walk_list(pages, manifest.pack_list.as_ref(), reach)
-                .await
-                .map_err(PruneError::doubt)?;
-            if let Some(map) = &manifest.map {
-                // The list has it; that a root stays must not hang on it.
-                lock(table).reach(&map.pack, Some(map.length.into()));
-            }
-            Ok(LastSeen::Committed)
-        }
-        Ok(Some(SnapshotRecord::Tombstone(..))) => Ok(LastSeen::Ended),
+    let manifest = match record_at(repository, key).await {
+        Ok(Some(SnapshotRecord::Manifest(manifest, _))) => manifest,
+        Ok(Some(SnapshotRecord::Tombstone(..))) => return Ok(LastSeen::Ended),
         // It was in the listing a moment ago.
-        Ok(None) => Err(PruneError::Vanished {
-            volume: place.0.to_string(),
-            snapshot: place.1.clone(),
-        }),
-        Err(error) => Err(PruneError::doubt(error)),
+        Ok(None) => {
+            return Err(PruneError::Vanished {
+                volume: place.0.to_string(),
+                snapshot: place.1.clone(),
+            });
+        }
+        Err(error) => return Err(PruneError::doubt(error)),
+    };
+    let reach = |name: &PackName, live| lock(table).reach(name, live);
+    let Err(error) = walk_list(pages, manifest.pack_list.as_ref(), reach).await else {
+        return Ok(LastSeen::Committed);
+    };
+    // It may have been deleted since, and another prune may have done its work on it.
+    match record_at(repository, key).await {
+        Ok(Some(SnapshotRecord::Tombstone(..))) => Ok(LastSeen::Ended),
+        _ => Err(PruneError::doubt(error)),
     }
 }
 

@@ -1,0 +1,10 @@
+//! Pruning: what goes, what stays, and that neither time nor other machines change that.
+
+mod basics;
+mod beds;
+mod blind;
+mod gate;
+mod interleavings;
+mod killed;
+mod scene;
+mod traces;
