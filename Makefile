@@ -59,9 +59,9 @@ test-s3: setup setup-s3 ## the store and the whole flow against real S3 servers 
 	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked -p stockpot-repository
 	STOCKPOT_TEST_S3=$(S3_SERVERS) $(FIXTURES)/host-tests --package stockpot-manager
 
-test-long: setup setup-s3 ## more cases of the property tests, all servers (an hour)
+test-long: setup setup-s3 ## more cases of the property tests, more interleavings, all servers (an hour)
 	PROPTEST_CASES=2000 cargo test --locked --workspace
-	$(MAKE) test-s3
+	STOCKPOT_TEST_INTERLEAVINGS=60 $(MAKE) test-s3
 
 bench: build ## throughput and peak memory of backup and restore
 	@command -v python3 >/dev/null || { echo "bench needs python3: install it (Debian: python3)"; exit 1; }

@@ -8,4 +8,5 @@ mod help;
 mod interrupts;
 mod printing;
 mod sealing;
+mod upkeep;
 mod verify;
