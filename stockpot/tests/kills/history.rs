@@ -125,7 +125,8 @@ impl History {
         }
         // A backup that failed may have committed, a forget may have forgotten: the bucket says.
         self.learn(verb).with_context(|| how.clone())?;
-        self.whole(verb).with_context(|| format!("again, after {how}"))
+        self.whole(verb)
+            .with_context(|| format!("again, after {how}"))
     }
 
     fn kill(&mut self, verb: Verb, args: &[String]) -> anyhow::Result<(Attempt, String)> {
@@ -140,7 +141,10 @@ impl History {
     fn storm(&mut self, args: &[String]) -> anyhow::Result<(Attempt, String)> {
         let faults = storm::draw(&mut self.random);
         let how = format!("{faults:?}");
-        let attempt = self.world.disturb(args, faults).with_context(|| how.clone())?;
+        let attempt = self
+            .world
+            .disturb(args, faults)
+            .with_context(|| how.clone())?;
         Ok((attempt, how))
     }
 
@@ -173,8 +177,16 @@ impl History {
         let verb: &[&str] = match verb {
             // Small packs: a kill leaves some whole.
             Verb::Backup => &[
-                "backup", image, "--to", REPO, "--volume", VOLUME, "--part-size", "5MiB",
-                "--pack-size", "5MiB",
+                "backup",
+                image,
+                "--to",
+                REPO,
+                "--volume",
+                VOLUME,
+                "--part-size",
+                "5MiB",
+                "--pack-size",
+                "5MiB",
             ],
             Verb::Restore => &["restore", REPO, wanted, out],
             Verb::Forget => &["forget", REPO, "--keep-last", "3"],
@@ -218,8 +230,16 @@ impl History {
             fs::copy(&self.image, &copy)?;
             self.known.insert(id.clone(), copy);
         }
-        let gone: Vec<String> = self.known.keys().filter(|id| !listed.contains(id)).cloned().collect();
-        ensure!(gone.is_empty() || verb == Verb::Forget, "{verb:?} lost {gone:?}");
+        let gone: Vec<String> = self
+            .known
+            .keys()
+            .filter(|id| !listed.contains(id))
+            .cloned()
+            .collect();
+        ensure!(
+            gone.is_empty() || verb == Verb::Forget,
+            "{verb:?} lost {gone:?}"
+        );
         for id in gone {
             if let Some(copy) = self.known.remove(&id) {
                 fs::remove_file(copy)?;
@@ -261,11 +281,18 @@ impl History {
         }
         run(self, &["prune", REPO, "--give-up-after", "0s"])?;
         let again = run(self, &["prune", REPO, "--give-up-after", "0s"])?;
-        ensure!(again["to_delete_packs"] == 0 && again["done"]["aborted_multiparts"] == 0, "{again}");
-        ensure!(again["uploads"].as_array().is_some_and(Vec::is_empty), "{again}");
+        ensure!(
+            again["to_delete_packs"] == 0 && again["done"]["aborted_multiparts"] == 0,
+            "{again}"
+        );
+        ensure!(
+            again["uploads"].as_array().is_some_and(Vec::is_empty),
+            "{again}"
+        );
         run(self, &["verify", REPO, "--read-data"])?;
         let ids: Vec<&str> = self.known.keys().map(String::as_str).collect();
         run(self, &[&["forget", REPO][..], &ids].concat())?;
+        self.world.age_condemned_lists();
         run(self, &["prune", REPO, "--give-up-after", "0s"])?;
         let left = self.world.leftovers();
         ensure!(left.is_empty(), "left: {left:?}");
