@@ -57,11 +57,12 @@ csi-sanity: setup setup-csi ## the conformance tests of CSI, against the driver 
 
 test-s3: setup setup-s3 ## the store and the whole flow against real S3 servers (S3_SERVERS=versitygw,minio)
 	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked -p stockpot-repository
+	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked -p stockpot --test kills -- --nocapture
 	STOCKPOT_TEST_S3=$(S3_SERVERS) $(FIXTURES)/host-tests --package stockpot-manager
 
-test-long: setup setup-s3 ## more cases of the property tests, more interleavings, all servers (an hour)
+test-long: setup setup-s3 ## many more property cases, interleavings, kills and storms, on all servers (an hour)
 	PROPTEST_CASES=2000 cargo test --locked --workspace
-	STOCKPOT_TEST_INTERLEAVINGS=60 $(MAKE) test-s3
+	STOCKPOT_TEST_INTERLEAVINGS=60 STOCKPOT_TEST_KILLS=60 STOCKPOT_TEST_STORMS=60 $(MAKE) test-s3
 
 bench: build ## throughput and peak memory of backup and restore
 	@command -v python3 >/dev/null || { echo "bench needs python3: install it (Debian: python3)"; exit 1; }
