@@ -12,6 +12,7 @@ use nix::libc::c_int;
 nix::ioctl_read!(blkgetsize64, 0x12, 114, u64);
 nix::ioctl_read_bad!(blkroget, nix::request_code_none!(0x12, 94), c_int);
 nix::ioctl_write_ptr_bad!(blkroset, nix::request_code_none!(0x12, 93), c_int);
+nix::ioctl_none_bad!(blkflsbuf, nix::request_code_none!(0x12, 97));
 
 /// Whether this is a block device at all; the other calls are for block devices only.
 pub(crate) fn is_block_device(device: &File) -> io::Result<bool> {
@@ -39,5 +40,12 @@ pub(crate) fn set_read_only(device: &File, read_only: bool) -> io::Result<()> {
     let flag = c_int::from(read_only);
     // SAFETY: the descriptor is open for the whole call and BLKROSET reads one int from the pointer.
     unsafe { blkroset(device.as_raw_fd(), &raw const flag) }?;
+    Ok(())
+}
+
+/// Writes out what the kernel holds for the device, and forgets it.
+pub(crate) fn flush(device: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for the whole call and BLKFLSBUF takes no argument.
+    unsafe { blkflsbuf(device.as_raw_fd()) }?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What can go wrong in a connector, named by what the caller can do about it.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 /// The error of every [`Connector`](crate::Connector) call.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +46,61 @@ pub enum ConnectorError {
     InUse {
         /// The device.
         path: PathBuf,
+    },
+    /// This host lacks a program, a module or a setting; the text says which and what to do.
+    #[error("this host cannot attach over iSCSI: {0}")]
+    Host(String),
+    /// The target does not let this initiator in, or one of the two could not prove who it is.
+    #[error(
+        "target {target} at {portal} refuses the login: not for this initiator, or another secret; ask the driver for the connection again"
+    )]
+    Refused {
+        /// The target's name.
+        target: String,
+        /// Where it was tried.
+        portal: SocketAddr,
+    },
+    /// The target could not be logged in to for another reason.
+    #[error(
+        "cannot log in to {target} at {portal}; is the storage node up, and its portal reachable from here?"
+    )]
+    Unreachable {
+        /// The target's name.
+        target: String,
+        /// Where it was tried.
+        portal: SocketAddr,
+        /// What open-iscsi said.
+        #[source]
+        source: stockpot_command::CommandError,
+    },
+    /// The device is another one than the connection says; nothing was read from it.
+    #[error("device {} has serial number {found:?}, the connection says {expected:?}: it is another device", path.display())]
+    WrongSerial {
+        /// The device.
+        path: PathBuf,
+        /// What the connection says.
+        expected: String,
+        /// What the device says.
+        found: String,
+    },
+    /// It did not come to an end.
+    #[error("{doing} {}: no end after {waited_seconds} s", path.display())]
+    Stuck {
+        /// What was being done, in words.
+        doing: &'static str,
+        /// The device or target it was done to.
+        path: PathBuf,
+        /// How long it was waited for.
+        waited_seconds: u64,
+    },
+    /// An external command failed.
+    #[error("{doing}")]
+    Command {
+        /// What was being done, in words.
+        doing: &'static str,
+        /// The command's failure.
+        #[source]
+        source: stockpot_command::CommandError,
     },
     /// This connector cannot attach that kind of connection.
     #[error("this connector does not attach connections of type {0}")]

@@ -8,7 +8,10 @@ use std::{
 use async_trait::async_trait;
 use stockpot_driver::{ConnectionInfo, ConnectorProperties};
 
-use crate::{AttachedDevice, Connector, ConnectorError, LocalConnector, Recovered};
+use crate::{
+    AttachedDevice, Connector, ConnectorError, IscsiConfig, IscsiConnector, LocalConnector,
+    Recovered,
+};
 
 const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
 const INITIATOR_FILE: &str = "/etc/iscsi/initiatorname.iscsi";
@@ -22,6 +25,8 @@ pub struct HostConfig {
     pub ip: Option<String>,
     /// Where the initiator's name is kept; `/etc/iscsi/initiatorname.iscsi` otherwise.
     pub initiator_file: Option<PathBuf>,
+    /// How it attaches over iSCSI; the initiator's file is the one above, where that is set.
+    pub iscsi: IscsiConfig,
 }
 
 /// Attaches whatever a driver hands out, by the kind of the connection.
@@ -29,13 +34,19 @@ pub struct HostConfig {
 pub struct HostConnector {
     config: HostConfig,
     local: LocalConnector,
+    iscsi: IscsiConnector,
 }
 
 impl HostConnector {
     /// The connector of this host.
     #[must_use]
     pub fn new(config: HostConfig) -> Self {
+        let mut iscsi = config.iscsi.clone();
+        if let Some(file) = &config.initiator_file {
+            iscsi.initiator_file.clone_from(file);
+        }
         Self {
+            iscsi: IscsiConnector::new(iscsi),
             config,
             local: LocalConnector::default(),
         }
@@ -61,43 +72,45 @@ impl Connector for HostConnector {
             host,
             ip: self.config.ip.clone(),
             initiator,
-            multipath: false,
+            multipath: self.iscsi.has_multipath().await,
         })
     }
 
     async fn connect(&self, connection: &ConnectionInfo) -> Result<AttachedDevice, ConnectorError> {
         match connection {
             ConnectionInfo::Local(local) => self.local.connect(local).await,
-            ConnectionInfo::Iscsi(_) => Err(ConnectorError::Unsupported("iscsi")),
+            ConnectionInfo::Iscsi(iscsi) => self.iscsi.connect(iscsi).await,
         }
     }
 
     async fn confirm(&self, connection: &ConnectionInfo) -> Result<AttachedDevice, ConnectorError> {
         match connection {
             ConnectionInfo::Local(local) => self.local.confirm(local).await,
-            ConnectionInfo::Iscsi(_) => Err(ConnectorError::Unsupported("iscsi")),
+            ConnectionInfo::Iscsi(iscsi) => self.iscsi.confirm(iscsi).await,
         }
     }
 
     async fn disconnect(&self, connection: &ConnectionInfo) -> Result<(), ConnectorError> {
         match connection {
             ConnectionInfo::Local(local) => self.local.disconnect(local).await,
-            ConnectionInfo::Iscsi(_) => Err(ConnectorError::Unsupported("iscsi")),
+            ConnectionInfo::Iscsi(iscsi) => self.iscsi.disconnect(iscsi).await,
         }
     }
 
     async fn recover(&self, wanted: &[ConnectionInfo]) -> Result<Recovered, ConnectorError> {
-        let local: Vec<_> = wanted
-            .iter()
-            .filter_map(|connection| match connection {
-                ConnectionInfo::Local(local) => Some(local.clone()),
-                ConnectionInfo::Iscsi(_) => None,
-            })
-            .collect();
-        let (adopted, mut recovered) = self.local.recover(&local);
-        recovered
-            .adopted
-            .extend(adopted.into_iter().map(ConnectionInfo::Local));
+        let (mut local, mut iscsi) = (Vec::new(), Vec::new());
+        for connection in wanted {
+            match connection {
+                ConnectionInfo::Local(connection) => local.push(connection.clone()),
+                ConnectionInfo::Iscsi(connection) => iscsi.push(connection.clone()),
+            }
+        }
+        let (local, mut recovered) = self.local.recover(&local);
+        let (iscsi, removed) = self.iscsi.recover(&iscsi).await?;
+        let adopted = local.into_iter().map(ConnectionInfo::Local);
+        let adopted = adopted.chain(iscsi.into_iter().map(ConnectionInfo::Iscsi));
+        recovered.adopted.extend(adopted);
+        recovered.removed.extend(removed.removed);
         Ok(recovered)
     }
 }
@@ -116,7 +129,7 @@ async fn read(path: &Path) -> Result<Option<String>, ConnectorError> {
 }
 
 /// The last `InitiatorName=` line counts, as it does for open-iscsi.
-fn parse_initiator(text: &str) -> Option<String> {
+pub(crate) fn parse_initiator(text: &str) -> Option<String> {
     text.lines()
         .filter_map(|line| line.trim().strip_prefix("InitiatorName="))
         .map(|name| name.trim().to_owned())
@@ -148,6 +161,7 @@ mod tests {
             host: Some("node-1".into()),
             ip: Some("192.0.2.1".into()),
             initiator_file: Some("/nonexistent".into()),
+            iscsi: IscsiConfig::default(),
         };
         let properties = HostConnector::new(config).properties().await.unwrap();
         assert_eq!(properties.host, "node-1");

@@ -8,6 +8,7 @@
 //! | --- | --- |
 //! | [`connector`] | the trait and what it returns |
 //! | [`local`] | devices that are on this host already |
+//! | [`iscsi`] | devices that another host exports, attached by open-iscsi |
 //! | [`host`] | the connector of a host: picks by kind of connection, says what the host is |
 //! | [`error`] | what can go wrong, by what the caller can do about it |
 
@@ -15,9 +16,11 @@ mod blkdev;
 pub mod connector;
 pub mod error;
 pub mod host;
+pub mod iscsi;
 pub mod local;
 
 pub use connector::{AttachedDevice, Connector, Recovered};
 pub use error::ConnectorError;
 pub use host::{HostConfig, HostConnector};
+pub use iscsi::{IscsiConfig, IscsiConnector};
 pub use local::LocalConnector;

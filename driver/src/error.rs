@@ -60,6 +60,9 @@ pub enum DriverError {
         #[source]
         source: stockpot_command::CommandError,
     },
+    /// The kernel's iSCSI target did not do as it was told.
+    #[error("exporting over iSCSI")]
+    Target(#[source] Box<crate::target::TargetError>),
     /// The operating system refused.
     #[error("{doing} {}", path.display())]
     Io {

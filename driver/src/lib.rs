@@ -12,16 +12,20 @@
 //! | [`connection`] | what travels between a driver and a connector |
 //! | [`lvm`] | the driver `lvm-thin`: a thin pool in a volume group |
 //! | [`file`] | the driver `file`: image files and loop devices, where there is no LVM |
+//! | [`target`] | iSCSI targets of this host: the kernel's own, by configfs |
+//! | [`exporting`] | a driver around another: hosts other than its own get iSCSI |
 //! | [`error`] | what can go wrong, by what the caller can do about it |
 
 pub mod connection;
 pub mod error;
+pub mod exporting;
 pub mod file;
 mod in_use;
 pub mod lvm;
 pub mod model;
 mod origin;
 mod ranges;
+pub mod target;
 pub mod volume_driver;
 
 pub use connection::{
@@ -29,6 +33,7 @@ pub use connection::{
     LocalConnection,
 };
 pub use error::DriverError;
+pub use exporting::ExportingDriver;
 pub use model::{
     ByteRange, Capacity, Headroom, InvalidId, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo,
 };

@@ -77,7 +77,8 @@ fn of_driver(error: &DriverError) -> Code {
 
 fn of_connector(error: &ConnectorError) -> Code {
     match error {
-        ConnectorError::InUse { .. } => Code::FailedPrecondition,
+        ConnectorError::InUse { .. } | ConnectorError::Host(_) => Code::FailedPrecondition,
+        ConnectorError::Unreachable { .. } => Code::Unavailable,
         _ => Code::Internal,
     }
 }

@@ -125,7 +125,12 @@ impl ManagerError {
             }
             // A device that is just being looked at by udev, or held by what a crash left.
             Self::Driver(DriverError::InUse { .. }) => true,
-            Self::Connector(ConnectorError::Missing { .. } | ConnectorError::InUse { .. }) => true,
+            // Or a storage node that is being started again.
+            Self::Connector(
+                ConnectorError::Missing { .. }
+                | ConnectorError::InUse { .. }
+                | ConnectorError::Unreachable { .. },
+            ) => true,
             _ => false,
         }
     }

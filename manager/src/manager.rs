@@ -78,7 +78,7 @@ impl Parts {
         let host = HostConfig {
             host: Some(config.host.name.clone().unwrap_or(config.node_name.clone())),
             ip: config.host.ip.clone(),
-            initiator_file: None,
+            ..HostConfig::default()
         };
         Ok(Self {
             pools,

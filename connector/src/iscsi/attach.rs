@@ -1,0 +1,231 @@
+//! From a connection to a checked device.
+
+use std::path::PathBuf;
+
+use stockpot_driver::{IscsiConnection, LocalConnection};
+use tokio::time::{Duration, Instant};
+
+use super::{
+    IscsiConfig, blocking, detach, iscsiadm, multipath, ready,
+    record::{self, Settings},
+    sysfs::{self, Disk, Session},
+};
+use crate::{AttachedDevice, ConnectorError, LocalConnector};
+
+const POLL: Duration = Duration::from_millis(20);
+/// How often the target is asked for the logical unit while it is not there.
+const SCAN_AGAIN: Duration = Duration::from_secs(1);
+
+/// How a device that is there already is treated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Again {
+    /// As a new connection: its access mode becomes the connection's.
+    Afresh,
+    /// As one in use: one that was made read-only since stays so.
+    Confirmed,
+}
+
+/// Attaches, or makes sure. What a failed call made is taken back; what was there before stays.
+pub(super) async fn connect(
+    config: &IscsiConfig,
+    connection: &IscsiConnection,
+    again: Again,
+) -> Result<AttachedDevice, ConnectorError> {
+    ready::check(config).await?;
+    let target = &connection.target_iqn;
+    let was_there = !sysfs::sessions_of(target)?.is_empty();
+    match attach(config, connection, again).await {
+        Err(error) if !was_there => {
+            if let Err(undo) = detach::remove(config, target).await {
+                tracing::warn!(target_iqn = %target, %undo, "what a failed attachment left could not be removed");
+            }
+            Err(error)
+        }
+        result => result,
+    }
+}
+
+async fn attach(
+    config: &IscsiConfig,
+    connection: &IscsiConnection,
+    again: Again,
+) -> Result<AttachedDevice, ConnectorError> {
+    let several = connection.target_portals.len() > 1;
+    let multipath = several && multipath::is_running().await;
+    if several && !multipath {
+        tracing::warn!(
+            target_iqn = %connection.target_iqn,
+            "multipathd does not run on this host (Debian package multipath-tools): only one of the target's portals is used"
+        );
+    }
+    log_in(config, connection, multipath).await?;
+    let mut disks = Vec::new();
+    for session in sysfs::sessions_of(&connection.target_iqn)? {
+        let disk = disk(config, &session, connection.target_lun).await;
+        match disk {
+            Ok(disk) => disks.push(disk),
+            // Another path may do.
+            Err(error) if multipath => {
+                tracing::warn!(%error, session = session.id, "a path is not usable")
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let Some(first) = disks.first().cloned() else {
+        return Err(ConnectorError::Missing {
+            path: PathBuf::from(format!(
+                "logical unit {} of {}",
+                connection.target_lun, connection.target_iqn
+            )),
+            waited_seconds: config.device_timeout.as_secs(),
+        });
+    };
+    for disk in &disks {
+        check_serial(disk, &connection.serial)?;
+    }
+    let device_path = if multipath && disks.len() > 1 || multipath::map_of(&first)?.is_some() {
+        let map = multipath::assemble(&disks, config.device_timeout).await?;
+        if map.size_bytes()? != connection.size_bytes
+            && first.size_bytes()? == connection.size_bytes
+        {
+            map.resize().await?;
+        }
+        map.path()
+    } else {
+        first.path()
+    };
+    let local = LocalConnection {
+        device_path,
+        access_mode: connection.access_mode,
+        size_bytes: connection.size_bytes,
+    };
+    let connector = LocalConnector::with_appear_timeout(config.device_timeout);
+    match again {
+        Again::Afresh => connector.connect(&local).await,
+        Again::Confirmed => connector.confirm(&local).await,
+    }
+}
+
+/// Logs in at every portal, or at the first that answers.
+async fn log_in(
+    config: &IscsiConfig,
+    connection: &IscsiConnection,
+    every: bool,
+) -> Result<(), ConnectorError> {
+    let target = &connection.target_iqn;
+    let there = sysfs::sessions_of(target)?;
+    if !there.is_empty() && !every {
+        return Ok(());
+    }
+    iscsiadm::ensure_interface().await?;
+    let mut failure = None;
+    let mut logged_in = there.len();
+    for portal in &connection.target_portals {
+        if there.iter().any(|session| session.portal == Some(*portal)) {
+            continue;
+        }
+        match log_in_at(config, connection, *portal, every).await {
+            Ok(()) => logged_in += 1,
+            Err(error) => {
+                tracing::warn!(target_iqn = %target, %portal, %error, "a portal cannot be used");
+                iscsiadm::delete_record(target, *portal).await?;
+                let refused = matches!(
+                    error,
+                    ConnectorError::Refused { .. } | ConnectorError::Host(_)
+                );
+                failure = Some(error);
+                // What one portal refuses, all do; and trying again could lock the initiator out.
+                if refused {
+                    break;
+                }
+            }
+        }
+        if logged_in > 0 && !every {
+            break;
+        }
+    }
+    match failure {
+        Some(error) if logged_in == 0 => Err(error),
+        _ if logged_in == 0 => Err(ConnectorError::Host(
+            "the connection names no portal".into(),
+        )),
+        _ => Ok(()),
+    }
+}
+
+async fn log_in_at(
+    config: &IscsiConfig,
+    connection: &IscsiConnection,
+    portal: std::net::SocketAddr,
+    several: bool,
+) -> Result<(), ConnectorError> {
+    let target = &connection.target_iqn;
+    // One that a crash left may say anything.
+    iscsiadm::delete_record(target, portal).await?;
+    iscsiadm::new_record(target, portal).await?;
+    let records = record::records_of(config, target)?;
+    let Some(record) = records.into_iter().find(|record| record.portal == portal) else {
+        return Err(ConnectorError::Host(format!(
+            "open-iscsi made a node record, and it is in none of {:?}; name its node database",
+            config.node_databases
+        )));
+    };
+    record.write(&Settings::new(config, connection.auth.as_ref(), several))?;
+    iscsiadm::login(target, portal, config.login_timeout).await
+}
+
+/// Waits for the session's disk, and makes the kernel ask it again if it was there already.
+async fn disk(config: &IscsiConfig, session: &Session, lun: u16) -> Result<Disk, ConnectorError> {
+    if let Some(disk) = session.disk(lun)? {
+        if session.logged_in {
+            let (asked, path) = (disk.clone(), disk.path());
+            blocking(
+                config.device_timeout,
+                "looking again at",
+                &path,
+                move || asked.rescan(),
+            )
+            .await?;
+        }
+        return Ok(disk);
+    }
+    let started = Instant::now();
+    let mut scanned: Option<Instant> = None;
+    let name = PathBuf::from(format!("logical unit {lun} of {}", session.target));
+    loop {
+        if scanned.is_none_or(|at| at.elapsed() >= SCAN_AGAIN) {
+            let session = session.clone();
+            blocking(config.device_timeout, "scanning for", &name, move || {
+                session.scan(lun)
+            })
+            .await?;
+            scanned = Some(Instant::now());
+        }
+        if let Some(disk) = session
+            .disk(lun)?
+            .filter(|disk| disk.size_bytes().is_ok_and(|size| size > 0))
+        {
+            return Ok(disk);
+        }
+        if started.elapsed() >= config.device_timeout {
+            return Err(ConnectorError::Missing {
+                path: name,
+                waited_seconds: config.device_timeout.as_secs(),
+            });
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Nothing is read from a device before this.
+fn check_serial(disk: &Disk, expected: &str) -> Result<(), ConnectorError> {
+    let found = disk.serial()?.unwrap_or_default();
+    if found == expected && !expected.is_empty() {
+        return Ok(());
+    }
+    Err(ConnectorError::WrongSerial {
+        path: disk.path(),
+        expected: expected.to_owned(),
+        found,
+    })
+}

@@ -1,0 +1,388 @@
+//! A driver around another one: the host itself gets the device as it is, every other host gets it over iSCSI.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::{
+    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
+    IscsiConnection, LocalConnection, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo,
+    target::{ExportName, ExportSource, RecoveredExports, Targets},
+};
+
+/// Exports what another driver makes.
+///
+/// A target is made for the first host that connects and goes with the last. A volume that grows has the new size for
+/// those connected to it too, once their connector looks again.
+#[derive(Debug, Clone)]
+pub struct ExportingDriver {
+    inner: Arc<dyn VolumeDriver>,
+    targets: Targets,
+    host: String,
+}
+
+impl ExportingDriver {
+    /// Exports what `inner` makes on this host, whose name is `host`.
+    pub fn new(inner: Arc<dyn VolumeDriver>, targets: Targets, host: impl Into<String>) -> Self {
+        Self {
+            inner,
+            targets,
+            host: host.into(),
+        }
+    }
+
+    fn is_here(&self, properties: &ConnectorProperties) -> bool {
+        properties.host == self.host
+    }
+
+    /// What this host says of itself to the driver inside.
+    fn here(&self) -> ConnectorProperties {
+        ConnectorProperties {
+            host: self.host.clone(),
+            ip: None,
+            initiator: None,
+            multipath: false,
+        }
+    }
+
+    async fn device(
+        &self,
+        name: &ExportName,
+        mode: AccessMode,
+    ) -> Result<LocalConnection, DriverError> {
+        let here = self.here();
+        let connection = match name {
+            ExportName::Volume(id) => self.inner.initialize_connection(id, &here, mode).await?,
+            ExportName::Snapshot(id) => {
+                self.inner.initialize_connection_snapshot(id, &here).await?
+            }
+        };
+        match connection {
+            ConnectionInfo::Local(local) => Ok(local),
+            ConnectionInfo::Iscsi(_) => Err(DriverError::Unsupported(
+                "exporting what another host exports",
+            )),
+        }
+    }
+
+    async fn connect(
+        &self,
+        name: ExportName,
+        properties: &ConnectorProperties,
+        mode: AccessMode,
+    ) -> Result<ConnectionInfo, DriverError> {
+        if self.is_here(properties) {
+            return self.device(&name, mode).await.map(ConnectionInfo::Local);
+        }
+        let initiator = initiator(properties)?;
+        let local = self.device(&name, mode).await?;
+        let source = ExportSource {
+            name,
+            device: local.device_path,
+        };
+        let target = self.targets.connect(&source, initiator, mode).await?;
+        Ok(ConnectionInfo::Iscsi(IscsiConnection {
+            target_portals: target.portals,
+            target_iqn: target.iqn,
+            target_lun: 0,
+            serial: target.serial,
+            auth: Some(target.auth),
+            access_mode: mode,
+            size_bytes: local.size_bytes,
+        }))
+    }
+
+    /// Of the host itself, the driver inside is asked, with `force` where the target holds the device for others.
+    async fn disconnect(
+        &self,
+        name: ExportName,
+        properties: &ConnectorProperties,
+        force: bool,
+    ) -> Result<(), DriverError> {
+        if !self.is_here(properties) {
+            let initiator = initiator(properties)?;
+            return Ok(self.targets.disconnect(&name, initiator, force).await?);
+        }
+        let here = self.here();
+        let force = force || self.targets.is_exported(&name);
+        match &name {
+            ExportName::Volume(id) => self.inner.terminate_connection(id, &here, force).await,
+            ExportName::Snapshot(id) => {
+                self.inner
+                    .terminate_connection_snapshot(id, &here, force)
+                    .await
+            }
+        }
+    }
+
+    async fn withdraw(&self, name: ExportName) -> Result<(), DriverError> {
+        if self.targets.is_exported(&name) {
+            self.targets.remove(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the driver inside has it.
+    async fn has(&self, name: &ExportName) -> Result<bool, DriverError> {
+        Ok(match name {
+            ExportName::Volume(id) => self.inner.volume(id).await?.is_some(),
+            ExportName::Snapshot(id) => self.inner.snapshot(id).await?.is_some(),
+        })
+    }
+
+    async fn source(&self, name: &ExportName) -> Result<ExportSource, DriverError> {
+        match name {
+            ExportName::Volume(id) => self.inner.create_export(id).await?,
+            ExportName::Snapshot(id) => self.inner.create_export_snapshot(id).await?,
+        }
+        let local = self.device(name, AccessMode::ReadWrite).await?;
+        Ok(ExportSource {
+            name: name.clone(),
+            device: local.device_path,
+        })
+    }
+}
+
+/// Called once at the start, with the drivers of all pools: what is in `wanted` is exported as before, everything else
+/// of ours is removed. What cannot be told is left as it is, and is among the failed.
+///
+/// # Errors
+/// If the kernel's target or the records cannot be asked.
+pub async fn recover_exports(
+    targets: &Targets,
+    drivers: &[Arc<ExportingDriver>],
+    wanted: &[ExportName],
+) -> Result<RecoveredExports, DriverError> {
+    let (mut sources, mut unclear) = (Vec::new(), Vec::new());
+    for name in wanted {
+        match find_source(drivers, name).await {
+            Ok(source) => sources.push(source),
+            Err(error) => unclear.push((name.clone(), error.to_string())),
+        }
+    }
+    let spared: Vec<_> = unclear.iter().map(|(name, _)| name.clone()).collect();
+    let mut done = targets.recover(&sources, &spared).await?;
+    done.failed.extend(unclear);
+    Ok(done)
+}
+
+async fn find_source(
+    drivers: &[Arc<ExportingDriver>],
+    name: &ExportName,
+) -> Result<ExportSource, DriverError> {
+    for driver in drivers {
+        if driver.has(name).await? {
+            return driver.source(name).await;
+        }
+    }
+    Err(DriverError::NotFound {
+        what: name.to_string(),
+    })
+}
+
+fn initiator(properties: &ConnectorProperties) -> Result<&str, DriverError> {
+    properties.initiator.as_deref().ok_or_else(|| {
+        DriverError::InvalidArgument(format!(
+            "host {} named no iSCSI initiator: install open-iscsi there, and check /etc/iscsi/initiatorname.iscsi",
+            properties.host
+        ))
+    })
+}
+
+fn volume(id: &VolumeId) -> ExportName {
+    ExportName::Volume(id.clone())
+}
+
+fn snapshot(id: &SnapshotId) -> ExportName {
+    ExportName::Snapshot(id.clone())
+}
+
+#[async_trait]
+impl VolumeDriver for ExportingDriver {
+    fn name(&self) -> &'static str {
+        self.inner.name()
+    }
+
+    async fn check(&self) -> Result<(), DriverError> {
+        self.inner.check().await?;
+        Ok(self.targets.check().await?)
+    }
+
+    async fn check_in_use(&self) -> Result<(), DriverError> {
+        self.inner.check_in_use().await?;
+        Ok(self.targets.check().await?)
+    }
+
+    async fn create_volume(&self, id: &VolumeId, size: u64) -> Result<VolumeInfo, DriverError> {
+        self.inner.create_volume(id, size).await
+    }
+
+    async fn create_volume_from_snapshot(
+        &self,
+        id: &VolumeId,
+        size: u64,
+        from: &SnapshotId,
+    ) -> Result<VolumeInfo, DriverError> {
+        self.inner.create_volume_from_snapshot(id, size, from).await
+    }
+
+    async fn create_cloned_volume(
+        &self,
+        id: &VolumeId,
+        size: u64,
+        source: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        self.inner.create_cloned_volume(id, size, source).await
+    }
+
+    async fn delete_volume(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.withdraw(volume(id)).await?;
+        self.inner.delete_volume(id).await
+    }
+
+    /// The kernel's target asks the device for its size each time it is asked, so there is nothing to tell it.
+    async fn extend_volume(&self, id: &VolumeId, size: u64) -> Result<VolumeInfo, DriverError> {
+        self.inner.extend_volume(id, size).await
+    }
+
+    async fn create_snapshot(
+        &self,
+        id: &SnapshotId,
+        of: &VolumeId,
+    ) -> Result<SnapshotInfo, DriverError> {
+        self.inner.create_snapshot(id, of).await
+    }
+
+    async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        self.withdraw(snapshot(id)).await?;
+        self.inner.delete_snapshot(id).await
+    }
+
+    async fn volume(&self, id: &VolumeId) -> Result<Option<VolumeInfo>, DriverError> {
+        self.inner.volume(id).await
+    }
+
+    async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
+        self.inner.snapshot(id).await
+    }
+
+    async fn list_volumes(&self) -> Result<Vec<VolumeInfo>, DriverError> {
+        self.inner.list_volumes().await
+    }
+
+    async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError> {
+        self.inner.list_snapshots().await
+    }
+
+    async fn capacity(&self) -> Result<Capacity, DriverError> {
+        self.inner.capacity().await
+    }
+
+    async fn headroom(&self) -> Result<Option<Headroom>, DriverError> {
+        self.inner.headroom().await
+    }
+
+    async fn grow_pool(&self) -> Result<Option<String>, DriverError> {
+        self.inner.grow_pool().await
+    }
+
+    async fn create_export(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.inner.create_export(id).await
+    }
+
+    async fn initialize_connection(
+        &self,
+        id: &VolumeId,
+        properties: &ConnectorProperties,
+        mode: AccessMode,
+    ) -> Result<ConnectionInfo, DriverError> {
+        self.connect(volume(id), properties, mode).await
+    }
+
+    async fn terminate_connection(
+        &self,
+        id: &VolumeId,
+        properties: &ConnectorProperties,
+        force: bool,
+    ) -> Result<(), DriverError> {
+        self.disconnect(volume(id), properties, force).await
+    }
+
+    async fn remove_export(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.withdraw(volume(id)).await?;
+        self.inner.remove_export(id).await
+    }
+
+    async fn create_export_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        self.inner.create_export_snapshot(id).await
+    }
+
+    async fn initialize_connection_snapshot(
+        &self,
+        id: &SnapshotId,
+        properties: &ConnectorProperties,
+    ) -> Result<ConnectionInfo, DriverError> {
+        self.connect(snapshot(id), properties, AccessMode::ReadOnly)
+            .await
+    }
+
+    async fn terminate_connection_snapshot(
+        &self,
+        id: &SnapshotId,
+        properties: &ConnectorProperties,
+        force: bool,
+    ) -> Result<(), DriverError> {
+        self.disconnect(snapshot(id), properties, force).await
+    }
+
+    async fn remove_export_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        self.withdraw(snapshot(id)).await?;
+        self.inner.remove_export_snapshot(id).await
+    }
+
+    async fn check_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        self.inner.check_snapshot(id).await
+    }
+
+    async fn allocated_ranges(
+        &self,
+        id: &SnapshotId,
+    ) -> Result<Option<Vec<ByteRange>>, DriverError> {
+        self.inner.allocated_ranges(id).await
+    }
+
+    async fn changed_ranges(
+        &self,
+        base: &SnapshotId,
+        id: &SnapshotId,
+    ) -> Result<Option<Vec<ByteRange>>, DriverError> {
+        self.inner.changed_ranges(base, id).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    /// A call with a default that is not passed on would quietly be the default's.
+    #[test]
+    fn every_call_is_passed_on() {
+        let calls = include_str!("volume_driver.rs").split_once("pub trait VolumeDriver");
+        let (_, calls) = calls.unwrap();
+        let names: Vec<_> = calls
+            .split("    async fn ")
+            .skip(1)
+            .map(|call| call.split('(').next().unwrap())
+            .collect();
+        assert!(names.len() > 20, "{names:?}");
+        for name in names {
+            let call = format!("self.inner.{name}(");
+            let wrapped = ["initialize_connection", "terminate_connection"]
+                .iter()
+                .any(|call| name.starts_with(call));
+            let spelled = include_str!("exporting.rs").replace(['\n', ' '], "");
+            assert!(
+                wrapped || spelled.contains(&call),
+                "{name} is not passed on"
+            );
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! iSCSI targets on this host: the kernel's own target (LIO), driven by configfs.
+//!
+//! Each export is one target with one logical unit, a serial number of its own and an entry for exactly the initiators
+//! that asked, each with secrets of its own (CHAP in both directions). Nobody else may log in. What is exported lives in
+//! the kernel, so it outlives this process; [`Targets::recover`] makes it again after a reboot, from the
+//! [`ExportRecords`], and removes what is not wanted any more.
+//!
+//! Ours is what lies in a target whose name starts with the configured prefix, and the backstores named `stockpot.…`
+//! below one host bus adapter number. Nothing else is ever touched. One daemon per kernel.
+//!
+//! | module | what it is |
+//! | --- | --- |
+//! | `targets` | the calls, one at a time, each bounded in time |
+//! | `work` | what a call does when it is its turn |
+//! | `config` | portals and names; what is exported, and the answer |
+//! | `recover` | what happens at the start |
+//! | `lio` | the objects that make one export: made, read back, removed in reverse order |
+//! | `backstore` | the block device below an export |
+//! | `configfs` | every access to configfs |
+//! | `portal` | whether an address can be listened on, and why not |
+//! | `names` | names of exports, targets and backstores; serial numbers |
+//! | `records` | what must survive a reboot, with its secrets |
+//! | `sealed` | records as sealed files in a directory |
+//! | `secret` | fresh secrets |
+
+mod backstore;
+mod config;
+mod configfs;
+mod error;
+mod lio;
+mod names;
+mod portal;
+mod records;
+mod recover;
+mod sealed;
+mod secret;
+mod targets;
+mod work;
+
+pub use config::{ExportSource, ExportedTarget, TargetsConfig};
+pub use error::TargetError;
+pub use names::ExportName;
+pub use records::{ExportRecord, ExportRecords, Grant, RecordsError};
+pub use recover::RecoveredExports;
+pub use sealed::SealedDirectory;
+pub use targets::Targets;

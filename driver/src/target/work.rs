@@ -1,0 +1,239 @@
+//! What a call does once it is its turn: records and the kernel, in the order that survives a crash.
+//!
+//! configfs calls block, some of them until a session has ended. So they run on a blocking thread; when one takes too
+//! long, its caller gets [`TargetError::Stuck`], and so does every later call until the kernel has let go.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::{Instant, timeout},
+};
+
+use super::{
+    ExportName, ExportRecord, ExportRecords, ExportSource, ExportedTarget, Grant, TargetError,
+    lio::Lio, secret,
+};
+use crate::{AccessMode, IscsiAuth};
+
+/// How long a host that is logging out may take to be gone.
+const LOGOUT_PATIENCE: Duration = Duration::from_secs(5);
+const LOGOUT_POLL: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) lio: Arc<Lio>,
+    pub(super) records: Arc<dyn ExportRecords>,
+    pub(super) lock: Arc<Mutex<()>>,
+    pub(super) deadline: Duration,
+}
+
+/// The right to be the one call at this time.
+pub(super) type Turn = OwnedMutexGuard<()>;
+
+impl Inner {
+    /// Does something with the kernel, bounded in time. What takes longer keeps the turn until it has come to its end.
+    pub(super) async fn step<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        doing: &'static str,
+        work: impl FnOnce(&Lio) -> Result<T, TargetError> + Send + 'static,
+    ) -> Result<(Turn, T), TargetError> {
+        let lio = self.lio.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let result = work(&lio);
+            (turn, result)
+        });
+        match timeout(self.deadline, task).await {
+            Ok(Ok((turn, result))) => result.map(|value| (turn, value)),
+            Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+            Err(_) => Err(TargetError::Stuck {
+                doing,
+                waited_seconds: self.deadline.as_secs(),
+            }),
+        }
+    }
+
+    pub(super) async fn connect(
+        &self,
+        turn: Turn,
+        source: ExportSource,
+        initiator: String,
+        mode: AccessMode,
+    ) -> Result<ExportedTarget, TargetError> {
+        let name = source.name.clone();
+        let mut record = self.record(&name).await?.unwrap_or(ExportRecord {
+            name: name.clone(),
+            grants: Vec::new(),
+        });
+        let known = record
+            .grants
+            .iter()
+            .find(|grant| grant.initiator == initiator);
+        let (turn, auth) = match known {
+            Some(grant) => (turn, grant.auth.clone()),
+            None => self.secrets(turn, &name, &initiator).await?,
+        };
+        let grant = Grant {
+            initiator: initiator.clone(),
+            mode,
+            auth: auth.clone(),
+        };
+        if known != Some(&grant) {
+            record.grants.retain(|grant| grant.initiator != initiator);
+            record.grants.push(grant.clone());
+            self.put(&record).await?;
+        }
+        let made = self
+            .step(turn, "making a target", move |lio| {
+                lio.ensure(&source.name, &source.device)?;
+                lio.admit(&source.name, &grant)
+            })
+            .await;
+        if let Err(error) = made {
+            self.forget_refused(record, &initiator).await;
+            return Err(error);
+        }
+        Ok(ExportedTarget {
+            iqn: self.lio.names.iqn(&name),
+            portals: self.lio.portals.clone(),
+            serial: self.lio.names.serial(&name),
+            auth,
+        })
+    }
+
+    /// The kernel's secrets if it knows the initiator (the record was lost), else fresh ones.
+    async fn secrets(
+        &self,
+        turn: Turn,
+        name: &ExportName,
+        initiator: &str,
+    ) -> Result<(Turn, IscsiAuth), TargetError> {
+        let (name, initiator) = (name.clone(), initiator.to_owned());
+        let (turn, found) = self
+            .step(turn, "reading a target", move |lio| {
+                lio.secrets(&name, &initiator)
+            })
+            .await?;
+        Ok((turn, found.map_or_else(secret::fresh, Ok)?))
+    }
+
+    /// Takes back the record of a grant that the kernel did not take; the error that led here is what is reported.
+    async fn forget_refused(&self, mut record: ExportRecord, initiator: &str) {
+        if self.lio.is_there(&record.name) {
+            return;
+        }
+        record.grants.retain(|grant| grant.initiator != initiator);
+        if let Err(error) = self.put(&record).await {
+            tracing::warn!(name = %record.name, %error, "the record of a refused connection stays");
+        }
+    }
+
+    pub(super) async fn disconnect(
+        &self,
+        mut turn: Turn,
+        name: ExportName,
+        initiator: String,
+        force: bool,
+    ) -> Result<(), TargetError> {
+        if !force {
+            turn = self.logged_out(turn, &name, &initiator).await?;
+        }
+        let (export, gone) = (name.clone(), initiator.clone());
+        let (_turn, ()) = self
+            .step(turn, "taking an initiator's access away", move |lio| {
+                lio.expel(&export, &gone)?;
+                if lio.initiators(&export)?.is_empty() {
+                    lio.remove(&export, force)?;
+                }
+                Ok(())
+            })
+            .await?;
+        let Some(mut record) = self.record(&name).await? else {
+            return Ok(());
+        };
+        record.grants.retain(|grant| grant.initiator != initiator);
+        self.put(&record).await
+    }
+
+    /// Waits until the initiator has no session; a host that just logged out may have one for a moment.
+    async fn logged_out(
+        &self,
+        mut turn: Turn,
+        name: &ExportName,
+        initiator: &str,
+    ) -> Result<Turn, TargetError> {
+        let started = Instant::now();
+        loop {
+            let (export, who) = (name.clone(), initiator.to_owned());
+            let there;
+            (turn, there) = self
+                .step(turn, "looking at a session", move |lio| {
+                    lio.is_logged_in(&export, &who)
+                })
+                .await?;
+            if !there {
+                return Ok(turn);
+            }
+            if started.elapsed() >= LOGOUT_PATIENCE {
+                return Err(TargetError::InUse {
+                    name: name.clone(),
+                    initiators: vec![initiator.to_owned()],
+                });
+            }
+            tokio::time::sleep(LOGOUT_POLL).await;
+        }
+    }
+
+    pub(super) async fn remove(
+        &self,
+        turn: Turn,
+        name: ExportName,
+        force: bool,
+    ) -> Result<Turn, TargetError> {
+        let export = name.clone();
+        let (turn, ()) = self
+            .step(turn, "removing a target", move |lio| {
+                lio.remove(&export, force)
+            })
+            .await?;
+        self.put(&ExportRecord {
+            name,
+            grants: Vec::new(),
+        })
+        .await?;
+        Ok(turn)
+    }
+
+    pub(super) async fn record(
+        &self,
+        name: &ExportName,
+    ) -> Result<Option<ExportRecord>, TargetError> {
+        let record = self.records.get(name).await;
+        record.map_err(|source| TargetError::Records {
+            name: name.to_string(),
+            source,
+        })
+    }
+
+    pub(super) async fn all_records(&self) -> Result<Vec<ExportRecord>, TargetError> {
+        let records = self.records.all().await;
+        records.map_err(|source| TargetError::Records {
+            name: "every export".into(),
+            source,
+        })
+    }
+
+    /// Writes a record; one without grants is removed.
+    pub(super) async fn put(&self, record: &ExportRecord) -> Result<(), TargetError> {
+        let written = if record.grants.is_empty() {
+            self.records.remove(&record.name).await
+        } else {
+            self.records.put(record).await
+        };
+        written.map_err(|source| TargetError::Records {
+            name: record.name.to_string(),
+            source,
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! What a user does: attach, read, write, grow, detach.
+
+use stockpot_connector::Connector;
+use stockpot_driver::{AccessMode, ConnectionInfo, ConnectorProperties, VolumeDriver};
+
+use crate::lab::{Lab, MIB, PORTALS, holds, iscsi, leftovers, write};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_is_a_disk_on_another_host() {
+    let lab = Lab::new(&PORTALS[..1]).await;
+    let volume = lab.volume("v", 8).await;
+    let connection = lab.export(&volume).await;
+    assert!(
+        connection.auth.as_ref().unwrap().target.is_some(),
+        "not mutual"
+    );
+    let device = lab.connect(&connection).await.unwrap();
+    assert_eq!((device.size_bytes, device.read_only), (8 * MIB, false));
+    write(&device.path, 0, 7).unwrap();
+    // Asked again while it is attached: the same answer, the same secrets, the same device.
+    assert_eq!(lab.export(&volume).await, connection);
+    assert_eq!(lab.connect(&connection).await.unwrap(), device);
+    lab.driver.extend_volume(&volume, 16 * MIB).await.unwrap();
+    let grown = lab.export(&volume).await;
+    let device = lab.connect(&grown).await.unwrap();
+    assert_eq!(device.size_bytes, 16 * MIB);
+    write(&device.path, 15 * MIB, 9).unwrap();
+    for _ in 0..2 {
+        lab.disconnect(&grown).await.unwrap();
+    }
+    for _ in 0..2 {
+        lab.withdraw(&volume).await;
+    }
+    assert_eq!(leftovers(), [""; 0]);
+    // On the storage node itself it is the plain device, with what the other host wrote.
+    let here = ConnectorProperties {
+        host: "storage".into(),
+        ..lab.properties.clone()
+    };
+    lab.driver.create_export(&volume).await.unwrap();
+    let mode = AccessMode::ReadWrite;
+    let ConnectionInfo::Local(local) = lab
+        .driver
+        .initialize_connection(&volume, &here, mode)
+        .await
+        .unwrap()
+    else {
+        panic!("over iSCSI to itself");
+    };
+    assert!(holds(&local.device_path, 0, 7) && holds(&local.device_path, 15 * MIB, 9));
+    lab.driver
+        .terminate_connection(&volume, &here, false)
+        .await
+        .unwrap();
+    lab.driver.remove_export(&volume).await.unwrap();
+    // A fresh connection has fresh secrets.
+    assert_ne!(lab.export(&volume).await.auth, connection.auth);
+    lab.withdraw(&volume).await;
+    lab.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_read_only_on_every_host() {
+    let lab = Lab::new(&PORTALS[..1]).await;
+    let volume = lab.volume("v", 8).await;
+    let connection = lab.export(&volume).await;
+    let device = lab.connect(&connection).await.unwrap();
+    write(&device.path, MIB, 5).unwrap();
+    let snapshot = lab.snapshot("s", &volume).await;
+    write(&device.path, MIB, 6).unwrap();
+    lab.disconnect(&connection).await.unwrap();
+    lab.withdraw(&volume).await;
+
+    let connection = lab.export_snapshot(&snapshot).await;
+    let other = ConnectorProperties {
+        host: "other".into(),
+        initiator: Some("iqn.2026-01.test:OTHER".into()),
+        ..lab.properties.clone()
+    };
+    let for_other = lab
+        .driver
+        .initialize_connection_snapshot(&snapshot, &other)
+        .await
+        .unwrap();
+    let for_other = iscsi(for_other);
+    assert_ne!(for_other.auth, connection.auth);
+    assert_eq!(for_other.serial, connection.serial);
+    let device = lab.connect(&connection).await.unwrap();
+    assert!(device.read_only && holds(&device.path, MIB, 5));
+    let refused = write(&device.path, MIB, 7).unwrap_err();
+    assert!(
+        matches!(
+            refused.raw_os_error(),
+            Some(nix::libc::EPERM | nix::libc::EROFS)
+        ),
+        "{refused}"
+    );
+    // The target itself refuses too: the flag of this host's kernel is not what protects a snapshot.
+    let name = device.path.file_name().unwrap().to_str().unwrap();
+    let protected =
+        crate::fixture::run("blockdev", &["--setrw", device.path.to_str().unwrap()]).await;
+    let refused = write(&device.path, MIB, 7);
+    assert!(
+        refused.is_err(),
+        "{name} {protected}: the target took a write to a snapshot"
+    );
+    assert!(holds(&device.path, MIB, 5));
+    lab.disconnect(&connection).await.unwrap();
+    // One host's end is not the other's.
+    lab.driver
+        .terminate_connection_snapshot(&snapshot, &lab.properties, false)
+        .await
+        .unwrap();
+    assert_eq!(lab.worker.recover(&[]).await.unwrap().removed, [""; 0]);
+    assert!(!leftovers().is_empty());
+    lab.driver
+        .terminate_connection_snapshot(&snapshot, &other, false)
+        .await
+        .unwrap();
+    lab.driver.remove_export_snapshot(&snapshot).await.unwrap();
+    lab.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_mounted_is_not_detached() {
+    let lab = Lab::new(&PORTALS[..1]).await;
+    let volume = lab.volume("v", 32).await;
+    let connection = lab.export(&volume).await;
+    let device = lab.connect(&connection).await.unwrap();
+    let path = device.path.to_str().unwrap();
+    let point = tempfile::tempdir().unwrap();
+    crate::fixture::run("mkfs.ext4", &["-q", path]).await;
+    crate::fixture::run("mount", &[path, point.path().to_str().unwrap()]).await;
+    let error = lab.disconnect(&connection).await.unwrap_err();
+    assert!(
+        matches!(error, stockpot_connector::ConnectorError::InUse { .. }),
+        "{error:?}"
+    );
+    // Not wanted, and still not taken from under the file system.
+    lab.worker.recover(&[]).await.unwrap();
+    let error = lab
+        .driver
+        .terminate_connection(&volume, &lab.properties, false)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, stockpot_driver::DriverError::InUse { .. }),
+        "{error:?}"
+    );
+    assert!(lab.driver.delete_volume(&volume).await.is_err());
+    std::fs::write(point.path().join("file"), "still there").unwrap();
+    crate::fixture::run("umount", &[point.path().to_str().unwrap()]).await;
+    lab.disconnect(&connection).await.unwrap();
+    lab.withdraw(&volume).await;
+    lab.close().await;
+}
