@@ -10,7 +10,7 @@
 //! | [`volume_driver`] | the trait, with the temporary-volume default for drivers that cannot attach a snapshot |
 //! | [`model`] | ids, sizes, what a volume and a snapshot are |
 //! | [`connection`] | what travels between a driver and a connector |
-//! | [`lvm`] | the driver `lvm-thin`: a thin pool in a volume group |
+//! | [`lvm`] | the drivers `lvm-thin` (a thin pool) and `lvm-thick` (plain logical volumes) of a volume group |
 //! | [`file`] | the driver `file`: image files and loop devices, where there is no LVM |
 //! | [`target`] | iSCSI targets of this host: the kernel's own, by configfs |
 //! | [`exporting`] | a driver around another: hosts other than its own get iSCSI |

@@ -1,4 +1,4 @@
-//! Volumes and snapshots in an LVM thin pool.
+//! Volumes and snapshots in LVM: in a thin pool, or as plain logical volumes with classic snapshots.
 //!
 //! Everything lies in LVM's own metadata: a logical volume of ours carries tags that say what it is (kind, id, source,
 //! time of the cut), set by the very command that makes it. So a crash leaves either nothing or something that
@@ -9,7 +9,9 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | `thin` | the driver |
+//! | `thin` | the driver for thin pools |
+//! | `thick` | the driver for plain logical volumes |
+//! | `cow` | what changed since a classic snapshot was cut |
 //! | [`live`] | a snapshot of any logical volume while it is read, without the driver |
 //! | `pool` | the operations |
 //! | `view` | what one report says of our pool, and what may be added to it |
@@ -22,6 +24,7 @@
 //! | `lock` | one operation per volume group at a time |
 
 mod commands;
+mod cow;
 mod delta;
 mod dm;
 mod guard;
@@ -31,8 +34,10 @@ mod lock;
 mod names;
 mod pool;
 mod report;
+mod thick;
 mod thin;
 mod thin_xml;
 mod view;
 
+pub use thick::{LvmThickConfig, LvmThickDriver};
 pub use thin::{LvmThinConfig, LvmThinDriver};

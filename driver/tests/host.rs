@@ -8,15 +8,18 @@ mod contract;
 mod file;
 mod fixture;
 mod guard;
+mod inside;
 mod lvm;
 mod ranges;
+mod thick;
 mod without_attach;
 
 use std::sync::Arc;
 
+use contract::Nature;
 use stockpot_driver::{
     file::{FileConfig, FileDriver},
-    lvm::{LvmThinConfig, LvmThinDriver},
+    lvm::{LvmThickConfig, LvmThickDriver, LvmThinConfig, LvmThinDriver},
 };
 use without_attach::WithoutAttach;
 
@@ -29,7 +32,18 @@ fn lvm_thin(host: &fixture::Host) -> LvmThinDriver {
 #[tokio::test(flavor = "multi_thread")]
 async fn contract_lvm_thin() {
     let host = fixture::Host::new().await;
-    contract::run(Arc::new(lvm_thin(&host))).await;
+    contract::run(Arc::new(lvm_thin(&host)), Nature::THIN).await;
+    host.close().await;
+}
+
+fn lvm_thick(host: &fixture::Host) -> LvmThickDriver {
+    LvmThickDriver::new(LvmThickConfig::new(host.vg())).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn contract_lvm_thick() {
+    let host = fixture::Host::new().await;
+    contract::run(Arc::new(lvm_thick(&host)), Nature::THICK).await;
     host.close().await;
 }
 
@@ -38,7 +52,7 @@ async fn contract_file() {
     let host = fixture::Host::new().await;
     let xfs = host.file_system("xfs", 1 << 30).await;
     let driver = FileDriver::new(FileConfig::new(xfs.path().join("images")));
-    contract::run(Arc::new(driver)).await;
+    contract::run(Arc::new(driver), Nature::THIN).await;
     xfs.unmount().await;
     host.close().await;
 }
@@ -52,10 +66,15 @@ async fn contract_without_attach() {
             .iter()
             .any(|word| case.contains(word))
     };
-    contract::run_some(Arc::new(WithoutAttach(lvm_thin(&host))), attaches).await;
+    contract::run_some(
+        Arc::new(WithoutAttach(lvm_thin(&host))),
+        Nature::THIN,
+        attaches,
+    )
+    .await;
     let btrfs = host.file_system("btrfs", 512 << 20).await;
     let driver = FileDriver::new(FileConfig::new(btrfs.path().join("images")));
-    contract::run(Arc::new(WithoutAttach(driver))).await;
+    contract::run(Arc::new(WithoutAttach(driver)), Nature::THIN).await;
     btrfs.unmount().await;
     host.close().await;
 }

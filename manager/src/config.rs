@@ -73,6 +73,22 @@ pub enum PoolConfig {
         #[serde(default)]
         limits: ThinLimits,
     },
+    /// Plain logical volumes of an LVM volume group, with classic snapshots.
+    LvmThick {
+        /// The pool's name in requests.
+        name: String,
+        /// The volume group; it must exist.
+        volume_group: String,
+        /// Room for changes of a new snapshot, in percent of its volume (20 unless given).
+        #[serde(default)]
+        snapshot_percent: Option<u64>,
+        /// The least of it, in bytes (64 MiB unless given).
+        #[serde(default)]
+        snapshot_least_bytes: Option<u64>,
+        /// A snapshot this full, in percent, is extended (50 unless given).
+        #[serde(default)]
+        extend_at_percent: Option<u64>,
+    },
     /// Image files in a folder.
     File {
         /// The pool's name in requests.
@@ -90,7 +106,9 @@ impl PoolConfig {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::LvmThin { name, .. } | Self::File { name, .. } => name,
+            Self::LvmThin { name, .. } | Self::LvmThick { name, .. } | Self::File { name, .. } => {
+                name
+            }
         }
     }
 }
@@ -373,6 +391,7 @@ defaultPool: fast
 pools:
   - {name: fast, driver: lvm-thin, volumeGroup: vg0, thinPool: pool0, poolSizeBytes: 1073741824,
      limits: {overProvisioningRatio: 3, makeRoomPercent: 70}}
+  - {name: plain, driver: lvm-thick, volumeGroup: vg1, snapshotPercent: 30}
   - {name: images, driver: file, directory: /srv/images, allowCopy: true}
 host: {ip: 192.0.2.1}
 transfers: {uploadsMax: 1, partsInFlight: 8, zstdLevel: 3, keepBase: false}
@@ -400,6 +419,14 @@ shutdownGraceSeconds: 5
                     data_percent: 95,
                     ..
                 },
+                ..
+            }
+        ));
+        assert!(matches!(
+            &config.pools[1],
+            PoolConfig::LvmThick {
+                snapshot_percent: Some(30),
+                extend_at_percent: None,
                 ..
             }
         ));

@@ -10,7 +10,7 @@ use stockpot_connector::{Connector, HostConfig, HostConnector};
 use stockpot_driver::{
     VolumeDriver,
     file::{FileConfig, FileDriver},
-    lvm::{LvmThinConfig, LvmThinDriver},
+    lvm::{LvmThickConfig, LvmThickDriver, LvmThinConfig, LvmThinDriver},
 };
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -62,6 +62,22 @@ impl Parts {
                     thin.make_room_percent = limits.make_room_percent;
                     thin.grow_percent = limits.grow_percent;
                     Arc::new(LvmThinDriver::new(thin)?)
+                }
+                PoolConfig::LvmThick {
+                    volume_group,
+                    snapshot_percent,
+                    snapshot_least_bytes,
+                    extend_at_percent,
+                    ..
+                } => {
+                    let usual = LvmThickConfig::new(volume_group);
+                    Arc::new(LvmThickDriver::new(LvmThickConfig {
+                        snapshot_percent: snapshot_percent.unwrap_or(usual.snapshot_percent),
+                        snapshot_least_bytes: snapshot_least_bytes
+                            .unwrap_or(usual.snapshot_least_bytes),
+                        extend_at_percent: extend_at_percent.unwrap_or(usual.extend_at_percent),
+                        ..usual
+                    })?)
                 }
                 PoolConfig::File {
                     directory,

@@ -232,7 +232,7 @@ async fn lvs(doing: &str, targets: &[String]) -> Result<Vec<live_report::Row>, D
 }
 
 /// Runs a changing command and turns what LVM says into what the caller can do about it.
-async fn run(doing: String, args: Vec<String>) -> Result<(), DriverError> {
+pub(super) async fn run(doing: String, args: Vec<String>) -> Result<(), DriverError> {
     let output = match lvm(&args).await {
         Ok(output) => output,
         Err(source) => return Err(DriverError::command(doing, source)),
@@ -262,7 +262,7 @@ async fn run(doing: String, args: Vec<String>) -> Result<(), DriverError> {
 }
 
 /// Runs one `lvm` command, again if a signal ended it.
-async fn lvm(args: &[String]) -> Result<Output, CommandError> {
+pub(super) async fn lvm(args: &[String]) -> Result<Output, CommandError> {
     let mut attempt = 1;
     loop {
         let mut command = Command::new("lvm")
@@ -284,7 +284,7 @@ async fn lvm(args: &[String]) -> Result<Output, CommandError> {
     }
 }
 
-fn failed(doing: String, args: &[String], output: Output) -> DriverError {
+pub(super) fn failed(doing: String, args: &[String], output: Output) -> DriverError {
     DriverError::Command {
         doing,
         source: CommandError::Failed {
@@ -302,12 +302,12 @@ fn no_such_vg(vg: &str) -> DriverError {
 }
 
 /// Splits a command line of ours; none of the names in it can hold a blank (`names::is_lvm_name`).
-fn words(line: &str) -> Vec<String> {
+pub(super) fn words(line: &str) -> Vec<String> {
     line.split_whitespace().map(str::to_owned).collect()
 }
 
 /// The command line and one `--addtag` for each tag, the target staying last.
-fn tagged(line: &str, tags: &Tags) -> Vec<String> {
+pub(super) fn tagged(line: &str, tags: &Tags) -> Vec<String> {
     let mut args = words(line);
     let options = tags
         .to_lvm()

@@ -73,14 +73,7 @@ impl Tags {
 
     /// Reads a report's comma-separated tags; `None` if they are not ours or not whole.
     pub(super) fn parse(lv_tags: &str) -> Option<Self> {
-        let value = |key: &str| {
-            lv_tags.split(',').find_map(|tag| {
-                tag.strip_prefix(PREFIX)?
-                    .strip_prefix('.')?
-                    .strip_prefix(key)?
-                    .strip_prefix('=')
-            })
-        };
+        let value = |key| value(lv_tags, key);
         match value("kind")? {
             "volume" => Some(Tags::Volume {
                 id: value("id")?.parse().ok()?,
@@ -97,6 +90,49 @@ impl Tags {
     }
 }
 
+/// What is noted on a logical volume besides what it is; it comes and goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Marks {
+    /// Its content is being made: it is nobody's yet.
+    pub(super) creating: bool,
+    /// It is prepared to be connected to.
+    pub(super) exported: bool,
+    /// It helps to make this volume, and is nothing by itself.
+    pub(super) helps: Option<VolumeId>,
+}
+
+impl Marks {
+    /// The tag while its content is made.
+    pub(super) const CREATING: &str = "stockpot.state=creating";
+    /// The tag while it is exported.
+    pub(super) const EXPORTED: &str = "stockpot.exported=yes";
+
+    /// The tag of what helps to make a volume.
+    pub(super) fn helps(volume: &VolumeId) -> String {
+        format!("{PREFIX}.helps={volume}")
+    }
+
+    /// Reads a report's comma-separated tags.
+    pub(super) fn parse(lv_tags: &str) -> Self {
+        let has = |mark: &str| lv_tags.split(',').any(|tag| tag == mark);
+        Self {
+            creating: has(Self::CREATING),
+            exported: has(Self::EXPORTED),
+            helps: value(lv_tags, "helps").and_then(|id| id.parse().ok()),
+        }
+    }
+}
+
+/// The value of one of our tags.
+fn value<'a>(lv_tags: &'a str, key: &str) -> Option<&'a str> {
+    lv_tags.split(',').find_map(|tag| {
+        tag.strip_prefix(PREFIX)?
+            .strip_prefix('.')?
+            .strip_prefix(key)?
+            .strip_prefix('=')
+    })
+}
+
 /// The name of a volume's logical volume.
 pub(super) fn volume_lv(id: &VolumeId) -> String {
     lv_name("v", id.as_str())
@@ -107,8 +143,29 @@ pub(super) fn snapshot_lv(id: &SnapshotId) -> String {
     lv_name("s", id.as_str())
 }
 
+/// The name of the snapshot that a volume is copied from.
+pub(super) fn copied_lv(id: &VolumeId) -> String {
+    lv_name("c", id.as_str())
+}
+
+/// The name of the room that a volume is going to grow by.
+pub(super) fn wiped_lv(id: &VolumeId) -> String {
+    lv_name("w", id.as_str())
+}
+
 fn lv_name(letter: &str, id: &str) -> String {
     format!("{PREFIX}.{letter}.{}", id.replace('-', "."))
+}
+
+/// Whether a logical volume of this name is a snapshot of ours: one that was asked for, or that a copy is made from.
+pub(super) fn is_snapshot_lv(name: &str) -> bool {
+    ["s", "c"].iter().any(|letter| {
+        let rest = name
+            .strip_prefix(PREFIX)
+            .and_then(|rest| rest.strip_prefix('.'));
+        rest.and_then(|rest| rest.strip_prefix(letter))
+            .is_some_and(|rest| rest.starts_with('.'))
+    })
 }
 
 /// Whether this can be the name of a volume group or a pool; it becomes an argument and a part of a path.

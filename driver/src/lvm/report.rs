@@ -2,12 +2,13 @@
 
 use serde::Deserialize;
 
-use super::names::Tags;
+use super::names::{Marks, Tags};
 
 /// One look at a volume group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) extent_bytes: u64,
+    pub(super) size_bytes: u64,
     pub(super) free_bytes: u64,
     pub(super) lvs: Vec<Lv>,
 }
@@ -21,6 +22,8 @@ pub(super) struct Lv {
     pub(super) pool: Option<String>,
     /// What it is, if it is ours.
     pub(super) tags: Option<Tags>,
+    /// What else is noted on it.
+    pub(super) marks: Marks,
     pub(super) active: bool,
     pub(super) open: bool,
     pub(super) suspended: bool,
@@ -29,8 +32,20 @@ pub(super) struct Lv {
     pub(super) device: Option<(u32, u32)>,
     /// Its number in its thin pool.
     pub(super) thin_id: Option<u32>,
+    /// For a classic snapshot: what it is of. Its own size is that of its room for changes.
+    pub(super) cow: Option<Cow>,
     /// For a thin pool: whether new blocks are zeroed, and how full it is (unknown while it is not active).
     pub(super) thin_pool: Option<ThinPool>,
+}
+
+/// What a report says of a classic snapshot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cow {
+    pub(super) origin: String,
+    /// The size of what was cut.
+    pub(super) content_bytes: u64,
+    /// Whether its room for changes ran out; unknown while it is not active.
+    pub(super) is_void: Option<bool>,
 }
 
 /// What a report says of a thin pool.
@@ -71,11 +86,12 @@ impl std::fmt::Display for Share {
 
 /// The columns asked for; they match the fields of the rows below.
 pub(super) const COLUMNS: [(&str, &str); 5] = [
-    ("vg", "vg_name,vg_extent_size,vg_free"),
+    ("vg", "vg_name,vg_extent_size,vg_size,vg_free"),
     (
         "lv",
         "lv_uuid,lv_name,lv_size,pool_lv,lv_tags,lv_active,lv_device_open,lv_suspended,lv_permissions,\
-         lv_layout,lv_metadata_size,data_percent,metadata_percent,lv_kernel_major,lv_kernel_minor",
+         lv_layout,lv_metadata_size,data_percent,metadata_percent,lv_kernel_major,lv_kernel_minor,\
+         origin,origin_size,lv_role,lv_snapshot_invalid",
     ),
     ("seg", "lv_uuid,zero,thin_id"),
     ("pv", "pv_name"),
@@ -101,6 +117,7 @@ struct Section {
 struct VgRow {
     vg_name: String,
     vg_extent_size: String,
+    vg_size: String,
     vg_free: String,
 }
 
@@ -121,6 +138,10 @@ struct LvRow {
     metadata_percent: String,
     lv_kernel_major: String,
     lv_kernel_minor: String,
+    origin: String,
+    origin_size: String,
+    lv_role: String,
+    lv_snapshot_invalid: String,
 }
 
 #[derive(Deserialize)]
@@ -145,6 +166,7 @@ pub(super) fn parse(json: &[u8], vg: &str) -> Result<Option<Report>, String> {
     }
     Ok(Some(Report {
         extent_bytes,
+        size_bytes: number("vg_size", &row.vg_size)?,
         free_bytes: number("vg_free", &row.vg_free)?,
         lvs: section
             .lv
@@ -179,6 +201,7 @@ impl LvRow {
             size_bytes: number("lv_size", &self.lv_size)?,
             pool: Some(self.pool_lv.clone()).filter(|pool| !pool.is_empty()),
             tags: Tags::parse(&self.lv_tags),
+            marks: Marks::parse(&self.lv_tags),
             active: self.lv_active == "active",
             open: self.lv_device_open == "open",
             suspended: self.lv_suspended == "suspended",
@@ -188,8 +211,27 @@ impl LvRow {
                 .iter()
                 .filter(|segment| segment.lv_uuid == self.lv_uuid)
                 .find_map(|segment| segment.thin_id.parse().ok()),
+            cow: self.cow()?,
             thin_pool,
         })
+    }
+}
+
+impl LvRow {
+    fn cow(&self) -> Result<Option<Cow>, String> {
+        if !self.lv_role.split(',').any(|role| role == "thicksnapshot") {
+            return Ok(None);
+        }
+        Ok(Some(Cow {
+            origin: self.origin.clone(),
+            content_bytes: number("origin_size", &self.origin_size)?,
+            is_void: match self.lv_snapshot_invalid.as_str() {
+                "" => Some(false),
+                "snapshot invalid" | "1" => Some(true),
+                "unknown" | "-1" => None,
+                other => return Err(format!("lv_snapshot_invalid is {other:?}")),
+            },
+        }))
     }
 }
 
@@ -201,14 +243,15 @@ fn number(column: &str, text: &str) -> Result<u64, String> {
 mod tests {
     use super::*;
 
-    /// Recorded from LVM 2.03.16: a pool, an active open volume, a snapshot at rest.
+    /// Recorded from LVM 2.03.16: a pool, a snapshot at rest, an active open volume, a classic snapshot.
     const RECORDED: &str = r#"{ "report": [ {
-        "vg": [ {"vg_name":"vg0", "vg_extent_size":"4194304", "vg_free":"1598029824"} ],
+        "vg": [ {"vg_name":"vg0", "vg_extent_size":"4194304", "vg_size":"8585740288", "vg_free":"1598029824"} ],
         "pv": [ {"pv_name":"/dev/ubda"} ],
         "lv": [
-          {"lv_uuid":"euiTmz", "lv_name":"pool", "lv_size":"536870912", "pool_lv":"", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,pool", "lv_metadata_size":"4194304", "data_percent":"0.05", "metadata_percent":"10.94", "lv_kernel_major":"254", "lv_kernel_minor":"2"},
-          {"lv_uuid":"2V5Xxy", "lv_name":"stockpot.s.b", "lv_size":"104857600", "pool_lv":"pool", "lv_tags":"stockpot.created_at_us=17,stockpot.id=b,stockpot.kind=snapshot,stockpot.source=a", "lv_active":"", "lv_device_open":"unknown", "lv_suspended":"unknown", "lv_permissions":"read-only", "lv_layout":"thin,sparse", "lv_metadata_size":"", "data_percent":"", "metadata_percent":"", "lv_kernel_major":"-1", "lv_kernel_minor":"-1"},
-          {"lv_uuid":"a3zYqy", "lv_name":"theirs", "lv_size":"209715200", "pool_lv":"pool", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,sparse", "lv_metadata_size":"", "data_percent":"1.00", "metadata_percent":"", "lv_kernel_major":"254", "lv_kernel_minor":"4"}
+          {"lv_uuid":"euiTmz", "lv_name":"pool", "lv_size":"536870912", "pool_lv":"", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,pool", "lv_metadata_size":"4194304", "data_percent":"0.05", "metadata_percent":"10.94", "lv_kernel_major":"254", "lv_kernel_minor":"2", "origin":"", "origin_size":"", "lv_role":"private", "lv_snapshot_invalid":"unknown"},
+          {"lv_uuid":"2V5Xxy", "lv_name":"stockpot.s.b", "lv_size":"104857600", "pool_lv":"pool", "lv_tags":"stockpot.created_at_us=17,stockpot.id=b,stockpot.kind=snapshot,stockpot.source=a", "lv_active":"", "lv_device_open":"unknown", "lv_suspended":"unknown", "lv_permissions":"read-only", "lv_layout":"thin,sparse", "lv_metadata_size":"", "data_percent":"", "metadata_percent":"", "lv_kernel_major":"-1", "lv_kernel_minor":"-1", "origin":"stockpot.v.a", "origin_size":"104857600", "lv_role":"public,snapshot,thinsnapshot", "lv_snapshot_invalid":"unknown"},
+          {"lv_uuid":"a3zYqy", "lv_name":"theirs", "lv_size":"209715200", "pool_lv":"pool", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,sparse", "lv_metadata_size":"", "data_percent":"1.00", "metadata_percent":"", "lv_kernel_major":"254", "lv_kernel_minor":"4", "origin":"", "origin_size":"", "lv_role":"public", "lv_snapshot_invalid":"unknown"},
+          {"lv_uuid":"q1Zx0p", "lv_name":"stockpot.s.c", "lv_size":"8388608", "pool_lv":"", "lv_tags":"stockpot.exported=yes", "lv_active":"active", "lv_device_open":"", "lv_suspended":"", "lv_permissions":"read-only", "lv_layout":"linear", "lv_metadata_size":"", "data_percent":"0.20", "metadata_percent":"", "lv_kernel_major":"254", "lv_kernel_minor":"7", "origin":"data", "origin_size":"67108864", "lv_role":"public,snapshot,thicksnapshot", "lv_snapshot_invalid":""}
         ],
         "pvseg": [ {"pvseg_start":"0"} ],
         "seg": [ {"lv_uuid":"2V5Xxy", "zero":"zero", "thin_id":"2"}, {"lv_uuid":"euiTmz", "zero":"zero", "thin_id":""} ]
@@ -218,7 +261,7 @@ mod tests {
     fn a_recorded_report_is_understood() {
         let report = parse(RECORDED.as_bytes(), "vg0").unwrap().unwrap();
         assert_eq!(report.extent_bytes, 4 << 20);
-        let [pool, snapshot, theirs] = &report.lvs[..] else {
+        let [pool, snapshot, theirs, thick] = &report.lvs[..] else {
             panic!("{report:?}")
         };
         let thin = pool.thin_pool.as_ref().unwrap();
@@ -240,6 +283,14 @@ mod tests {
         assert_eq!(theirs.tags, None);
         assert!(theirs.active && theirs.open && theirs.thin_pool.is_none());
         assert_eq!(theirs.device, Some((254, 4)));
+        assert!(snapshot.cow.is_none() && theirs.cow.is_none());
+        let cow = Cow {
+            origin: "data".into(),
+            content_bytes: 64 << 20,
+            is_void: Some(false),
+        };
+        assert_eq!(thick.cow, Some(cow));
+        assert!(thick.marks.exported && !thick.marks.creating);
     }
 
     #[test]

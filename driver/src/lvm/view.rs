@@ -247,12 +247,14 @@ mod tests {
             size_bytes,
             pool: pool.map(str::to_owned),
             tags,
+            marks: Default::default(),
             active: false,
             open: false,
             suspended: false,
             read_only: false,
             device: None,
             thin_id: None,
+            cow: None,
             thin_pool: None,
         }
     }
@@ -280,6 +282,7 @@ mod tests {
         ];
         let report = Report {
             extent_bytes: EXTENT,
+            size_bytes: 200 * EXTENT,
             free_bytes: 7,
             lvs,
         };

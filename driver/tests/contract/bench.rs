@@ -15,7 +15,28 @@ use stockpot_driver::{
 
 pub(crate) const MIB: u64 = 1 << 20;
 
+/// What storage of a kind cannot do by its nature; the cases ask for what it does instead.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Nature {
+    /// A volume takes room when it is written to, and more may be promised than there is.
+    pub(crate) thin: bool,
+    /// Snapshots outlive their volume, and it grows while it has some.
+    pub(crate) snapshots_stand_alone: bool,
+}
+
+impl Nature {
+    pub(crate) const THIN: Self = Self {
+        thin: true,
+        snapshots_stand_alone: true,
+    };
+    pub(crate) const THICK: Self = Self {
+        thin: false,
+        snapshots_stand_alone: false,
+    };
+}
+
 pub(crate) struct Bench {
+    pub(crate) nature: Nature,
     pub(crate) driver: Arc<dyn VolumeDriver>,
     pub(crate) connector: HostConnector,
     pub(crate) properties: ConnectorProperties,
@@ -30,10 +51,11 @@ pub(crate) fn snap(id: &str) -> SnapshotId {
 }
 
 impl Bench {
-    pub(crate) async fn new(driver: Arc<dyn VolumeDriver>) -> Self {
+    pub(crate) async fn new(driver: Arc<dyn VolumeDriver>, nature: Nature) -> Self {
         let connector = HostConnector::default();
         let properties = connector.properties().await.unwrap();
         Self {
+            nature,
             driver,
             connector,
             properties,
@@ -113,11 +135,11 @@ impl Bench {
     }
 
     pub(crate) async fn delete(&self, volumes: &[&str], snapshots: &[&str]) {
-        for id in volumes {
-            self.driver.delete_volume(&vol(id)).await.unwrap();
-        }
         for id in snapshots {
             self.driver.delete_snapshot(&snap(id)).await.unwrap();
+        }
+        for id in volumes {
+            self.driver.delete_volume(&vol(id)).await.unwrap();
         }
     }
 }

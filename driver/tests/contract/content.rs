@@ -80,6 +80,9 @@ fn refuses_writes(device: &std::path::Path) {
 }
 
 pub(crate) async fn a_snapshot_outlives_its_volume(bench: &Bench) {
+    if !bench.nature.snapshots_stand_alone {
+        return;
+    }
     let driver = &bench.driver;
     driver.create_volume(&vol("a"), 8 * MIB).await.unwrap();
     bench
@@ -195,4 +198,73 @@ pub(crate) async fn ranges_cover_all_data(bench: &Bench) {
         assert!((MIB..4 * MIB).contains(&total), "{ranges:?}");
     }
     bench.delete(&["a"], &["s"]).await;
+}
+
+pub(crate) async fn what_differs_is_told(bench: &Bench) {
+    let driver = &bench.driver;
+    driver.create_volume(&vol("a"), 32 * MIB).await.unwrap();
+    let device = bench.attach(&vol("a")).await;
+    write(&device, 0, 8 * MIB, 1);
+    driver.create_snapshot(&snap("s"), &vol("a")).await.unwrap();
+    for (offset, length) in [(MIB + 512, 512), (3 * MIB, MIB), (32 * MIB - 4096, 4096)] {
+        write(&device, offset, length, 2);
+    }
+    // Written with what it held: it may be told, and need not.
+    write(&device, 6 * MIB, 4096, 1);
+    driver.create_snapshot(&snap("t"), &vol("a")).await.unwrap();
+    // What comes after the later one is none of its business.
+    write(&device, 20 * MIB, MIB, 3);
+    bench.detach(&vol("a")).await;
+    for (base, snapshot) in [("s", "t"), ("t", "s")] {
+        let told = driver.changed_ranges(&snap(base), &snap(snapshot)).await;
+        let Some(ranges) = told.unwrap() else {
+            continue;
+        };
+        let (before, after) = (content(bench, base).await, content(bench, snapshot).await);
+        let mut end = 0;
+        for range in &ranges {
+            assert!(
+                range.length_bytes > 0 && range.offset_bytes >= end,
+                "{ranges:?}"
+            );
+            end = range.offset_bytes + range.length_bytes;
+        }
+        assert!(end <= after.len() as u64, "{ranges:?}");
+        let covered = |offset: u64| {
+            ranges
+                .iter()
+                .any(|r| (r.offset_bytes..r.offset_bytes + r.length_bytes).contains(&offset))
+        };
+        for (offset, (a, b)) in (0u64..).zip(before.iter().zip(&after)) {
+            assert!(
+                a == b || covered(offset),
+                "byte {offset} differs: {ranges:?}"
+            );
+        }
+    }
+    let same = driver.changed_ranges(&snap("s"), &snap("s")).await.unwrap();
+    assert!(same.is_none_or(|ranges| ranges.is_empty()));
+    bench.delete(&["a"], &["s", "t"]).await;
+}
+
+async fn content(bench: &Bench, id: &str) -> Vec<u8> {
+    bench
+        .with_snapshot(&snap(id), |device| std::fs::read(device).unwrap())
+        .await
+}
+
+pub(crate) async fn what_a_volume_grows_by_reads_as_zeroes(bench: &Bench) {
+    let driver = &bench.driver;
+    driver.create_volume(&vol("old"), 48 * MIB).await.unwrap();
+    bench
+        .with_volume(&vol("old"), |device| write(device, 0, 48 * MIB, 0xDD))
+        .await;
+    driver.create_volume(&vol("a"), 8 * MIB).await.unwrap();
+    bench.delete(&["old"], &[]).await;
+    let device = bench.attach(&vol("a")).await;
+    write(&device, 0, 8 * MIB, 5);
+    driver.extend_volume(&vol("a"), 56 * MIB).await.unwrap();
+    assert!(holds(&device, 0, 8 * MIB, 5) && holds(&device, 8 * MIB, 48 * MIB, 0));
+    bench.detach(&vol("a")).await;
+    bench.delete(&["a"], &[]).await;
 }

@@ -53,16 +53,44 @@ pub(crate) async fn snapshots_come_and_go(bench: &Bench) {
     listed.sort_by(|a, b| a.id.cmp(&b.id));
     assert_eq!(listed, [same, info.clone()]);
     assert_eq!(driver.list_volumes().await.unwrap(), [volume]);
-    // A repeated call is answered also when the volume is gone.
-    bench.delete(&["a"], &[]).await;
-    assert_eq!(
-        driver.create_snapshot(&snap("s"), &vol("a")).await.unwrap(),
-        info
-    );
     for _ in 0..2 {
         bench.delete(&[], &["s", "a"]).await;
         assert_eq!(driver.snapshot(&snap("s")).await.unwrap(), None);
     }
+    bench.delete(&["a"], &[]).await;
+}
+
+pub(crate) async fn volumes_and_snapshots_go_in_the_order_that_their_kind_allows(bench: &Bench) {
+    let driver = &bench.driver;
+    driver.create_volume(&vol("a"), 8 * MIB).await.unwrap();
+    let info = driver.create_snapshot(&snap("s"), &vol("a")).await.unwrap();
+    if bench.nature.snapshots_stand_alone {
+        // A repeated call is answered also when the volume is gone.
+        bench.delete(&["a"], &[]).await;
+        let again = driver.create_snapshot(&snap("s"), &vol("a")).await;
+        assert_eq!(again.unwrap(), info);
+        bench.delete(&[], &["s"]).await;
+        return;
+    }
+    for _ in 0..2 {
+        let refused = driver.delete_volume(&vol("a")).await;
+        let text = assert_error!(refused, DriverError::InUse { .. });
+        assert!(text.contains("snapshot s"), "{text} does not say which");
+    }
+    assert_eq!(driver.snapshot(&snap("s")).await.unwrap(), Some(info));
+    // Nor does it grow while both are attached, and the refusal changes nothing.
+    bench.attach(&vol("a")).await;
+    let text = assert_error!(
+        driver.extend_volume(&vol("a"), 16 * MIB).await,
+        DriverError::InUse { .. }
+    );
+    assert!(text.contains("snapshot s"), "{text} does not say which");
+    bench.detach(&vol("a")).await;
+    let grown = driver.extend_volume(&vol("a"), 16 * MIB).await.unwrap();
+    assert_eq!(grown.size_bytes, 16 * MIB);
+    let kept = driver.snapshot(&snap("s")).await.unwrap().unwrap();
+    assert_eq!(kept.size_bytes, 8 * MIB);
+    bench.delete(&["a"], &["s"]).await;
 }
 
 pub(crate) async fn volumes_are_made_from_snapshots(bench: &Bench) {
@@ -212,8 +240,10 @@ pub(crate) async fn a_call_that_was_cut_off_is_finished_by_the_next(bench: &Benc
         assert_eq!(info.size_bytes, 16 * MIB);
         let _ = tokio::time::timeout(delay, driver.create_snapshot(&snap("t"), &vol("b"))).await;
         driver.create_snapshot(&snap("t"), &vol("b")).await.unwrap();
+        let _ = tokio::time::timeout(delay, driver.delete_snapshot(&snap("t"))).await;
+        driver.delete_snapshot(&snap("t")).await.unwrap();
         let _ = tokio::time::timeout(delay, driver.delete_volume(&vol("b"))).await;
-        bench.delete(&["b"], &["t"]).await;
+        bench.delete(&["b"], &[]).await;
         assert_eq!(driver.volume(&vol("b")).await.unwrap(), None);
     }
     bench.delete(&["a"], &["s"]).await;

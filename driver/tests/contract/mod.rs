@@ -9,19 +9,24 @@ mod refusals;
 use std::{sync::Arc, time::Instant};
 
 use bench::Bench;
+pub(crate) use bench::Nature;
 use stockpot_driver::VolumeDriver;
 
 /// Runs every case, each from an empty pool to an empty pool.
-pub(crate) async fn run(driver: Arc<dyn VolumeDriver>) {
-    run_some(driver, |_| true).await;
+pub(crate) async fn run(driver: Arc<dyn VolumeDriver>, nature: Nature) {
+    run_some(driver, nature, |_| true).await;
 }
 
 /// Runs the cases of which `wanted` says so by their name.
-pub(crate) async fn run_some(driver: Arc<dyn VolumeDriver>, wanted: impl Fn(&str) -> bool) {
+pub(crate) async fn run_some(
+    driver: Arc<dyn VolumeDriver>,
+    nature: Nature,
+    wanted: impl Fn(&str) -> bool,
+) {
     for _ in 0..2 {
         driver.check().await.unwrap();
     }
-    let bench = Bench::new(driver).await;
+    let bench = Bench::new(driver, nature).await;
     macro_rules! cases {
         ($($module:ident :: $case:ident),+ $(,)?) => {$(
             if wanted(stringify!($case)) {
@@ -49,12 +54,15 @@ pub(crate) async fn run_some(driver: Arc<dyn VolumeDriver>, wanted: impl Fn(&str
         content::copies_go_their_own_way,
         content::a_mounted_volume_gives_a_whole_snapshot,
         content::ranges_cover_all_data,
+        content::what_differs_is_told,
+        content::what_a_volume_grows_by_reads_as_zeroes,
         attach::attaching_twice_is_attaching_once,
         attach::a_volume_grows_while_it_is_attached,
         attach::what_is_open_is_not_removed,
         attach::what_is_mounted_is_not_removed,
         refusals::what_is_not_there_is_not_found,
         refusals::impossible_sizes_are_refused_with_figures,
+        life::volumes_and_snapshots_go_in_the_order_that_their_kind_allows,
         refusals::another_of_the_same_id_is_refused,
     ];
 }

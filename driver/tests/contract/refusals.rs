@@ -58,6 +58,18 @@ pub(crate) async fn impossible_sizes_are_refused_with_figures(bench: &Bench) {
     for size in [u64::MAX, i64::MAX.unsigned_abs(), 1 << 60, total * 20 + MIB] {
         assert_figures(driver.create_volume(&vol("a"), size).await);
     }
+    if !bench.nature.thin {
+        driver.create_volume(&vol("a"), 8 * MIB).await.unwrap();
+        assert_figures(driver.create_volume(&vol("b"), total).await);
+        assert_figures(driver.extend_volume(&vol("a"), total + 8 * MIB).await);
+        assert_figures(
+            driver
+                .create_cloned_volume(&vol("b"), total, &vol("a"))
+                .await,
+        );
+        bench.delete(&["a"], &[]).await;
+        return;
+    }
     // Each of them would fit, but not all together.
     driver.create_volume(&vol("a"), total * 15).await.unwrap();
     assert_figures(driver.create_volume(&vol("b"), total * 15).await);

@@ -22,7 +22,7 @@ fn pool_of(host: &Host, size_bytes: u64) -> LvmThinConfig {
 async fn bench_of(config: LvmThinConfig) -> Bench {
     let driver: Arc<dyn VolumeDriver> = Arc::new(LvmThinDriver::new(config).unwrap());
     driver.check().await.unwrap();
-    Bench::new(driver).await
+    Bench::new(driver, crate::contract::Nature::THIN).await
 }
 
 /// Takes all that is left in the volume group.

@@ -8,7 +8,7 @@ use stockpot_driver::{
 };
 
 use crate::{
-    contract::bench::{Bench, MIB, snap, vol, write},
+    contract::bench::{Bench, MIB, Nature, snap, vol, write},
     fixture::{Host, run},
     lvm_thin,
 };
@@ -51,7 +51,7 @@ async fn ranges_file_copies() {
     config.allow_copy = true;
     let driver: Arc<dyn VolumeDriver> = Arc::new(FileDriver::new(config));
     driver.check().await.unwrap();
-    let bench = Bench::new(driver.clone()).await;
+    let bench = Bench::new(driver.clone(), Nature::THIN).await;
     driver.create_volume(&vol("a"), 16 * MIB).await.unwrap();
     bench
         .with_volume(&vol("a"), |device| write(device, 4 * MIB, MIB, 1))
@@ -158,7 +158,7 @@ async fn check(bench: &Bench, base: &str, snapshot: &str) -> Vec<ByteRange> {
 
 async fn tell_what_changed(driver: Arc<dyn VolumeDriver>) {
     driver.check().await.unwrap();
-    let bench = Bench::new(driver.clone()).await;
+    let bench = Bench::new(driver.clone(), Nature::THIN).await;
     let mut dice = Dice(20);
     driver.create_volume(&vol("a"), 64 * MIB).await.unwrap();
     driver
@@ -241,7 +241,7 @@ async fn ranges_lvm_of_a_volume_that_shrank_and_grew() {
     let host = Host::new().await;
     let driver: Arc<dyn VolumeDriver> = Arc::new(lvm_thin(&host));
     driver.check().await.unwrap();
-    let bench = Bench::new(driver.clone()).await;
+    let bench = Bench::new(driver.clone(), Nature::THIN).await;
     driver.create_volume(&vol("a"), 32 * MIB).await.unwrap();
     bench
         .with_volume(&vol("a"), |device| write(device, 0, 32 * MIB, 7))
@@ -272,7 +272,7 @@ async fn ranges_lvm_queue_for_the_frozen_metadata_and_mend_what_a_crash_left() {
     let host = Host::new().await;
     let driver: Arc<dyn VolumeDriver> = Arc::new(lvm_thin(&host));
     driver.check().await.unwrap();
-    let bench = Bench::new(driver.clone()).await;
+    let bench = Bench::new(driver.clone(), Nature::THIN).await;
     driver.create_volume(&vol("a"), 16 * MIB).await.unwrap();
     bench
         .with_volume(&vol("a"), |device| write(device, MIB, MIB, 7))

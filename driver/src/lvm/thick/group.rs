@@ -1,0 +1,215 @@
+//! What all operations on a volume group share: looking, activating, being closed, resting.
+//!
+//! A classic snapshot and its origin are active together or not at all, so "exported" is a tag of each, and a family is
+//! deactivated when nobody has an export or an open device of it any more.
+
+use std::{path::PathBuf, time::Duration};
+
+use super::{
+    super::{
+        commands,
+        lock::{self, LockGuard},
+        names::Marks,
+        report::Lv,
+    },
+    LvmThickConfig, Name, commands as thick,
+    turns::Turns,
+    view::View,
+};
+use crate::{AccessMode, ConnectionInfo, DriverError, LocalConnection, in_use};
+
+/// How long a device that somebody has open is watched before it counts as in use: udev looks into every device
+/// that was just written.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+const CLOSE_POLL: Duration = Duration::from_millis(100);
+
+/// One volume group; what changes something takes its lock.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) config: LvmThickConfig,
+    pub(super) turns: Turns,
+}
+
+impl Group {
+    pub(super) fn vg(&self) -> &str {
+        &self.config.vg
+    }
+
+    pub(super) async fn lock(&self) -> Result<LockGuard, DriverError> {
+        lock::acquire(&self.config.lock_directory, self.vg()).await
+    }
+
+    pub(super) async fn look(&self) -> Result<View, DriverError> {
+        commands::full_report(self.vg()).await.map(View)
+    }
+
+    pub(super) fn device(&self, lv: &str) -> PathBuf {
+        format!("/dev/{}/{lv}", self.vg()).into()
+    }
+
+    /// Finishes or removes what a crash left: helpers, half-made volumes, devices that hold their I/O back, families that
+    /// nobody needs active.
+    pub(super) async fn check(&self) -> Result<(), DriverError> {
+        let _lock = self.lock().await?;
+        let view = self.look().await?;
+        let vg = self.vg();
+        let ours = |lv: &&Lv| lv.tags.is_some() || lv.marks.helps.is_some();
+        for lv in view.0.lvs.iter().filter(ours).filter(|lv| lv.suspended) {
+            tracing::warn!(
+                vg,
+                lv = lv.name,
+                "left suspended by a command that was killed, resuming"
+            );
+            commands::refresh(vg, &lv.name).await?;
+        }
+        for (lv, volume) in view.helpers() {
+            if self.turns.is_free(volume) && !lv.open {
+                tracing::warn!(vg, lv = lv.name, "removing what a broken-off call left");
+                commands::remove(vg, &lv.name).await?;
+            }
+        }
+        for volume in view.all_volumes() {
+            let lv = volume.lv;
+            if lv.marks.creating && self.turns.is_free(volume.id) && !lv.open {
+                tracing::warn!(
+                    vg,
+                    lv = lv.name,
+                    "removing a volume that was never finished"
+                );
+                self.deactivate(lv).await?;
+                commands::remove(vg, &lv.name).await?;
+            } else if lv.active {
+                self.rest(&lv.name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Activates a family; also what a repeated call or a reboot in between needs.
+    pub(super) async fn export(&self, name: &Name) -> Result<Lv, DriverError> {
+        let view = self.look().await?;
+        let lv = view.find(name).ok_or_else(|| name.not_found())?;
+        if lv.cow.is_some() && !lv.read_only {
+            return Err(DriverError::Unexpected {
+                doing: format!("exporting {name}"),
+                answer: format!("{} is writable, its content may have changed", lv.name),
+            });
+        }
+        if !lv.marks.exported {
+            thick::mark(self.vg(), &lv.name, Marks::EXPORTED, true).await?;
+        }
+        if !lv.active {
+            commands::activate(self.vg(), origin_of(lv)).await?;
+        }
+        Ok(lv.clone())
+    }
+
+    pub(super) async fn connection(
+        &self,
+        name: &Name,
+        access_mode: AccessMode,
+    ) -> Result<ConnectionInfo, DriverError> {
+        let lv = self.export(name).await?;
+        let content_bytes = lv.cow.as_ref().map(|cow| cow.content_bytes);
+        Ok(ConnectionInfo::Local(LocalConnection {
+            device_path: self.device(&lv.name),
+            access_mode,
+            size_bytes: content_bytes.unwrap_or(lv.size_bytes),
+        }))
+    }
+
+    /// There is nothing to take away on the same host, but a device that is still open is worth saying.
+    pub(super) async fn terminate(&self, name: &Name, force: bool) -> Result<(), DriverError> {
+        if force {
+            return Ok(());
+        }
+        self.closed(name).await.map(drop)
+    }
+
+    /// Takes the export back; the logical volume, or `None` if there is none.
+    pub(super) async fn unexport(&self, name: &Name) -> Result<Option<Lv>, DriverError> {
+        let Some(lv) = self.closed(name).await? else {
+            return Ok(None);
+        };
+        if lv.marks.exported {
+            thick::mark(self.vg(), &lv.name, Marks::EXPORTED, false).await?;
+        }
+        if lv.active {
+            self.rest(origin_of(&lv)).await?;
+        }
+        Ok(Some(lv))
+    }
+
+    /// Deactivates a family that nobody has an export or an open device of.
+    pub(super) async fn rest(&self, origin: &str) -> Result<(), DriverError> {
+        let started = tokio::time::Instant::now();
+        loop {
+            let view = self.look().await?;
+            let Some(lv) = view.any(origin).filter(|lv| lv.active) else {
+                return Ok(());
+            };
+            if view.family(origin).any(|lv| lv.marks.exported) {
+                return Ok(());
+            }
+            if !view.family(origin).any(|lv| lv.open) {
+                return self.deactivate(lv).await;
+            }
+            if started.elapsed() >= CLOSE_PATIENCE {
+                tracing::debug!(origin, "stays active: somebody has it open");
+                return Ok(());
+            }
+            tokio::time::sleep(CLOSE_POLL).await;
+        }
+    }
+
+    pub(super) async fn deactivate(&self, lv: &Lv) -> Result<(), DriverError> {
+        if !lv.active {
+            return Ok(());
+        }
+        commands::deactivate(self.vg(), &lv.name).await
+    }
+
+    /// The logical volume, once nobody has it open; `None` if there is none.
+    pub(super) async fn closed(&self, name: &Name) -> Result<Option<Lv>, DriverError> {
+        let started = tokio::time::Instant::now();
+        loop {
+            let view = self.look().await?;
+            let Some(lv) = view.find(name) else {
+                return Ok(None);
+            };
+            if !lv.open {
+                return Ok(Some(lv.clone()));
+            }
+            if started.elapsed() >= CLOSE_PATIENCE {
+                return Err(DriverError::InUse {
+                    what: name.to_string(),
+                    by: lv.device.map_or_else(|| "open".into(), in_use::holders),
+                });
+            }
+            tokio::time::sleep(CLOSE_POLL).await;
+        }
+    }
+
+    /// A name that is taken by something that is not ours.
+    pub(super) fn refuse_foreign(&self, view: &View, name: &str) -> Result<(), DriverError> {
+        if view.any(name).is_none() {
+            return Ok(());
+        }
+        Err(DriverError::AlreadyExists {
+            what: format!("logical volume {}/{name}", self.vg()),
+            difference: "it was made by somebody else".into(),
+        })
+    }
+}
+
+/// The origin of a classic snapshot, or the logical volume itself.
+pub(super) fn origin_of(lv: &Lv) -> &str {
+    lv.cow.as_ref().map_or(&lv.name, |cow| &cow.origin)
+}
+
+pub(super) fn vanished(name: &str) -> DriverError {
+    DriverError::Unexpected {
+        doing: "reading LVM's report after a change".into(),
+        answer: format!("{name} is not in it"),
+    }
+}
