@@ -7,7 +7,7 @@ use super::bench::{Bench, MIB, REPO, text};
 #[test]
 fn bytes_go_no_faster_than_asked() -> anyhow::Result<()> {
     let bench = Bench::new()?;
-    let image = bench.image("disk.img", 2 * MIB, &[(0, 2 * MIB as usize)])?;
+    let image = bench.image("disk.img", 2 * MIB, &[(0, 2 << 20)])?;
     let image = image.to_str().expect("a path in text");
     let start = Instant::now();
     let report = bench
