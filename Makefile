@@ -64,10 +64,11 @@ test-long: setup setup-s3 ## many more property cases, interleavings, kills and 
 	PROPTEST_CASES=2000 cargo test --locked --workspace
 	STOCKPOT_TEST_INTERLEAVINGS=60 STOCKPOT_TEST_KILLS=60 STOCKPOT_TEST_STORMS=60 $(MAKE) test-s3
 
-bench: build ## throughput and peak memory of backup and restore
-	@command -v python3 >/dev/null || { echo "bench needs python3: install it (Debian: python3)"; exit 1; }
-	@$(FIXTURES)/setup versitygw
-	python3 $(FIXTURES)/bench/run.py --binary $(BINARY) --server $(CACHE)/bin/versitygw
+# BENCH_RUNS (5), BENCH_PEERS (pipe,restic,borg), BENCH_IMAGES (A,B,C), BENCH_DIR for the images (12 GiB).
+BENCH_DIR ?= /var/tmp/stockpot-bench
+bench: build ## side by side with zstd | aws, restic and borg; report with plots in target/bench
+	@$(FIXTURES)/setup bench
+	python3 $(FIXTURES)/bench/run.py --binary $(BINARY) --server $(CACHE)/bin/versitygw --aws $(CACHE)/awscli/bin/aws --dir $(BENCH_DIR)
 
 deny: ## licences, advisories and duplicates among the dependencies (builds cargo-deny once)
 	@$(FIXTURES)/setup deny

@@ -5,12 +5,13 @@
 
 use std::{
     collections::BTreeSet,
+    num::NonZeroU64,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use serde::Deserialize;
-use stockpot_repository::{ReadSettings, UploadSettings};
+use stockpot_repository::{ReadSettings, UploadSettings, store::Bandwidth};
 
 /// The configuration of a manager.
 #[derive(Debug, Clone, Deserialize)]
@@ -182,6 +183,10 @@ pub struct TransferConfig {
     pub zstd_level: Option<i32>,
     /// Ranges fetched at the same time by one restore.
     pub gets_in_flight: Option<usize>,
+    /// Most that is sent per second, all uploads of this node together.
+    pub upload_bytes_per_second_max: Option<NonZeroU64>,
+    /// Most that is received per second, all restores of this node together.
+    pub download_bytes_per_second_max: Option<NonZeroU64>,
 }
 
 impl Default for TransferConfig {
@@ -199,6 +204,8 @@ impl Default for TransferConfig {
             workers: None,
             zstd_level: None,
             gets_in_flight: None,
+            upload_bytes_per_second_max: None,
+            download_bytes_per_second_max: None,
         }
     }
 }
@@ -226,6 +233,15 @@ impl TransferConfig {
             workers: self.workers.unwrap_or(usual.workers),
             ..usual
         }
+    }
+
+    /// The limits on what goes over the network; whoever keeps a clone can change them.
+    #[must_use]
+    pub fn bandwidth(&self) -> Bandwidth {
+        let bandwidth = Bandwidth::unlimited();
+        bandwidth.set_upload(self.upload_bytes_per_second_max);
+        bandwidth.set_download(self.download_bytes_per_second_max);
+        bandwidth
     }
 
     /// The pause before attempt `next` (2 is the first repetition).

@@ -99,7 +99,9 @@ impl Parts {
         Ok(Self {
             pools,
             connector: Arc::new(HostConnector::new(host)),
-            stores: Arc::new(S3Stores),
+            stores: Arc::new(S3Stores {
+                bandwidth: config.transfers.bandwidth(),
+            }),
         })
     }
 }

@@ -14,6 +14,7 @@
 //! - Memory is bounded by the settings, never by the size of a volume. Only the list of packs is held as a whole.
 //! - Nothing here starts a process, reads the environment or knows of volume groups.
 
+mod buffers;
 pub mod device;
 mod error;
 mod fetch;

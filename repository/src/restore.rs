@@ -30,6 +30,7 @@ use crate::{
     store::StoreError,
 };
 use range::Desks;
+pub(crate) use range::WRITE_SIZE_BYTES;
 
 /// Chunks are joined into ranges within a window of this many plain bytes, holes not counted: long enough for packs that
 /// were filled side by side, short enough that ranges come nearly in the order of the volume.

@@ -1,12 +1,25 @@
 //! What a user may tune. Each limit has a default that was measured, and bounds that are checked before work starts.
 
-use crate::RepositoryError;
+use crate::{
+    RepositoryError,
+    restore::WRITE_SIZE_BYTES,
+    upload::read_ahead::{READ_BUFFERS, READ_SIZE_BYTES},
+};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-/// How an upload runs. Peak memory is about `(parts_in_flight + 2 * workers + 2) * part_size_bytes` plus
-/// a read buffer of 4 MiB per worker.
+/// What a process needs besides the buffers that the settings speak of: program, connections, trees under construction.
+/// Measured, with a margin.
+const FIXED_BYTES: u64 = 28 * MIB as u64;
+
+/// The usual size of a part and of a range, in bytes.
+const TRANSFER_SIZE_BYTES: usize = 8 * MIB;
+
+/// The smallest part that S3 takes, in bytes.
+const PART_SIZE_BYTES_MIN: usize = 5 * MIB;
+
+/// How an upload runs. [`UploadSettings::memory_bytes`] says what that takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UploadSettings {
     /// Parts being sent at the same time, all packs together; 1 to 64.
@@ -25,7 +38,7 @@ impl Default for UploadSettings {
     fn default() -> Self {
         Self {
             parts_in_flight: 4,
-            part_size_bytes: 8 * MIB,
+            part_size_bytes: TRANSFER_SIZE_BYTES,
             pack_size_bytes: 256 * MIB as u64,
             workers: 2,
             zstd_level: 1,
@@ -34,6 +47,45 @@ impl Default for UploadSettings {
 }
 
 impl UploadSettings {
+    /// Settings that keep a process within so much memory, in bytes, for chunks of this size.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Settings`] if even the smallest need more.
+    pub fn within_memory(
+        memory_bytes: u64,
+        chunk_size_bytes: u32,
+    ) -> Result<Self, RepositoryError> {
+        // From the usual down to the least: first smaller parts, then fewer. With more memory, more parts in flight.
+        let more = (5..=16).rev().map(|parts| (parts, 2, TRANSFER_SIZE_BYTES));
+        let fewer = [(4, 2), (3, 2), (2, 2), (2, 1), (1, 1)]
+            .into_iter()
+            .flat_map(|(parts, workers)| {
+                let sizes = (PART_SIZE_BYTES_MIN..=TRANSFER_SIZE_BYTES)
+                    .rev()
+                    .step_by(MIB);
+                sizes.map(move |size| (parts, workers, size))
+            });
+        let all = more.chain(fewer).map(|(parts, workers, size)| Self {
+            parts_in_flight: parts,
+            workers,
+            part_size_bytes: size,
+            ..Self::default()
+        });
+        fitting(all, memory_bytes, |s| s.memory_bytes(chunk_size_bytes))
+    }
+
+    /// The most memory that a process takes which runs one upload with these settings, in bytes: a part for each that is in
+    /// flight, one for each worker and one for the map, room for two reads per worker, and a fixed sum.
+    #[must_use]
+    pub fn memory_bytes(&self, chunk_size_bytes: u32) -> u64 {
+        let chunk = u64::from(chunk_size_bytes);
+        let parts = (self.parts_in_flight + self.workers + 1) as u64;
+        let reads = (self.workers * READ_BUFFERS) as u64;
+        FIXED_BYTES
+            + parts * (self.part_size_bytes as u64 + 2 * chunk)
+            + reads * chunk.max(READ_SIZE_BYTES as u64)
+    }
+
     /// Refuses what cannot work.
     ///
     /// # Errors
@@ -43,7 +95,7 @@ impl UploadSettings {
         within(
             "part size in bytes",
             self.part_size_bytes as u64,
-            5 * MIB as u64,
+            PART_SIZE_BYTES_MIN as u64,
             256 * MIB as u64,
         )?;
         within(
@@ -70,8 +122,7 @@ impl UploadSettings {
     }
 }
 
-/// How a restore, or the reading part of a verify, runs. Peak memory is about
-/// `gets_in_flight * (range_size_bytes + plain bytes of a range, at most 4 * range_size_bytes)`.
+/// How a restore, or the reading part of a verify, runs. [`ReadSettings::memory_bytes`] says what that takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadSettings {
     /// Ranges being fetched at the same time; 1 to 64.
@@ -88,7 +139,7 @@ impl Default for ReadSettings {
     fn default() -> Self {
         Self {
             gets_in_flight: 4,
-            range_size_bytes: 8 * MIB,
+            range_size_bytes: TRANSFER_SIZE_BYTES,
             gap_size_bytes: 512 * KIB,
             workers: 2,
         }
@@ -96,6 +147,38 @@ impl Default for ReadSettings {
 }
 
 impl ReadSettings {
+    /// Settings that keep a process within so much memory, in bytes, for chunks of this size.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Settings`] if even the smallest need more.
+    pub fn within_memory(
+        memory_bytes: u64,
+        chunk_size_bytes: u32,
+    ) -> Result<Self, RepositoryError> {
+        let more = (5..=16).rev().map(|gets| (gets, 2, TRANSFER_SIZE_BYTES));
+        let fewer = [(4, 2), (3, 2), (2, 2), (2, 1), (1, 1)]
+            .into_iter()
+            .flat_map(|(gets, workers)| [8, 4, 2, 1].map(move |size| (gets, workers, size * MIB)));
+        let all = more.chain(fewer).map(|(gets, workers, size)| Self {
+            gets_in_flight: gets,
+            workers,
+            range_size_bytes: size,
+            ..Self::default()
+        });
+        fitting(all, memory_bytes, |s| s.memory_bytes(chunk_size_bytes))
+    }
+
+    /// The most memory that a process takes which runs one restore with these settings, in bytes: a range for each
+    /// that is in flight, what each worker unpacks at a time, and a fixed sum.
+    #[must_use]
+    pub fn memory_bytes(&self, chunk_size_bytes: u32) -> u64 {
+        let chunk = u64::from(chunk_size_bytes);
+        let range = (self.range_size_bytes as u64).max(2 * chunk);
+        FIXED_BYTES
+            + self.gets_in_flight as u64 * range
+            + self.workers as u64 * (chunk + chunk.max(WRITE_SIZE_BYTES as u64))
+    }
+
     /// Refuses what cannot work.
     ///
     /// # Errors
@@ -118,6 +201,26 @@ impl ReadSettings {
     }
 }
 
+/// The first of the settings, the largest first, that fits.
+fn fitting<T>(
+    settings: impl Iterator<Item = T>,
+    memory_bytes: u64,
+    needs: impl Fn(&T) -> u64,
+) -> Result<T, RepositoryError> {
+    let mut least = u64::MAX;
+    for candidate in settings {
+        let needed = needs(&candidate);
+        if needed <= memory_bytes {
+            return Ok(candidate);
+        }
+        least = least.min(needed);
+    }
+    Err(RepositoryError::Settings(format!(
+        "memory: {memory_bytes} bytes; the least is {} MiB with this chunk size",
+        least.div_ceil(MIB as u64)
+    )))
+}
+
 fn within(what: &str, value: u64, min: u64, max: u64) -> Result<(), RepositoryError> {
     if (min..=max).contains(&value) {
         return Ok(());
@@ -125,4 +228,48 @@ fn within(what: &str, value: u64, min: u64, max: u64) -> Result<(), RepositoryEr
     Err(RepositoryError::Settings(format!(
         "{what}: {value}; it has to be from {min} to {max}"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHUNKS: [u32; 3] = [64 << 10, 256 << 10, 4 << 20];
+
+    #[test]
+    fn the_defaults_stay_below_96_mib() {
+        assert!(UploadSettings::default().memory_bytes(CHUNKS[0]) <= 96 << 20);
+        assert!(ReadSettings::default().memory_bytes(CHUNKS[0]) <= 96 << 20);
+    }
+
+    #[test]
+    fn settings_fit_the_memory_and_are_valid() {
+        for chunk in CHUNKS {
+            for mib in [48_u64, 64, 80, 96, 128, 256, 512, 4096] {
+                let budget = mib << 20;
+                if let Ok(upload) = UploadSettings::within_memory(budget, chunk) {
+                    upload.check().unwrap();
+                    assert!(upload.memory_bytes(chunk) <= budget);
+                } else {
+                    assert!(mib < 80, "{mib} MiB, chunks of {chunk}");
+                }
+                if let Ok(read) = ReadSettings::within_memory(budget, chunk) {
+                    read.check().unwrap();
+                    assert!(read.memory_bytes(chunk) <= budget);
+                } else {
+                    assert!(mib < 48, "{mib} MiB, chunks of {chunk}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn more_memory_is_used_and_too_little_is_refused() {
+        let parts = |mib: u64| UploadSettings::within_memory(mib << 20, CHUNKS[0]).unwrap();
+        assert!(parts(512).parts_in_flight > parts(96).parts_in_flight);
+        assert!(parts(64).part_size_bytes < parts(96).part_size_bytes);
+        let error = UploadSettings::within_memory(32 << 20, CHUNKS[0]).unwrap_err();
+        assert!(error.to_string().contains("the least is"), "{error}");
+        assert!(ReadSettings::within_memory(16 << 20, CHUNKS[0]).is_err());
+    }
 }

@@ -5,6 +5,7 @@
 //! error, settle ambiguous answers by asking again, and send a checksum with each body. What they return is
 //! final: callers above do not retry.
 
+pub mod bandwidth;
 pub mod memory;
 pub mod probe;
 pub mod requests;
@@ -15,7 +16,10 @@ use std::{fmt, ops::Range};
 use async_trait::async_trait;
 use bytes::Bytes;
 
-pub use self::{memory::MemoryStore, probe::EndpointReport, requests::RequestCounts, s3::S3Store};
+pub use self::{
+    bandwidth::Bandwidth, memory::MemoryStore, probe::EndpointReport, requests::RequestCounts,
+    s3::S3Store,
+};
 
 /// Whether an object may replace one that is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

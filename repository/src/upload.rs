@@ -12,9 +12,9 @@
 
 mod assemble;
 mod base;
-mod buffers;
 mod commit;
 mod plan;
+pub(crate) mod read_ahead;
 mod run;
 mod scan;
 mod send;

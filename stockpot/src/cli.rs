@@ -2,7 +2,7 @@
 
 mod upkeep;
 
-use std::path::PathBuf;
+use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -136,9 +136,15 @@ pub(crate) struct RestoreArgs {
     pub(crate) key: KeyArgs,
     #[command(flatten)]
     pub(crate) s3: S3Args,
-    /// Ranged reads under way at once.
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) reads_in_flight: u16,
+    /// Memory to stay within: sizes and numbers that are not given follow from it.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) memory: Option<u64>,
+    /// Ranged reads under way at once [default: 4].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) reads_in_flight: Option<u16>,
+    /// Threads that decrypt, decompress, check and write [default: 2].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) workers: Option<u16>,
 }
 
 /// `stockpot snapshots`.
@@ -285,6 +291,12 @@ pub(crate) struct S3Args {
     /// PEM file with the CA of the endpoint's certificate.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
+    /// Most that is sent per second (2MiB), over longer than one part.
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    pub(crate) limit_upload: Option<NonZeroU64>,
+    /// Most that is received per second (2MiB), over longer than one range.
+    #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
+    pub(crate) limit_download: Option<NonZeroU64>,
 }
 
 /// How a bucket is addressed.
@@ -298,10 +310,13 @@ pub(crate) enum Addressing {
     Virtual,
 }
 
-/// Settings of the upload; memory is about parts in flight times part size, twice.
+/// Settings of the upload.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Upload")]
 pub(crate) struct UploadTuning {
+    /// Memory to stay within: sizes and numbers that are not given follow from it.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) memory: Option<u64>,
     /// Parts under way at once.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) parts_in_flight: Option<u16>,
@@ -317,6 +332,10 @@ pub(crate) struct UploadTuning {
     /// zstd's level.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-7..=19))]
     pub(crate) compression_level: Option<i32>,
+}
+
+fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
+    NonZeroU64::new(parse_size(text)?).ok_or_else(|| "nothing would ever get through".to_owned())
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

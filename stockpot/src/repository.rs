@@ -36,6 +36,8 @@ pub(crate) fn s3_config(url: &str, s3: &S3Args) -> anyhow::Result<S3Config> {
     config.region.clone_from(&s3.region);
     config.profile.clone_from(&s3.aws_profile);
     config.ca_file.clone_from(&s3.ca_file);
+    config.bandwidth.set_upload(s3.limit_upload);
+    config.bandwidth.set_download(s3.limit_download);
     config.path_style = match s3.addressing {
         Addressing::Auto => PathStyle::Auto,
         Addressing::Path => PathStyle::Path,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::sizes::human_size;
+
 /// What was wrong with the command line.
 #[derive(Debug)]
 pub(crate) struct Usage(String);
@@ -19,3 +21,16 @@ impl fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// Refuses settings that were asked for together with a memory that they do not fit.
+pub(crate) fn within_budget(memory_bytes: Option<u64>, needed_bytes: u64) -> anyhow::Result<()> {
+    match memory_bytes {
+        Some(budget) if needed_bytes > budget => Err(Usage::new(format!(
+            "--memory {}: the other options need {}",
+            human_size(budget),
+            human_size(needed_bytes)
+        ))
+        .into()),
+        _ => Ok(()),
+    }
+}

@@ -1,158 +1,160 @@
 #!/usr/bin/env python3
-"""Benchmarks of backup and restore against a real S3 server on this machine.
+"""Benchmarks of backup and restore against a real S3 server on this machine, side by side with others.
 
-usage: run.py --binary STOCKPOT --server VERSITYGW [--dir DIR] [--runs N] [--chunk-size SIZE]
+usage: run.py --binary STOCKPOT --server VERSITYGW [--dir DIR] [--runs N] [--images A,B,C] [--growth 1,4,16,64,256]
+              [--peers pipe,restic,borg] [--aws AWS] [--out DIR] [-- OPTIONS OF stockpot backup]
 
-For each image: backup, restore, comparison of every byte, and of the holes. Prints a table with the median of N
-runs: wall seconds, CPU seconds and peak memory of the client, throughput over the volume's size, bytes stored.
-The same data goes through `zstd -1 -T2 | aws s3 cp -` where the AWS command line is installed; else that row says so.
+In turn, N times: full upload, unchanged, A to A2 told and not told what changed, restore; each restored image is compared
+byte by byte. Medians of wall and CPU seconds, CPU seconds of the server, peak memory, bytes stored and requests go to
+standard output, and with plots to DIR/report.html (results.json beside it has every run).
 """
 
 import argparse
-import contextlib
 import json
 import os
 import pathlib
-import secrets
-import shutil
-import socket
-import statistics
 import subprocess
 import tempfile
 import time
 
+import clients
 import images
+import report
+from server import Server
 
 MIB = 1 << 20
-BUCKET = "bench"
 
 
 def main() -> None:
+    args = arguments()
+    growth = [f"G{gib}" for gib in split(args.growth)]
+    needed = {name for name in split(args.images)} | set(growth)
+    if "A" in needed:
+        needed.add("A2")
+    images.make(args.dir, sorted(needed))
+    results = []
+    with tempfile.TemporaryDirectory(dir=args.work, prefix="stockpot-bench-") as work:
+        work = pathlib.Path(work)
+        server = Server(args.server, work)
+        try:
+            bench = Bench(args, server, work, results)
+            peers, missing = clients.peers(split(args.peers), server, work, args.aws)
+            for name in missing:
+                print(f"{name} is not installed here: no row of it")
+            ours = clients.Stockpot(args.binary, server, work, args.options)
+            for image in split(args.images):
+                bench.compare([ours, *peers], image)
+            for image in growth:
+                bench.compare([ours], image)
+        finally:
+            server.stop()
+    medians = report.medians(results)
+    print(report.text(medians, args.runs))
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "results.json").write_text(json.dumps(results, indent=1))
+    (args.out / "table.md").write_text(report.markdown(medians))
+    (args.out / "report.html").write_text(report.html(medians, args.runs))
+    print(f"\nplots: {args.out / 'report.html'}; table for docs/performance.md: {args.out / 'table.md'}")
+
+
+def arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--binary", required=True)
     parser.add_argument("--server", required=True)
     parser.add_argument("--dir", default="/var/tmp/stockpot-bench", type=pathlib.Path)
-    parser.add_argument("--runs", default=5, type=int)
-    parser.add_argument("--chunk-size", default="64KiB")
-    args = parser.parse_args()
-    images.make_all(args.dir)
-    rows = []
-    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="stockpot-bench-") as work:
-        work = pathlib.Path(work)
-        key = work / "key"
-        key.write_text(secrets.token_hex(32))
-        with server(args.server, work) as env:
-            for name in ("files", "sparse"):
-                rows += bench_image(args, work, env, key, args.dir / f"{name}.img")
-    print(f"\nchunks of {args.chunk_size}")
-    print_table(rows, args.runs)
+    parser.add_argument("--work", default="/var/tmp", help="where the server keeps its bucket, and images are restored")
+    parser.add_argument("--runs", default=int(os.environ.get("BENCH_RUNS") or 5), type=int)
+    parser.add_argument("--images", default=os.environ.get("BENCH_IMAGES") or "A,B,C")
+    parser.add_argument("--growth", default="1,4,16,64,256")
+    parser.add_argument("--peers", default=os.environ.get("BENCH_PEERS") or "pipe,restic,borg")
+    parser.add_argument("--aws", default="aws")
+    parser.add_argument("--out", default="target/bench", type=pathlib.Path)
+    parser.add_argument("options", nargs="*")
+    return parser.parse_args()
 
 
-def bench_image(args, work, env, key, image):
-    """Alternates ours and the pipe, so that both see the same machine; the rows of one image."""
-    ups, downs, pipes_up, pipes_down = [], [], [], []
-    pipe = shutil.which("aws") and shutil.which("zstd")
-    for run in range(args.runs):
-        repo = f"s3://{BUCKET}/{image.stem}-{run}"
-        measured, out = measure([args.binary, "backup", image, "--to", repo, "--volume", image.stem,
-                                 "--key-file", key, "--chunk-size", args.chunk_size, "-q", "-o", "json"], env)
-        report = json.loads(out)
-        measured["stored"] = report["stored_bytes"]
-        ups.append(measured)
-        target = work / "restored.img"
-        measured, _ = measure([args.binary, "restore", repo, report["snapshot_id"], target,
-                               "--key-file", key, "-q"], env)
-        downs.append(measured)
-        compare(image, target)
+def split(text: str):
+    return [part for part in text.split(",") if part]
+
+
+class Bench:
+    def __init__(self, args, server, work, results):
+        self.args, self.server, self.work, self.results = args, server, work, results
+
+    def compare(self, sides, image) -> None:
+        """All clients by turns, so that each meets the same machine."""
+        for run in range(self.args.runs):
+            for client in sides:
+                client.begin(f"{image}-{run}")
+                self.set_up(client)
+                self.one(client, image)
+                self.server.drop(client.prefix)
+
+    def set_up(self, client) -> None:
+        if hasattr(client, "set_up"):
+            subprocess.run(list(map(str, client.set_up)), env=self.server.environment(), check=True,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def one(self, client, image) -> None:
+        first = self.path(image)
+        self.measure(client, image, "full", client.full(first))
+        newest = first
+        if image == "A" and hasattr(client, "again"):
+            self.measure(client, image, "unchanged", client.again(first))
+            if getattr(client, "knows_told", lambda: False)():
+                # From the same base as the one that is not told: on a repository of its own.
+                kept = (client.prefix, client.snapshot)
+                client.begin(f"{image}-told")
+                self.set_up(client)
+                client.note(self.quietly(client.full(first)))
+                self.measure(client, image, "A to A2, told",
+                             client.told(self.path("A2"), self.args.dir / "A2.changed"))
+                self.restore(client, image, self.path("A2"), None)
+                self.server.drop(client.prefix)
+                client.prefix, client.snapshot = kept
+            newest = self.path("A2")
+            self.measure(client, image, "A to A2", client.again(newest))
+        self.restore(client, image, newest, "restore")
+
+    def restore(self, client, image, expected, what) -> None:
+        target = self.work / "restored.img"
+        if what is None:
+            self.quietly(client.restore(target))
+        else:
+            self.measure(client, image, what, client.restore(target), stores=False)
+        subprocess.run(["cmp", expected, target], check=True)
+        allowed = expected.stat().st_blocks * 512 * 1.05 + 64 * MIB
+        used = target.stat().st_blocks * 512
+        if isinstance(client, clients.Stockpot) and used > allowed:
+            raise SystemExit(f"{target}: holes were filled, {used} bytes used, at most {int(allowed)} expected")
         target.unlink()
-        if pipe:
-            pipes_up.append(measure(["sh", "-c", f"zstd -1 -T2 -c {image} | aws s3 cp --only-show-errors - "
-                                     f"s3://{BUCKET}/pipe"], env)[0])
-            pipes_down.append(measure(["sh", "-c", f"aws s3 cp --only-show-errors s3://{BUCKET}/pipe - | "
-                                       f"zstd -d -q -f --sparse -o {target}"], env)[0])
-            compare(image, target, holes=False)
-            target.unlink()
-        drop(work, image.stem)
-    size = image.stat().st_size
-    rows = [("stockpot", f"{image.stem} up", size, ups), ("stockpot", f"{image.stem} down", size, downs)]
-    if pipe:
-        rows += [("zstd|aws", f"{image.stem} up", size, pipes_up), ("zstd|aws", f"{image.stem} down", size, pipes_down)]
-    return rows
 
+    def path(self, image) -> pathlib.Path:
+        return self.args.dir / f"{image}.img"
 
-def drop(work, stem):
-    """Frees the server's disk between runs."""
-    for path in (work / "s3" / BUCKET).glob(f"{stem}-*"):
-        shutil.rmtree(path, ignore_errors=True)
+    def quietly(self, command) -> bytes:
+        return subprocess.run(list(map(str, command)), env=self.server.environment(), check=True,
+                              stdout=subprocess.PIPE).stdout
 
-
-def measure(command, env):
-    """Wall, CPU seconds and peak memory of a command and its children."""
-    start = time.monotonic()
-    process = subprocess.Popen(list(map(str, command)), env=env, stdout=subprocess.PIPE)
-    out = process.stdout.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.monotonic() - start
-    if status != 0:
-        raise SystemExit(f"failed ({status}): {' '.join(map(str, command))}")
-    return {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime, "rss": usage.ru_maxrss * 1024}, out
-
-
-def compare(original, copy, holes=True):
-    """Every byte equal, and no data where the original has a hole bigger than a chunk."""
-    subprocess.run(["cmp", original, copy], check=True)
-    if holes:
-        allowed = original.stat().st_blocks * 512 * 1.05 + 64 * MIB
-        used = copy.stat().st_blocks * 512
-        if used > allowed:
-            raise SystemExit(f"{copy}: holes were filled, {used} bytes used, at most {int(allowed)} expected")
-
-
-@contextlib.contextmanager
-def server(binary, work):
-    """The S3 server on a free loopback port; yields the environment for its clients."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    root = work / "s3"
-    (root / BUCKET).mkdir(parents=True)
-    access, secret = "bench", secrets.token_hex(16)
-    process = subprocess.Popen(
-        [binary, "--port", f"127.0.0.1:{port}", "posix", str(root)],
-        env={**os.environ, "ROOT_ACCESS_KEY": access, "ROOT_SECRET_KEY": secret},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        deadline = time.monotonic() + 20
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit(f"{binary} did not start")
-            time.sleep(0.05)
-        yield {**os.environ, "AWS_ACCESS_KEY_ID": access, "AWS_SECRET_ACCESS_KEY": secret,
-               "AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-               "AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_EC2_METADATA_DISABLED": "true"}
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def print_table(rows, runs):
-    print(f"\nmedian of {runs} runs; every restored image was compared byte by byte\n")
-    print(f"{'client':<10} {'what':<12} {'wall s':>8} {'CPU s':>8} {'MiB/s':>8} {'peak MiB':>9} {'stored MiB':>11}")
-    for client, what, size, runs_of in rows:
-        med = {k: statistics.median(r[k] for r in runs_of) for k in ("wall", "cpu", "rss")}
-        stored = f"{statistics.median(r['stored'] for r in runs_of) / MIB:.0f}" if "stored" in runs_of[0] else ""
-        print(f"{client:<10} {what:<12} {med['wall']:>8.2f} {med['cpu']:>8.2f} {size / MIB / med['wall']:>8.0f} "
-              f"{med['rss'] / MIB:>9.0f} {stored:>11}")
-    by = {(c, w): statistics.median(r["wall"] for r in rs) for c, w, _, rs in rows}
-    cpu = {(c, w): statistics.median(r["cpu"] for r in rs) for c, w, _, rs in rows}
-    ratios = [(w, by[c, w] / by["zstd|aws", w], cpu[c, w] / cpu["zstd|aws", w])
-              for c, w in by if c == "stockpot" and ("zstd|aws", w) in by]
-    if ratios:
-        print("\nratios to the pipe (wall / CPU): " + ", ".join(f"{w} {a:.2f} / {b:.2f}" for w, a, b in ratios))
-    else:
-        print("\n`aws` or `zstd` is not installed: no row of the pipe to compare with (pip install awscli; apt-get install zstd)")
+    def measure(self, client, image, what, command, stores=True) -> None:
+        """Runs a command and notes what it and its children took."""
+        before = self.server.cpu_seconds(), self.server.requests(), self.server.stored_bytes(client.prefix)
+        start = time.monotonic()
+        process = subprocess.Popen(list(map(str, command)), env=self.server.environment(), stdout=subprocess.PIPE)
+        output = process.stdout.read()
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.monotonic() - start
+        if status != 0:
+            raise SystemExit(f"failed ({status}): {' '.join(map(str, command))}")
+        if stores and hasattr(client, "note"):
+            client.note(output)
+        row = {"client": client.name, "image": image, "what": what, "wall_s": wall,
+               "cpu_s": usage.ru_utime + usage.ru_stime, "peak_bytes": usage.ru_maxrss * 1024,
+               "server_cpu_s": self.server.cpu_seconds() - before[0], "requests": self.server.requests() - before[1]}
+        if stores:
+            row["stored_bytes"] = self.server.stored_bytes(client.prefix) - before[2]
+        self.results.append(row)
+        print(f"{image} {what}, {client.name}: {wall:.2f} s, CPU {row['cpu_s']:.2f} s", flush=True)
 
 
 if __name__ == "__main__":

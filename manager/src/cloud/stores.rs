@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use stockpot_repository::store::{
-    ObjectStore, S3Store, StoreError,
+    Bandwidth, ObjectStore, S3Store, StoreError,
     s3::{CredentialSource, PathStyle as S3PathStyle, S3Config},
 };
 
@@ -22,12 +22,17 @@ pub trait Stores: Send + Sync + fmt::Debug {
 
 /// Stores on S3.
 #[derive(Debug, Clone, Default)]
-pub struct S3Stores;
+pub struct S3Stores {
+    /// Limits that all of them keep together.
+    pub bandwidth: Bandwidth,
+}
 
 #[async_trait]
 impl Stores for S3Stores {
     async fn open(&self, topology: &Topology) -> Result<Arc<dyn ObjectStore>, StoreError> {
-        let store = S3Store::connect(config_of(topology)?).await?;
+        let mut config = config_of(topology)?;
+        config.bandwidth.clone_from(&self.bandwidth);
+        let store = S3Store::connect(config).await?;
         Ok(Arc::new(store))
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Chunks in a row are written by one call up to this size, in bytes.
-const WRITE_SIZE_BYTES: usize = 4 << 20;
+pub(crate) const WRITE_SIZE_BYTES: usize = 4 << 20;
 
 /// What a worker needs, kept for the next one.
 struct Desk {

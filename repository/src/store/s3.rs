@@ -51,9 +51,13 @@ pub use self::{
 };
 use self::{credentials::RenewingCredentials, object::Extent};
 use super::{
-    EndpointReport, ListPage, Multipart, ObjectMeta, ObjectStore, PartReceipt, PutMode,
+    Bandwidth, EndpointReport, ListPage, Multipart, ObjectMeta, ObjectStore, PartReceipt, PutMode,
     RequestCounts, StoreError, requests::Counters,
 };
+use crate::buffers::BufferPool;
+
+/// Buffers that are kept for the next large ranges, as many as are usually under way.
+const POOLED_BODIES_MAX: usize = 4;
 
 /// A bucket and prefix on an S3 server. Clones share connections and counters.
 #[derive(Debug, Clone)]
@@ -71,6 +75,9 @@ struct Core {
     limits: Limits,
     counters: Counters,
     in_flight: Semaphore,
+    bandwidth: Bandwidth,
+    /// Bodies of large ranges.
+    bodies: Arc<BufferPool>,
     /// `None` until probed or adopted: then what every server should know is used, and nothing more.
     abilities: RwLock<Option<EndpointReport>>,
 }
@@ -100,6 +107,8 @@ impl S3Store {
             counters: Counters::default(),
             in_flight: Semaphore::new(config.limits.requests_in_flight.max(1)),
             limits: config.limits,
+            bandwidth: config.bandwidth,
+            bodies: BufferPool::new(object::POOLED_BODY_SIZE, POOLED_BODIES_MAX),
             abilities: RwLock::new(None),
         };
         Ok(Self {

@@ -13,17 +13,15 @@ use tokio::{
 use super::{
     base::{BaseChunks, BaseMap},
     plan::{Plan, Segment},
+    read_ahead::{ReadAhead, blocks},
     writer::PackWriter,
 };
 use crate::{
     Progress, RepositoryError,
-    device::{AlignedBuffer, Source, is_zero},
+    device::{Source, is_zero},
     format::{crypto::Sealer, location::Location, map::VisitedPage},
     stop::Stop,
 };
-
-/// Bytes read by one call: what a disk or loop device needs to run at full speed.
-const READ_SIZE_BYTES: usize = 4 << 20;
 
 /// What a worker found in a segment.
 pub(super) struct Scanned {
@@ -60,10 +58,21 @@ impl Scan {
     /// [`RepositoryError::Cancelled`] once the pipeline stops, and whatever reading or writing meets.
     pub(super) fn work(
         &self,
-        mut writer: PackWriter,
+        writer: PackWriter,
         found: &mpsc::UnboundedSender<Scanned>,
     ) -> Result<(), RepositoryError> {
-        let mut buffer = AlignedBuffer::new(READ_SIZE_BYTES.max(self.chunk_size));
+        std::thread::scope(|scope| {
+            let ahead = ReadAhead::start(scope, &self.source, self.chunk_size)?;
+            self.work_reading(writer, ahead, found)
+        })
+    }
+
+    fn work_reading(
+        &self,
+        mut writer: PackWriter,
+        mut ahead: ReadAhead,
+        found: &mpsc::UnboundedSender<Scanned>,
+    ) -> Result<(), RepositoryError> {
         while let Some((segment, turn)) = self.take_segment()? {
             let mut base = match &self.base {
                 Some(base) => self.handle.block_on(base.chunks(segment.chunks.clone()))?,
@@ -78,7 +87,7 @@ impl Scan {
             };
             let mut desk = Desk {
                 writer: &mut writer,
-                buffer: &mut buffer,
+                ahead: &mut ahead,
                 base: &base,
                 scanned: &mut scanned,
             };
@@ -110,18 +119,21 @@ impl Scan {
     fn scan_segment(&self, segment: &Segment, desk: &mut Desk<'_>) -> Result<(), RepositoryError> {
         desk.writer.begin(segment.chunks.start);
         let chunk_size = self.chunk_size as u64;
-        let block_chunks = desk.buffer.len() as u64 / chunk_size;
         let mut passed = segment.chunks.start;
-        for run in &segment.runs {
-            let mut at = run.start;
-            while at < run.end {
-                self.stop.check()?;
-                let block = at..run.end.min(at + block_chunks);
-                self.scan_block(&block, desk)?;
-                self.progress.scanned((block.end - passed) * chunk_size);
-                passed = block.end;
-                at = block.end;
+        let mut coming = blocks(&segment.runs, desk.ahead.block_chunks());
+        let mut next = coming.next();
+        if let Some(first) = &next {
+            desk.ahead.ask(first.clone())?;
+        }
+        while let Some(block) = next {
+            self.stop.check()?;
+            next = coming.next();
+            if let Some(next) = &next {
+                desk.ahead.ask(next.clone())?;
             }
+            self.scan_block(&block, desk)?;
+            self.progress.scanned((block.end - passed) * chunk_size);
+            passed = block.end;
         }
         self.progress
             .scanned((segment.chunks.end - passed) * chunk_size);
@@ -132,9 +144,8 @@ impl Scan {
     fn scan_block(&self, block: &Range<u64>, desk: &mut Desk<'_>) -> Result<(), RepositoryError> {
         let chunk_size = self.chunk_size;
         let chunks = usize::try_from(block.end - block.start).expect("fits the buffer");
-        let bytes = &mut desk.buffer[..chunks * chunk_size];
-        self.source
-            .read_at(block.start * chunk_size as u64, bytes)?;
+        let buffer = desk.ahead.take()?;
+        let bytes = &buffer[..chunks * chunk_size];
         for (chunk, plain) in (block.start..).zip(bytes.chunks_exact(chunk_size)) {
             if is_zero(plain) {
                 continue;
@@ -150,6 +161,7 @@ impl Scan {
             };
             desk.scanned.chunks.push((chunk, location));
         }
+        desk.ahead.give_back(buffer);
         Ok(())
     }
 }
@@ -157,7 +169,7 @@ impl Scan {
 /// What a worker has in its hands.
 struct Desk<'a> {
     writer: &'a mut PackWriter,
-    buffer: &'a mut AlignedBuffer,
+    ahead: &'a mut ReadAhead,
     base: &'a BaseChunks,
     scanned: &'a mut Scanned,
 }

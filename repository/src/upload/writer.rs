@@ -10,16 +10,14 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, mpsc},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
     task::JoinHandle,
 };
 
-use super::{
-    buffers::BufferPool,
-    send::{Part, Sender, Sent},
-};
+use super::send::{Part, Sender, Sent};
 use crate::{
     RepositoryError, UploadSettings,
+    buffers::BufferPool,
     format::{
         FormatError,
         crypto::{Hash, Sealer},
@@ -173,29 +171,36 @@ impl Packing {
     ) -> Result<(), RepositoryError> {
         let size = self.settings.part_size_bytes;
         while buffer.len() > size {
+            // The permit first: whoever waits for it holds one buffer, not two.
+            let permit = self.permit()?;
             let mut next = self.pool.take();
             next.extend_from_slice(&buffer[size..]);
             let mut filled = std::mem::replace(buffer, next);
             filled.truncate(size);
-            self.send(parts, filled, false)?;
+            self.send(parts, filled, permit, false)?;
         }
         Ok(())
     }
 
-    /// Hands a part to the sender as soon as fewer than the limit are in flight.
-    fn send(
-        &self,
-        parts: &mpsc::UnboundedSender<Part>,
-        filled: Vec<u8>,
-        last: bool,
-    ) -> Result<(), RepositoryError> {
+    /// Waits until fewer parts than the limit are in flight.
+    fn permit(&self) -> Result<OwnedSemaphorePermit, RepositoryError> {
         let stop = &self.sender.stop;
-        let permit = self.handle.block_on(async {
+        self.handle.block_on(async {
             tokio::select! {
                 permit = self.permits.clone().acquire_owned() => permit.map_err(|_| RepositoryError::Cancelled),
                 () = stop.stopped() => Err(RepositoryError::Cancelled),
             }
-        })?;
+        })
+    }
+
+    /// Hands a part to the sender.
+    fn send(
+        &self,
+        parts: &mpsc::UnboundedSender<Part>,
+        filled: Vec<u8>,
+        permit: OwnedSemaphorePermit,
+        last: bool,
+    ) -> Result<(), RepositoryError> {
         let body = self.pool.lend(filled);
         parts
             .send(Part { body, permit, last })
@@ -319,7 +324,8 @@ impl PackWriter {
             .finish(&mut self.encoder, &mut buffer)
             .map_err(internal)?;
         self.packing.send_full(&parts, &mut buffer)?;
-        self.packing.send(&parts, buffer, true)
+        let permit = self.packing.permit()?;
+        self.packing.send(&parts, buffer, permit, true)
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
     progress::Display,
     repository,
     sizes::human_size,
-    usage::Usage,
+    usage::{Usage, within_budget},
 };
 
 /// What is printed at the end; the names stay.
@@ -57,8 +57,8 @@ struct Report {
 pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     let start = Instant::now();
     // All that can be wrong without asking anybody comes first.
-    let settings = settings(&args.tuning)?;
     let chunk_size_bytes = chunk_size(args.chunk_size)?;
+    settings(&args.tuning, chunk_size_bytes)?;
     let named = args.volume.as_deref().map(volume_id).transpose()?;
     let config = repository::s3_config(&args.to, &args.s3)?;
     let key = repository::key(&args.key, interrupt).await?;
@@ -89,7 +89,6 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
         args,
         interrupt,
         volume,
-        settings,
         snapshot: snapshot.as_ref(),
         cut_at,
         started: OnceLock::new(),
@@ -105,7 +104,6 @@ struct Job<'a> {
     args: &'a BackupArgs,
     interrupt: &'a Interrupt,
     volume: VolumeId,
-    settings: UploadSettings,
     snapshot: Option<&'a LiveSnapshot>,
     cut_at: Timestamp,
     /// What may be half-open in the bucket: the repository's location and the snapshot's id.
@@ -169,7 +167,7 @@ impl Job<'_> {
             extents: None,
             base: BaseChoice::Newest,
             source_check: self.snapshot.map(source_check),
-            settings: self.settings.clone(),
+            settings: settings(&self.args.tuning, repository.chunk_size_bytes())?,
         };
         // It is set once: a job runs once.
         let _ = self
@@ -231,8 +229,14 @@ async fn finish_snapshot<T>(
     }
 }
 
-fn settings(tuning: &UploadTuning) -> anyhow::Result<UploadSettings> {
-    let mut settings = UploadSettings::default();
+/// What the arguments make of the defaults.
+fn settings(tuning: &UploadTuning, chunk_size_bytes: u32) -> anyhow::Result<UploadSettings> {
+    let mut settings = match tuning.memory {
+        Some(bytes) => {
+            UploadSettings::within_memory(bytes, chunk_size_bytes).map_err(Usage::new)?
+        }
+        None => UploadSettings::default(),
+    };
     if let Some(parts) = tuning.parts_in_flight {
         settings.parts_in_flight = usize::from(parts);
     }
@@ -249,6 +253,7 @@ fn settings(tuning: &UploadTuning) -> anyhow::Result<UploadSettings> {
         settings.zstd_level = level;
     }
     settings.check().map_err(Usage::new)?;
+    within_budget(tuning.memory, settings.memory_bytes(chunk_size_bytes))?;
     Ok(settings)
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use serde::Serialize;
 use stockpot_repository::{
-    Progress, ReadSettings,
+    DEFAULT_CHUNK_SIZE_BYTES, Progress, ReadSettings,
     device::{Target, TargetOptions},
     restore::restore,
 };
@@ -17,7 +17,7 @@ use crate::{
     progress::Display,
     repository,
     sizes::human_size,
-    usage::Usage,
+    usage::{Usage, within_budget},
 };
 
 /// What is printed at the end; the names stay.
@@ -39,11 +39,7 @@ pub(crate) async fn run(
     interrupt: &Interrupt,
 ) -> anyhow::Result<()> {
     let start = Instant::now();
-    let settings = ReadSettings {
-        gets_in_flight: usize::from(args.reads_in_flight),
-        ..ReadSettings::default()
-    };
-    settings.check().map_err(Usage::new)?;
+    settings(args, DEFAULT_CHUNK_SIZE_BYTES)?;
     let config = repository::s3_config(&args.from, &args.s3)?;
     let key = repository::key(&args.key, interrupt).await?;
     let finding = async {
@@ -52,6 +48,7 @@ pub(crate) async fn run(
         Ok((repository, manifest))
     };
     let (repository, manifest) = interrupt.unless(finding).await?;
+    let settings = settings(args, repository.chunk_size_bytes())?;
     let options = TargetOptions {
         force: args.force,
         zeroed: false,
@@ -91,4 +88,21 @@ pub(crate) async fn run(
             report.seconds
         )
     })
+}
+
+/// What the arguments make of the defaults.
+fn settings(args: &RestoreArgs, chunk_size_bytes: u32) -> anyhow::Result<ReadSettings> {
+    let mut settings = match args.memory {
+        Some(bytes) => ReadSettings::within_memory(bytes, chunk_size_bytes).map_err(Usage::new)?,
+        None => ReadSettings::default(),
+    };
+    if let Some(reads) = args.reads_in_flight {
+        settings.gets_in_flight = usize::from(reads);
+    }
+    if let Some(workers) = args.workers {
+        settings.workers = usize::from(workers);
+    }
+    settings.check().map_err(Usage::new)?;
+    within_budget(args.memory, settings.memory_bytes(chunk_size_bytes))?;
+    Ok(settings)
 }

@@ -6,6 +6,7 @@ mod bench;
 mod faults;
 mod help;
 mod interrupts;
+mod limits;
 mod printing;
 mod sealing;
 mod upkeep;

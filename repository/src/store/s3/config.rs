@@ -6,7 +6,7 @@ use aws_credential_types::provider::SharedCredentialsProvider;
 use secrecy::SecretString;
 
 use super::url::S3Url;
-use crate::store::StoreError;
+use crate::store::{Bandwidth, StoreError};
 
 /// How the bucket is named in requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -124,6 +124,8 @@ pub struct S3Config {
     pub credentials: CredentialSource,
     /// Time-outs and retries.
     pub limits: Limits,
+    /// How fast bodies go and come.
+    pub bandwidth: Bandwidth,
 }
 
 impl S3Config {
@@ -147,6 +149,7 @@ impl S3Config {
             profile: None,
             credentials: CredentialSource::Chain,
             limits: Limits::default(),
+            bandwidth: Bandwidth::unlimited(),
         }
     }
 }

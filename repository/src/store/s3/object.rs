@@ -5,7 +5,7 @@ use std::ops::Range;
 use aws_sdk_s3::{
     operation::get_object::GetObjectOutput, primitives::ByteStream, types::ChecksumMode,
 };
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use super::{
     Core, checksum,
@@ -17,6 +17,12 @@ use crate::store::{
     probe::{BodyCheck, Conditional},
     requests::RequestKind,
 };
+
+/// Capacity of the buffers that large ranges are read into, in bytes; longer ranges have buffers of their own.
+pub(super) const POOLED_BODY_SIZE: usize = 8 << 20;
+
+/// Bodies from this size on are worth a buffer that was used before, in bytes: its pages are there already.
+const POOLED_BODY_SIZE_MIN: usize = 1 << 20;
 
 /// What of an object is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +43,8 @@ struct BodyLength {
     exact: Option<u64>,
     /// For what is not announced, and for those who announce less than they send.
     max: u64,
+    /// Its bytes were waited for before the request was sent.
+    was_awaited: bool,
 }
 
 /// How one body is sent.
@@ -222,7 +230,12 @@ impl Core {
             .exact
             .and_then(|exact| usize::try_from(exact).ok())
             .unwrap_or(0);
-        let mut body = BytesMut::with_capacity(capacity);
+        let is_pooled = (POOLED_BODY_SIZE_MIN..=POOLED_BODY_SIZE).contains(&capacity);
+        let mut body = if is_pooled {
+            self.bodies.take()
+        } else {
+            Vec::with_capacity(capacity)
+        };
         loop {
             match stream.try_next().await {
                 Ok(Some(bytes)) => {
@@ -245,13 +258,17 @@ impl Core {
             }
         }
         self.counters.received(body.len() as u64);
+        if !length.was_awaited {
+            self.bandwidth.received(body.len() as u64);
+        }
         match length.exact {
             Some(exact) if body.len() as u64 != exact => Err(Failure::local(
                 Class::Passing,
                 false,
                 format!("the body ended after {} of {exact} bytes", body.len()),
             )),
-            _ => Ok(body.freeze()),
+            _ if is_pooled => Ok(self.bodies.lend(body)),
+            _ => Ok(body.into()),
         }
     }
 
@@ -358,6 +375,7 @@ fn expected_length(answer: &GetObjectOutput, extent: &Extent) -> Result<BodyLeng
                     .content_length()
                     .and_then(|length| u64::try_from(length).ok()),
                 max: *bytes_max as u64,
+                was_awaited: false,
             };
             return match length.exact {
                 Some(exact) if exact > length.max => Err(too_large(exact, length.max)),
@@ -378,6 +396,7 @@ fn expected_length(answer: &GetObjectOutput, extent: &Extent) -> Result<BodyLeng
     Ok(BodyLength {
         exact: Some(length),
         max: length,
+        was_awaited: true,
     })
 }
 

@@ -86,12 +86,18 @@ impl Core {
         F: Fn() -> Fut,
         Fut: Future<Output = Result<T, Failure>>,
     {
-        let started = Instant::now();
+        let mut started = Instant::now();
         let mut attempts = 0;
         let mut renewals = 0;
         let mut was_ambiguous = false;
         loop {
             attempts += 1;
+            // Waiting for one's turn is no failure: it uses up nothing of the time limit.
+            let waiting_since = Instant::now();
+            self.bandwidth
+                .take(request.bytes_out, request.bytes_in)
+                .await;
+            started += waiting_since.elapsed();
             let sent_at = Instant::now();
             let failure = match self.attempt(request, attempts > 1, attempt()).await {
                 Ok(value) => {

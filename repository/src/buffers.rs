@@ -1,13 +1,13 @@
-//! The memory of parts: taken from a pool, filled by a worker, sent without a copy, returned when the request is over.
+//! The memory of parts and ranges: taken from a pool, filled, passed on without a copy, returned by its last user.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
 /// Buffers that are used again. It never waits: how many are out at a time is bounded by whoever takes them
-/// (workers and the permits of parts in flight).
+/// (workers, permits of parts and of ranges in flight).
 #[derive(Debug)]
-pub(super) struct BufferPool {
+pub(crate) struct BufferPool {
     capacity_bytes: usize,
     spare_max: usize,
     spare: Mutex<Vec<Vec<u8>>>,
@@ -15,7 +15,7 @@ pub(super) struct BufferPool {
 
 impl BufferPool {
     /// Buffers of `capacity_bytes`; at most `spare_max` are kept for later.
-    pub(super) fn new(capacity_bytes: usize, spare_max: usize) -> Arc<Self> {
+    pub(crate) fn new(capacity_bytes: usize, spare_max: usize) -> Arc<Self> {
         Arc::new(Self {
             capacity_bytes,
             spare_max,
@@ -24,7 +24,7 @@ impl BufferPool {
     }
 
     /// An empty buffer.
-    pub(super) fn take(&self) -> Vec<u8> {
+    pub(crate) fn take(&self) -> Vec<u8> {
         let spare = self
             .spare
             .lock()
@@ -34,7 +34,7 @@ impl BufferPool {
     }
 
     /// Turns a filled buffer into a body that returns to the pool when its last user drops it.
-    pub(super) fn lend(self: &Arc<Self>, filled: Vec<u8>) -> Bytes {
+    pub(crate) fn lend(self: &Arc<Self>, filled: Vec<u8>) -> Bytes {
         Bytes::from_owner(Lent {
             filled,
             pool: self.clone(),
