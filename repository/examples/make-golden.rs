@@ -110,6 +110,7 @@ async fn put(repository: &Repository, name: &str, content: &[u8]) -> Result<()> 
         extents: None,
         base: BaseChoice::Newest,
         source_check: None,
+        changes: None,
         settings: UploadSettings::default(),
     };
     let (progress, none) = (Arc::new(Progress::new()), CancellationToken::new());

@@ -11,6 +11,8 @@ mod faults;
 mod files;
 #[path = "verbs/golden.rs"]
 mod golden;
+#[path = "verbs/incremental.rs"]
+mod incremental;
 #[path = "verbs/odd_objects.rs"]
 mod odd_objects;
 #[path = "verbs/opening.rs"]

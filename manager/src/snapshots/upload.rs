@@ -195,6 +195,7 @@ impl Manager {
             extents: self.extents(row).await,
             base: BaseChoice::Newest,
             source_check: Some(source_check(driver, &row.id)),
+            changes: None,
             settings: self.config.transfers.upload_settings(),
         };
         let report = match upload(repository, source, request, progress, cancel).await {

@@ -12,6 +12,7 @@ use tokio::{
 
 use super::{
     base::{BaseChunks, BaseMap},
+    live::LivePacks,
     plan::{Plan, Segment},
     writer::PackWriter,
 };
@@ -29,14 +30,34 @@ const READ_SIZE_BYTES: usize = 4 << 20;
 pub(super) struct Scanned {
     /// The segment's number.
     pub(super) number: u64,
-    /// Its chunks that are not holes, ascending.
-    pub(super) chunks: Vec<(u64, Location)>,
+    /// Its chunks.
+    pub(super) chunks: Range<u64>,
+    /// Those that are not holes, ascending.
+    pub(super) found: Vec<(u64, Location)>,
     /// How many of them were written, not reused.
     pub(super) stored: u64,
+    /// How many chunks were read.
+    pub(super) read: u64,
     /// Pages of the base that cover the segment.
     pub(super) base_pages: Vec<VisitedPage>,
+    /// Chunks of these pages, where not all pages are looked at.
+    pub(super) base_counted: LivePacks,
+    /// How many these are.
+    pub(super) base_mapped: u64,
     /// Keeps the number of segments that wait for their turn bounded.
     pub(super) _turn: OwnedSemaphorePermit,
+}
+
+impl Scanned {
+    /// Adds the base's chunks in ranges that were not read.
+    fn take_over(&mut self, base: &BaseChunks, kept: &[Range<u64>]) {
+        if kept.is_empty() {
+            return;
+        }
+        let kept = kept.iter().flat_map(|range| base.within(range.clone()));
+        self.found.extend(kept);
+        self.found.sort_unstable_by_key(|(chunk, _)| *chunk);
+    }
 }
 
 /// What all workers share.
@@ -45,7 +66,9 @@ pub(super) struct Scan {
     pub(super) plan: Mutex<Plan>,
     pub(super) chunk_size: usize,
     pub(super) sealer: Sealer,
-    pub(super) base: Option<BaseMap>,
+    pub(super) base: Option<Arc<BaseMap>>,
+    /// Whether what is not in a segment is as in the base.
+    pub(super) keeps_rest: bool,
     /// Segments that were taken and not yet consumed in order.
     pub(super) turns: Arc<Semaphore>,
     pub(super) progress: Arc<Progress>,
@@ -65,15 +88,16 @@ impl Scan {
     ) -> Result<(), RepositoryError> {
         let mut buffer = AlignedBuffer::new(READ_SIZE_BYTES.max(self.chunk_size));
         while let Some((segment, turn)) = self.take_segment()? {
-            let mut base = match &self.base {
-                Some(base) => self.handle.block_on(base.chunks(segment.chunks.clone()))?,
-                None => BaseChunks::default(),
-            };
+            let mut base = self.base_of(&segment)?;
             let mut scanned = Scanned {
                 number: segment.number,
-                chunks: Vec::new(),
+                chunks: segment.chunks.clone(),
+                found: Vec::new(),
                 stored: 0,
+                read: segment.runs.iter().map(|run| run.end - run.start).sum(),
                 base_pages: std::mem::take(&mut base.pages),
+                base_counted: std::mem::take(&mut base.counted),
+                base_mapped: base.mapped,
                 _turn: turn,
             };
             let mut desk = Desk {
@@ -83,11 +107,22 @@ impl Scan {
                 scanned: &mut scanned,
             };
             self.scan_segment(&segment, &mut desk)?;
+            scanned.take_over(&base, &segment.kept);
             found
                 .send(scanned)
                 .map_err(|_| RepositoryError::Cancelled)?;
         }
         writer.close()
+    }
+
+    /// What the base has in a segment.
+    fn base_of(&self, segment: &Segment) -> Result<BaseChunks, RepositoryError> {
+        let chunks = segment.chunks.clone();
+        match &self.base {
+            Some(base) if self.keeps_rest => self.handle.block_on(base.all_chunks(chunks)),
+            Some(base) => self.handle.block_on(base.chunks(chunks)),
+            None => Ok(BaseChunks::default()),
+        }
     }
 
     /// The next segment, as soon as not too many are waiting for an earlier one.
@@ -148,7 +183,7 @@ impl Scan {
                     desk.writer.write_chunk(chunk, plain, hash)?
                 }
             };
-            desk.scanned.chunks.push((chunk, location));
+            desk.scanned.found.push((chunk, location));
         }
         Ok(())
     }

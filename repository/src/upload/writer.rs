@@ -62,6 +62,8 @@ pub(super) struct PackOwner {
     pub(super) run: Run,
     pub(super) volume_size_bytes: u64,
     pub(super) base: Option<Base>,
+    /// Number of the first pack: a run never uses a name twice.
+    pub(super) first_pack: u32,
 }
 
 impl Packing {
@@ -78,8 +80,8 @@ impl Packing {
             handle: Handle::current(),
             sender,
             sealer,
+            next_number: AtomicU32::new(owner.first_pack),
             owner,
-            next_number: AtomicU32::new(0),
             packs_sent: AtomicU64::new(0),
             permits: Arc::new(Semaphore::new(settings.parts_in_flight)),
             pool: BufferPool::new(capacity, settings.parts_in_flight + settings.workers),
@@ -90,6 +92,11 @@ impl Packing {
 
     pub(super) fn sealer(&self) -> &Sealer {
         &self.sealer
+    }
+
+    /// Number of the next pack.
+    pub(super) fn next_pack(&self) -> u32 {
+        self.next_number.load(Ordering::Relaxed)
     }
 
     /// How many packs are in the bucket, as far as they were waited for.

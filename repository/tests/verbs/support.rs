@@ -54,6 +54,7 @@ impl Bench {
             extents: None,
             base: BaseChoice::Newest,
             source_check: None,
+            changes: None,
             settings: UploadSettings::default(),
         }
     }
