@@ -10,6 +10,7 @@
 //! - Deleted meanwhile (a tombstone is there): the commit is refused and the upload ends with
 //!   [`RepositoryError::Deleted`].
 
+mod adopt;
 mod assemble;
 mod base;
 mod buffers;
@@ -67,6 +68,9 @@ pub struct UploadRequest {
     pub source_check: Option<SourceCheck>,
     /// What changed, if that is known: then only that is read, and `base` counts only if it turns out to be of no use.
     pub changes: Option<Changes>,
+    /// Whether the source has the same content in each attempt at this snapshot id: a snapshot that is read-only. Then an
+    /// attempt does not read again what an earlier one read and sent.
+    pub source_is_fixed: bool,
     /// Limits.
     pub settings: UploadSettings,
 }
@@ -105,6 +109,10 @@ pub struct UploadReport {
     pub requests: u64,
     /// Bytes of the source that were read, in whole chunks, without what was sampled.
     pub read_bytes: u64,
+    /// Packs of earlier attempts, broken off before their commit, that the snapshot refers to.
+    pub adopted_packs: u64,
+    /// Their size in bytes.
+    pub adopted_bytes: u64,
     /// Chunks said to be unchanged that were read to make sure.
     pub sampled_chunks: u64,
     /// Whether reads passed the page cache by.
@@ -168,6 +176,8 @@ pub async fn upload(
         packs: written.packs,
         requests: progress.snapshot().requests,
         read_bytes: written.read_bytes,
+        adopted_packs: written.adopted_packs,
+        adopted_bytes: written.adopted_bytes,
         sampled_chunks: basis.sampled.chunks,
         direct: written.direct,
     })
@@ -216,11 +226,14 @@ impl Attempt<'_> {
         source: &Arc<Source>,
         cancel: &CancellationToken,
     ) -> Result<Basis, RepositoryError> {
-        self.announce(chosen.base.clone(), Vec::new()).await?;
+        let runs = self.adoptable(chosen.base_started_at).await?;
+        self.announce(chosen.base.clone(), runs.clone()).await?;
         // Read even without a base: the order of requests is the same for all uploads.
         let condemned = self.condemned().await?;
         let size_bytes = source.size_bytes();
         let mut basis = self.settle(chosen, condemned.as_ref(), size_bytes).await?;
+        let adopted = self.adopt(&runs, condemned.as_ref(), &basis, size_bytes);
+        basis.adopted = adopted.await?.map(Arc::new);
         if let Some(changed) = &basis.changed
             && let Some(base) = &basis.base
         {

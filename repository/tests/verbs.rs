@@ -23,6 +23,8 @@ mod properties;
 mod protocol;
 #[path = "verbs/prune/mod.rs"]
 mod prune;
+#[path = "verbs/resume.rs"]
+mod resume;
 #[path = "verbs/round_trip.rs"]
 mod round_trip;
 #[path = "verbs/server.rs"]

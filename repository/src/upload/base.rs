@@ -28,7 +28,7 @@ use crate::{
 pub(super) struct BadFrames(pub(super) HashSet<(PackName, u32)>);
 
 impl BadFrames {
-    fn have(&self, location: &Location) -> bool {
+    pub(super) fn have(&self, location: &Location) -> bool {
         !self.0.is_empty()
             && self
                 .0
@@ -61,6 +61,8 @@ pub(super) struct BaseChunks {
     pub(super) counted: LivePacks,
     /// How many these are.
     pub(super) mapped: u64,
+    /// Whether some chunks are not known, or bad.
+    pub(super) patchy: bool,
 }
 
 impl BaseChunks {
@@ -69,6 +71,16 @@ impl BaseChunks {
         self.chunks
             .get(&chunk)
             .filter(|location| location.hash == *hash)
+    }
+
+    /// Whether the base has data at a chunk, or may have.
+    pub(super) fn may_have(&self, chunk: u64) -> bool {
+        self.patchy || self.chunks.contains_key(&chunk)
+    }
+
+    /// The base's chunk.
+    pub(super) fn get(&self, chunk: u64) -> Option<&Location> {
+        self.chunks.get(&chunk)
     }
 
     /// The base's chunks in a range, ascending.
@@ -163,6 +175,7 @@ impl BaseMap {
                         error = &error as &dyn std::error::Error,
                         "a page of the base is damaged; its chunks are stored again"
                     );
+                    found.patchy = true;
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -172,7 +185,9 @@ impl BaseMap {
                     found.counted.add(location);
                     found.mapped += 1;
                 }
-                if !self.bad.have(location) {
+                if self.bad.have(location) {
+                    found.patchy = true;
+                } else {
                     found.chunks.insert(chunk, location.clone());
                 }
             }

@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use super::{
     BaseChoice, Changes,
+    adopt::Adopted,
     base::{BadFrames, BaseMap},
     changes::Changed,
     commit::Attempt,
@@ -19,7 +20,7 @@ use crate::{
     fetch::Fetcher,
     format::{
         frame::FrameKind,
-        ids::{MARKS_PREFIX, PackName, SNAPSHOTS_PREFIX, SnapshotId, parse_snapshot_key},
+        ids::{MARKS_PREFIX, Nonce, PackName, SNAPSHOTS_PREFIX, SnapshotId, parse_snapshot_key},
         limits::TEXT_MAX,
         manifest::{Base, Manifest, Reason, SnapshotRecord},
         protocol::Mark,
@@ -39,6 +40,8 @@ const MARKED_PACKS_MAX: usize = 16;
 /// What is to be built on, if it is still there once the intent is.
 pub(super) struct Chosen {
     pub(super) base: Option<Base>,
+    /// When the base's own upload began.
+    pub(super) base_started_at: Option<Timestamp>,
     /// Whether what changed since then is told.
     told: bool,
     why: String,
@@ -47,6 +50,8 @@ pub(super) struct Chosen {
 /// What an upload builds on.
 pub(super) struct Basis {
     pub(super) base: Option<Arc<BaseMap>>,
+    /// What earlier attempts left.
+    pub(super) adopted: Option<Arc<Adopted>>,
     /// What is to be read; `None`: everything.
     pub(super) changed: Option<Changed>,
     /// Why it is not less, or how it was made sure of.
@@ -59,6 +64,7 @@ impl Basis {
     fn full(why: impl Into<String>) -> Self {
         Self {
             base: None,
+            adopted: None,
             changed: None,
             why: why.into(),
             sampled: Sampled::default(),
@@ -121,9 +127,10 @@ impl Attempt<'_> {
             && let Some(changes) = &self.request.changes
         {
             match self.committed(changes).await? {
-                Ok(base) => {
+                Ok((base, started_at)) => {
                     return Ok(Chosen {
                         base: Some(base),
+                        base_started_at: Some(started_at),
                         told: true,
                         why: String::new(),
                     });
@@ -143,7 +150,7 @@ impl Attempt<'_> {
             BaseChoice::Snapshot(snapshot) => {
                 match read_record(self.repository, volume, snapshot).await? {
                     Some(SnapshotRecord::Manifest(manifest, nonce)) => {
-                        Some(manifest.as_base(nonce))
+                        Some((manifest.started_at, manifest.as_base(nonce)))
                     }
                     Some(SnapshotRecord::Tombstone(..)) => {
                         return Err(RepositoryError::Deleted {
@@ -165,8 +172,10 @@ impl Attempt<'_> {
             (None, _) => "no earlier snapshot of the volume is in the repository".to_owned(),
             (Some(_), _) => note,
         };
+        let (base_started_at, base) = base.unzip();
         Ok(Chosen {
             base,
+            base_started_at,
             told: false,
             why,
         })
@@ -176,11 +185,13 @@ impl Attempt<'_> {
     async fn committed(
         &self,
         changes: &Changes,
-    ) -> Result<Result<Base, &'static str>, RepositoryError> {
+    ) -> Result<Result<(Base, Timestamp), &'static str>, RepositoryError> {
         self.progress.requested(1);
         let record = read_record(self.repository, &self.request.volume_id, &changes.since).await;
         match record {
-            Ok(Some(SnapshotRecord::Manifest(manifest, nonce))) => Ok(Ok(manifest.as_base(nonce))),
+            Ok(Some(SnapshotRecord::Manifest(manifest, nonce))) => {
+                Ok(Ok((manifest.as_base(nonce), manifest.started_at)))
+            }
             Ok(Some(SnapshotRecord::Tombstone(..))) => Ok(Err("which was deleted")),
             Ok(None) => Ok(Err("which is not in the repository")),
             Err(error) if error.is_of_one_object() => Ok(Err("which cannot be read")),
@@ -190,13 +201,13 @@ impl Attempt<'_> {
 
     /// The snapshot of the volume that was committed last. A manifest that cannot be read is no base; to say so is
     /// the business of listings and verify.
-    async fn newest(&self) -> Result<Option<Base>, RepositoryError> {
+    async fn newest(&self) -> Result<Option<(Timestamp, Base)>, RepositoryError> {
         let store = self.repository.store();
         let prefix = format!("{SNAPSHOTS_PREFIX}{}/", self.request.volume_id);
         self.progress.requested(1);
         let mut keys = list_keys(&**store, &prefix).await?;
         keys.sort_by_key(|meta| std::cmp::Reverse(meta.modified_at_s));
-        let mut newest: Option<(Timestamp, Base)> = None;
+        let mut newest: Option<(Timestamp, Box<Manifest>, Nonce)> = None;
         let mut previous_s = None;
         for meta in keys.into_iter().take(BASE_CANDIDATES) {
             // The store's clock has seconds: all objects of the same second are compared by what they say.
@@ -212,9 +223,9 @@ impl Attempt<'_> {
                 Ok(Some(SnapshotRecord::Manifest(manifest, nonce))) => {
                     if newest
                         .as_ref()
-                        .is_none_or(|(at, _)| *at < manifest.committed_at)
+                        .is_none_or(|(at, ..)| *at < manifest.committed_at)
                     {
-                        newest = Some((manifest.committed_at, manifest.as_base(nonce)));
+                        newest = Some((manifest.committed_at, manifest, nonce));
                     }
                 }
                 Ok(_) => {}
@@ -222,7 +233,7 @@ impl Attempt<'_> {
                 Err(error) => return Err(error),
             }
         }
-        Ok(newest.map(|(_, base)| base))
+        Ok(newest.map(|(_, manifest, nonce)| (manifest.started_at, manifest.as_base(nonce))))
     }
 
     /// The base, if it is still what it was and nothing of it is about to go; else the upload is a full one. Asked
@@ -246,6 +257,7 @@ impl Attempt<'_> {
         };
         let mut basis = Basis {
             base: None,
+            adopted: None,
             changed: None,
             why: chosen.why,
             sampled: Sampled::default(),
@@ -320,7 +332,7 @@ impl Attempt<'_> {
         }
     }
 
-    async fn bad_frames(&self) -> Result<BadFrames, RepositoryError> {
+    pub(super) async fn bad_frames(&self) -> Result<BadFrames, RepositoryError> {
         let marks = self.records::<Mark>(MARKS_PREFIX).await?;
         let frames = marks.into_iter().flatten().flat_map(|mark| mark.bad);
         Ok(BadFrames(

@@ -31,6 +31,20 @@ pub(super) struct Segment {
     pub(super) kept: Vec<Range<u64>>,
 }
 
+impl Segment {
+    /// Leaves out of what is to be read what an earlier attempt read.
+    pub(super) fn skip<'a>(&mut self, ranges: impl Iterator<Item = &'a Range<u64>>) {
+        for range in ranges {
+            let pieces = self.runs.iter().flat_map(|run| {
+                let before = run.start..run.end.min(range.start);
+                let after = run.start.max(range.end)..run.end;
+                [before, after]
+            });
+            self.runs = pieces.filter(|piece| !piece.is_empty()).collect();
+        }
+    }
+}
+
 /// Where data may be.
 pub(super) enum Extents {
     /// As the source knows it.
@@ -283,6 +297,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_is_skipped() {
+        let mut segment = Segment {
+            number: 0,
+            chunks: 0..64,
+            runs: vec![0..10, 20..30, 40..50],
+            kept: Vec::new(),
+        };
+        segment.skip([0..5, 8..22, 25..26, 40..64].iter());
+        assert_eq!(segment.runs, [5..8, 22..25, 26..30]);
+    }
+
+    #[test]
     fn only_leaves_with_changes_are_handed_out() {
         let size = 2000 * CHUNK;
         let chunk_size = u32::try_from(CHUNK).unwrap();
@@ -296,14 +322,18 @@ mod tests {
         let mut plan = Plan::new(extents, size, chunk_size).only(Some(changed));
         let segments: Vec<_> = std::iter::from_fn(|| plan.next().unwrap()).collect();
         let expected = [
-            (0..64, vec![3..4], vec![0..3, 4..64]),
+            (0..64, vec![(3, 4)], vec![(0, 3), (4, 64)]),
             // No data there any more: a hole now.
-            (64..128, vec![], vec![64..70, 71..128]),
-            (1984..2000, vec![1999..2000], vec![1984..1999]),
+            (64..128, vec![], vec![(64, 70), (71, 128)]),
+            (1984..2000, vec![(1999, 2000)], vec![(1984, 1999)]),
         ];
+        let pairs = |ranges: Vec<Range<u64>>| {
+            let pairs = ranges.into_iter().map(|range| (range.start, range.end));
+            pairs.collect::<Vec<_>>()
+        };
         let found = segments
             .into_iter()
-            .map(|segment| (segment.chunks, segment.runs, segment.kept));
+            .map(|segment| (segment.chunks, pairs(segment.runs), pairs(segment.kept)));
         assert_eq!(found.collect::<Vec<_>>(), expected);
     }
 

@@ -44,6 +44,8 @@ pub(super) struct Written {
     pub(super) stored: u64,
     pub(super) stored_bytes: u64,
     pub(super) packs: u64,
+    pub(super) adopted_packs: u64,
+    pub(super) adopted_bytes: u64,
     pub(super) read_bytes: u64,
     pub(super) direct: bool,
 }
@@ -147,8 +149,8 @@ async fn pipeline(
     let checked = source.clone();
     join(spawn(stop, move || Ok(checked.check_unchanged()?))).await?;
     attempt.progress.enter(Phase::Map);
-    let (pack_list, list_sent) = pack_list(&assembled.live, &sent, basis, packing, stop).await?;
-    sent.extend(list_sent);
+    let list = pack_list(&assembled.live, &sent, basis, packing, stop).await?;
+    sent.extend(list.sent);
     stop.check()?;
     let Assembled {
         root,
@@ -160,7 +162,9 @@ async fn pipeline(
     Ok(Written {
         size_bytes,
         map: root,
-        pack_list,
+        pack_list: list.root,
+        adopted_packs: list.adopted.len() as u64,
+        adopted_bytes: list.adopted.values().map(|pack| pack.size_bytes).sum(),
         mapped,
         stored,
         stored_bytes: sent.values().map(|sent| sent.size_bytes).sum(),
@@ -171,7 +175,12 @@ async fn pipeline(
 }
 
 /// What the pack list became, and what was sent for it.
-type ListWritten = (Option<RootRef>, BTreeMap<Arc<PackName>, Sent>);
+struct ListWritten {
+    root: Option<RootRef>,
+    sent: BTreeMap<Arc<PackName>, Sent>,
+    /// Packs of earlier attempts that are in it.
+    adopted: BTreeMap<Arc<PackName>, Sent>,
+}
 
 /// The base's pack list where it is the same, else a new one.
 async fn pack_list(
@@ -183,7 +192,14 @@ async fn pack_list(
 ) -> Result<ListWritten, RepositoryError> {
     let none = BTreeMap::new();
     let base = basis.base.as_ref();
-    let entries = pack_entries(live, sent, base.map_or(&none, |base| &base.packs))?;
+    let base_packs = base.map_or(&none, |base| &base.packs);
+    let adopted = match &basis.adopted {
+        Some(adopted) => adopted.confirm(live).await?,
+        None => BTreeMap::new(),
+    };
+    let mut whole = adopted.clone();
+    whole.extend(sent.iter().map(|(pack, sent)| (pack.clone(), *sent)));
+    let entries = pack_entries(live, &whole, base_packs)?;
     let known = base.map(|base| base.list_pages.clone()).unwrap_or_default();
     let list = {
         let packing = packing.clone();
@@ -191,7 +207,11 @@ async fn pack_list(
     };
     let list = join(list).await;
     let sent = packing.settle().await;
-    Ok((list?, sent?))
+    Ok(ListWritten {
+        root: list?,
+        sent: sent?,
+        adopted,
+    })
 }
 
 type Thread<T> = JoinHandle<Result<T, RepositoryError>>;
@@ -220,6 +240,7 @@ fn start_workers(
         chunk_size: repository.chunk_size_bytes() as usize,
         sealer: attempt.sealer.clone(),
         base: basis.base.clone(),
+        adopted: basis.adopted.clone(),
         keeps_rest: basis.changed.is_some(),
         turns: Arc::new(Semaphore::new(workers * SEGMENTS_PER_WORKER)),
         progress: attempt.progress.clone(),

@@ -11,6 +11,7 @@ use tokio::{
 };
 
 use super::{
+    adopt::{Adopted, AdoptedChunks},
     base::{BaseChunks, BaseMap},
     live::LivePacks,
     plan::{Plan, Segment},
@@ -49,13 +50,17 @@ pub(super) struct Scanned {
 }
 
 impl Scanned {
-    /// Adds the base's chunks in ranges that were not read.
-    fn take_over(&mut self, base: &BaseChunks, kept: &[Range<u64>]) {
-        if kept.is_empty() {
-            return;
+    /// Adds what is in ranges that were not read: as in the base, or as an earlier attempt found it.
+    fn take_over(&mut self, base: &BaseChunks, adopted: &AdoptedChunks, segment: &Segment) {
+        let is_kept = |chunk: u64| segment.kept.iter().any(|range| range.contains(&chunk));
+        for (range, pack) in adopted.scanned() {
+            let of_pack = |chunk| adopted.of_pack(chunk, pack).or_else(|| base.get(chunk));
+            let found = range.clone().filter(|chunk| !is_kept(*chunk));
+            self.found
+                .extend(found.filter_map(|chunk| Some((chunk, of_pack(chunk)?.clone()))));
         }
-        let kept = kept.iter().flat_map(|range| base.within(range.clone()));
-        self.found.extend(kept);
+        let kept = segment.kept.iter().cloned();
+        self.found.extend(kept.flat_map(|range| base.within(range)));
         self.found.sort_unstable_by_key(|(chunk, _)| *chunk);
     }
 }
@@ -67,6 +72,7 @@ pub(super) struct Scan {
     pub(super) chunk_size: usize,
     pub(super) sealer: Sealer,
     pub(super) base: Option<Arc<BaseMap>>,
+    pub(super) adopted: Option<Arc<Adopted>>,
     /// Whether what is not in a segment is as in the base.
     pub(super) keeps_rest: bool,
     /// Segments that were taken and not yet consumed in order.
@@ -87,8 +93,9 @@ impl Scan {
         found: &mpsc::UnboundedSender<Scanned>,
     ) -> Result<(), RepositoryError> {
         let mut buffer = AlignedBuffer::new(READ_SIZE_BYTES.max(self.chunk_size));
-        while let Some((segment, turn)) = self.take_segment()? {
+        while let Some((mut segment, turn)) = self.take_segment()? {
             let mut base = self.base_of(&segment)?;
+            let adopted = self.adopted_of(&mut segment, &base)?;
             let mut scanned = Scanned {
                 number: segment.number,
                 chunks: segment.chunks.clone(),
@@ -104,10 +111,11 @@ impl Scan {
                 writer: &mut writer,
                 buffer: &mut buffer,
                 base: &base,
+                adopted: &adopted,
                 scanned: &mut scanned,
             };
             self.scan_segment(&segment, &mut desk)?;
-            scanned.take_over(&base, &segment.kept);
+            scanned.take_over(&base, &adopted, &segment);
             found
                 .send(scanned)
                 .map_err(|_| RepositoryError::Cancelled)?;
@@ -123,6 +131,23 @@ impl Scan {
             Some(base) => self.handle.block_on(base.chunks(chunks)),
             None => Ok(BaseChunks::default()),
         }
+    }
+
+    /// What earlier attempts left of a segment. What they looked at is not read again, if that says what is there.
+    fn adopted_of(
+        &self,
+        segment: &mut Segment,
+        base: &BaseChunks,
+    ) -> Result<AdoptedChunks, RepositoryError> {
+        let Some(adopted) = &self.adopted else {
+            return Ok(AdoptedChunks::default());
+        };
+        let mut adopted = self.handle.block_on(adopted.chunks(&segment.chunks))?;
+        if base.patchy {
+            adopted.read_again();
+        }
+        segment.skip(adopted.scanned().iter().map(|(range, _)| range));
+        Ok(adopted)
     }
 
     /// The next segment, as soon as not too many are waiting for an earlier one.
@@ -143,11 +168,16 @@ impl Scan {
     }
 
     fn scan_segment(&self, segment: &Segment, desk: &mut Desk<'_>) -> Result<(), RepositoryError> {
+        // Of a volume that is read whole a pack vouches for the holes as well; else only for what is read.
+        let vouches_for_all = self.base.is_none() && desk.adopted.scanned().is_empty();
         desk.writer.begin(segment.chunks.start);
         let chunk_size = self.chunk_size as u64;
         let block_chunks = desk.buffer.len() as u64 / chunk_size;
         let mut passed = segment.chunks.start;
         for run in &segment.runs {
+            if !vouches_for_all {
+                desk.writer.begin(run.start);
+            }
             let mut at = run.start;
             while at < run.end {
                 self.stop.check()?;
@@ -157,10 +187,13 @@ impl Scan {
                 passed = block.end;
                 at = block.end;
             }
+            desk.writer.scanned_to(run.end);
         }
         self.progress
             .scanned((segment.chunks.end - passed) * chunk_size);
-        desk.writer.scanned_to(segment.chunks.end);
+        if vouches_for_all {
+            desk.writer.scanned_to(segment.chunks.end);
+        }
         Ok(())
     }
 
@@ -172,16 +205,25 @@ impl Scan {
             .read_at(block.start * chunk_size as u64, bytes)?;
         for (chunk, plain) in (block.start..).zip(bytes.chunks_exact(chunk_size)) {
             if is_zero(plain) {
+                if desk.base.may_have(chunk) {
+                    desk.writer.leave_out(chunk);
+                }
                 continue;
             }
             self.progress.data(chunk_size as u64);
             let hash = self.sealer.chunk_hash(plain);
             let location = match desk.base.unchanged(chunk, &hash) {
                 Some(location) => location.clone(),
-                None => {
-                    desk.scanned.stored += 1;
-                    desk.writer.write_chunk(chunk, plain, hash)?
-                }
+                None => match desk.adopted.same(chunk, &hash) {
+                    Some(location) => {
+                        desk.writer.leave_out(chunk);
+                        location.clone()
+                    }
+                    None => {
+                        desk.scanned.stored += 1;
+                        desk.writer.write_chunk(chunk, plain, hash)?
+                    }
+                },
             };
             desk.scanned.found.push((chunk, location));
         }
@@ -194,5 +236,6 @@ struct Desk<'a> {
     writer: &'a mut PackWriter,
     buffer: &'a mut AlignedBuffer,
     base: &'a BaseChunks,
+    adopted: &'a AdoptedChunks,
     scanned: &'a mut Scanned,
 }

@@ -252,6 +252,12 @@ impl PackWriter {
         }
     }
 
+    /// No pack of this writer vouches for a chunk: it is neither written here nor as in the base.
+    pub(super) fn leave_out(&mut self, chunk: u64) {
+        self.scanned_to(chunk);
+        self.scanned_from = self.scanned_from.max(chunk + 1);
+    }
+
     /// Appends a chunk; all before it were looked at. Waits while the bucket is slower.
     pub(super) fn write_chunk(
         &mut self,

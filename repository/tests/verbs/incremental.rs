@@ -33,6 +33,10 @@ async fn problems(bench: &Bench) -> Vec<String> {
     problems.iter().map(|found| format!("{found:?}")).collect()
 }
 
+fn one(range: Range<u64>) -> Vec<Range<u64>> {
+    std::iter::once(range).collect()
+}
+
 impl Bench {
     fn told(&self, since: &Manifest, ranges: Vec<Range<u64>>) -> UploadRequest {
         let mut request = self.request();
@@ -96,9 +100,7 @@ async fn only_the_ranges_are_read_and_only_their_pages_written() {
     let first = bench.up(&sparse()).await.manifest;
     let at = (600 << 20) + 3 * CHUNK;
     let image = sparse().extent(at + 100, 50, Fill::Byte(9));
-    let report = bench
-        .up_told(&image, &first, vec![at + 100..at + 150])
-        .await;
+    let report = bench.up_told(&image, &first, one(at + 100..at + 150)).await;
     assert_eq!(report.read_bytes, CHUNK);
     assert_eq!(report.manifest.chunks.stored, 1);
     // A chunk, a leaf with the two pages above it, and the list.
@@ -111,7 +113,7 @@ async fn what_was_discarded_is_a_hole() {
     let bench = Bench::new(false).await;
     let first = bench.up(&sparse()).await.manifest;
     let image = sparse().extent(600 << 20, 40 * CHUNK + 5, Fill::Zero);
-    let mut request = bench.told(&first, vec![600 << 20..(600 << 20) + 41 * CHUNK]);
+    let mut request = bench.told(&first, one(600 << 20..(600 << 20) + 41 * CHUNK));
     // As a thin volume tells it: nothing is there any more.
     request.extents = Some(vec![0..20 * CHUNK, (2 << 30) - 7 * CHUNK..2 << 30]);
     let report = bench.try_up(&image, request).await.unwrap();
@@ -125,7 +127,7 @@ async fn a_wrong_delta_is_found_and_does_no_harm() {
     let first = bench.up(&sparse()).await.manifest;
     for (place, what) in [(5 * CHUNK, "data"), (1000 << 20, "a hole")] {
         let image = sparse().extent(place, 10, Fill::Byte(7));
-        let mut request = bench.told(&first, vec![19 * CHUNK..20 * CHUNK]);
+        let mut request = bench.told(&first, one(19 * CHUNK..20 * CHUNK));
         request.settings.guard_share_ppm = 1_000_000;
         let report = bench.try_up(&image, request).await.unwrap();
         assert_eq!(report.manifest.reason, Reason::Compared, "{what}");
@@ -252,7 +254,7 @@ async fn a_base_whose_map_is_damaged_is_compared_with() {
     bad[40] ^= 1;
     put(&bench, &key, bad).await;
     let image = sparse().extent(CHUNK, 1, Fill::Byte(4));
-    let mut request = bench.told(&first, vec![CHUNK..CHUNK + 1]);
+    let mut request = bench.told(&first, one(CHUNK..CHUNK + 1));
     // Found by the upload itself.
     request.settings.guard_share_ppm = 0;
     let second = bench.try_up(&image, request).await.unwrap().manifest;

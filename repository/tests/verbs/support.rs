@@ -55,6 +55,7 @@ impl Bench {
             base: BaseChoice::Newest,
             source_check: None,
             changes: None,
+            source_is_fixed: false,
             settings: UploadSettings::default(),
         }
     }

@@ -168,6 +168,8 @@ impl Job<'_> {
                 false => BaseChoice::Newest,
             },
             changes,
+            // Nobody promises that a file or device is what it was: what an earlier backup sent is found by hash.
+            source_is_fixed: false,
             settings: self.settings.clone(),
         };
         // It is set once: a job runs once.

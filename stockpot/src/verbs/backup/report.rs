@@ -27,6 +27,9 @@ struct Report {
     read_bytes: u64,
     /// Chunks said to be unchanged that were read to make sure.
     sampled_chunks: u64,
+    /// Packs of an interrupted backup that were used again, and their size.
+    adopted_packs: u64,
+    adopted_bytes: u64,
     seconds: f64,
     direct_reads: bool,
     /// This backup was the first into its prefix.
@@ -56,6 +59,8 @@ pub(super) fn print(cli: &Cli, done: &Done, seconds: f64) -> anyhow::Result<()> 
         requests: done.report.requests,
         read_bytes: done.report.read_bytes,
         sampled_chunks: done.report.sampled_chunks,
+        adopted_packs: done.report.adopted_packs,
+        adopted_bytes: done.report.adopted_bytes,
         seconds,
         direct_reads: done.report.direct,
         repository_created: done.repository_created,
