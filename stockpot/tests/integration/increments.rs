@@ -37,6 +37,7 @@ fn a_backup_that_is_told_what_changed() -> anyhow::Result<()> {
     let since = text(&first, "snapshot_id")?.to_owned();
     let file = std::fs::OpenOptions::new().write(true).open(&image)?;
     file.write_all_at(&noise(77, 100_000), 5 << 20)?;
+    drop(file);
     let changed = bench.path("changed");
     let list = changed.to_str().context("path")?;
     std::fs::write(&changed, format!("{} 100000\n", 5 << 20))?;
