@@ -221,6 +221,7 @@ impl TransferConfig {
             pack_size_bytes: self.pack_size_bytes.unwrap_or(usual.pack_size_bytes),
             workers: self.workers.unwrap_or(usual.workers),
             zstd_level: self.zstd_level.unwrap_or(usual.zstd_level),
+            ..usual
         }
     }
 

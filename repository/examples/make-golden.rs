@@ -110,6 +110,8 @@ async fn put(repository: &Repository, name: &str, content: &[u8]) -> Result<()> 
         extents: None,
         base: BaseChoice::Newest,
         source_check: None,
+        changes: None,
+        source_is_fixed: false,
         settings: UploadSettings::default(),
     };
     let (progress, none) = (Arc::new(Progress::new()), CancellationToken::new());

@@ -134,6 +134,16 @@ pub enum RepositoryError {
     /// The device or file.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// There is more below a prefix than a repository of ours can have: it is not taken into memory.
+    #[error("the bucket shows more than {limit} {what} below {prefix}; no repository has so many")]
+    TooMany {
+        /// Where.
+        prefix: String,
+        /// Of what.
+        what: &'static str,
+        /// The most that is read.
+        limit: usize,
+    },
     /// A setting out of range.
     #[error("{0}")]
     Settings(String),

@@ -20,6 +20,7 @@ mod error;
 mod fetch;
 pub mod forget;
 pub mod format;
+mod indexes;
 mod pages;
 mod progress;
 pub mod prune;

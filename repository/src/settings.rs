@@ -32,7 +32,13 @@ pub struct UploadSettings {
     pub workers: usize,
     /// Compression level of zstd, -7 (fastest) to 19.
     pub zstd_level: i32,
+    /// Share of the data said to be unchanged that is read all the same, to make sure of it: in parts per million, at
+    /// least 16 chunks and at most 1024. 0 reads none, 1,000,000 all of the volume.
+    pub guard_share_ppm: u32,
 }
+
+/// The whole, in parts per million.
+pub(crate) const PPM: u32 = 1_000_000;
 
 impl Default for UploadSettings {
     fn default() -> Self {
@@ -42,6 +48,7 @@ impl Default for UploadSettings {
             pack_size_bytes: 256 * MIB as u64,
             workers: 2,
             zstd_level: 1,
+            guard_share_ppm: 1000,
         }
     }
 }
@@ -112,6 +119,12 @@ impl UploadSettings {
             9_990,
         )?;
         within("workers", self.workers as u64, 1, 64)?;
+        within(
+            "share of unchanged data that is checked, in parts per million",
+            self.guard_share_ppm.into(),
+            0,
+            PPM.into(),
+        )?;
         if !(-7..=19).contains(&self.zstd_level) {
             return Err(RepositoryError::Settings(format!(
                 "compression level: {}; it has to be from -7 to 19",

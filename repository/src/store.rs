@@ -103,6 +103,14 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// [`StoreError::NotFound`].
     async fn head(&self, key: &str) -> Result<ObjectMeta, StoreError>;
 
+    /// Asks for an object's size, and for the CRC32C of its bytes where the store states it.
+    ///
+    /// # Errors
+    /// As [`Self::head`].
+    async fn head_with_crc32c(&self, key: &str) -> Result<(ObjectMeta, Option<u32>), StoreError> {
+        Ok((self.head(key).await?, None))
+    }
+
     /// Deletes an object. One that is not there is success.
     ///
     /// # Errors

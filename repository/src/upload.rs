@@ -10,9 +10,14 @@
 //! - Deleted meanwhile (a tombstone is there): the commit is refused and the upload ends with
 //!   [`RepositoryError::Deleted`].
 
+mod adopt;
 mod assemble;
 mod base;
+mod changes;
+mod choose;
 mod commit;
+mod guard;
+mod live;
 mod plan;
 pub(crate) mod read_ahead;
 mod run;
@@ -27,13 +32,19 @@ use jiff::Timestamp;
 pub use source_check::SourceCheck;
 use tokio_util::sync::CancellationToken;
 
+use self::{
+    choose::Basis,
+    commit::Attempt,
+    run::{Failure, Written},
+};
 use crate::{
     Phase, Progress, Repository, RepositoryError, UploadSettings,
     device::Source,
     format::{
         ids::{Run, SnapshotId, VolumeId},
-        manifest::{ChunkCounts, Manifest, Reason, check_metadata, now, to_microseconds, tool},
+        manifest::{ChunkCounts, Manifest, check_metadata, now, to_microseconds, tool},
     },
+    snapshots::chain,
 };
 
 /// What is uploaded, and as what.
@@ -55,6 +66,11 @@ pub struct UploadRequest {
     pub base: BaseChoice,
     /// Asked when all was read and before the commit, where the source can become void while it is read.
     pub source_check: Option<SourceCheck>,
+    /// What changed, if that is known: then only that is read, and `base` counts only if it turns out to be of no use.
+    pub changes: Option<Changes>,
+    /// Whether the source has the same content in each attempt at this snapshot id: a snapshot that is read-only. Then an
+    /// attempt does not read again what an earlier one read and sent.
+    pub source_is_fixed: bool,
     /// Limits.
     pub settings: UploadSettings,
 }
@@ -71,6 +87,17 @@ pub enum BaseChoice {
     Nothing,
 }
 
+/// What changed in a volume since one of its snapshots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Changes {
+    /// The snapshot.
+    pub since: SnapshotId,
+    /// Ranges of bytes outside of which the volume is as it was then; maybe none, in any order. They may run past the end
+    /// of a volume that shrank. What a volume has grown by counts as changed; a part that was discarded has to be in
+    /// them.
+    pub ranges: Vec<Range<u64>>,
+}
+
 /// What an upload did.
 #[derive(Debug, Clone)]
 pub struct UploadReport {
@@ -80,6 +107,14 @@ pub struct UploadReport {
     pub packs: u64,
     /// Requests that it made.
     pub requests: u64,
+    /// Bytes of the source that were read, in whole chunks, without what was sampled.
+    pub read_bytes: u64,
+    /// Packs of earlier attempts, broken off before their commit, that the snapshot refers to.
+    pub adopted_packs: u64,
+    /// Their size in bytes.
+    pub adopted_bytes: u64,
+    /// Chunks said to be unchanged that were read to make sure.
+    pub sampled_chunks: u64,
     /// Whether reads passed the page cache by.
     pub direct: bool,
 }
@@ -103,21 +138,19 @@ pub async fn upload(
     let sealer = repository.sealer_to_write()?.clone();
     request.settings.check()?;
     check_request(&request)?;
-    let started_at = now();
-    let run = Run::generate().map_err(unstorable)?;
-    let attempt = commit::Attempt {
+    let attempt = Attempt {
         repository,
         sealer: &sealer,
         request: &request,
         progress,
-        run,
-        started_at,
+        run: Run::generate().map_err(unstorable)?,
+        started_at: now(),
     };
-    attempt.refuse_decided().await?;
-    let base = attempt.announce().await?;
-    let written = run::run(repository, source, &attempt, base, cancel).await;
-    let written = match written {
-        Ok(written) => written,
+    heeding(cancel, attempt.refuse_decided()).await?;
+    let chosen = heeding(cancel, attempt.choose()).await?;
+    let done = attempt.send(chosen, &Arc::new(source), cancel).await;
+    let (basis, written) = match done {
+        Ok(done) => done,
         Err(failure) => {
             if failure.packs == 0 {
                 // Nothing that a later attempt could use.
@@ -127,7 +160,6 @@ pub async fn upload(
         }
     };
     progress.enter(Phase::Finishing);
-    let manifest = manifest(&attempt, &written, repository.chunk_size_bytes());
     if let Some(check) = &request.source_check
         && let Err(source) = check.ask().await
     {
@@ -135,6 +167,7 @@ pub async fn upload(
         attempt.withdraw().await;
         return Err(RepositoryError::SourceVoid { source });
     }
+    let manifest = manifest(&attempt, &basis, &written, repository.chunk_size_bytes());
     attempt.commit(&manifest).await?;
     attempt.clear_intents().await;
     progress.enter(Phase::Done);
@@ -142,8 +175,107 @@ pub async fn upload(
         manifest,
         packs: written.packs,
         requests: progress.snapshot().requests,
+        read_bytes: written.read_bytes,
+        adopted_packs: written.adopted_packs,
+        adopted_bytes: written.adopted_bytes,
+        sampled_chunks: basis.sampled.chunks,
         direct: written.direct,
     })
+}
+
+impl Attempt<'_> {
+    /// From the intent to the last pack. Whatever fails, the intent is there, or may be.
+    async fn send(
+        &self,
+        chosen: choose::Chosen,
+        source: &Arc<Source>,
+        cancel: &CancellationToken,
+    ) -> Result<(Basis, Written), Failure> {
+        let mut basis = heeding(cancel, self.begin(chosen, source, cancel)).await?;
+        let (mut packs, mut next_pack) = (0, 0);
+        loop {
+            let done = run::run(self.repository, source, self, &basis, next_pack, cancel).await;
+            match done {
+                Ok(written) => return Ok((basis, written)),
+                // A base whose pages cannot all be read is good enough to compare with.
+                Err(failure) if basis.changed.is_some() && failure.error.is_of_one_object() => {
+                    let error = chain(&failure.error);
+                    tracing::error!(
+                        error,
+                        "what changed cannot be used: all is read and compared"
+                    );
+                    basis.compare(format!("the base is damaged: {error}"));
+                    packs += failure.packs;
+                    next_pack = failure.next_pack;
+                }
+                Err(failure) => {
+                    return Err(Failure {
+                        packs: packs + failure.packs,
+                        ..failure
+                    });
+                }
+            }
+        }
+    }
+
+    /// Puts the intent, then looks at what it must not refer to, then at the base: in this order. Then makes sure of what
+    /// is said to be unchanged.
+    async fn begin(
+        &self,
+        chosen: choose::Chosen,
+        source: &Arc<Source>,
+        cancel: &CancellationToken,
+    ) -> Result<Basis, RepositoryError> {
+        let runs = self.adoptable(chosen.base_started_at).await?;
+        self.announce(chosen.base.clone(), runs.clone()).await?;
+        // Read even without a base: the order of requests is the same for all uploads.
+        let condemned = self.condemned().await?;
+        let size_bytes = source.size_bytes();
+        let mut basis = self.settle(chosen, condemned.as_ref(), size_bytes).await?;
+        let adopted = self.adopt(&runs, condemned.as_ref(), &basis, size_bytes);
+        basis.adopted = adopted.await?.map(Arc::new);
+        if let Some(changed) = &basis.changed
+            && let Some(base) = &basis.base
+        {
+            let guard = guard::Guard {
+                base,
+                changed,
+                source,
+                sealer: self.sealer,
+                share_ppm: self.request.settings.guard_share_ppm,
+                cancel,
+            };
+            let since = base.base.snapshot_id.clone();
+            match guard.check().await {
+                Ok(sampled) => {
+                    basis.sampled = sampled;
+                    basis.judge(&since);
+                }
+                Err(error) if error.is_of_one_object() => {
+                    let error = chain(&error);
+                    tracing::error!(
+                        error,
+                        "what changed cannot be used: all is read and compared"
+                    );
+                    basis.compare(format!("the base is damaged: {error}"));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(basis)
+    }
+}
+
+/// Does something that may be left off anywhere, unless the caller wants to stop.
+async fn heeding<T>(
+    cancel: &CancellationToken,
+    work: impl Future<Output = Result<T, RepositoryError>>,
+) -> Result<T, RepositoryError> {
+    tokio::select! {
+        biased;
+        () = cancel.cancelled() => Err(RepositoryError::Cancelled),
+        done = work => done,
+    }
 }
 
 /// What cannot be stored is refused before the first byte is read.
@@ -169,8 +301,9 @@ fn unstorable(source: crate::format::FormatError) -> RepositoryError {
 }
 
 fn manifest(
-    attempt: &commit::Attempt<'_>,
-    written: &run::Written,
+    attempt: &Attempt<'_>,
+    basis: &Basis,
+    written: &Written,
     chunk_size_bytes: u32,
 ) -> Manifest {
     let request = attempt.request;
@@ -180,11 +313,9 @@ fn manifest(
         volume_name: request.volume_name.clone(),
         size_bytes: written.size_bytes,
         chunk_size_bytes,
-        reason: match written.base {
-            Some(_) => Reason::Compared,
-            None => Reason::Full,
-        },
-        base: written.base.clone(),
+        reason: basis.reason(),
+        why: basis.text(),
+        base: basis.base.as_ref().map(|base| base.base.clone()),
         run: attempt.run,
         cut_at: to_microseconds(request.cut_at),
         started_at: attempt.started_at,

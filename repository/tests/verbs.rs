@@ -11,6 +11,8 @@ mod faults;
 mod files;
 #[path = "verbs/golden.rs"]
 mod golden;
+#[path = "verbs/incremental.rs"]
+mod incremental;
 #[path = "verbs/odd_objects.rs"]
 mod odd_objects;
 #[path = "verbs/opening.rs"]
@@ -21,6 +23,8 @@ mod properties;
 mod protocol;
 #[path = "verbs/prune/mod.rs"]
 mod prune;
+#[path = "verbs/resume.rs"]
+mod resume;
 #[path = "verbs/round_trip.rs"]
 mod round_trip;
 #[path = "verbs/server.rs"]

@@ -79,6 +79,7 @@ pub(crate) enum Verb {
 Examples:
   stockpot backup /dev/vg0/data --to s3://backups/site-a --key-file /etc/stockpot/key
   stockpot backup disk.img --to s3://backups/site-a --volume web-1 --passphrase-file pass.txt
+  stockpot backup disk.img --to s3://backups/site-a --changed blocks.txt --since snap-1f0c22ab-01jd…
   AWS_ENDPOINT_URL=https://s3.example.net stockpot backup disk.img --to s3://backups/lab -o json
 
 A live LVM volume is snapshotted first, and the snapshot is read and removed. Any other source that is mounted or
@@ -99,6 +100,15 @@ pub(crate) struct BackupArgs {
     /// Note kept with the snapshot; may be given again.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(crate) labels: Vec<(String, String)>,
+    /// Send everything: a copy that shares nothing with earlier ones.
+    #[arg(long, conflicts_with_all = ["changed", "since"])]
+    pub(crate) full: bool,
+    /// Read only what changed since a snapshot: FILE has one "OFFSET LENGTH" in bytes per line, or is a JSON list.
+    #[arg(long, value_name = "FILE", requires = "since")]
+    pub(crate) changed: Option<PathBuf>,
+    /// The snapshot that --changed counts from.
+    #[arg(long, value_name = "SNAPSHOT", requires = "changed")]
+    pub(crate) since: Option<String>,
     /// Chunk size of a repository that this backup makes (64KiB to 4MiB, a power of two).
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) chunk_size: Option<u64>,

@@ -3,6 +3,7 @@
 //! `backup`, `restore`, `snapshots`, `verify`, `forget` and `prune` need no daemon and call the repository in-process; `serve` runs the
 //! manager and its CSI frontend; `snapshot …` asks a running one over its socket.
 
+mod changed;
 mod cli;
 mod config;
 mod context;

@@ -196,6 +196,8 @@ fn copy(error: &ProfileError) -> ProfileError {
 
 #[cfg(test)]
 mod tests {
+    use stockpot_repository::upload::BaseChoice;
+
     use super::{
         super::{Occurrence, PathStyle},
         *,
@@ -207,6 +209,7 @@ description: another building
 snapshotProperties:
   schedule: {datetime: "2026-01-01T02:00:00", occurrence: Daily}
   retention: {number: 14, duration: 90}
+  disableIncrementalBackups: true
   topology:
     bucket: backups
     prefix: cluster-a/
@@ -236,6 +239,7 @@ snapshotProperties:
         let schedule = properties.schedule.as_ref().unwrap();
         assert_eq!(schedule.occurrence, Some(Occurrence::Daily));
         assert_eq!(properties.retention.as_ref().unwrap().number, Some(14));
+        assert_eq!(profile.base(), BaseChoice::Nothing);
         let topology = profile.topology().unwrap();
         assert_eq!(topology.location(), "s3://backups/cluster-a");
         assert_eq!(topology.path_style, PathStyle::Path);

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, de::IgnoredAny};
+use stockpot_repository::upload::BaseChoice;
 
 use super::ProfileError;
 
@@ -87,6 +88,9 @@ pub struct SnapshotProperties {
     /// Where the cloud copy lies.
     #[serde(default)]
     pub topology: Option<Topology>,
+    /// Whether each cloud copy holds all data itself and shares none with earlier ones.
+    #[serde(default)]
+    pub disable_incremental_backups: bool,
 }
 
 /// When snapshots are cut.
@@ -231,6 +235,15 @@ impl Profile {
             .ok_or_else(|| ProfileError::NoTopology {
                 name: self.name.clone(),
             })
+    }
+
+    /// What a new cloud copy builds on.
+    #[must_use]
+    pub fn base(&self) -> BaseChoice {
+        match &self.snapshot_properties {
+            Some(properties) if properties.disable_incremental_backups => BaseChoice::Nothing,
+            _ => BaseChoice::Newest,
+        }
     }
 
     /// What does not fit together in it, if anything.

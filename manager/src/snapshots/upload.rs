@@ -9,7 +9,7 @@ use stockpot_repository::{
     device::{Source, SourceOptions},
     format::manifest::{Manifest, Reason},
     snapshots::abort_uploads,
-    upload::{BaseChoice, SourceCheck, UploadRequest, upload},
+    upload::{SourceCheck, UploadRequest, upload},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
@@ -193,8 +193,10 @@ impl Manager {
             cut_at: Timestamp::from_microsecond(cut_at)
                 .map_err(|error| ManagerError::Internal(error.to_string()))?,
             extents: self.extents(row).await,
-            base: BaseChoice::Newest,
+            base: self.clouds.profiles().get(&row.profile)?.base(),
             source_check: Some(source_check(driver, &row.id)),
+            changes: None,
+            source_is_fixed: true,
             settings: self.config.transfers.upload_settings(),
         };
         let report = match upload(repository, source, request, progress, cancel).await {

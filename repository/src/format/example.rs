@@ -131,6 +131,7 @@ fn manifest(packs: &Packs, map: RootRef, pack_list: RootRef) -> Manifest {
         chunk_size_bytes: 65_536,
         base: None,
         reason: Reason::Full,
+        why: String::new(),
         run: pack_name(0).run,
         cut_at: time(),
         started_at: time(),

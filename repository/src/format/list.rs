@@ -157,6 +157,7 @@ pub struct PackListReader<S: PageSource> {
     root: Option<(u8, Location)>,
     last: Option<Arc<PackName>>,
     page_packs: BTreeSet<Arc<PackName>>,
+    pages: Vec<Location>,
 }
 
 #[derive(Debug)]
@@ -178,7 +179,14 @@ impl<S: PageSource> PackListReader<S> {
             root,
             last: None,
             page_packs: BTreeSet::new(),
+            pages: Vec::new(),
         }
+    }
+
+    /// Where the pages lie that were met so far: all of them at the end.
+    #[must_use]
+    pub fn pages(&self) -> &[Location] {
+        &self.pages
     }
 
     /// The packs that hold pages of the list itself, of those pages met so far: all of them at the end.
@@ -247,6 +255,7 @@ impl<S: PageSource> PackListReader<S> {
         let (firsts, locations): (Vec<_>, Vec<Location>) = wanted.into_iter().unzip();
         self.page_packs
             .extend(locations.iter().map(|location| Arc::clone(&location.pack)));
+        self.pages.extend(locations.iter().cloned());
         let mut answers = self
             .source
             .pages(FrameKind::ListPage, &locations)

@@ -144,6 +144,9 @@ pub struct Manifest {
     pub base: Option<Base>,
     /// How the upload knew what to store.
     pub reason: Reason,
+    /// Why it was not done with less, or how it was made sure of, in words for people; empty in old manifests.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub why: String,
     /// The upload's run.
     pub run: Run,
     /// The moment the content is of.
@@ -240,6 +243,7 @@ impl Record for Manifest {
         check_key("manifest", object_key, &self.object_key())?;
         check_text("the length of the volume's name", &self.volume_name)?;
         check_text("the length of the tool's name", &self.tool)?;
+        check_text("the length of the reason's text", &self.why)?;
         check_metadata(&self.metadata)?;
         FormatError::check_limit(
             "the number of features",

@@ -143,7 +143,9 @@ impl PackBuilder {
     /// Says that chunks were looked at: those not appended are holes or equal to the base. Calls may come in any order
     /// but must not overlap.
     pub fn scanned(&mut self, range: ScannedRange) {
-        if range.count == 0 {
+        // What is not claimed is looked at again, no more.
+        let is_full = self.index.scanned.len() as u64 >= u64::from(SCANNED_RANGES_MAX);
+        if range.count == 0 || is_full {
             return;
         }
         let ranges = &mut self.index.scanned;

@@ -167,6 +167,11 @@ impl ObjectStore for S3Store {
         self.core.head(key).await.map(|head| head.meta)
     }
 
+    async fn head_with_crc32c(&self, key: &str) -> Result<(ObjectMeta, Option<u32>), StoreError> {
+        let head = self.core.head(key).await?;
+        Ok((head.meta, head.crc32c.as_deref().and_then(checksum::parse)))
+    }
+
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.core.delete(key).await
     }

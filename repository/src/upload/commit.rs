@@ -1,37 +1,34 @@
 //! What an upload tells others, and when: intent, condemned lists, base, manifest (section 11 of the format).
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{
-    BaseChoice, UploadRequest,
-    base::{BadFrames, BaseMap},
-    unstorable,
-};
+use super::{UploadRequest, unstorable};
 use crate::{
     Progress, Repository, RepositoryError,
-    fetch::Fetcher,
     format::{
         crypto::Sealer,
-        ids::{
-            CONDEMNED_PREFIX, MARKS_PREFIX, PackName, Run, SNAPSHOTS_PREFIX, intent_key,
-            intents_of, parse_snapshot_key,
-        },
+        ids::{CONDEMNED_PREFIX, PackName, Run, intent_key, intents_of},
         limits::SMALL_OBJECT_MAX,
         manifest::{Base, Manifest, SnapshotRecord, tool},
-        protocol::{Condemned, Intent, Mark},
+        protocol::{AdoptedRun, Condemned, Intent},
         record::{Record, peek},
     },
-    pages::Pages,
-    repository::{list_keys, read_object},
-    snapshots::{chain, read_record, record_at},
-    store::{PutMode, StoreError},
+    repository::{list_keys, read_object, too_many},
+    snapshots::read_record,
+    store::PutMode,
 };
 
-/// Volumes with many snapshots whose newest ones are all deleted: how many are looked at to find a base.
-const BASE_CANDIDATES: usize = 32;
+/// Records of one kind that are read at most: a bucket that shows more is not one that we wrote.
+const RECORDS_MAX: usize = 4096;
+
+/// Bytes of them, all together.
+const RECORDS_BYTES_MAX: usize = 64 << 20;
+
+/// How long an upload that failed waits for its intent to go.
+const WITHDRAW_MAX: Duration = Duration::from_secs(10);
 
 /// One try to upload one snapshot.
 pub(super) struct Attempt<'a> {
@@ -61,15 +58,18 @@ impl Attempt<'_> {
         }
     }
 
-    /// Puts the intent, then looks at what it must not refer to, then at the base: in this order.
-    pub(super) async fn announce(&self) -> Result<Option<BaseMap>, RepositoryError> {
-        let base = self.choose_base().await?;
+    /// Puts the intent: from now on a prune spares what it names. To be withdrawn if anything fails before a pack is whole.
+    pub(super) async fn announce(
+        &self,
+        base: Option<Base>,
+        adopts: Vec<AdoptedRun>,
+    ) -> Result<(), RepositoryError> {
         let intent = Intent {
             snapshot_id: self.request.snapshot_id.clone(),
             volume_id: self.request.volume_id.clone(),
             run: self.run,
-            base: base.clone(),
-            adopts: Vec::new(),
+            base,
+            adopts,
             started_at: self.started_at,
             host: host(),
             tool: tool(),
@@ -77,20 +77,15 @@ impl Attempt<'_> {
         let key = intent_key(&self.request.snapshot_id, self.run);
         let object = self.sealer.seal_record(&key, &intent).map_err(unstorable)?;
         self.progress.requested(1);
-        self.repository
+        let put = self
+            .repository
             .store()
-            .put(&key, Bytes::from(object.bytes), PutMode::Overwrite)
-            .await?;
-        // Read even without a base: the order of requests is the same for all uploads.
-        let condemned = self.condemned().await?;
-        match base {
-            Some(base) => self.open_base(base, condemned).await,
-            None => Ok(None),
-        }
+            .put(&key, Bytes::from(object.bytes), PutMode::Overwrite);
+        Ok(put.await?)
     }
 
     /// The packs that prunes are about to delete; `None` if that cannot be known.
-    async fn condemned(&self) -> Result<Option<HashSet<PackName>>, RepositoryError> {
+    pub(super) async fn condemned(&self) -> Result<Option<HashSet<PackName>>, RepositoryError> {
         let mut packs = HashSet::new();
         for list in self.records::<Condemned>(CONDEMNED_PREFIX).await? {
             match list {
@@ -101,28 +96,32 @@ impl Attempt<'_> {
         Ok(Some(packs))
     }
 
-    async fn bad_frames(&self) -> Result<BadFrames, RepositoryError> {
-        let marks = self.records::<Mark>(MARKS_PREFIX).await?;
-        let frames = marks.into_iter().flatten().flat_map(|mark| mark.bad);
-        Ok(BadFrames(
-            frames.map(|frame| (frame.pack, frame.offset)).collect(),
-        ))
-    }
-
     /// All records below a prefix; `None` for one that cannot be read.
-    async fn records<R: Record>(&self, prefix: &str) -> Result<Vec<Option<R>>, RepositoryError> {
+    ///
+    /// # Errors
+    /// [`RepositoryError::TooMany`] for more than anybody writes.
+    pub(super) async fn records<R: Record>(
+        &self,
+        prefix: &str,
+    ) -> Result<Vec<Option<R>>, RepositoryError> {
         let store = self.repository.store();
         let mut records = Vec::new();
+        let mut bytes = 0;
         self.progress.requested(1);
-        for meta in list_keys(&**store, prefix).await? {
+        let keys = list_keys(&**store, prefix).await?;
+        too_many(prefix, "records", keys.len(), RECORDS_MAX)?;
+        for meta in keys {
             self.progress.requested(1);
             let read = match read_object(&**store, &meta.key, R::OBJECT_MAX).await {
                 // It was just removed: its owner is done with it.
                 Ok(None) => continue,
-                Ok(Some(object)) => self
-                    .sealer
-                    .open_record::<R>(&meta.key, &object)
-                    .map_err(|source| RepositoryError::object(&meta.key, None, source)),
+                Ok(Some(object)) => {
+                    bytes += object.len();
+                    too_many(prefix, "bytes of records", bytes, RECORDS_BYTES_MAX)?;
+                    self.sealer
+                        .open_record::<R>(&meta.key, &object)
+                        .map_err(|source| RepositoryError::object(&meta.key, None, source))
+                }
                 Err(error) if error.is_of_one_object() => Err(error),
                 Err(error) => return Err(error),
             };
@@ -139,103 +138,6 @@ impl Attempt<'_> {
             }
         }
         Ok(records)
-    }
-
-    /// The manifest to build on, before anything is promised.
-    async fn choose_base(&self) -> Result<Option<Base>, RepositoryError> {
-        let volume = &self.request.volume_id;
-        match &self.request.base {
-            BaseChoice::Nothing => Ok(None),
-            BaseChoice::Snapshot(snapshot) => {
-                match read_record(self.repository, volume, snapshot).await? {
-                    Some(SnapshotRecord::Manifest(manifest, nonce)) => {
-                        Ok(Some(manifest.as_base(nonce)))
-                    }
-                    Some(SnapshotRecord::Tombstone(..)) => Err(RepositoryError::Deleted {
-                        snapshot: snapshot.to_string(),
-                    }),
-                    None => Err(RepositoryError::UnknownSnapshot {
-                        snapshot: snapshot.to_string(),
-                        location: self.repository.location(),
-                    }),
-                }
-            }
-            BaseChoice::Newest => self.newest().await,
-        }
-    }
-
-    /// The snapshot of the volume that was committed last. A manifest that cannot be read is no base; to say so is
-    /// the business of listings and verify.
-    async fn newest(&self) -> Result<Option<Base>, RepositoryError> {
-        let store = self.repository.store();
-        let prefix = format!("{SNAPSHOTS_PREFIX}{}/", self.request.volume_id);
-        self.progress.requested(1);
-        let mut keys = list_keys(&**store, &prefix).await?;
-        keys.sort_by_key(|meta| std::cmp::Reverse(meta.modified_at_s));
-        let mut newest: Option<(Timestamp, Base)> = None;
-        let mut previous_s = None;
-        for meta in keys.into_iter().take(BASE_CANDIDATES) {
-            // The store's clock has seconds: all objects of the same second are compared by what they say.
-            if newest.is_some() && previous_s != Some(meta.modified_at_s) {
-                break;
-            }
-            previous_s = Some(meta.modified_at_s);
-            if parse_snapshot_key(&meta.key).is_err() {
-                continue;
-            }
-            self.progress.requested(1);
-            match record_at(self.repository, &meta.key).await {
-                Ok(Some(SnapshotRecord::Manifest(manifest, nonce))) => {
-                    if newest
-                        .as_ref()
-                        .is_none_or(|(at, _)| *at < manifest.committed_at)
-                    {
-                        newest = Some((manifest.committed_at, manifest.as_base(nonce)));
-                    }
-                }
-                Ok(_) => {}
-                Err(error) if error.is_of_one_object() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(newest.map(|(_, base)| base))
-    }
-
-    /// The base, if it is still what it was and nothing of it is about to go. Else the upload is a full one.
-    async fn open_base(
-        &self,
-        base: Base,
-        condemned: Option<HashSet<PackName>>,
-    ) -> Result<Option<BaseMap>, RepositoryError> {
-        let dropped = |why: &str| {
-            tracing::warn!(base = %base.snapshot_id, why, "not building on the base: all data is sent");
-            Ok(None)
-        };
-        let record = read_record(self.repository, &base.volume_id, &base.snapshot_id).await;
-        let manifest: Manifest = match record {
-            Ok(Some(SnapshotRecord::Manifest(manifest, nonce))) if nonce == base.nonce => *manifest,
-            Ok(_) => return dropped("it was deleted"),
-            Err(error) if error.is_of_one_object() => return dropped(&chain(&error)),
-            Err(error) => return Err(error),
-        };
-        let Some(condemned) = condemned else {
-            return dropped("a prune's list cannot be read");
-        };
-        let fetcher = Fetcher {
-            store: self.repository.store().clone(),
-            progress: self.progress.clone(),
-        };
-        let pages = Pages::new(fetcher, self.sealer.clone());
-        let bad = self.bad_frames().await?;
-        let map = BaseMap::open(base.clone(), manifest, pages, bad).await;
-        match map {
-            Ok(map) if map.packs.keys().any(|pack| condemned.contains(&**pack)) => {
-                dropped("a prune is about to delete a pack of it")
-            }
-            Ok(map) => Ok(Some(map)),
-            Err(error) if error.is_of_one_object() => dropped(&chain(&error)),
-            Err(error) => Err(error),
-        }
     }
 
     /// Puts the manifest where nothing is yet. This is the commit.
@@ -268,12 +170,18 @@ impl Attempt<'_> {
     pub(super) async fn withdraw(&self) {
         let key = intent_key(&self.request.snapshot_id, self.run);
         self.progress.requested(1);
-        if let Err(error) = self.repository.store().delete(&key).await {
-            tracing::warn!(
+        let delete = self.repository.store().delete(&key);
+        match tokio::time::timeout(WITHDRAW_MAX, delete).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(
                 intent = key,
                 error = &error as &dyn std::error::Error,
                 "the intent is still there"
-            );
+            ),
+            Err(_) => tracing::warn!(
+                intent = key,
+                "the bucket does not answer: the intent is still there"
+            ),
         }
     }
 
@@ -287,7 +195,7 @@ impl Attempt<'_> {
                 self.progress.requested(1);
                 store.delete(&meta.key).await?;
             }
-            Ok::<(), StoreError>(())
+            Ok::<(), RepositoryError>(())
         };
         if let Err(error) = cleared.await {
             tracing::warn!(

@@ -5,6 +5,7 @@
 
 use std::{collections::VecDeque, ops::Range, sync::Arc};
 
+use super::changes::Changed;
 use crate::{
     RepositoryError,
     device::{DeviceError, Source},
@@ -24,8 +25,24 @@ pub(super) struct Segment {
     pub(super) number: u64,
     /// Its chunks.
     pub(super) chunks: Range<u64>,
-    /// Those of them that may hold data, ascending; all others are holes.
+    /// Those of them that are to be read, ascending; all others are holes, or kept.
     pub(super) runs: Vec<Range<u64>>,
+    /// Those of them that are as in the base, said to be unchanged.
+    pub(super) kept: Vec<Range<u64>>,
+}
+
+impl Segment {
+    /// Leaves out of what is to be read what an earlier attempt read.
+    pub(super) fn skip<'a>(&mut self, ranges: impl Iterator<Item = &'a Range<u64>>) {
+        for range in ranges {
+            let pieces = self.runs.iter().flat_map(|run| {
+                let before = run.start..run.end.min(range.start);
+                let after = run.start.max(range.end)..run.end;
+                [before, after]
+            });
+            self.runs = pieces.filter(|piece| !piece.is_empty()).collect();
+        }
+    }
 }
 
 /// Where data may be.
@@ -69,6 +86,7 @@ impl Extents {
 /// Hands out the segments.
 pub(super) struct Plan {
     extents: Extents,
+    changed: Option<Changed>,
     chunk_size: u64,
     chunk_count: u64,
     segment_chunks: u64,
@@ -84,6 +102,7 @@ impl Plan {
             .next_multiple_of(LEAF_CHUNKS);
         Self {
             extents,
+            changed: None,
             chunk_size,
             chunk_count: size_bytes.div_ceil(chunk_size),
             segment_chunks,
@@ -92,13 +111,30 @@ impl Plan {
         }
     }
 
+    /// Only what changed is read: segments are the leaves of the map that have changed chunks.
+    pub(super) fn only(mut self, changed: Option<Changed>) -> Self {
+        self.changed = changed;
+        self
+    }
+
     /// First chunk that no segment covers yet.
     pub(super) fn position(&self) -> u64 {
         self.at
     }
 
-    /// The next segment in which data may be.
+    /// The next segment in which data may be, or something changed.
     pub(super) fn next(&mut self) -> Result<Option<Segment>, DeviceError> {
+        match self.changed.take() {
+            Some(changed) => {
+                let segment = self.next_changed(&changed);
+                self.changed = Some(changed);
+                segment
+            }
+            None => self.next_data(),
+        }
+    }
+
+    fn next_data(&mut self) -> Result<Option<Segment>, DeviceError> {
         let Some(first) = self.next_run(self.at)? else {
             self.at = self.chunk_count;
             return Ok(None);
@@ -122,14 +158,76 @@ impl Plan {
             }
             found = self.next_run(end)?;
         }
+        Ok(Some(self.segment(chunks, runs, Vec::new())))
+    }
+
+    /// Whole leaves with changed chunks, side by side, no more of them than fit a segment.
+    fn next_changed(&mut self, changed: &Changed) -> Result<Option<Segment>, DeviceError> {
+        let Some(first) = changed.next(self.at) else {
+            self.at = self.chunk_count;
+            return Ok(None);
+        };
+        let start = first.start / LEAF_CHUNKS * LEAF_CHUNKS;
+        let limit = (start + self.segment_chunks).min(self.chunk_count);
+        let mut chunks = start..start;
+        let (mut runs, mut kept) = (Vec::new(), Vec::new());
+        let (mut found, mut at) = (Some(first), start);
+        while let Some(part) = found {
+            if part.start >= limit || (at > start && part.start >= chunks.end) {
+                break;
+            }
+            let part = part.start..part.end.min(limit);
+            if at < part.start {
+                kept.push(at..part.start);
+            }
+            self.data_of(&part, &mut runs)?;
+            at = part.end;
+            chunks.end = at.next_multiple_of(LEAF_CHUNKS).min(self.chunk_count);
+            found = changed.next(at);
+        }
+        if at < chunks.end {
+            kept.push(at..chunks.end);
+        }
+        Ok(Some(self.segment(chunks, runs, kept)))
+    }
+
+    /// Adds the chunks of `part` that may hold data.
+    fn data_of(
+        &mut self,
+        part: &Range<u64>,
+        runs: &mut Vec<Range<u64>>,
+    ) -> Result<(), DeviceError> {
+        let mut at = part.start;
+        while at < part.end
+            && let Some(run) = self.next_run(at)?
+        {
+            if run.start >= part.end {
+                break;
+            }
+            at = run.end.min(part.end);
+            match runs.last_mut() {
+                Some(last) if last.end == run.start => last.end = at,
+                _ => runs.push(run.start..at),
+            }
+        }
+        Ok(())
+    }
+
+    fn segment(
+        &mut self,
+        chunks: Range<u64>,
+        runs: Vec<Range<u64>>,
+        kept: Vec<Range<u64>>,
+    ) -> Segment {
         self.at = chunks.end;
         let number = self.next_number;
         self.next_number += 1;
-        Ok(Some(Segment {
+        Segment {
             number,
             chunks,
             runs,
-        }))
+            kept,
+        }
     }
 
     /// The next chunks from `from` on that the next range of bytes touches.
@@ -171,6 +269,7 @@ mod tests {
                 number: 0,
                 chunks: 0..4,
                 runs: vec![0..2, 3..4],
+                kept: Vec::new(),
             }]
         );
     }
@@ -197,7 +296,76 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_was_read_is_skipped() {
+        let mut segment = Segment {
+            number: 0,
+            chunks: 0..64,
+            runs: vec![0..10, 20..30, 40..50],
+            kept: Vec::new(),
+        };
+        segment.skip([0..5, 8..22, 25..26, 40..64].iter());
+        assert_eq!(segment.runs, [5..8, 22..25, 26..30]);
+    }
+
+    #[test]
+    fn only_leaves_with_changes_are_handed_out() {
+        let size = 2000 * CHUNK;
+        let chunk_size = u32::try_from(CHUNK).unwrap();
+        let ranges = [
+            3 * CHUNK..4 * CHUNK,
+            70 * CHUNK..70 * CHUNK + 1,
+            1999 * CHUNK..size,
+        ];
+        let changed = Changed::new(&ranges, size, size, chunk_size).unwrap();
+        let extents = Extents::given(vec![0..4 * CHUNK, 71 * CHUNK..size], size).unwrap();
+        let mut plan = Plan::new(extents, size, chunk_size).only(Some(changed));
+        let segments: Vec<_> = std::iter::from_fn(|| plan.next().unwrap()).collect();
+        let expected = [
+            (0..64, vec![(3, 4)], vec![(0, 3), (4, 64)]),
+            // No data there any more: a hole now.
+            (64..128, vec![], vec![(64, 70), (71, 128)]),
+            (1984..2000, vec![(1999, 2000)], vec![(1984, 1999)]),
+        ];
+        let pairs = |ranges: Vec<Range<u64>>| {
+            let pairs = ranges.into_iter().map(|range| (range.start, range.end));
+            pairs.collect::<Vec<_>>()
+        };
+        let found = segments
+            .into_iter()
+            .map(|segment| (segment.chunks, pairs(segment.runs), pairs(segment.kept)));
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+
     proptest! {
+        #[test]
+        fn every_changed_chunk_is_read_once_and_all_beside_it_is_kept(
+            ranges in proptest::collection::vec((0..3000_u64, 1..700_u64), 0..12),
+            size in 1..3000_u64,
+        ) {
+            let chunk_size = u32::try_from(CHUNK).unwrap();
+            let bytes: Vec<_> = ranges.iter().map(|(at, len)| at * CHUNK + 1..(at + len) * CHUNK).collect();
+            let changed = Changed::new(&bytes, size * CHUNK, size * CHUNK, chunk_size).unwrap();
+            let everything = std::iter::once(0..size * CHUNK).collect();
+            let extents = Extents::given(everything, size * CHUNK).unwrap();
+            let mut plan = Plan::new(extents, size * CHUNK, chunk_size).only(Some(changed.clone()));
+            let mut end = 0;
+            let mut read = 0;
+            while let Some(segment) = plan.next().unwrap() {
+                prop_assert!(segment.chunks.start >= end && segment.chunks.start % 64 == 0);
+                prop_assert!(segment.chunks.end - segment.chunks.start <= 512);
+                end = segment.chunks.end;
+                prop_assert!(end % 64 == 0 || end == size);
+                for chunk in segment.chunks {
+                    let in_runs = segment.runs.iter().filter(|run| run.contains(&chunk)).count();
+                    let in_kept = segment.kept.iter().filter(|run| run.contains(&chunk)).count();
+                    prop_assert_eq!((in_runs, in_kept), if changed.contains(chunk) { (1, 0) } else { (0, 1) });
+                    read += in_runs as u64;
+                }
+            }
+            prop_assert_eq!(read, changed.count());
+        }
+
         #[test]
         fn every_byte_of_a_range_is_in_one_run(
             pieces in proptest::collection::vec((0..40_u64 << 20, 1..9_u64 << 20), 0..12),

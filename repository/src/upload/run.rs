@@ -13,9 +13,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    assemble::{Assembled, LivePacks, assemble, write_pack_list},
-    base::BaseMap,
+    assemble::{Assembled, assemble, write_pack_list},
+    choose::Basis,
     commit::Attempt,
+    live::{Live, LivePacks},
     plan::{Extents, Plan},
     scan::{Scan, Scanned},
     send::{Sender, Sent},
@@ -25,11 +26,8 @@ use crate::{
     Phase, Repository, RepositoryError,
     device::Source,
     format::{
-        frame::FrameKind,
-        ids::PackName,
-        limits::chunk_count,
-        list_page::PackEntry,
-        manifest::{Base, RootRef},
+        frame::FrameKind, ids::PackName, limits::chunk_count, list_page::PackEntry,
+        manifest::RootRef,
     },
     stop::Stop,
 };
@@ -46,7 +44,9 @@ pub(super) struct Written {
     pub(super) stored: u64,
     pub(super) stored_bytes: u64,
     pub(super) packs: u64,
-    pub(super) base: Option<Base>,
+    pub(super) adopted_packs: u64,
+    pub(super) adopted_bytes: u64,
+    pub(super) read_bytes: u64,
     pub(super) direct: bool,
 }
 
@@ -54,14 +54,28 @@ pub(super) struct Written {
 pub(super) struct Failure {
     pub(super) error: RepositoryError,
     pub(super) packs: u64,
+    /// Number of the first pack of another try in the same run.
+    pub(super) next_pack: u32,
 }
 
-/// Reads the source and writes all packs.
+impl From<RepositoryError> for Failure {
+    /// Before the first pack.
+    fn from(error: RepositoryError) -> Self {
+        Self {
+            error,
+            packs: 0,
+            next_pack: 0,
+        }
+    }
+}
+
+/// Reads the source and writes all packs, from a number on.
 pub(super) async fn run(
     repository: &Repository,
-    source: Source,
+    source: &Arc<Source>,
     attempt: &Attempt<'_>,
-    base: Option<BaseMap>,
+    basis: &Basis,
+    first_pack: u32,
     cancel: &CancellationToken,
 ) -> Result<Written, Failure> {
     let stop = Stop::new(cancel);
@@ -80,47 +94,48 @@ pub(super) async fn run(
             snapshot: request.snapshot_id.clone(),
             run: attempt.run,
             volume_size_bytes: source.size_bytes(),
-            base: base.as_ref().map(|base| base.base.clone()),
+            base: basis.base.as_ref().map(|base| base.base.clone()),
+            first_pack,
         },
         &request.settings,
         repository.chunk_size_bytes(),
     );
-    let written = pipeline(source, attempt, base, &packing, &stop, repository).await;
+    let written = pipeline(source, attempt, basis, &packing, &stop, repository).await;
     written.map_err(|error| {
         stop.fail(error);
         Failure {
             error: stop.reason(),
             packs: packing.packs_sent(),
+            next_pack: packing.next_pack(),
         }
     })
 }
 
 async fn pipeline(
-    source: Source,
+    source: &Arc<Source>,
     attempt: &Attempt<'_>,
-    base: Option<BaseMap>,
+    basis: &Basis,
     packing: &Arc<Packing>,
     stop: &Stop,
     repository: &Repository,
 ) -> Result<Written, RepositoryError> {
     let size_bytes = source.size_bytes();
-    let source = Arc::new(source);
     let chunks = chunk_count(size_bytes, repository.chunk_size_bytes()).map_err(|source| {
         RepositoryError::Unstorable {
             what: "the volume".to_owned(),
             source,
         }
     })?;
-    let base_packs = base
-        .as_ref()
-        .map(|base| base.packs.clone())
-        .unwrap_or_default();
-    let base_id = base.as_ref().map(|base| base.base.clone());
     attempt.progress.enter(Phase::Data);
-    let (threads, found) = start_workers(&source, attempt, base, packing, stop, repository)?;
+    let (threads, found) = start_workers(source, attempt, basis, packing, stop, repository)?;
     let assembler = {
         let packing = packing.clone();
-        spawn(stop, move || assemble(&packing, found, chunks))
+        // Only where not everything is looked at does the rest stay as it is.
+        let kept = basis.base.clone().filter(|_| basis.changed.is_some());
+        let handle = Handle::current();
+        spawn(stop, move || {
+            assemble(&packing, found, chunks, kept, &handle)
+        })
     };
     let mut worked = Ok(());
     for thread in threads {
@@ -134,32 +149,68 @@ async fn pipeline(
     let checked = source.clone();
     join(spawn(stop, move || Ok(checked.check_unchanged()?))).await?;
     attempt.progress.enter(Phase::Map);
-    let entries = pack_entries(&assembled.live, &sent, &base_packs)?;
-    let list = {
-        let packing = packing.clone();
-        spawn(stop, move || write_pack_list(&packing, entries))
-    };
-    let list = join(list).await;
-    let list_sent = packing.settle().await;
-    let pack_list = list?;
-    sent.extend(list_sent?);
+    let list = pack_list(&assembled.live, &sent, basis, packing, stop).await?;
+    sent.extend(list.sent);
     stop.check()?;
     let Assembled {
         root,
         mapped,
         stored,
+        read,
         ..
     } = assembled;
     Ok(Written {
         size_bytes,
         map: root,
-        pack_list,
+        pack_list: list.root,
+        adopted_packs: list.adopted.len() as u64,
+        adopted_bytes: list.adopted.values().map(|pack| pack.size_bytes).sum(),
         mapped,
         stored,
         stored_bytes: sent.values().map(|sent| sent.size_bytes).sum(),
         packs: sent.len() as u64,
-        base: base_id,
+        read_bytes: read * u64::from(repository.chunk_size_bytes()),
         direct: source.is_direct(),
+    })
+}
+
+/// What the pack list became, and what was sent for it.
+struct ListWritten {
+    root: Option<RootRef>,
+    sent: BTreeMap<Arc<PackName>, Sent>,
+    /// Packs of earlier attempts that are in it.
+    adopted: BTreeMap<Arc<PackName>, Sent>,
+}
+
+/// The base's pack list where it is the same, else a new one.
+async fn pack_list(
+    live: &LivePacks,
+    sent: &BTreeMap<Arc<PackName>, Sent>,
+    basis: &Basis,
+    packing: &Arc<Packing>,
+    stop: &Stop,
+) -> Result<ListWritten, RepositoryError> {
+    let none = BTreeMap::new();
+    let base = basis.base.as_ref();
+    let base_packs = base.map_or(&none, |base| &base.packs);
+    let adopted = match &basis.adopted {
+        Some(adopted) => adopted.confirm(live).await?,
+        None => BTreeMap::new(),
+    };
+    let mut whole = adopted.clone();
+    whole.extend(sent.iter().map(|(pack, sent)| (pack.clone(), *sent)));
+    let entries = pack_entries(live, &whole, base_packs)?;
+    let known = base.map(|base| base.list_pages.clone()).unwrap_or_default();
+    let list = {
+        let packing = packing.clone();
+        spawn(stop, move || write_pack_list(&packing, entries, known))
+    };
+    let list = join(list).await;
+    let sent = packing.settle().await;
+    Ok(ListWritten {
+        root: list?,
+        sent: sent?,
+        adopted,
     })
 }
 
@@ -168,7 +219,7 @@ type Thread<T> = JoinHandle<Result<T, RepositoryError>>;
 fn start_workers(
     source: &Arc<Source>,
     attempt: &Attempt<'_>,
-    base: Option<BaseMap>,
+    basis: &Basis,
     packing: &Arc<Packing>,
     stop: &Stop,
     repository: &Repository,
@@ -182,14 +233,15 @@ fn start_workers(
     let workers = request.settings.workers;
     let scan = Arc::new(Scan {
         source: source.clone(),
-        plan: Mutex::new(Plan::new(
-            extents,
-            size_bytes,
-            repository.chunk_size_bytes(),
-        )),
+        plan: Mutex::new(
+            Plan::new(extents, size_bytes, repository.chunk_size_bytes())
+                .only(basis.changed.clone()),
+        ),
         chunk_size: repository.chunk_size_bytes() as usize,
         sealer: attempt.sealer.clone(),
-        base,
+        base: basis.base.clone(),
+        adopted: basis.adopted.clone(),
+        keeps_rest: basis.changed.is_some(),
         turns: Arc::new(Semaphore::new(workers * SEGMENTS_PER_WORKER)),
         progress: attempt.progress.clone(),
         stop: stop.clone(),
@@ -247,7 +299,7 @@ fn pack_entries(
     sent: &BTreeMap<Arc<PackName>, Sent>,
     base: &BTreeMap<Arc<PackName>, PackEntry>,
 ) -> Result<Vec<PackEntry>, RepositoryError> {
-    let entry = |(pack, live): (&Arc<PackName>, &super::assemble::Live)| {
+    let entry = |(pack, live): (&Arc<PackName>, &Live)| {
         let (size_bytes, crc32c) = match (sent.get(pack), base.get(pack)) {
             (Some(sent), _) => (sent.size_bytes, sent.crc32c),
             (None, Some(known)) => (known.size_bytes, known.crc32c),

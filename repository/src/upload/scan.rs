@@ -11,7 +11,9 @@ use tokio::{
 };
 
 use super::{
+    adopt::{Adopted, AdoptedChunks},
     base::{BaseChunks, BaseMap},
+    live::LivePacks,
     plan::{Plan, Segment},
     read_ahead::{ReadAhead, blocks},
     writer::PackWriter,
@@ -27,14 +29,38 @@ use crate::{
 pub(super) struct Scanned {
     /// The segment's number.
     pub(super) number: u64,
-    /// Its chunks that are not holes, ascending.
-    pub(super) chunks: Vec<(u64, Location)>,
+    /// Its chunks.
+    pub(super) chunks: Range<u64>,
+    /// Those that are not holes, ascending.
+    pub(super) found: Vec<(u64, Location)>,
     /// How many of them were written, not reused.
     pub(super) stored: u64,
+    /// How many chunks were read.
+    pub(super) read: u64,
     /// Pages of the base that cover the segment.
     pub(super) base_pages: Vec<VisitedPage>,
+    /// Chunks of these pages, where not all pages are looked at.
+    pub(super) base_counted: LivePacks,
+    /// How many these are.
+    pub(super) base_mapped: u64,
     /// Keeps the number of segments that wait for their turn bounded.
     pub(super) _turn: OwnedSemaphorePermit,
+}
+
+impl Scanned {
+    /// Adds what is in ranges that were not read: as in the base, or as an earlier attempt found it.
+    fn take_over(&mut self, base: &BaseChunks, adopted: &AdoptedChunks, segment: &Segment) {
+        let is_kept = |chunk: u64| segment.kept.iter().any(|range| range.contains(&chunk));
+        for (range, pack) in adopted.scanned() {
+            let of_pack = |chunk| adopted.of_pack(chunk, pack).or_else(|| base.get(chunk));
+            let found = range.clone().filter(|chunk| !is_kept(*chunk));
+            self.found
+                .extend(found.filter_map(|chunk| Some((chunk, of_pack(chunk)?.clone()))));
+        }
+        let kept = segment.kept.iter().cloned();
+        self.found.extend(kept.flat_map(|range| base.within(range)));
+        self.found.sort_unstable_by_key(|(chunk, _)| *chunk);
+    }
 }
 
 /// What all workers share.
@@ -43,7 +69,10 @@ pub(super) struct Scan {
     pub(super) plan: Mutex<Plan>,
     pub(super) chunk_size: usize,
     pub(super) sealer: Sealer,
-    pub(super) base: Option<BaseMap>,
+    pub(super) base: Option<Arc<BaseMap>>,
+    pub(super) adopted: Option<Arc<Adopted>>,
+    /// Whether what is not in a segment is as in the base.
+    pub(super) keeps_rest: bool,
     /// Segments that were taken and not yet consumed in order.
     pub(super) turns: Arc<Semaphore>,
     pub(super) progress: Arc<Progress>,
@@ -73,30 +102,61 @@ impl Scan {
         mut ahead: ReadAhead,
         found: &mpsc::UnboundedSender<Scanned>,
     ) -> Result<(), RepositoryError> {
-        while let Some((segment, turn)) = self.take_segment()? {
-            let mut base = match &self.base {
-                Some(base) => self.handle.block_on(base.chunks(segment.chunks.clone()))?,
-                None => BaseChunks::default(),
-            };
+        while let Some((mut segment, turn)) = self.take_segment()? {
+            let mut base = self.base_of(&segment)?;
+            let adopted = self.adopted_of(&mut segment, &base)?;
             let mut scanned = Scanned {
                 number: segment.number,
-                chunks: Vec::new(),
+                chunks: segment.chunks.clone(),
+                found: Vec::new(),
                 stored: 0,
+                read: segment.runs.iter().map(|run| run.end - run.start).sum(),
                 base_pages: std::mem::take(&mut base.pages),
+                base_counted: std::mem::take(&mut base.counted),
+                base_mapped: base.mapped,
                 _turn: turn,
             };
             let mut desk = Desk {
                 writer: &mut writer,
                 ahead: &mut ahead,
                 base: &base,
+                adopted: &adopted,
                 scanned: &mut scanned,
             };
             self.scan_segment(&segment, &mut desk)?;
+            scanned.take_over(&base, &adopted, &segment);
             found
                 .send(scanned)
                 .map_err(|_| RepositoryError::Cancelled)?;
         }
         writer.close()
+    }
+
+    /// What the base has in a segment.
+    fn base_of(&self, segment: &Segment) -> Result<BaseChunks, RepositoryError> {
+        let chunks = segment.chunks.clone();
+        match &self.base {
+            Some(base) if self.keeps_rest => self.handle.block_on(base.all_chunks(chunks)),
+            Some(base) => self.handle.block_on(base.chunks(chunks)),
+            None => Ok(BaseChunks::default()),
+        }
+    }
+
+    /// What earlier attempts left of a segment. What they looked at is not read again, if that says what is there.
+    fn adopted_of(
+        &self,
+        segment: &mut Segment,
+        base: &BaseChunks,
+    ) -> Result<AdoptedChunks, RepositoryError> {
+        let Some(adopted) = &self.adopted else {
+            return Ok(AdoptedChunks::default());
+        };
+        let mut adopted = self.handle.block_on(adopted.chunks(&segment.chunks))?;
+        if base.patchy {
+            adopted.read_again();
+        }
+        segment.skip(adopted.scanned().iter().map(|(range, _)| range));
+        Ok(adopted)
     }
 
     /// The next segment, as soon as not too many are waiting for an earlier one.
@@ -117,9 +177,13 @@ impl Scan {
     }
 
     fn scan_segment(&self, segment: &Segment, desk: &mut Desk<'_>) -> Result<(), RepositoryError> {
+        // Of a volume that is read whole a pack vouches for the holes as well; else only for what is read.
+        let vouches_for_all = self.base.is_none() && desk.adopted.scanned().is_empty();
         desk.writer.begin(segment.chunks.start);
         let chunk_size = self.chunk_size as u64;
         let mut passed = segment.chunks.start;
+        // A block never spans two runs.
+        let mut runs = segment.runs.iter().peekable();
         let mut coming = blocks(&segment.runs, desk.ahead.block_chunks());
         let mut next = coming.next();
         if let Some(first) = &next {
@@ -131,13 +195,23 @@ impl Scan {
             if let Some(next) = &next {
                 desk.ahead.ask(next.clone())?;
             }
+            let run = runs.peek().copied();
+            if !vouches_for_all && run.is_some_and(|run| run.start == block.start) {
+                desk.writer.begin(block.start);
+            }
             self.scan_block(&block, desk)?;
             self.progress.scanned((block.end - passed) * chunk_size);
             passed = block.end;
+            if run.is_some_and(|run| run.end == block.end) {
+                desk.writer.scanned_to(block.end);
+                runs.next();
+            }
         }
         self.progress
             .scanned((segment.chunks.end - passed) * chunk_size);
-        desk.writer.scanned_to(segment.chunks.end);
+        if vouches_for_all {
+            desk.writer.scanned_to(segment.chunks.end);
+        }
         Ok(())
     }
 
@@ -148,18 +222,27 @@ impl Scan {
         let bytes = &buffer[..chunks * chunk_size];
         for (chunk, plain) in (block.start..).zip(bytes.chunks_exact(chunk_size)) {
             if is_zero(plain) {
+                if desk.base.may_have(chunk) {
+                    desk.writer.leave_out(chunk);
+                }
                 continue;
             }
             self.progress.data(chunk_size as u64);
             let hash = self.sealer.chunk_hash(plain);
             let location = match desk.base.unchanged(chunk, &hash) {
                 Some(location) => location.clone(),
-                None => {
-                    desk.scanned.stored += 1;
-                    desk.writer.write_chunk(chunk, plain, hash)?
-                }
+                None => match desk.adopted.same(chunk, &hash) {
+                    Some(location) => {
+                        desk.writer.leave_out(chunk);
+                        location.clone()
+                    }
+                    None => {
+                        desk.scanned.stored += 1;
+                        desk.writer.write_chunk(chunk, plain, hash)?
+                    }
+                },
             };
-            desk.scanned.chunks.push((chunk, location));
+            desk.scanned.found.push((chunk, location));
         }
         desk.ahead.give_back(buffer);
         Ok(())
@@ -171,5 +254,6 @@ struct Desk<'a> {
     writer: &'a mut PackWriter,
     ahead: &'a mut ReadAhead,
     base: &'a BaseChunks,
+    adopted: &'a AdoptedChunks,
     scanned: &'a mut Scanned,
 }

@@ -60,6 +60,8 @@ pub(super) struct PackOwner {
     pub(super) run: Run,
     pub(super) volume_size_bytes: u64,
     pub(super) base: Option<Base>,
+    /// Number of the first pack: a run never uses a name twice.
+    pub(super) first_pack: u32,
 }
 
 impl Packing {
@@ -76,8 +78,8 @@ impl Packing {
             handle: Handle::current(),
             sender,
             sealer,
+            next_number: AtomicU32::new(owner.first_pack),
             owner,
-            next_number: AtomicU32::new(0),
             packs_sent: AtomicU64::new(0),
             permits: Arc::new(Semaphore::new(settings.parts_in_flight)),
             pool: BufferPool::new(capacity, settings.parts_in_flight + settings.workers),
@@ -88,6 +90,11 @@ impl Packing {
 
     pub(super) fn sealer(&self) -> &Sealer {
         &self.sealer
+    }
+
+    /// Number of the next pack.
+    pub(super) fn next_pack(&self) -> u32 {
+        self.next_number.load(Ordering::Relaxed)
     }
 
     /// How many packs are in the bucket, as far as they were waited for.
@@ -248,6 +255,12 @@ impl PackWriter {
         if let Some(pack) = &mut self.open {
             claim(&mut pack.builder, &mut self.scanned_from, end);
         }
+    }
+
+    /// No pack of this writer vouches for a chunk: it is neither written here nor as in the base.
+    pub(super) fn leave_out(&mut self, chunk: u64) {
+        self.scanned_to(chunk);
+        self.scanned_from = self.scanned_from.max(chunk + 1);
     }
 
     /// Appends a chunk; all before it were looked at. Waits while the bucket is slower.

@@ -27,7 +27,7 @@ use crate::{files::small_settings, support::Bench};
 
 /// When a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum When {
+pub(crate) enum When {
     /// Nothing happens.
     Before,
     /// It happens, but the answer is lost.
@@ -35,9 +35,11 @@ enum When {
 }
 
 /// A store in which one call fails.
-struct Faulty {
+pub(crate) struct Faulty {
     inner: MemoryStore,
     calls_left: AtomicI64,
+    /// Whole packs that are still taken before the bucket is gone; below 0: any number.
+    pub(crate) packs_left: AtomicI64,
     when: When,
 }
 
@@ -48,6 +50,28 @@ impl fmt::Debug for Faulty {
 }
 
 impl Faulty {
+    pub(crate) fn new(when: When) -> Self {
+        Self {
+            inner: MemoryStore::new(),
+            calls_left: AtomicI64::new(-1),
+            packs_left: AtomicI64::new(-1),
+            when,
+        }
+    }
+
+    /// Counts packs down.
+    fn pack(&self, key: &str) -> Result<(), StoreError> {
+        let left = self.packs_left.load(Ordering::SeqCst);
+        if left < 0 || !key.starts_with("packs/") {
+            return Ok(());
+        }
+        if left == 0 {
+            return Err(gone());
+        }
+        self.packs_left.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    }
+
     fn fault(&self, when: When) -> Result<(), StoreError> {
         let hit = match when {
             When::Before => self.calls_left.fetch_sub(1, Ordering::SeqCst) == 1,
@@ -57,12 +81,7 @@ impl Faulty {
             return Ok(());
         }
         self.calls_left.store(-1, Ordering::SeqCst);
-        Err(StoreError::Unavailable {
-            endpoint: "memory".to_owned(),
-            doing: "a test".to_owned(),
-            attempts: 1,
-            source: "injected".into(),
-        })
+        Err(gone())
     }
 
     async fn call<T>(
@@ -76,12 +95,22 @@ impl Faulty {
     }
 }
 
+fn gone() -> StoreError {
+    StoreError::Unavailable {
+        endpoint: "memory".to_owned(),
+        doing: "a test".to_owned(),
+        attempts: 1,
+        source: "injected".into(),
+    }
+}
+
 #[async_trait]
 impl ObjectStore for Faulty {
     fn location(&self) -> String {
         self.inner.location()
     }
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
+        self.pack(key)?;
         self.call(self.inner.put(key, body, mode)).await
     }
     async fn get(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError> {
@@ -118,6 +147,7 @@ impl ObjectStore for Faulty {
         upload: &Multipart,
         parts: &[PartReceipt],
     ) -> Result<(), StoreError> {
+        self.pack(&upload.key)?;
         self.call(self.inner.multipart_complete(upload, parts))
             .await
     }
@@ -147,11 +177,7 @@ async fn each_request_may_fail() {
     for when in [When::Before, When::After] {
         let mut failures = 0;
         for call in 1..100 {
-            let faulty = Arc::new(Faulty {
-                inner: MemoryStore::new(),
-                calls_left: AtomicI64::new(-1),
-                when,
-            });
+            let faulty = Arc::new(Faulty::new(when));
             let bench = Bench::on(faulty.clone(), true).await;
             let mut request = bench.request();
             request.settings = small_settings();
@@ -206,11 +232,7 @@ async fn settled(bench: &Bench, request: &UploadRequest, done: bool, place: &str
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_fails_leaves_no_file() {
     for call in 1..100 {
-        let faulty = Arc::new(Faulty {
-            inner: MemoryStore::new(),
-            calls_left: AtomicI64::new(-1),
-            when: When::Before,
-        });
+        let faulty = Arc::new(Faulty::new(When::Before));
         let bench = Bench::on(faulty.clone(), false).await;
         let manifest = bench.up(&image()).await.manifest;
         faulty.calls_left.store(call, Ordering::SeqCst);

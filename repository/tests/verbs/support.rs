@@ -54,6 +54,8 @@ impl Bench {
             extents: None,
             base: BaseChoice::Newest,
             source_check: None,
+            changes: None,
+            source_is_fixed: false,
             settings: UploadSettings::default(),
         }
     }

@@ -1,7 +1,10 @@
 //! `stockpot backup`: a device or file to a bucket, without any daemon.
 
+mod report;
+
 use std::{
     collections::BTreeMap,
+    ops::Range,
     path::Path,
     sync::{Arc, OnceLock},
     time::Instant,
@@ -9,56 +12,35 @@ use std::{
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use serde::Serialize;
 use stockpot_driver::lvm::live::{LiveSnapshot, LiveVolume};
 use stockpot_repository::{
-    DEFAULT_CHUNK_SIZE_BYTES, Progress, UploadSettings,
+    DEFAULT_CHUNK_SIZE_BYTES, Progress, Repository, RepositoryError, UploadSettings,
     device::{Source, SourceOptions},
     format::{
         ids::{SnapshotId, VolumeId},
         keys::KeySource,
     },
+    snapshots,
     store::s3::S3Config,
-    upload::{BaseChoice, SourceCheck, UploadReport, UploadRequest, upload},
+    upload::{BaseChoice, Changes, SourceCheck, UploadReport, UploadRequest, upload},
 };
 
 use crate::{
+    changed,
     cli::{BackupArgs, Cli, UploadTuning},
     context,
     interrupt::{GRACE, Interrupt, Interrupted},
     progress::Display,
     repository,
-    sizes::human_size,
     usage::{Usage, within_budget},
 };
-
-/// What is printed at the end; the names stay.
-#[derive(Debug, Serialize)]
-struct Report {
-    snapshot_id: String,
-    volume: String,
-    location: String,
-    size_bytes: u64,
-    created_at: Timestamp,
-    parent: Option<String>,
-    reason: String,
-    data_bytes: u64,
-    stored_bytes: u64,
-    packs: u64,
-    requests: u64,
-    seconds: f64,
-    direct_reads: bool,
-    /// This backup was the first into its prefix.
-    repository_created: bool,
-    /// Without the key nobody reads it.
-    sealed: bool,
-}
 
 pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     let start = Instant::now();
     // All that can be wrong without asking anybody comes first.
     let chunk_size_bytes = chunk_size(args.chunk_size)?;
     settings(&args.tuning, chunk_size_bytes)?;
+    let changed = args.changed.as_deref().map(changed::read).transpose()?;
     let named = args.volume.as_deref().map(volume_id).transpose()?;
     let config = repository::s3_config(&args.to, &args.s3)?;
     let key = repository::key(&args.key, interrupt).await?;
@@ -89,13 +71,14 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
         args,
         interrupt,
         volume,
+        changed,
         snapshot: snapshot.as_ref(),
         cut_at,
         started: OnceLock::new(),
     };
     let outcome = job.run_within(config, key, chunk_size_bytes).await;
     let done = finish_snapshot(snapshot.as_ref(), outcome).await?;
-    print(cli, &done, start.elapsed().as_secs_f64())
+    report::print(cli, &done, start.elapsed().as_secs_f64())
 }
 
 /// What all that happens while the temporary snapshot exists needs.
@@ -104,6 +87,8 @@ struct Job<'a> {
     args: &'a BackupArgs,
     interrupt: &'a Interrupt,
     volume: VolumeId,
+    /// Ranges of bytes that changed, if that is known.
+    changed: Option<Vec<Range<u64>>>,
     snapshot: Option<&'a LiveSnapshot>,
     cut_at: Timestamp,
     /// What may be half-open in the bucket: the repository's location and the snapshot's id.
@@ -158,6 +143,16 @@ impl Job<'_> {
         if self.interrupt.happened() {
             return Err(Interrupted.into());
         }
+        let changes = match (&self.changed, &self.args.since) {
+            (Some(ranges), Some(since)) => Some(Changes {
+                since: self
+                    .interrupt
+                    .unless(self.since(&repository, since))
+                    .await?,
+                ranges: ranges.clone(),
+            }),
+            _ => None,
+        };
         let request = UploadRequest {
             snapshot_id: repository.new_snapshot_id(),
             volume_name: self.volume.to_string(),
@@ -165,8 +160,14 @@ impl Job<'_> {
             metadata: metadata(self.args),
             cut_at: self.cut_at,
             extents: None,
-            base: BaseChoice::Newest,
             source_check: self.snapshot.map(source_check),
+            base: match self.args.full {
+                true => BaseChoice::Nothing,
+                false => BaseChoice::Newest,
+            },
+            changes,
+            // Nobody promises that a file or device is what it was: what an earlier backup sent is found by hash.
+            source_is_fixed: false,
             settings: settings(&self.args.tuning, repository.chunk_size_bytes())?,
         };
         // It is set once: a job runs once.
@@ -204,6 +205,26 @@ fn source_check(snapshot: &LiveSnapshot) -> SourceCheck {
         let snapshot = snapshot.clone();
         async move { snapshot.check().await }
     })
+}
+
+impl Job<'_> {
+    /// The id of the snapshot since which changes are known; it may be shortened.
+    async fn since(&self, repository: &Repository, since: &str) -> anyhow::Result<SnapshotId> {
+        let manifest = match snapshots::find(repository, since).await {
+            Ok(manifest) => manifest,
+            // No error: then all is read and compared, and the result says so.
+            Err(RepositoryError::Deleted { snapshot }) => return Ok(SnapshotId::new(&snapshot)?),
+            Err(error) => return Err(error.into()),
+        };
+        if manifest.volume_id != self.volume {
+            return Err(Usage::new(format!(
+                "--since {since}: this is a snapshot of volume {}, not of {}",
+                manifest.volume_id, self.volume
+            ))
+            .into());
+        }
+        Ok(manifest.snapshot_id)
+    }
 }
 
 /// Removes the snapshot whatever happened.
@@ -315,47 +336,6 @@ fn metadata(args: &BackupArgs) -> BTreeMap<String, String> {
         .collect();
     metadata.insert("source".to_owned(), args.source.display().to_string());
     metadata
-}
-
-fn print(cli: &Cli, done: &Done, seconds: f64) -> anyhow::Result<()> {
-    let manifest = &done.report.manifest;
-    let report = Report {
-        snapshot_id: manifest.snapshot_id.to_string(),
-        volume: manifest.volume_id.to_string(),
-        location: done.location.clone(),
-        size_bytes: manifest.size_bytes,
-        created_at: manifest.cut_at,
-        parent: manifest
-            .base
-            .as_ref()
-            .map(|base| base.snapshot_id.to_string()),
-        reason: manifest.reason.to_string(),
-        data_bytes: manifest.data_bytes,
-        stored_bytes: manifest.stored_bytes,
-        packs: done.report.packs,
-        requests: done.report.requests,
-        seconds,
-        direct_reads: done.report.direct,
-        repository_created: done.repository_created,
-        sealed: done.sealed,
-    };
-    context::print(cli.output, &report, || {
-        format!(
-            "{}  volume {}, {} of data in {}, {} stored ({}), {:.1} s{}",
-            report.snapshot_id,
-            report.volume,
-            human_size(report.data_bytes),
-            human_size(report.size_bytes),
-            human_size(report.stored_bytes),
-            report.reason,
-            report.seconds,
-            match (report.repository_created, report.sealed) {
-                (false, _) => "",
-                (true, true) => "; in a new repository, sealed",
-                (true, false) => "; in a new repository, not sealed",
-            }
-        )
-    })
 }
 
 #[cfg(test)]

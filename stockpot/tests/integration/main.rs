@@ -5,6 +5,7 @@ mod bad_input;
 mod bench;
 mod faults;
 mod help;
+mod increments;
 mod interrupts;
 mod limits;
 mod printing;

@@ -22,6 +22,7 @@ fn manifest() -> Manifest {
         chunk_size_bytes: 65_536,
         base: None,
         reason: Reason::Full,
+        why: String::new(),
         run: Run([2; 16]),
         cut_at: now(),
         started_at: now(),

@@ -29,6 +29,12 @@ pub(super) fn header(crc32c: u32) -> String {
     STANDARD.encode(crc32c.to_be_bytes())
 }
 
+/// The sum in `x-amz-checksum-crc32c`; `None` for that of a multipart object which is one of its parts' sums.
+pub(super) fn parse(header: &str) -> Option<u32> {
+    let bytes = STANDARD.decode(header).ok()?;
+    Some(u32::from_be_bytes(bytes.try_into().ok()?))
+}
+
 /// `Content-MD5`.
 pub(super) fn md5_header(bytes: &[u8]) -> String {
     STANDARD.encode(Md5::digest(bytes))
@@ -72,6 +78,8 @@ mod tests {
             0xe306_9283
         );
         assert_eq!(combine_crc32c(0, crc32c(b"x"), 1), crc32c(b"x"));
+        assert_eq!(parse(&header(0xe306_9283)), Some(0xe306_9283));
+        assert_eq!(parse(&format!("{}-2", header(1))), None);
         assert_eq!(header(0xe306_9283), "4waSgw==");
     }
 
