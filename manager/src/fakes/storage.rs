@@ -37,6 +37,8 @@ struct State {
     growths_left: usize,
     /// How many checks of snapshots find them whole before all are void; `None`: they last.
     checks_left: Option<u32>,
+    /// Whether a volume stays as long as it has snapshots.
+    snapshots_pin: bool,
 }
 
 /// Volumes and snapshots as files in a folder.
@@ -111,6 +113,11 @@ impl FakeStorage {
     #[must_use]
     pub fn asked_changes(&self) -> Vec<(SnapshotId, SnapshotId)> {
         self.lock().asked_changes.clone()
+    }
+
+    /// Refuses from now on to delete volumes that have snapshots, as classic snapshots want it.
+    pub fn snapshots_pin_volumes(&self) {
+        self.lock().snapshots_pin = true;
     }
 
     /// The file that is a volume's content. It may be shorter than the volume: the rest reads as zeroes.
@@ -293,6 +300,13 @@ impl VolumeDriver for FakeStorage {
     async fn delete_volume(&self, id: &VolumeId) -> Result<(), DriverError> {
         self.call("delete_volume", |state| {
             in_use(state, id.as_str())?;
+            let snapshot = state.snapshots.values().find(|s| s.volume_id == *id);
+            if let Some(snapshot) = snapshot.filter(|_| state.snapshots_pin) {
+                return Err(DriverError::InUse {
+                    what: format!("volume {id}"),
+                    by: format!("snapshot {}", snapshot.id),
+                });
+            }
             state.volumes.remove(id);
             remove(&self.volume_file(id))
         })

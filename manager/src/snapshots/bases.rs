@@ -8,7 +8,7 @@
 
 use std::ops::Range;
 
-use stockpot_driver::{ByteRange, SnapshotId};
+use stockpot_driver::{ByteRange, SnapshotId, VolumeId};
 
 use crate::{
     Manager, ManagerError,
@@ -80,6 +80,16 @@ impl Manager {
                 );
             }
         }
+    }
+
+    /// Gives back what is kept for the next upload of a volume that is about to go; whether there was anything.
+    pub(crate) async fn give_back_bases_of(&self, volume: &VolumeId) -> Result<bool, ManagerError> {
+        let mut rows = self.catalog.snapshots().await?;
+        rows.retain(|row| row.kept_as_base && row.volume_id == *volume);
+        for row in &rows {
+            self.give_back_base(&row.id, "its volume is deleted").await;
+        }
+        Ok(!rows.is_empty())
     }
 
     /// The snapshots of a pool that are kept only as bases, oldest first.

@@ -57,7 +57,13 @@ impl Manager {
             .await?;
         self.detach(&Subject::Volume(id.clone(), AccessMode::ReadWrite))
             .await?;
-        match self.driver(&row.pool)?.delete_volume(id).await {
+        let driver = self.driver(&row.pool)?;
+        let mut deleted = driver.delete_volume(id).await;
+        // A snapshot that is kept only for the next upload is no reason to keep the volume.
+        if matches!(deleted, Err(DriverError::InUse { .. })) && self.give_back_bases_of(id).await? {
+            deleted = driver.delete_volume(id).await;
+        }
+        match deleted {
             Ok(()) => {}
             Err(error @ DriverError::InUse { .. }) => {
                 self.refused(row).await?;

@@ -171,3 +171,27 @@ fn a_pool_that_is_nearly_full_gets_bases_back_and_then_grows() {
     run.stop();
     assert_eq!(SIZE % 4096, 0);
 }
+
+#[test]
+fn a_base_does_not_keep_its_volume() {
+    let world = World::new();
+    world.storage.snapshots_pin_volumes();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let kept = upload(&mut client, &volume, "kept").await;
+        let refused = lab::delete_volume(&mut client, &volume).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+        assert!(refused.message().contains(&kept.snapshot_id), "{refused}");
+        lab::drop_local_copy(&mut client, &kept.snapshot_id)
+            .await
+            .unwrap();
+        assert!(get(&mut client, &kept).await.kept_as_base);
+        lab::delete_volume(&mut client, &volume).await.unwrap();
+        let left = get(&mut client, &kept).await;
+        assert!(!left.kept_as_base && left.ready);
+    });
+    assert_eq!(devices(&world), 0);
+    run.stop();
+}
