@@ -1,10 +1,13 @@
 //! Making and opening a repository: marker, key slots, and what must not be mistaken for one.
 
+mod listing;
 mod slots;
 
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+
+pub(crate) use listing::{list_keys, too_many};
 
 use crate::{
     RepositoryError,
@@ -323,52 +326,6 @@ impl Repository {
             .map_err(|source| RepositoryError::object(MARKER_KEY, None, source))?;
         self.sealer()
     }
-}
-
-/// Keys of one listing that are kept in memory at most, about 150 bytes each.
-const KEYS_MAX: usize = 1 << 20;
-
-/// Pages of one listing: an endpoint that sends empty pages for ever is not waited for.
-const PAGES_MAX: usize = 1 << 17;
-
-/// All keys below a prefix, in pages that the store chooses, told one by one.
-///
-/// # Errors
-/// [`RepositoryError::TooMany`] for more than a repository can have; whatever the store says.
-pub(crate) async fn list_keys(
-    store: &dyn ObjectStore,
-    prefix: &str,
-) -> Result<Vec<crate::store::ObjectMeta>, RepositoryError> {
-    let mut found = Vec::new();
-    let mut from = None;
-    for pages in 1.. {
-        let page = store.list(prefix, from.as_deref()).await?;
-        found.extend(page.objects);
-        too_many(prefix, "objects", found.len(), KEYS_MAX)?;
-        too_many(prefix, "pages of the listing", pages, PAGES_MAX)?;
-        from = page.next;
-        if from.is_none() {
-            break;
-        }
-    }
-    Ok(found)
-}
-
-/// Refuses what would fill the memory.
-pub(crate) fn too_many(
-    prefix: &str,
-    what: &'static str,
-    found: usize,
-    limit: usize,
-) -> Result<(), RepositoryError> {
-    if found <= limit {
-        return Ok(());
-    }
-    Err(RepositoryError::TooMany {
-        prefix: prefix.to_owned(),
-        what,
-        limit,
-    })
 }
 
 fn parse(object: &[u8]) -> Result<Marker, RepositoryError> {

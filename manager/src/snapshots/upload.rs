@@ -276,6 +276,6 @@ fn checked(
     Ok(Committed {
         location: cloud::location_of(repository, manifest),
         sent,
-        reason: (how, String::new()),
+        reason: (how, manifest.why.clone()),
     })
 }

@@ -18,7 +18,7 @@ use crate::{
 pub(super) async fn marks(
     repository: &crate::Repository,
 ) -> Result<Vec<ObjectMeta>, RepositoryError> {
-    Ok(list_keys(&**repository.store(), MARKS_PREFIX).await?)
+    list_keys(&**repository.store(), MARKS_PREFIX).await
 }
 
 impl Rounds {

@@ -7,40 +7,31 @@
 //!
 //! An attempt that is thought dead and is not loses nothing: its packs are never changed.
 
+mod find;
+
 use std::{
-    collections::{BTreeMap, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     ops::Range,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
 
-use super::{base::BadFrames, choose::Basis, commit::Attempt, live::LivePacks, send::Sent};
+use super::{base::BadFrames, live::LivePacks, send::Sent};
 use crate::{
     RepositoryError,
     fetch::Fetcher,
     format::{
         crypto::{Hash, Sealer},
         frame::{FrameHeader, FrameKind},
-        ids::{INTENTS_PREFIX, PackName, parse_intent_key},
-        limits::ADOPTS_MAX,
+        ids::PackName,
+        list_page::PackEntry,
         location::Location,
-        manifest::SnapshotRecord,
-        pack_index::{PackIndex, ScannedRange},
-        protocol::{AdoptedRun, Intent},
+        pack_index::{IndexEntry, PackIndex, ScannedRange},
     },
     indexes::read_index,
-    repository::{list_keys, read_object, too_many},
-    snapshots::read_record,
     store::s3::{combine_crc32c, crc32c},
 };
-
-/// Intents of other snapshots that are looked at, the newest first.
-const INTENTS_MAX: usize = 256;
-
-/// Packs that are adopted at most: 16 TiB in packs of the usual size.
-const PACKS_MAX: usize = 1 << 16;
 
 /// Indexes and records read at the same time.
 const READS_IN_FLIGHT: usize = 8;
@@ -111,193 +102,11 @@ impl AdoptedChunks {
     }
 }
 
-impl Attempt<'_> {
-    /// Attempts whose packs may be of use. `since` is when the base's upload began: what was left before that was of use to
-    /// the base.
-    pub(super) async fn adoptable(
-        &self,
-        since: Option<Timestamp>,
-    ) -> Result<Vec<AdoptedRun>, RepositoryError> {
-        let store = self.repository.store();
-        self.progress.requested(1);
-        let mut keys = list_keys(&**store, INTENTS_PREFIX).await?;
-        keys.sort_by_key(|meta| std::cmp::Reverse(meta.modified_at_s));
-        let own = &self.request.snapshot_id;
-        let is_own = |key: &str| parse_intent_key(key).is_ok_and(|(id, _)| id == *own);
-        let (same, mut others): (Vec<_>, Vec<_>) =
-            keys.into_iter().partition(|meta| is_own(&meta.key));
-        others.truncate(if self.alone() { 0 } else { INTENTS_MAX });
-        let keys = same.into_iter().chain(others).map(|meta| meta.key);
-        let runs: Vec<AdoptedRun> = stream::iter(keys)
-            .map(|key| self.adoptable_run(key, since))
-            .buffered(READS_IN_FLIGHT)
-            .try_filter_map(|run| async { Ok(run) })
-            .try_collect()
-            .await?;
-        Ok(runs.into_iter().take(ADOPTS_MAX).collect())
-    }
-
-    async fn adoptable_run(
-        &self,
-        key: String,
-        since: Option<Timestamp>,
-    ) -> Result<Option<AdoptedRun>, RepositoryError> {
-        self.progress.requested(1);
-        let store = self.repository.store();
-        let object = match read_object(
-            &**store,
-            &key,
-            <Intent as crate::format::record::Record>::OBJECT_MAX,
-        )
-        .await
-        {
-            Ok(Some(object)) => object,
-            Ok(None) => return Ok(None),
-            Err(error) if error.is_of_one_object() => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        // Whose intent cannot be read is of no use, and no harm.
-        let Ok((intent, _)) = self.sealer.open_record::<Intent>(&key, &object) else {
-            return Ok(None);
-        };
-        let run = AdoptedRun {
-            volume_id: intent.volume_id,
-            snapshot_id: intent.snapshot_id,
-            run: intent.run,
-        };
-        if run.volume_id != self.request.volume_id || run.run == self.run {
-            return Ok(None);
-        }
-        if run.snapshot_id == self.request.snapshot_id {
-            // A copy that is to stand alone may go on with one that was to.
-            let fits = !self.alone() || (intent.base.is_none() && intent.adopts.is_empty());
-            return Ok(fits.then_some(run));
-        }
-        if since.is_some_and(|since| intent.started_at < since) {
-            return Ok(None);
-        }
-        self.progress.requested(1);
-        match read_record(self.repository, &run.volume_id, &run.snapshot_id).await {
-            Ok(None) => Ok(Some(run)),
-            Ok(Some(SnapshotRecord::Manifest(..) | SnapshotRecord::Tombstone(..))) => Ok(None),
-            Err(error) if error.is_of_one_object() => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Opens the packs of the runs that the intent names, but for those that a prune is after.
-    pub(super) async fn adopt(
-        &self,
-        runs: &[AdoptedRun],
-        condemned: Option<&HashSet<PackName>>,
-        basis: &Basis,
-        size_bytes: u64,
-    ) -> Result<Option<Adopted>, RepositoryError> {
-        let Some(condemned) = condemned.filter(|_| !runs.is_empty()) else {
-            return Ok(None);
-        };
-        let mut names = Vec::new();
-        for run in runs {
-            let packs = self.packs_of_run(run).await?;
-            if packs.iter().any(|(pack, _)| condemned.contains(&**pack)) {
-                tracing::warn!(run = %run.run, "a prune is about to delete what an earlier attempt left: it is sent again");
-                continue;
-            }
-            names.extend(packs);
-            too_many(
-                "packs/",
-                "packs of earlier attempts",
-                names.len(),
-                PACKS_MAX,
-            )?;
-        }
-        let mut adopted = Adopted {
-            fetcher: self.fetcher(),
-            sealer: self.sealer.clone(),
-            chunk_size_bytes: self.repository.chunk_size_bytes(),
-            bad: self.bad_frames().await?,
-            packs: Vec::new(),
-            by_name: HashMap::new(),
-            cache: Mutex::default(),
-        };
-        let base = basis.base.as_ref().map(|base| &base.base);
-        let (fetcher, sealer) = (self.fetcher(), self.sealer);
-        let mut indexes = stream::iter(names)
-            .map(|(name, size)| index_of_chunks(&fetcher, sealer, name, size))
-            .buffered(READS_IN_FLIGHT);
-        while let Some(found) = indexes.try_next().await? {
-            let Some((name, size, index)) = found else {
-                continue;
-            };
-            // The same content on the same base: else what was looked at then says nothing now.
-            let same_source = self.request.source_is_fixed
-                && name.snapshot == self.request.snapshot_id
-                && index.volume_size_bytes == size_bytes
-                && index.base.as_ref() == base;
-            let is_sound = index.entries.len() == adopted.places(&name, &index).len();
-            adopted.add(name, size, &index, same_source && is_sound);
-        }
-        if adopted.packs.is_empty() {
-            return Ok(None);
-        }
-        tracing::info!(
-            packs = adopted.packs.len(),
-            "going on with what earlier attempts left"
-        );
-        Ok(Some(adopted))
-    }
-
-    async fn packs_of_run(
-        &self,
-        run: &AdoptedRun,
-    ) -> Result<Vec<(Arc<PackName>, u64)>, RepositoryError> {
-        let prefix = crate::format::ids::packs_of(&run.volume_id, &run.snapshot_id);
-        let prefix = format!("{prefix}{}-", run.run);
-        self.progress.requested(1);
-        let keys = list_keys(&**self.repository.store(), &prefix).await?;
-        let pack = |key: &str| PackName::parse(key).ok().filter(|pack| pack.run == run.run);
-        Ok(keys
-            .into_iter()
-            .filter_map(|meta| Some((Arc::new(pack(&meta.key)?), meta.size_bytes)))
-            .collect())
-    }
-
-    /// Whether the snapshot is to share no pack with any other.
-    fn alone(&self) -> bool {
-        self.request.base == super::BaseChoice::Nothing
-    }
-}
-
-/// A pack of chunks with its index; `None` for other packs, and for one that cannot be read.
-async fn index_of_chunks(
-    fetcher: &Fetcher,
-    sealer: &Sealer,
-    name: Arc<PackName>,
-    size_bytes: u64,
-) -> Result<Option<(Arc<PackName>, u64, PackIndex)>, RepositoryError> {
-    match read_index(fetcher, sealer, &name, size_bytes).await {
-        Ok(index) => {
-            let first = index.entries.first();
-            let of_chunks = first.is_some_and(|entry| entry.kind == FrameKind::Chunk);
-            Ok(of_chunks.then_some((name, size_bytes, index)))
-        }
-        Err(error) if error.is_of_one_object() => {
-            tracing::warn!(
-                pack = %name,
-                error = &error as &dyn std::error::Error,
-                "a pack of an earlier attempt cannot be read: it is sent again"
-            );
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
-}
-
 impl Adopted {
     /// The chunks of a pack that may be referred to.
     fn places(&self, name: &Arc<PackName>, index: &PackIndex) -> Vec<(u64, Location)> {
         let length_max = FrameHeader::length_max(self.chunk_size_bytes);
-        let place = |(offset, entry): (u64, &crate::format::pack_index::IndexEntry)| {
+        let place = |(offset, entry): (u64, &IndexEntry)| {
             let location = Location {
                 pack: name.clone(),
                 offset: u32::try_from(offset).ok()?,
@@ -412,17 +221,19 @@ impl Adopted {
         Ok(adopted)
     }
 
-    /// Size and checksum of the packs that are reached: as the store states them, or as they are read.
+    /// Size and checksum of the packs that are reached, but for those that the base has: as the store states them, or as they are read.
     ///
     /// # Errors
     /// [`RepositoryError::Inconsistent`] for a pack that is not what it was; whatever the store says.
     pub(super) async fn confirm(
         &self,
         live: &LivePacks,
+        known: &BTreeMap<Arc<PackName>, PackEntry>,
     ) -> Result<BTreeMap<Arc<PackName>, Sent>, RepositoryError> {
         let reached = live
             .0
             .keys()
+            .filter(|pack| !known.contains_key(*pack))
             .filter_map(|pack| Some((pack.clone(), *self.by_name.get(pack)?)));
         stream::iter(reached.collect::<Vec<_>>())
             .map(|(pack, size_bytes)| async move {

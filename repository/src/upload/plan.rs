@@ -327,14 +327,13 @@ mod tests {
             (64..128, vec![], vec![(64, 70), (71, 128)]),
             (1984..2000, vec![(1999, 2000)], vec![(1984, 1999)]),
         ];
-        let pairs = |ranges: Vec<Range<u64>>| {
-            let pairs = ranges.into_iter().map(|range| (range.start, range.end));
-            pairs.collect::<Vec<_>>()
-        };
-        let found = segments
+        let pairs =
+            |ranges: Vec<Range<u64>>| ranges.iter().map(|r| (r.start, r.end)).collect::<Vec<_>>();
+        let found: Vec<_> = segments
             .into_iter()
-            .map(|segment| (segment.chunks, pairs(segment.runs), pairs(segment.kept)));
-        assert_eq!(found.collect::<Vec<_>>(), expected);
+            .map(|segment| (segment.chunks, pairs(segment.runs), pairs(segment.kept)))
+            .collect();
+        assert_eq!(found, expected);
     }
 
     proptest! {

@@ -194,7 +194,7 @@ async fn pack_list(
     let base = basis.base.as_ref();
     let base_packs = base.map_or(&none, |base| &base.packs);
     let adopted = match &basis.adopted {
-        Some(adopted) => adopted.confirm(live).await?,
+        Some(adopted) => adopted.confirm(live, base_packs).await?,
         None => BTreeMap::new(),
     };
     let mut whole = adopted.clone();
