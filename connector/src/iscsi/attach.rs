@@ -1,7 +1,12 @@
 //! From a connection to a checked device.
 
-use std::path::PathBuf;
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
 
+use nix::libc::{ENODEV, ENOENT, ENXIO, O_CLOEXEC, O_NONBLOCK};
 use stockpot_driver::{IscsiConnection, LocalConnection};
 use tokio::time::{Duration, Instant};
 
@@ -99,6 +104,7 @@ async fn attach(
         access_mode: connection.access_mode,
         size_bytes: connection.size_bytes,
     };
+    until_open(config, &local.device_path).await?;
     let connector = LocalConnector::with_appear_timeout(config.device_timeout);
     match again {
         Again::Afresh => connector.connect(&local).await,
@@ -228,4 +234,27 @@ fn check_serial(disk: &Disk, expected: &str) -> Result<(), ConnectorError> {
         expected: expected.to_owned(),
         found,
     })
+}
+
+/// The kernel shows a new disk, node and size included, a moment before it can be opened.
+async fn until_open(config: &IscsiConfig, device: &Path) -> Result<(), ConnectorError> {
+    let started = Instant::now();
+    loop {
+        let path = device.to_owned();
+        let opened = blocking(config.device_timeout, "opening", device, move || {
+            let opened = OpenOptions::new()
+                .read(true)
+                .custom_flags(O_CLOEXEC | O_NONBLOCK)
+                .open(path);
+            Ok(opened.map(drop))
+        });
+        let opened = opened.await?;
+        match opened.err().and_then(|error| error.raw_os_error()) {
+            Some(ENXIO | ENODEV | ENOENT) if started.elapsed() < config.device_timeout => {
+                tokio::time::sleep(POLL).await;
+            }
+            // Whatever it is, the next step says it better.
+            _ => return Ok(()),
+        }
+    }
 }
