@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// The server behind the proxy.
 #[derive(Debug)]
 enum Behind {
-    InProcess(Server),
+    InProcess(Box<Server>),
     Real(#[expect(dead_code, reason = "dropping it ends the server")] RealServer),
 }
 
@@ -50,7 +50,7 @@ impl World {
         Ok(Self {
             proxy: FaultProxy::to(&server.endpoint())?,
             credentials: server.credentials().clone(),
-            behind: Behind::InProcess(server),
+            behind: Behind::InProcess(Box::new(server)),
             dir: tempfile::tempdir()?,
         })
     }
