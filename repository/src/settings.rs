@@ -168,7 +168,7 @@ impl ReadSettings {
         memory_bytes: u64,
         chunk_size_bytes: u32,
     ) -> Result<Self, RepositoryError> {
-        let more = (5..=16).rev().map(|gets| (gets, 2, TRANSFER_SIZE_BYTES));
+        let more = (5..=8).rev().map(|gets| (gets, 2, TRANSFER_SIZE_BYTES));
         let fewer = [(4, 2), (3, 2), (2, 2), (2, 1), (1, 1)]
             .into_iter()
             .flat_map(|(gets, workers)| [8, 4, 2, 1].map(move |size| (gets, workers, size * MIB)));

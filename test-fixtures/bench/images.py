@@ -10,6 +10,7 @@ G<n>  n GiB with the same 100 MiB scattered over it, to see what grows with a vo
 the machine, so figures are compared within one run only.
 """
 
+import errno
 import os
 import pathlib
 import random
@@ -39,6 +40,32 @@ def make(directory: pathlib.Path, names) -> None:
         maker = makers.get(name) or (lambda part, gib=int(name[1:]): _scatter(part, gib))
         maker(part)
         part.rename(image)
+
+
+def require_same(expected: pathlib.Path, found: pathlib.Path) -> None:
+    """Every byte equal; where both have holes there is nothing to read."""
+    with expected.open("rb") as one, found.open("rb") as other:
+        if expected.stat().st_size != found.stat().st_size:
+            raise SystemExit(f"{found}: {found.stat().st_size} bytes instead of {expected.stat().st_size}")
+        at = 0
+        while (starts := [s for s in (_next_data(f, at) for f in (one, other)) if s is not None]):
+            at = min(starts)
+            end = max(os.lseek(f.fileno(), at, os.SEEK_HOLE) for f in (one, other))
+            while at < end:
+                length = min(end - at, 4 * MIB)
+                content = os.pread(one.fileno(), length, at)
+                if content != os.pread(other.fileno(), length, at):
+                    raise SystemExit(f"{found}: differs from {expected} within {at}..{at + length}")
+                at += length
+
+
+def _next_data(file, at: int):
+    try:
+        return os.lseek(file.fileno(), at, os.SEEK_DATA)
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # nothing but a hole follows
+            raise
+        return None
 
 
 def _make_a(part: pathlib.Path) -> None:
