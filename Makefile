@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests selftest csi-sanity test-s3 test-long bench deny clean
+.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests selftest csi-sanity reader test-s3 test-long bench deny clean
 
 # Build output is shared by all checkouts of a user, so that a second one builds quickly.
 XDG_CACHE_HOME ?= $(HOME)/.cache
@@ -17,8 +17,9 @@ S3_SERVERS ?= versitygw,minio
 help: ## this list
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 20
 
-setup: ## install the compiler's and the test host's needs (Debian amd64, root); says what it cannot
+setup: ## install the compiler's, the test host's and the reader's needs (Debian amd64, root); says what it cannot
 	@$(FIXTURES)/setup host
+	@$(FIXTURES)/setup reader
 
 setup-s3: ## build the S3 servers for test-s3 and bench: versitygw, MinIO (12 minutes, once)
 	@$(FIXTURES)/setup s3
@@ -37,7 +38,7 @@ print-binary: # where `make build` puts it
 demo: setup ## the whole promise in one run: snapshot, upload, loss, volume from the cloud copy
 	$(FIXTURES)/demo
 
-test: setup setup-csi check unit host-tests selftest csi-sanity ## all of: check, unit, host-tests, selftest, csi-sanity
+test: setup setup-csi check unit reader host-tests selftest csi-sanity ## all of: check, unit, reader, host-tests, selftest, csi-sanity
 
 check: ## formatting and lints
 	cargo fmt --all --check
@@ -54,6 +55,11 @@ selftest: setup ## the tests of the test host itself
 
 csi-sanity: setup setup-csi ## the conformance tests of CSI, against the driver in a guest
 	$(FIXTURES)/csi-sanity-run
+
+reader: ## the independent reader restores the document's examples and every golden repository, and finds damage
+	@$(FIXTURES)/setup reader
+	$(CACHE)/reader-venv/bin/python $(FIXTURES)/reader/check_document.py
+	$(CACHE)/reader-venv/bin/python $(FIXTURES)/reader/check_golden.py
 
 test-s3: setup setup-s3 ## the store and the whole flow against real S3 servers (S3_SERVERS=versitygw,minio)
 	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked -p stockpot-repository

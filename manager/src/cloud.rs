@@ -356,6 +356,8 @@ pub(crate) fn cannot_be_opened(error: &ManagerError) -> bool {
         ManagerError::Repository(error) => matches!(
             error,
             Error::WrongKey { .. }
+                | Error::OtherKey { .. }
+                | Error::UnknownSlot { .. }
                 | Error::KeyNeeded { .. }
                 | Error::NotSealed { .. }
                 | Error::NoRepository { .. }
@@ -374,6 +376,7 @@ pub(crate) fn may_be_credentials(error: &ManagerError) -> bool {
             RepositoryError::Store(
                 StoreError::Credentials { .. } | StoreError::AccessDenied { .. }
             ) | RepositoryError::WrongKey { .. }
+                | RepositoryError::OtherKey { .. }
         )
     )
 }

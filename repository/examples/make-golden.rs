@@ -4,6 +4,9 @@
 //! Three small repositories, unsealed, sealed by a secret and by a passphrase, each with two snapshots of one
 //! volume, the second built on the first and longer, and a deleted one. Beside each bucket, `volumes.txt` has snapshot
 //! id, size in bytes and BLAKE3 of each volume's content.
+//!
+//! And two, unsealed and sealed by the secret, of a volume that changes its size: it grows until its map has a level more, gets
+//! holes, shrinks until the level is gone, and is nothing but a hole.
 
 use std::{fmt::Write as _, fs, path::Path, sync::Arc};
 
@@ -40,10 +43,58 @@ async fn main() -> Result<()> {
     let secret = KeySource::from_secret(SECRET.as_bytes())?;
     make(&folder.join("sealed-by-secret"), Some(secret)).await?;
     let passphrase = KeySource::from_passphrase(PASSPHRASE.as_bytes())?;
-    make(&folder.join("sealed-by-passphrase"), Some(passphrase)).await
+    make(&folder.join("sealed-by-passphrase"), Some(passphrase)).await?;
+    let sizes = sizes();
+    fill(&folder.join("sizes-unsealed"), None, &sizes).await?;
+    let secret = KeySource::from_secret(SECRET.as_bytes())?;
+    fill(&folder.join("sizes-sealed-by-secret"), Some(secret), &sizes).await
+}
+
+/// A volume through its sizes: the map has one level up to 64 chunks.
+fn sizes() -> Vec<(&'static str, Vec<u8>)> {
+    let first = first_volume()[..40 * CHUNK + 99].to_vec();
+    let mut grown = first.clone();
+    grown.resize(300 * CHUNK, 0);
+    grown[200 * CHUNK..200 * CHUNK + 5].copy_from_slice(b"grown");
+    grown[299 * CHUNK + 7] = 1;
+    let mut holes = grown.clone();
+    holes[CHUNK..2 * CHUNK].fill(0);
+    holes[200 * CHUNK..201 * CHUNK].fill(0);
+    let mut shrunk = holes[..20 * CHUNK + 1].to_vec();
+    shrunk[20 * CHUNK] = b'!';
+    let empty = vec![0; 5 * CHUNK];
+    let again = first.clone();
+    vec![
+        ("snap-first", first),
+        ("snap-grown", grown),
+        ("snap-holes", holes),
+        ("snap-shrunk", shrunk),
+        ("snap-empty", empty),
+        ("snap-again", again.clone()),
+        ("snap-deleted", again),
+    ]
 }
 
 async fn make(folder: &Path, key: Option<KeySource>) -> Result<()> {
+    let first = first_volume();
+    let mut second = first.clone();
+    second.extend(vec![0; 300 * CHUNK]);
+    second[CHUNK..CHUNK + 8].copy_from_slice(b"changed!");
+    second.extend(b"the end");
+    let volumes = [
+        ("snap-first", first.clone()),
+        ("snap-second", second),
+        ("snap-deleted", first),
+    ];
+    fill(folder, key, &volumes).await
+}
+
+/// A repository with these snapshots, one after the other, of which `snap-deleted` is deleted.
+async fn fill(
+    folder: &Path,
+    key: Option<KeySource>,
+    snapshots_in_turn: &[(&str, Vec<u8>)],
+) -> Result<()> {
     let store: Arc<dyn ObjectStore> = Arc::new(MemoryStore::new());
     let options = CreateOptions {
         key,
@@ -51,18 +102,9 @@ async fn make(folder: &Path, key: Option<KeySource>) -> Result<()> {
     };
     let (repository, _) = Repository::create(store.clone(), options).await?;
     let mut volumes = String::new();
-    let first = first_volume();
-    let mut second = first.clone();
-    second.extend(vec![0; 300 * CHUNK]);
-    second[CHUNK..CHUNK + 8].copy_from_slice(b"changed!");
-    second.extend(b"the end");
-    for (name, content) in [
-        ("snap-first", &first),
-        ("snap-second", &second),
-        ("snap-deleted", &first),
-    ] {
+    for (name, content) in snapshots_in_turn {
         put(&repository, name, content).await?;
-        if name != "snap-deleted" {
+        if *name != "snap-deleted" {
             writeln!(
                 volumes,
                 "{name} {} {}",

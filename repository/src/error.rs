@@ -52,15 +52,56 @@ pub enum RepositoryError {
         /// The place.
         location: String,
     },
+    /// Something with keys was asked of a repository that is not sealed.
+    #[error("{location} is not sealed: it has no key")]
+    NoKeys {
+        /// The place.
+        location: String,
+    },
     /// No key slot opens with what was given.
-    #[error("wrong {given} for {location}: it opens none of the repository's {slots} key slots")]
+    #[error("wrong {given} for {location}: it opens none of the repository's {slots} key slots{}", not_tried(.untried))]
     WrongKey {
         /// The place.
         location: String,
         /// Passphrase or key file.
         given: &'static str,
-        /// How many slots there are.
+        /// How many slots were looked at.
         slots: usize,
+        /// Slots that were not tried: there are too many of them, or trying them takes too long.
+        untried: Vec<String>,
+    },
+    /// The exported key is that of another repository.
+    #[error("the exported key is not that of {location}, but of another repository")]
+    OtherKey {
+        /// The place.
+        location: String,
+    },
+    /// There is no key slot of this id.
+    #[error("{location} has no key slot {slot}")]
+    UnknownSlot {
+        /// The slot asked for.
+        slot: String,
+        /// The place.
+        location: String,
+    },
+    /// No more key slots would be looked at.
+    #[error("{location} has {slots} key slots already; remove one that is not needed any more")]
+    TooManySlots {
+        /// The place.
+        location: String,
+        /// How many there are.
+        slots: usize,
+    },
+    /// Without this slot nobody could open the repository.
+    #[error(
+        "{slot} is the last usable key slot of {location}: without it nobody could open the repository. \
+         Add another one first, or export the key and show the exported file"
+    )]
+    LastSlot {
+        /// The slot.
+        slot: String,
+        /// The place.
+        location: String,
     },
     /// No snapshot of this name.
     #[error("no snapshot {snapshot} in {location}")]
@@ -119,6 +160,21 @@ pub enum RepositoryError {
         /// What does not fit.
         problem: String,
     },
+    /// A lock was asked for, and the bucket cannot lock.
+    #[error(
+        "{location}: the bucket was made without Object Lock, so nothing in it can be locked; make another one with it, or leave \
+         the lock out"
+    )]
+    NoObjectLock {
+        /// The place.
+        location: String,
+    },
+    /// The bucket does not keep versions.
+    #[error("{location}: the store keeps no versions of its objects, so what was deleted is gone")]
+    NoVersions {
+        /// The place.
+        location: String,
+    },
     /// A value that cannot be stored.
     #[error("cannot be stored: {what}")]
     Unstorable {
@@ -159,6 +215,20 @@ pub enum RepositoryError {
     /// A part of the program ended without a result: a defect here, or threads that cannot be started.
     #[error("internal failure: {0}")]
     Internal(String),
+}
+
+fn not_tried(slots: &[String]) -> String {
+    match slots {
+        [] => String::new(),
+        [first, others @ ..] => format!(
+            " that were tried; {first}{} not tried, because there are too many slots or trying takes too long: name the slot \
+             to try it",
+            match others.len() {
+                0 => " was".to_owned(),
+                others => format!(" and {others} more were"),
+            }
+        ),
+    }
 }
 
 impl RepositoryError {

@@ -21,6 +21,7 @@ mod fetch;
 pub mod forget;
 pub mod format;
 mod indexes;
+pub mod lock;
 mod pages;
 mod progress;
 pub mod prune;
@@ -35,5 +36,5 @@ pub mod verify;
 
 pub use error::RepositoryError;
 pub use progress::{Phase, Progress, ProgressSnapshot};
-pub use repository::{CreateOptions, DEFAULT_CHUNK_SIZE_BYTES, Opened, Repository};
+pub use repository::{CreateOptions, DEFAULT_CHUNK_SIZE_BYTES, Opened, Repository, SlotSummary};
 pub use settings::{ReadSettings, UploadSettings};

@@ -1,22 +1,28 @@
 //! Making and opening a repository: marker, key slots, and what must not be mistaken for one.
 
+mod first;
+mod keys;
 mod listing;
+mod objects;
 mod slots;
 
 use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
-pub(crate) use listing::{list_keys, too_many};
-
+pub use self::keys::SlotSummary;
+use self::objects::{read_marker, refuse_foreign};
+pub(crate) use self::{
+    listing::{list_keys, too_many},
+    objects::read_object,
+};
 use crate::{
     RepositoryError,
     format::{
-        FormatError,
         crypto::Sealer,
-        ids::{MARKER_KEY, RepositoryId, SLOTS_PREFIX, SnapshotId},
+        ids::{MARKER_KEY, ObjectId, RepositoryId, SnapshotId, slot_key},
         keys::{KeySource, RepositoryKey},
-        limits::SMALL_OBJECT_MAX,
         marker::Marker,
     },
     store::{EndpointReport, ObjectStore, PutMode, StoreError},
@@ -84,6 +90,9 @@ struct Inner {
     marker: Marker,
     /// `None`: sealed, and opened without a key.
     sealer: Option<Sealer>,
+    key: Option<RepositoryKey>,
+    /// What the key was in.
+    slot: Option<ObjectId>,
 }
 
 impl fmt::Debug for Repository {
@@ -138,17 +147,20 @@ impl Repository {
         };
         let marker = parse(&object)?;
         let location = store.location();
-        let key = match (marker.sealed, key) {
+        let (key, slot) = match (marker.sealed, key) {
             (true, None) => return Err(RepositoryError::KeyNeeded { location }),
             (false, Some(_)) => return Err(RepositoryError::NotSealed { location }),
-            (false, None) => None,
-            (true, Some(key)) => Some(slots::unwrap_key(&*store, &marker, key).await?),
+            (false, None) => (None, None),
+            (true, Some(key)) => {
+                let (key, slot) = slots::unwrap_key(&*store, &marker, key).await?;
+                (Some(key), slot)
+            }
         };
-        let sealer = Sealer::new(marker.id, key);
+        let sealer = Sealer::new(marker.id, key.clone());
         marker
             .check_mac(&sealer, &object)
             .map_err(|source| RepositoryError::object(MARKER_KEY, None, source))?;
-        Ok(Self::with(store, marker, Some(sealer)))
+        Ok(Self::with(store, marker, Some(sealer), key, slot))
     }
 
     /// Opens a repository without its key, to list what is in it: a sealed one shows ids only, and nothing that it
@@ -163,7 +175,7 @@ impl Repository {
                     .await?
                     .ok_or(RepositoryError::NoRepository { location })?;
                 let marker = parse(&object)?;
-                Ok(Self::with(store, marker, None))
+                Ok(Self::with(store, marker, None, None, None))
             }
             opened => opened,
         }
@@ -199,6 +211,16 @@ impl Repository {
         source: Option<Arc<KeySource>>,
         settings: NewMarker,
     ) -> Result<(Self, EndpointReport), RepositoryError> {
+        if source
+            .as_ref()
+            .is_some_and(|source| source.exported().is_some())
+        {
+            return Err(RepositoryError::Settings(
+                "an exported key opens the repository that it comes from; a new repository needs a key file or passphrase \
+                 of its own"
+                    .to_owned(),
+            ));
+        }
         refuse_foreign(&*store).await?;
         let unstorable = |source| RepositoryError::Unstorable {
             what: "the repository's marker".to_owned(),
@@ -219,18 +241,20 @@ impl Repository {
             Marker::new(&sealer, settings.chunk_size_bytes, endpoint).map_err(unstorable)?;
         let object = marker.encode(&sealer).map_err(unstorable)?;
         // The slot first: a marker without a slot would be a repository that nobody can open.
-        let slot = match (source, key) {
-            (Some(source), Some(key)) => Some(slots::put_slot(&*store, id, source, key).await?),
+        let slot = match (source, &key) {
+            (Some(source), Some(key)) => {
+                Some(slots::put_slot(&*store, id, source, key.clone()).await?)
+            }
             _ => None,
         };
         match store
             .put(MARKER_KEY, Bytes::from(object), PutMode::IfAbsent)
             .await
         {
-            Ok(()) => Ok((Self::with(store, marker, Some(sealer)), report)),
+            Ok(()) => Ok((Self::with(store, marker, Some(sealer), key, slot), report)),
             Err(StoreError::AlreadyExists { .. }) => {
                 if let Some(slot) = slot {
-                    store.delete(&slot).await?;
+                    store.delete(&slot_key(&slot)).await?;
                 }
                 Err(RepositoryError::AlreadyThere {
                     location: store.location(),
@@ -240,7 +264,13 @@ impl Repository {
         }
     }
 
-    fn with(store: Arc<dyn ObjectStore>, marker: Marker, sealer: Option<Sealer>) -> Self {
+    fn with(
+        store: Arc<dyn ObjectStore>,
+        marker: Marker,
+        sealer: Option<Sealer>,
+        key: Option<RepositoryKey>,
+        slot: Option<ObjectId>,
+    ) -> Self {
         match serde_json::from_value::<EndpointReport>(marker.endpoint.clone()) {
             Ok(report) => store.adopt(&report),
             Err(error) => {
@@ -251,6 +281,8 @@ impl Repository {
             store,
             marker,
             sealer,
+            key,
+            slot,
         }))
     }
 
@@ -276,6 +308,12 @@ impl Repository {
     #[must_use]
     pub fn is_sealed(&self) -> bool {
         self.0.marker.sealed
+    }
+
+    /// When it was made.
+    #[must_use]
+    pub fn created_at(&self) -> Timestamp {
+        self.0.marker.created_at
     }
 
     /// Where it is, in words.
@@ -315,6 +353,19 @@ impl Repository {
             })
     }
 
+    /// The repository key.
+    ///
+    /// # Errors
+    /// [`RepositoryError::NoKeys`], [`RepositoryError::KeyNeeded`].
+    fn key(&self) -> Result<&RepositoryKey, RepositoryError> {
+        let location = self.location();
+        match &self.0.key {
+            Some(key) => Ok(key),
+            None if self.is_sealed() => Err(RepositoryError::KeyNeeded { location }),
+            None => Err(RepositoryError::NoKeys { location }),
+        }
+    }
+
     /// Like [`sealer`](Self::sealer), for whoever is about to write.
     ///
     /// # Errors
@@ -330,54 +381,6 @@ impl Repository {
 
 fn parse(object: &[u8]) -> Result<Marker, RepositoryError> {
     Marker::parse(object).map_err(|source| RepositoryError::object(MARKER_KEY, None, source))
-}
-
-/// Reads an object whole; `None` if it is not there. One that is larger than the format allows is damaged.
-pub(crate) async fn read_object(
-    store: &dyn ObjectStore,
-    key: &str,
-    bytes_max: usize,
-) -> Result<Option<Bytes>, RepositoryError> {
-    match store.get(key, bytes_max).await {
-        Ok(object) => Ok(Some(object)),
-        Err(StoreError::NotFound { .. }) => Ok(None),
-        Err(StoreError::TooLarge {
-            key,
-            size_bytes,
-            limit_bytes,
-        }) => {
-            let source = FormatError::Limit {
-                what: "the object's size",
-                found: size_bytes,
-                limit: limit_bytes,
-            };
-            Err(RepositoryError::object(key, None, source))
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
-async fn read_marker(store: &dyn ObjectStore) -> Result<Option<Bytes>, RepositoryError> {
-    read_object(store, MARKER_KEY, SMALL_OBJECT_MAX).await
-}
-
-/// A prefix without a marker may hold what a creation that was broken off left, and nothing else.
-async fn refuse_foreign(store: &dyn ObjectStore) -> Result<(), RepositoryError> {
-    let mut from = None;
-    loop {
-        let page = store.list("", from.as_deref()).await?;
-        let ours = |key: &str| key.starts_with(PROBE_PREFIX) || key.starts_with(SLOTS_PREFIX);
-        if let Some(object) = page.objects.into_iter().find(|object| !ours(&object.key)) {
-            return Err(RepositoryError::Foreign {
-                location: store.location(),
-                found: object.key,
-            });
-        }
-        from = page.next;
-        if from.is_none() {
-            return Ok(());
-        }
-    }
 }
 
 /// Runs what takes long or blocks away from the async threads.

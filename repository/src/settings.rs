@@ -2,6 +2,7 @@
 
 use crate::{
     RepositoryError,
+    lock::LockPolicy,
     restore::WRITE_SIZE_BYTES,
     upload::read_ahead::{READ_BUFFERS, READ_SIZE_BYTES},
 };
@@ -35,6 +36,8 @@ pub struct UploadSettings {
     /// Share of the data said to be unchanged that is read all the same, to make sure of it: in parts per million, at
     /// least 16 chunks and at most 1024. 0 reads none, 1,000,000 all of the volume.
     pub guard_share_ppm: u32,
+    /// Locks all that the snapshot needs (Object Lock); the bucket has to be able to.
+    pub lock: Option<LockPolicy>,
 }
 
 /// The whole, in parts per million.
@@ -49,6 +52,7 @@ impl Default for UploadSettings {
             workers: 2,
             zstd_level: 1,
             guard_share_ppm: 1000,
+            lock: None,
         }
     }
 }
@@ -125,6 +129,9 @@ impl UploadSettings {
             0,
             PPM.into(),
         )?;
+        if let Some(lock) = self.lock {
+            lock.check()?;
+        }
         if !(-7..=19).contains(&self.zstd_level) {
             return Err(RepositoryError::Settings(format!(
                 "compression level: {}; it has to be from -7 to 19",

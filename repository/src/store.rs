@@ -6,10 +6,12 @@
 //! final: callers above do not retry.
 
 pub mod bandwidth;
+pub(crate) mod first;
 pub mod memory;
 pub mod probe;
 pub mod requests;
 pub mod s3;
+pub mod versions;
 
 use std::{fmt, ops::Range};
 
@@ -111,7 +113,8 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
         Ok((self.head(key).await?, None))
     }
 
-    /// Deletes an object. One that is not there is success.
+    /// Deletes an object, in a bucket that keeps versions with all those that are not locked; locked ones are hidden. One
+    /// that is not there is success.
     ///
     /// # Errors
     /// As the store answers.
@@ -167,6 +170,11 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// As the store answers; a missing ability is no error but stands in the report.
     async fn probe(&self) -> Result<EndpointReport, StoreError>;
+
+    /// What can be done with versions of objects, where the store may have them.
+    fn versions(&self) -> Option<&dyn versions::Versions> {
+        None
+    }
 
     /// Goes on as a report of an earlier [`ObjectStore::probe`] says, instead of trying again.
     fn adopt(&self, report: &EndpointReport);

@@ -44,6 +44,7 @@ use crate::{
         ids::{Run, SnapshotId, VolumeId},
         manifest::{ChunkCounts, Manifest, check_metadata, now, to_microseconds, tool},
     },
+    lock,
     snapshots::chain,
 };
 
@@ -146,6 +147,9 @@ pub async fn upload(
         run: Run::generate().map_err(unstorable)?,
         started_at: now(),
     };
+    if request.settings.lock.is_some() {
+        heeding(cancel, lock::require(&**repository.store())).await?;
+    }
     heeding(cancel, attempt.refuse_decided()).await?;
     let chosen = heeding(cancel, attempt.choose()).await?;
     let done = attempt.send(chosen, &Arc::new(source), cancel).await;
@@ -167,7 +171,11 @@ pub async fn upload(
         attempt.withdraw().await;
         return Err(RepositoryError::SourceVoid { source });
     }
-    let manifest = manifest(&attempt, &basis, &written, repository.chunk_size_bytes());
+    let mut manifest = manifest(&attempt, &basis, &written, repository.chunk_size_bytes());
+    if let Some(policy) = request.settings.lock {
+        let locking = lock::extend(repository, policy, &manifest, progress);
+        manifest.lock = Some(heeding(cancel, locking).await?);
+    }
     attempt.commit(&manifest).await?;
     attempt.clear_intents().await;
     progress.enter(Phase::Done);
@@ -332,5 +340,6 @@ fn manifest(
         metadata: request.metadata.clone(),
         tool: tool(),
         requires: Vec::new(),
+        lock: None,
     }
 }

@@ -3,12 +3,18 @@
 //! The structure is always checked: records, every page of both trees with its hash, every pack with its size, and that each
 //! place a map names is a frame of that pack's own index with the same hash. With `read_data` every byte of every pack
 //! is read too: frames are opened, decompressed and hashed, and the object's checksum is compared with the pack
-//! list. Problems do not end a verify; they are gathered with object, offset and the snapshots that suffer.
-//! Only a bucket that does not answer ends it early.
+//! list. A sample reads a share of the frames instead. Problems do not end a verify; they are gathered with object, offset
+//! and the snapshots that suffer. Only a bucket that does not answer ends it early.
+//!
+//! Frames that snapshots need and that are bad are put into a mark: later uploads do not refer to them, so that a backup of a
+//! volume that still has the data stores it again. A pack that is missing, or of which nobody can say which frames are good, is
+//! marked as a whole.
 
 mod index;
 mod problems;
+mod sample;
 mod structure;
+mod unsound;
 mod walk;
 
 use std::{collections::BTreeSet, sync::Arc};
@@ -17,6 +23,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use problems::Problem;
 use problems::Problems;
+use sample::Choice;
+pub use sample::Sample;
+use unsound::Unsound;
 
 use crate::{
     Phase, Progress, ReadSettings, Repository, RepositoryError,
@@ -43,6 +52,10 @@ use crate::{
 pub struct VerifySettings {
     /// Read all data, not only what leads to it.
     pub read_data: bool,
+    /// Of the data, read this share only.
+    pub sample: Option<Sample>,
+    /// Do not write marks for what is bad.
+    pub no_marks: bool,
     /// Limits.
     pub read: ReadSettings,
 }
@@ -56,8 +69,16 @@ pub struct VerifyReport {
     pub packs: u64,
     /// Bytes received from the bucket.
     pub received_bytes: u64,
+    /// Bytes of packs whose content was checked; 0 unless data was read.
+    pub data_bytes: u64,
     /// Everything that is wrong; empty is what one hopes for.
     pub problems: Vec<Problem>,
+    /// Frames that are bad and that none of these snapshots needs.
+    pub unneeded: u64,
+    /// Bad frames that were not marked before and are now: the next backup stores them again.
+    pub marked: u64,
+    /// Why marks could not be written.
+    pub unmarked: Option<String>,
 }
 
 /// Verifies snapshots; all of them where `ids` is `None`.
@@ -74,7 +95,7 @@ pub async fn verify(
 ) -> Result<VerifyReport, RepositoryError> {
     settings.read.check()?;
     progress.enter(Phase::Starting);
-    // Nothing is written: a request under way, and what follows from it, may be dropped anywhere.
+    // Nothing but marks is written, each by one request: whatever is under way may be dropped anywhere.
     tokio::select! {
         biased;
         () = cancel.cancelled() => Err(RepositoryError::Cancelled),
@@ -104,18 +125,36 @@ async fn check(
     }
     let manifests = job.manifests(ids, &mut problems).await?;
     progress.enter(Phase::Map);
-    let needed = structure::check(&job, &manifests, &mut problems).await?;
+    let mut unsound = Unsound::default();
+    let needed = structure::check(&job, &manifests, &mut problems, &mut unsound).await?;
+    let mut data_bytes = 0;
     if settings.read_data {
         progress.enter(Phase::Data);
-        progress.set_total(needed.total_bytes());
-        walk::check(&job, &needed, &manifests, &mut problems).await?;
+        let choice = settings
+            .sample
+            .map(|sample| Choice::new(sample, needed.sizes()));
+        progress.set_total(choice.map_or_else(|| needed.total_bytes(), |c| c.total_bytes));
+        walk::check(&job, &needed, choice, &mut problems, &mut unsound).await?;
+        data_bytes = progress.snapshot().bytes_scanned;
     }
+    let (bad, unneeded) = unsound
+        .attribute(&job, &needed, &manifests, &mut problems)
+        .await?;
+    let marked = if bad.is_empty() || settings.no_marks {
+        Ok(0)
+    } else {
+        unsound::mark(&job, bad).await
+    };
     progress.enter(Phase::Done);
     Ok(VerifyReport {
         snapshots: manifests.iter().map(|m| m.snapshot_id.clone()).collect(),
         packs: needed.len() as u64,
         received_bytes: progress.snapshot().bytes_moved,
+        data_bytes,
         problems: problems.into_sorted(),
+        unneeded,
+        marked: *marked.as_ref().unwrap_or(&0),
+        unmarked: marked.err(),
     })
 }
 
@@ -165,7 +204,7 @@ impl Job<'_> {
             match record_at(self.repository, &meta.key).await {
                 Ok(Some(SnapshotRecord::Manifest(manifest, _))) => manifests.push(*manifest),
                 Ok(_) => {}
-                Err(error) => problems.take(error, &[snapshot])?,
+                Err(error) => problems.take(error, &meta.key, &[snapshot])?,
             }
         }
         match missing.first() {
@@ -214,7 +253,7 @@ impl Job<'_> {
                 Ok(Some(object)) => object,
                 Ok(None) => continue,
                 Err(error) => {
-                    problems.take(error, &[])?;
+                    problems.take(error, &meta.key, &[])?;
                     continue;
                 }
             };

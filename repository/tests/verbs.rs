@@ -11,8 +11,14 @@ mod faults;
 mod files;
 #[path = "verbs/golden.rs"]
 mod golden;
+#[path = "verbs/healing.rs"]
+mod healing;
 #[path = "verbs/incremental.rs"]
 mod incremental;
+#[path = "verbs/keys.rs"]
+mod keys;
+#[path = "verbs/locks.rs"]
+mod locks;
 #[path = "verbs/odd_objects.rs"]
 mod odd_objects;
 #[path = "verbs/opening.rs"]

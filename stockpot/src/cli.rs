@@ -1,13 +1,19 @@
 //! The command line: what can be said, and its help.
 
+mod lock;
+mod repository;
 mod upkeep;
 
 use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::lock::{LockArgs, Strength};
+pub(crate) use self::repository::{
+    InitArgs, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, PlaceArgs, RepositoryVerb,
+};
 pub(crate) use self::upkeep::{ForgetArgs, KeepArgs, PruneArgs};
-use crate::sizes::parse_size;
+use crate::sizes::{parse_percent, parse_size};
 
 /// Snapshots of block devices to S3 and back.
 ///
@@ -66,6 +72,9 @@ pub(crate) enum Verb {
     Forget(ForgetArgs),
     /// Remove from a bucket what no snapshot needs.
     Prune(PruneArgs),
+    /// Make a repository, look at it, and change what opens it.
+    #[command(subcommand)]
+    Repository(RepositoryVerb),
     /// Run the storage driver and its CSI frontend.
     Serve(ServeArgs),
     /// Ask a running driver about its snapshots, or give up copies of them.
@@ -118,6 +127,8 @@ pub(crate) struct BackupArgs {
     pub(crate) s3: S3Args,
     #[command(flatten)]
     pub(crate) tuning: UploadTuning,
+    #[command(flatten)]
+    pub(crate) lock: LockArgs,
 }
 
 /// `stockpot restore`.
@@ -146,6 +157,9 @@ pub(crate) struct RestoreArgs {
     pub(crate) key: KeyArgs,
     #[command(flatten)]
     pub(crate) s3: S3Args,
+    /// Read the first version of each object, whatever was deleted or overwritten since.
+    #[arg(long)]
+    pub(crate) first_versions: bool,
     /// Memory to stay within: sizes and numbers that are not given follow from it.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) memory: Option<u64>,
@@ -173,6 +187,9 @@ pub(crate) struct SnapshotsArgs {
     /// Deleted ones too.
     #[arg(long)]
     pub(crate) all: bool,
+    /// Read the first version of each object, whatever was deleted or overwritten since.
+    #[arg(long)]
+    pub(crate) first_versions: bool,
     #[command(flatten)]
     pub(crate) key: KeyArgs,
     #[command(flatten)]
@@ -184,7 +201,10 @@ pub(crate) struct SnapshotsArgs {
 #[command(after_help = "\
 Examples:
   stockpot verify s3://backups/site-a --key-file /etc/stockpot/key              # structure: quick
-  stockpot verify s3://backups/site-a snap-1f0c22ab-01jd… --read-data           # every byte of one")]
+  stockpot verify s3://backups/site-a snap-1f0c22ab-01jd… --read-data           # every byte of one
+  stockpot verify s3://backups/site-a --sample 5%                               # all of the structure, some of the data
+
+Bad chunks are marked in the bucket: the next backup of a volume that still has their data stores them again.")]
 pub(crate) struct VerifyArgs {
     /// Where: s3://BUCKET[/PREFIX].
     #[arg(value_name = "URL")]
@@ -194,6 +214,18 @@ pub(crate) struct VerifyArgs {
     /// Read, decrypt and hash every chunk, not only the structure.
     #[arg(long)]
     pub(crate) read_data: bool,
+    /// Read this share of the data, chosen at random: 5%, 0.1%.
+    #[arg(long, value_name = "PERCENT", value_parser = parse_percent)]
+    pub(crate) sample: Option<u32>,
+    /// Choose the sample again as the run did that printed this seed.
+    #[arg(long, value_name = "SEED", requires = "sample")]
+    pub(crate) sample_seed: Option<u64>,
+    /// Only report what is bad, and leave no mark in the bucket.
+    #[arg(long)]
+    pub(crate) no_marks: bool,
+    /// Read the first version of each object, whatever was deleted or overwritten since.
+    #[arg(long)]
+    pub(crate) first_versions: bool,
     #[command(flatten)]
     pub(crate) key: KeyArgs,
     #[command(flatten)]
@@ -272,14 +304,21 @@ pub(crate) struct SocketArgs {
 
 /// The repository's key.
 #[derive(Debug, Args)]
-#[group(multiple = false)]
 pub(crate) struct KeyArgs {
     /// File with the repository's secret, at least 32 bytes; makes a new repository sealed.
-    #[arg(long, value_name = "FILE", env = "STOCKPOT_KEY_FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "STOCKPOT_KEY_FILE",
+        conflicts_with = "passphrase_file"
+    )]
     pub(crate) key_file: Option<PathBuf>,
     /// File with the repository's passphrase; makes a new repository sealed.
     #[arg(long, value_name = "FILE", env = "STOCKPOT_PASSPHRASE_FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
+    /// Try this key slot only, also where there are more than are tried (see `repository key list`).
+    #[arg(long, value_name = "SLOT")]
+    pub(crate) key_slot: Option<String>,
 }
 
 /// How the object store is reached; what is not given comes from the AWS environment and profile.

@@ -136,6 +136,7 @@ fn left_by(verb: &Verb) -> &'static str {
         Verb::Snapshots(_)
         | Verb::Verify(_)
         | Verb::Forget(_)
+        | Verb::Repository(_)
         | Verb::Serve(_)
         | Verb::Snapshot(_) => "",
     }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use stockpot_repository::Progress;
+use stockpot_repository::{Progress, ProgressSnapshot};
 use tokio::task::JoinHandle;
 
 use crate::{cli::Cli, sizes::human_size};
@@ -68,17 +68,30 @@ async fn draw_bar(verb: &'static str, progress: Arc<Progress>) {
         None,
         ProgressDrawTarget::stderr(),
     ));
-    let style = ProgressStyle::with_template(
-        "{prefix} {msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
-    )
-    .expect("the template is a constant that parses");
-    bar.0.set_style(style);
+    let style = |template| {
+        ProgressStyle::with_template(template).expect("the templates are constants that parse")
+    };
+    // As long as nobody knows how much there is, neither a bar nor a time left means anything.
+    bar.0.set_style(style("{prefix} {spinner} {msg} {elapsed}"));
     bar.0.set_prefix(verb);
+    let mut is_bar = false;
     loop {
         let now = progress.snapshot();
-        bar.0.set_length(now.bytes_total);
-        bar.0.set_position(now.bytes_scanned);
-        bar.0.set_message(now.phase.to_string());
+        if now.bytes_total == 0 {
+            bar.0.set_message(counted(&now));
+            bar.0.tick();
+        } else {
+            if !is_bar {
+                is_bar = true;
+                bar.0.reset();
+                bar.0.set_style(style(
+                    "{prefix} {msg} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} eta {eta}",
+                ));
+            }
+            bar.0.set_length(now.bytes_total);
+            bar.0.set_position(now.bytes_scanned);
+            bar.0.set_message(now.phase.to_string());
+        }
         tokio::time::sleep(BAR_EVERY).await;
     }
 }
@@ -88,6 +101,10 @@ async fn print_lines(verb: &'static str, progress: Arc<Progress>) {
     loop {
         tokio::time::sleep(LINE_EVERY).await;
         let now = progress.snapshot();
+        if now.bytes_total == 0 {
+            eprintln!("{verb}: {}", counted(&now));
+            continue;
+        }
         eprintln!(
             "{}",
             line(
@@ -99,6 +116,16 @@ async fn print_lines(verb: &'static str, progress: Arc<Progress>) {
             )
         );
     }
+}
+
+/// What can be said while the whole is not known.
+fn counted(now: &ProgressSnapshot) -> String {
+    format!(
+        "{}, {} requests, {}",
+        now.phase,
+        now.requests,
+        human_size(now.bytes_moved)
+    )
 }
 
 /// One plain line: what, how far, how fast, how long still.

@@ -2,13 +2,15 @@
 
 use std::{fs::File, io::Read as _, path::Path, sync::Arc};
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use stockpot_repository::{
-    CreateOptions, Opened, Repository, RepositoryError,
+    CreateOptions, DEFAULT_CHUNK_SIZE_BYTES, Opened, Repository, RepositoryError,
     format::{
         FormatError,
+        ids::ObjectId,
         keys::{KeySource, SECRET_SIZE_MIN},
     },
+    lock,
     store::{
         ObjectStore,
         s3::{PathStyle, S3Config, S3Store},
@@ -20,6 +22,7 @@ use crate::{
     cli::{Addressing, Cli, KeyArgs, S3Args},
     interrupt::Interrupt,
     printable,
+    sizes::human_size,
     usage::Usage,
 };
 
@@ -49,19 +52,75 @@ pub(crate) fn s3_config(url: &str, s3: &S3Args) -> anyhow::Result<S3Config> {
 /// Reads the key that the arguments name. A FIFO may keep it waiting as long as no signal comes.
 ///
 /// # Errors
-/// When the file cannot be read, or is too short or too long.
+/// When the file cannot be read, or is too short or too long; [`Usage`] for what is no id of a slot.
 pub(crate) async fn key(
     args: &KeyArgs,
     interrupt: &Interrupt,
 ) -> anyhow::Result<Option<KeySource>> {
-    let (path, is_key) = match (&args.key_file, &args.passphrase_file) {
-        (Some(path), _) => (path.clone(), true),
-        (None, Some(path)) => (path.clone(), false),
+    let slot = match &args.key_slot {
+        Some(text) => Some(
+            ObjectId::new(text)
+                .map_err(|_| Usage::new(format!("--key-slot {text:?}: no id of a key slot")))?,
+        ),
+        None => None,
+    };
+    let (file, passphrase) = (args.key_file.as_deref(), args.passphrase_file.as_deref());
+    let key = key_in(file, passphrase, interrupt).await?;
+    Ok(match slot {
+        Some(slot) => key.map(|key| key.for_slot(slot)),
+        None => key,
+    })
+}
+
+/// Reads the key file or the passphrase file, whichever is given.
+///
+/// # Errors
+/// As [`key`].
+pub(crate) async fn key_in(
+    file: Option<&Path>,
+    passphrase: Option<&Path>,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Option<KeySource>> {
+    let (path, is_key) = match (file, passphrase) {
+        (Some(path), _) => (path.to_owned(), true),
+        (None, Some(path)) => (path.to_owned(), false),
         (None, None) => return Ok(None),
     };
     interrupt
         .unless_blocking(move || read_key(&path, is_key).map(Some))
         .await
+}
+
+/// The chunk size that was asked for, if any.
+///
+/// # Errors
+/// [`Usage`] for one that cannot be.
+pub(crate) fn chunk_size(asked: Option<u64>) -> anyhow::Result<Option<u32>> {
+    let Some(bytes) = asked else {
+        return Ok(None);
+    };
+    match u32::try_from(bytes) {
+        Ok(bytes) if bytes.is_power_of_two() && (64 << 10..=4 << 20).contains(&bytes) => {
+            Ok(Some(bytes))
+        }
+        _ => Err(
+            Usage::new("--chunk-size: the chunk size is a power of two from 64KiB to 4MiB").into(),
+        ),
+    }
+}
+
+/// A repository's chunks have one size for ever: a wish for another is not passed over.
+fn check_chunk_size(repository: &Repository, asked: Option<u32>) -> anyhow::Result<()> {
+    let size = repository.chunk_size_bytes();
+    match asked {
+        Some(asked) if asked != size => bail!(
+            "--chunk-size: the repository at {} has chunks of {}, which cannot be changed; leave the option out, or choose \
+             another prefix",
+            repository.location(),
+            human_size(size.into()),
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn read_key(path: &Path, is_key: bool) -> anyhow::Result<KeySource> {
@@ -88,6 +147,20 @@ pub(crate) async fn open(config: S3Config, key: Option<KeySource>) -> anyhow::Re
     Repository::open(store, key).await.map_err(name_options)
 }
 
+/// Opens a repository as it was first written.
+///
+/// # Errors
+/// As [`open`]; where the bucket keeps no versions.
+pub(crate) async fn open_first(
+    config: S3Config,
+    key: Option<KeySource>,
+) -> anyhow::Result<Repository> {
+    let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
+    Repository::open_first(store, key)
+        .await
+        .map_err(name_options)
+}
+
 /// Opens a repository, or makes it where there is nothing, and says so on standard error if it may. Whether it was
 /// made is the second result. A signal ends the opening at once; making one goes on, so that its trials of the endpoint
 /// are taken back.
@@ -99,28 +172,36 @@ pub(crate) async fn open_or_create(
     interrupt: &Interrupt,
     config: S3Config,
     key: Option<KeySource>,
-    chunk_size_bytes: u32,
+    chunk_size: Option<u32>,
+    is_locked: bool,
 ) -> anyhow::Result<(Repository, bool)> {
     let opening = async {
         let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
+        if is_locked {
+            lock::require(&*store).await?;
+        }
         match Repository::open(store.clone(), key.clone()).await {
             Err(RepositoryError::NoRepository { .. }) => Ok((store, None)),
             opened => Ok((store, Some(opened.map_err(name_options)?))),
         }
     };
     let store = match interrupt.unless(opening).await? {
-        (_, Some(repository)) => return Ok((repository, false)),
+        (_, Some(repository)) => {
+            check_chunk_size(&repository, chunk_size)?;
+            return Ok((repository, false));
+        }
         (store, None) => store,
     };
     let options = CreateOptions {
         key,
-        chunk_size_bytes,
+        chunk_size_bytes: chunk_size.unwrap_or(DEFAULT_CHUNK_SIZE_BYTES),
         endpoint: None,
     };
     let (repository, opened) = Repository::open_or_create(store, options)
         .await
         .map_err(name_options)?;
     let Opened::Created(report) = opened else {
+        check_chunk_size(&repository, chunk_size)?;
         return Ok((repository, false));
     };
     if !cli.quiet {
@@ -133,7 +214,7 @@ pub(crate) async fn open_or_create(
             } else {
                 "not sealed: whoever reads the bucket reads everything"
             },
-            crate::sizes::human_size(u64::from(repository.chunk_size_bytes())),
+            human_size(u64::from(repository.chunk_size_bytes())),
         );
         for line in report.to_string().lines() {
             eprintln!("  {}", printable::line(line));
@@ -146,6 +227,9 @@ pub(crate) async fn open_or_create(
 fn name_options(error: RepositoryError) -> anyhow::Error {
     match error {
         RepositoryError::KeyNeeded { .. } => anyhow!("{error} (--key-file or --passphrase-file)"),
+        RepositoryError::WrongKey { ref untried, .. } if !untried.is_empty() => {
+            anyhow!("{error} (--key-slot)")
+        }
         error => error.into(),
     }
 }

@@ -22,6 +22,27 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "that is too large".to_owned())
 }
 
+/// Reads `5%`, `0.1%`: more than 0 and at most 100, as millionths.
+///
+/// # Errors
+/// A text that says what is expected.
+pub(crate) fn parse_percent(text: &str) -> Result<u32, String> {
+    let expected = || "expected a share from 0.0001% to 100%".to_owned();
+    let number = text.strip_suffix('%').ok_or_else(expected)?;
+    let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if whole.is_empty() || part.len() > 4 || !digits(whole) || !digits(part) {
+        return Err(expected());
+    }
+    let whole: u32 = whole.parse().map_err(|_| expected())?;
+    let part: u32 = format!("{part:0<4}").parse().map_err(|_| expected())?;
+    whole
+        .checked_mul(10_000)
+        .and_then(|whole| whole.checked_add(part))
+        .filter(|share| (1..=1_000_000).contains(share))
+        .ok_or_else(expected)
+}
+
 /// A size with three figures: `1.50 GiB`.
 #[must_use]
 pub(crate) fn human_size(bytes: u64) -> String {
@@ -58,6 +79,26 @@ mod tests {
         assert_eq!(parse_size("17"), Ok(17));
         for bad in ["", "MiB", "1.5G", "-1", "9999999999999T", "5 parsecs", "é"] {
             assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn shares_are_read() {
+        assert_eq!(parse_percent("5%"), Ok(50_000));
+        assert_eq!(parse_percent("0.1%"), Ok(1000));
+        assert_eq!(parse_percent("100%"), Ok(1_000_000));
+        for bad in [
+            "5",
+            "%",
+            ".5%",
+            "0%",
+            "100.1%",
+            "-1%",
+            "1.00001%",
+            "99999999999%",
+            "1e1%",
+        ] {
+            assert!(parse_percent(bad).is_err(), "{bad}");
         }
     }
 

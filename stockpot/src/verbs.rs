@@ -3,6 +3,7 @@
 mod backup;
 mod forget;
 mod prune;
+mod repository;
 mod restore;
 mod serve;
 mod snapshot;
@@ -26,6 +27,7 @@ pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
         Verb::Verify(args) => verify::run(&cli, args, interrupt).await,
         Verb::Forget(args) => forget::run(&cli, args, interrupt).await,
         Verb::Prune(args) => prune::run(&cli, args, interrupt).await,
+        Verb::Repository(verb) => repository::run(&cli, verb, interrupt).await,
         Verb::Serve(args) => serve::run(args, interrupt).await,
         Verb::Snapshot(verb) => interrupt.unless(snapshot::run(&cli, verb)).await,
     }

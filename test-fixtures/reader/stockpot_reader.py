@@ -58,6 +58,8 @@ def _crc_table():
 
 
 CRC_TABLE = _crc_table()
+EXPORTED = re.compile(rb"stockpot-repository-key-1:([0-9a-f]{32}):([0-9a-f]{64})")
+SLOTS_WORK_KIB_MAX = 4 << 20
 
 
 def crc32c(data):
@@ -154,6 +156,13 @@ class Repository:
         secret = pathlib.Path(key_file or passphrase_file).read_bytes()
         if secret.endswith(b"\n"):
             secret = secret[:-1].removesuffix(b"\r")
+        if key_file and secret.startswith(b"stockpot-repository-key-1:"):
+            found = EXPORTED.fullmatch(secret)
+            need(found, "the exported key is malformed")
+            key_id, key = (bytes.fromhex(digits.decode()) for digits in found.groups())
+            need(derive("key id", key)[:16] == key_id, "a digit of the exported key is wrong")
+            return key
+        self.slots_work_kib = 0
         for path in sorted((self.root / "keys").glob("*.json"))[:16]:
             key = self.try_slot(path, secret, "secret" if key_file else "passphrase")
             if key:
@@ -175,6 +184,9 @@ class Repository:
 
             m, t, p = (slot["kdf"][name] for name in ("m_kib", "t", "p"))
             need(8 * p <= m <= 1 << 20 and t <= 16 and p <= 16 and m * t <= 4 << 20, f"{path.name} asks too much")
+            if self.slots_work_kib + m * t > SLOTS_WORK_KIB_MAX:
+                return None
+            self.slots_work_kib += m * t
             stretched = argon2.low_level.hash_secret_raw(
                 secret, salt, t, m, p, 32, argon2.low_level.Type.ID, version=0x13)
         if derive("slot check", stretched).hex() != slot["check"]:

@@ -148,6 +148,7 @@ fn manifest(packs: &Packs, map: RootRef, pack_list: RootRef) -> Manifest {
         metadata: [("fs".to_owned(), "none".to_owned())].into(),
         tool: "stockpot".to_owned(),
         requires: Vec::new(),
+        lock: None,
     }
 }
 

@@ -42,8 +42,11 @@ pub const TEXT_MAX: usize = 255;
 pub const ADOPTS_MAX: usize = 128;
 /// Features that a `requires` may name.
 pub const FEATURES_MAX: usize = 64;
-/// Key slots that a reader looks at.
+/// Key slots that a reader looks at, and a repository has.
 pub const SLOTS_MAX: usize = 16;
+/// What a reader spends on the passphrase slots of one opening, all together: memory in KiB, times passes. As much as one slot may
+/// ask for, or 21 slots as this version makes them.
+pub const SLOTS_WORK_KIB_MAX: u64 = 4 << 20;
 
 /// Checks a chunk size: a power of two within the limits.
 ///

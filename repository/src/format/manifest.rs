@@ -18,6 +18,7 @@ use super::{
     map_page::levels,
     record::{Record, RecordKind, peek},
 };
+use crate::store::versions::{LockMode, Retention};
 
 /// The time, cut to the microseconds that records hold.
 #[must_use]
@@ -171,6 +172,40 @@ pub struct Manifest {
     pub tool: String,
     /// Features that a reader must know.
     pub requires: Vec<String>,
+    /// Until when all that the snapshot needs is locked, if the upload did that; for information.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<ManifestLock>,
+}
+
+/// The lock that an upload put on all that its snapshot needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ManifestLock {
+    /// How strong it is.
+    pub mode: LockMode,
+    /// When it ends, by the store's clock.
+    pub until: Timestamp,
+}
+
+impl ManifestLock {
+    /// From what the store was asked for.
+    ///
+    /// # Errors
+    /// For a moment that is in no calendar.
+    pub fn new(retention: Retention) -> Result<Self, jiff::Error> {
+        Ok(Self {
+            mode: retention.mode,
+            until: Timestamp::from_second(retention.until_s)?,
+        })
+    }
+
+    /// What the store is asked for.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        Retention {
+            mode: self.mode,
+            until_s: self.until.as_second(),
+        }
+    }
 }
 
 impl Manifest {

@@ -12,7 +12,7 @@ use super::{
     crypto::gcm_key,
     hashes::{Purpose, random},
     ids::{ObjectId, RepositoryId, slot_key},
-    keys::{KeySource, RepositoryKey},
+    keys::{KeySource, RepositoryKey, Secret},
     limits::{FORMAT, SMALL_OBJECT_MAX, check_format},
     manifest::{check_key, now},
 };
@@ -144,9 +144,15 @@ impl Slot {
         salt: [u8; 32],
         nonce: [u8; 12],
     ) -> Result<Vec<u8>, FormatError> {
-        let (kind, kdf) = match source {
-            KeySource::File(_) => (SlotKind::Secret, None),
-            KeySource::Passphrase(_) => (SlotKind::Passphrase, Some(cost)),
+        let (kind, kdf) = match source.secret() {
+            Secret::File(_) => (SlotKind::Secret, None),
+            Secret::Passphrase(_) => (SlotKind::Passphrase, Some(cost)),
+            Secret::Exported(_) => {
+                return Err(FormatError::malformed(
+                    WHAT,
+                    "an exported key is what slots wrap, and opens none",
+                ));
+            }
         };
         let base = stretch(source, kdf, &salt)?;
         let head = Self {
@@ -221,17 +227,30 @@ impl Slot {
         Ok(slot)
     }
 
+    /// What trying a passphrase on it takes: memory in KiB, times passes. 0 for a secret file.
+    #[must_use]
+    pub fn work_kib(&self) -> u64 {
+        self.kdf
+            .map_or(0, |cost| u64::from(cost.m_kib) * u64::from(cost.t))
+    }
+
+    /// Whether it is of the kind that the source may open.
+    #[must_use]
+    pub fn is_for(&self, source: &KeySource) -> bool {
+        match source.secret() {
+            Secret::File(_) => self.kind == SlotKind::Secret,
+            Secret::Passphrase(_) => self.kind == SlotKind::Passphrase,
+            Secret::Exported(_) => false,
+        }
+    }
+
     /// Tries a passphrase or secret. A passphrase takes the time and memory that the slot says: call it where blocking is fine.
     ///
     /// # Errors
     /// [`FormatError::Damaged`] when it is the right key but the slot was changed.
     pub fn open(&self, object: &[u8], source: &KeySource) -> Result<Opened, FormatError> {
         let malformed = || FormatError::malformed(WHAT, "a field is not as long as it should be");
-        let kind = match source {
-            KeySource::File(_) => SlotKind::Secret,
-            KeySource::Passphrase(_) => SlotKind::Passphrase,
-        };
-        if kind != self.kind {
+        if !self.is_for(source) {
             return Ok(Opened::NotThisKey);
         }
         let salt: [u8; 32] = fixed(&self.salt).ok_or_else(malformed)?;

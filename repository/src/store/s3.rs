@@ -20,10 +20,12 @@
 //! started; the probe finds that, and the whole bucket's are sorted out here. An upload that outlived a crash of both
 //! sides is left to the bucket's lifecycle rule there.
 
+mod capability;
 mod checksum;
 mod config;
 mod connect;
 mod credentials;
+mod delete;
 mod failure;
 mod list;
 mod multipart;
@@ -32,6 +34,7 @@ mod probe;
 mod retry;
 mod uploads;
 mod url;
+mod versions;
 
 use std::{
     fmt,
@@ -211,6 +214,10 @@ impl ObjectStore for S3Store {
 
     async fn probe(&self) -> Result<EndpointReport, StoreError> {
         self.core.probe().await
+    }
+
+    fn versions(&self) -> Option<&dyn super::versions::Versions> {
+        Some(self)
     }
 
     fn adopt(&self, report: &EndpointReport) {

@@ -16,6 +16,7 @@ use crate::{
         protocol::{AdoptedRun, Condemned, Intent},
         record::{Record, peek},
     },
+    lock,
     repository::{list_keys, read_object, too_many},
     snapshots::read_record,
     store::PutMode,
@@ -150,7 +151,7 @@ impl Attempt<'_> {
         let body = Bytes::from(object.bytes);
         let store = self.repository.store();
         self.progress.requested(1);
-        let Err(error) = store.put(&key, body, PutMode::IfAbsent).await else {
+        let Err(error) = lock::put_manifest(&**store, &key, body, manifest).await else {
             return Ok(());
         };
         // Refused, or no answer: what lies there now decides.

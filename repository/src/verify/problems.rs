@@ -65,22 +65,24 @@ impl Problems {
         self.found.entry(key).or_default().extend(snapshots);
     }
 
-    /// Takes an error that says something about the repository.
+    /// Takes an error that says something about the repository; `object` is what was being read.
     ///
     /// # Errors
     /// Gives back one that does not: the bucket, the key, the caller's wish.
     pub(super) fn take(
         &mut self,
         error: RepositoryError,
+        object: &str,
         snapshots: &[SnapshotId],
     ) -> Result<(), RepositoryError> {
-        self.take_at(error, None, snapshots)
+        self.take_at(error, object, None, snapshots)
     }
 
     /// As [`take`](Self::take), with the offset for errors that do not have one.
     pub(super) fn take_at(
         &mut self,
         error: RepositoryError,
+        object: &str,
         at: Option<u64>,
         snapshots: &[SnapshotId],
     ) -> Result<(), RepositoryError> {
@@ -100,6 +102,12 @@ impl Problems {
                 (key, None, "it is missing".to_owned())
             }
             RepositoryError::Store(StoreError::Integrity { key, problem }) => (key, at, problem),
+            // The store will not give this object: in an archive, sealed by a key that these credentials may not use.
+            RepositoryError::Store(
+                error @ (StoreError::Refused { .. }
+                | StoreError::AccessDenied { .. }
+                | StoreError::TooLarge { .. }),
+            ) => (object.to_owned(), at, chain(&error)),
             other => return Err(other),
         };
         self.add(&object, offset, what, snapshots.iter().cloned());

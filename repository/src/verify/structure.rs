@@ -8,6 +8,7 @@ use std::{
 use super::{
     Job, Problems,
     index::{Frames, IndexCache, contradiction, read_index},
+    unsound::Unsound,
 };
 use crate::{
     RepositoryError,
@@ -43,7 +44,14 @@ impl NeededPacks {
     }
 
     pub(super) fn total_bytes(&self) -> u64 {
-        self.0.values().filter_map(|pack| pack.size_bytes).sum()
+        self.sizes().map(|(_, size_bytes)| size_bytes).sum()
+    }
+
+    /// The packs that are there, with their sizes in bytes.
+    pub(super) fn sizes(&self) -> impl Iterator<Item = (&PackName, u64)> {
+        self.0
+            .iter()
+            .filter_map(|(pack, known)| Some((&**pack, known.size_bytes?)))
     }
 }
 
@@ -52,13 +60,14 @@ pub(super) async fn check(
     job: &Job<'_>,
     manifests: &[Manifest],
     problems: &mut Problems,
+    unsound: &mut Unsound,
 ) -> Result<NeededPacks, RepositoryError> {
     let mut needed = NeededPacks::default();
     let mut lists = Vec::new();
     for manifest in manifests {
         lists.push(read_list(job, manifest, &mut needed, problems).await?);
     }
-    find_packs(job, &mut needed, problems).await?;
+    find_packs(job, &mut needed, problems, unsound).await?;
     let mut indexes = IndexCache::default();
     for (manifest, listed) in manifests.iter().zip(&lists) {
         let mut check = MapCheck {
@@ -67,6 +76,7 @@ pub(super) async fn check(
             needed: &needed,
             indexes: &mut indexes,
             problems,
+            unsound,
             live: HashMap::new(),
         };
         let complete = check.walk().await?;
@@ -80,7 +90,7 @@ pub(super) async fn check(
         if let (None, Some(size_bytes)) = (&known.entry, known.size_bytes) {
             let sealer = job.repository.sealer()?;
             if let Err(error) = read_index(&job.fetcher, sealer, pack, size_bytes).await {
-                problems.take(error, &affected(known))?;
+                problems.take(error, &pack.object_key(), &affected(known))?;
             }
         }
     }
@@ -119,8 +129,10 @@ async fn read_list(
             Err(broken) => {
                 listed.complete = false;
                 let at = broken.location.offset.into();
+                let object = broken.location.pack.object_key();
                 problems.take_at(
                     broken_list_page(broken),
+                    &object,
                     Some(at),
                     std::slice::from_ref(snapshot),
                 )?;
@@ -151,6 +163,7 @@ async fn find_packs(
     job: &Job<'_>,
     needed: &mut NeededPacks,
     problems: &mut Problems,
+    unsound: &mut Unsound,
 ) -> Result<(), RepositoryError> {
     let folder = |pack: &PackName| format!("{PACKS_PREFIX}{}/{}/", pack.volume, pack.snapshot);
     let folders: BTreeSet<String> = needed.0.keys().map(|pack| folder(pack)).collect();
@@ -174,6 +187,7 @@ async fn find_packs(
             }
             _ => continue,
         };
+        unsound.pack(pack);
         problems.add(&pack.object_key(), None, what, affected(known));
     }
     Ok(())
@@ -185,6 +199,7 @@ struct MapCheck<'a, 'j> {
     needed: &'a NeededPacks,
     indexes: &'a mut IndexCache,
     problems: &'a mut Problems,
+    unsound: &'a mut Unsound,
     live: LivePacks,
 }
 
@@ -198,7 +213,8 @@ impl MapCheck<'_, '_> {
         let mut map = match self.job.pages()?.with_sizes(sizes).map(self.manifest) {
             Ok(map) => map,
             Err(error) => {
-                self.problems.take(error, &[snapshot])?;
+                let object = self.manifest.object_key();
+                self.problems.take(error, &object, &[snapshot])?;
                 return Ok(false);
             }
         };
@@ -209,10 +225,12 @@ impl MapCheck<'_, '_> {
                 Ok(leaf) => leaf,
                 Err(broken) => {
                     complete = false;
-                    let at = broken.location.offset.into();
-                    let error = broken_page(broken);
+                    self.unsound.told_frame(&broken.location);
+                    let at = Some(broken.location.offset.into());
+                    let object = broken.location.pack.object_key();
+                    let snapshot = std::slice::from_ref(&snapshot);
                     self.problems
-                        .take_at(error, Some(at), std::slice::from_ref(&snapshot))?;
+                        .take_at(broken_page(broken), &object, at, snapshot)?;
                     continue;
                 }
             };
@@ -247,6 +265,7 @@ impl MapCheck<'_, '_> {
             return Ok(());
         };
         if let Some(what) = contradiction(&frames, location, kind) {
+            self.unsound.told_frame(location);
             let snapshot = self.manifest.snapshot_id.clone();
             let offset = Some(location.offset.into());
             self.problems
@@ -281,7 +300,9 @@ impl MapCheck<'_, '_> {
                 match read_index(&self.job.fetcher, sealer, pack, *size_bytes).await {
                     Ok(frames) => Some(Arc::new(frames)),
                     Err(error) => {
-                        self.problems.take(error, &affected(known))?;
+                        self.unsound.pack(pack);
+                        let object = pack.object_key();
+                        self.problems.take(error, &object, &affected(known))?;
                         None
                     }
                 }

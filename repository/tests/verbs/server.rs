@@ -25,7 +25,7 @@ use crate::{
     support::{Bench, key},
 };
 
-async fn connect(server: &Server) -> Arc<S3Store> {
+pub(crate) async fn connect(server: &Server) -> Arc<S3Store> {
     let mut config = S3Config::from_url("s3://bucket/some/prefix").unwrap();
     config.endpoint = Some(server.endpoint());
     config.region = Some(Server::REGION.to_owned());

@@ -20,6 +20,7 @@ use stockpot_repository::{
         ids::{SnapshotId, VolumeId},
         keys::KeySource,
     },
+    lock::{LockMode, LockPolicy},
     snapshots,
     store::s3::S3Config,
     upload::{BaseChoice, Changes, SourceCheck, UploadReport, UploadRequest, upload},
@@ -27,7 +28,7 @@ use stockpot_repository::{
 
 use crate::{
     changed,
-    cli::{BackupArgs, Cli, UploadTuning},
+    cli::{BackupArgs, Cli, LockArgs, Strength, UploadTuning},
     context,
     interrupt::{GRACE, Interrupt, Interrupted},
     progress::Display,
@@ -38,8 +39,8 @@ use crate::{
 pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     let start = Instant::now();
     // All that can be wrong without asking anybody comes first.
-    let chunk_size_bytes = chunk_size(args.chunk_size)?;
-    settings(&args.tuning, chunk_size_bytes)?;
+    let chunk_size = repository::chunk_size(args.chunk_size)?;
+    settings(args, chunk_size.unwrap_or(DEFAULT_CHUNK_SIZE_BYTES))?;
     let changed = args.changed.as_deref().map(changed::read).transpose()?;
     let named = args.volume.as_deref().map(volume_id).transpose()?;
     let config = repository::s3_config(&args.to, &args.s3)?;
@@ -76,7 +77,7 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
         cut_at,
         started: OnceLock::new(),
     };
-    let outcome = job.run_within(config, key, chunk_size_bytes).await;
+    let outcome = job.run_within(config, key, chunk_size).await;
     let done = finish_snapshot(snapshot.as_ref(), outcome).await?;
     report::print(cli, &done, start.elapsed().as_secs_f64())
 }
@@ -109,9 +110,9 @@ impl Job<'_> {
         &self,
         config: S3Config,
         key: Option<KeySource>,
-        chunk_size_bytes: u32,
+        chunk_size: Option<u32>,
     ) -> anyhow::Result<Done> {
-        let work = self.run(config, key, chunk_size_bytes);
+        let work = self.run(config, key, chunk_size);
         if let Some(done) = self.interrupt.within(GRACE, work).await {
             return done;
         }
@@ -130,15 +131,21 @@ impl Job<'_> {
         &self,
         config: S3Config,
         key: Option<KeySource>,
-        chunk_size_bytes: u32,
+        chunk_size: Option<u32>,
     ) -> anyhow::Result<Done> {
         let force = self.args.force;
         let path = self
             .snapshot
             .map_or_else(|| self.args.source.clone(), LiveSnapshot::path);
         let source = Source::open(&path, SourceOptions { force })?;
-        let opening =
-            repository::open_or_create(self.cli, self.interrupt, config, key, chunk_size_bytes);
+        let opening = repository::open_or_create(
+            self.cli,
+            self.interrupt,
+            config,
+            key,
+            chunk_size,
+            self.args.lock.lock_days.is_some(),
+        );
         let (repository, repository_created) = opening.await?;
         if self.interrupt.happened() {
             return Err(Interrupted.into());
@@ -168,7 +175,7 @@ impl Job<'_> {
             changes,
             // Nobody promises that a file or device is what it was: what an earlier backup sent is found by hash.
             source_is_fixed: false,
-            settings: settings(&self.args.tuning, repository.chunk_size_bytes())?,
+            settings: settings(self.args, repository.chunk_size_bytes())?,
         };
         // It is set once: a job runs once.
         let _ = self
@@ -250,14 +257,26 @@ async fn finish_snapshot<T>(
     }
 }
 
+fn lock_policy(args: &LockArgs) -> Option<LockPolicy> {
+    Some(LockPolicy {
+        days: args.lock_days?,
+        mode: match args.lock_mode {
+            Strength::Governance => LockMode::Governance,
+            Strength::Compliance => LockMode::Compliance,
+        },
+    })
+}
+
 /// What the arguments make of the defaults.
-fn settings(tuning: &UploadTuning, chunk_size_bytes: u32) -> anyhow::Result<UploadSettings> {
+fn settings(args: &BackupArgs, chunk_size_bytes: u32) -> anyhow::Result<UploadSettings> {
+    let tuning: &UploadTuning = &args.tuning;
     let mut settings = match tuning.memory {
         Some(bytes) => {
             UploadSettings::within_memory(bytes, chunk_size_bytes).map_err(Usage::new)?
         }
         None => UploadSettings::default(),
     };
+    settings.lock = lock_policy(&args.lock);
     if let Some(parts) = tuning.parts_in_flight {
         settings.parts_in_flight = usize::from(parts);
     }
@@ -276,18 +295,6 @@ fn settings(tuning: &UploadTuning, chunk_size_bytes: u32) -> anyhow::Result<Uplo
     settings.check().map_err(Usage::new)?;
     within_budget(tuning.memory, settings.memory_bytes(chunk_size_bytes))?;
     Ok(settings)
-}
-
-fn chunk_size(asked: Option<u64>) -> anyhow::Result<u32> {
-    let Some(bytes) = asked else {
-        return Ok(DEFAULT_CHUNK_SIZE_BYTES);
-    };
-    match u32::try_from(bytes) {
-        Ok(bytes) if bytes.is_power_of_two() && (64 << 10..=4 << 20).contains(&bytes) => Ok(bytes),
-        _ => Err(
-            Usage::new("--chunk-size: the chunk size is a power of two from 64KiB to 4MiB").into(),
-        ),
-    }
 }
 
 fn volume_id(name: &str) -> anyhow::Result<VolumeId> {

@@ -4,9 +4,11 @@ use std::{sync::Arc, time::Instant};
 
 use serde::Serialize;
 use stockpot_repository::{
-    DEFAULT_CHUNK_SIZE_BYTES, Progress, ReadSettings,
+    DEFAULT_CHUNK_SIZE_BYTES, Progress, ReadSettings, RepositoryError,
     device::{Target, TargetOptions},
+    format::{keys::KeySource, manifest::Manifest},
     restore::restore,
+    store::s3::S3Config,
 };
 
 use crate::{
@@ -42,31 +44,33 @@ pub(crate) async fn run(
     settings(args, DEFAULT_CHUNK_SIZE_BYTES)?;
     let config = repository::s3_config(&args.from, &args.s3)?;
     let key = repository::key(&args.key, interrupt).await?;
-    let finding = async {
-        let repository = repository::open(config, key).await?;
-        let manifest = pick(&repository, &args.snapshot).await?;
-        Ok((repository, manifest))
+    let job = Job {
+        cli,
+        args,
+        interrupt,
     };
-    let (repository, manifest) = interrupt.unless(finding).await?;
-    let settings = settings(args, repository.chunk_size_bytes())?;
-    let options = TargetOptions {
-        force: args.force,
-        zeroed: false,
+    let done = match job
+        .fill(config.clone(), key.clone(), args.first_versions)
+        .await
+    {
+        Err(error) if !args.first_versions && may_be_deleted(&error) => {
+            tracing::debug!("trying what was written first");
+            match job.fill(config, key, true).await {
+                Ok(done) => {
+                    eprintln!(
+                        "stockpot: {}; what was written first under the same names was restored instead. Somebody has deleted or \
+                         overwritten objects of this repository",
+                        context::chain(&error)
+                    );
+                    Ok(done)
+                }
+                // Nothing was hidden: what was wrong first is what is wrong.
+                Err(_) => Err(error),
+            }
+        }
+        done => done,
     };
-    let target = Target::open(&args.target, manifest.size_bytes, options)?;
-    let progress = Arc::new(Progress::new());
-    let display = Display::start(cli, "restore", &progress);
-    let done = restore(
-        &repository,
-        &manifest,
-        target,
-        &settings,
-        &progress,
-        interrupt.token(),
-    )
-    .await;
-    display.finish().await;
-    done?;
+    let (manifest, progress) = done?;
     let moved = progress.snapshot();
     let report = Report {
         snapshot_id: manifest.snapshot_id.to_string(),
@@ -105,4 +109,61 @@ fn settings(args: &RestoreArgs, chunk_size_bytes: u32) -> anyhow::Result<ReadSet
     settings.check().map_err(Usage::new)?;
     within_budget(args.memory, settings.memory_bytes(chunk_size_bytes))?;
     Ok(settings)
+}
+
+/// What fills the target, perhaps twice.
+struct Job<'a> {
+    cli: &'a Cli,
+    args: &'a RestoreArgs,
+    interrupt: &'a Interrupt,
+}
+
+impl Job<'_> {
+    async fn fill(
+        &self,
+        config: S3Config,
+        key: Option<KeySource>,
+        first_versions: bool,
+    ) -> anyhow::Result<(Manifest, Arc<Progress>)> {
+        let args = self.args;
+        let finding = async {
+            let repository = if first_versions {
+                repository::open_first(config, key).await?
+            } else {
+                repository::open(config, key).await?
+            };
+            let manifest = pick(&repository, &args.snapshot).await?;
+            Ok((repository, manifest))
+        };
+        let (repository, manifest) = self.interrupt.unless(finding).await?;
+        let settings = settings(args, repository.chunk_size_bytes())?;
+        let options = TargetOptions {
+            force: args.force,
+            zeroed: false,
+        };
+        let target = Target::open(&args.target, manifest.size_bytes, options)?;
+        let progress = Arc::new(Progress::new());
+        let display = Display::start(self.cli, "restore", &progress);
+        let token = self.interrupt.token();
+        let done = restore(&repository, &manifest, target, &settings, &progress, token).await;
+        display.finish().await;
+        done?;
+        Ok((manifest, progress))
+    }
+}
+
+/// Whether an error is what is met where objects were deleted or overwritten.
+fn may_be_deleted(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<RepositoryError>()
+        .is_some_and(|error| {
+            error.is_of_one_object()
+                || matches!(
+                    error,
+                    RepositoryError::NoRepository { .. }
+                        | RepositoryError::Foreign { .. }
+                        | RepositoryError::UnknownSnapshot { .. }
+                        | RepositoryError::WrongKey { .. }
+                )
+        })
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use anyhow::{Context as _, anyhow, bail};
+use jiff::Timestamp;
 use serde::Serialize;
 use stockpot_proto::{
     socket,
@@ -26,6 +27,8 @@ struct Row {
     snapshot_id: String,
     name: String,
     volume_id: String,
+    /// When it was cut.
+    created_at: Option<Timestamp>,
     size_bytes: u64,
     local: &'static str,
     cloud: &'static str,
@@ -59,7 +62,7 @@ pub(crate) async fn run(cli: &Cli, verb: &SnapshotVerb) -> anyhow::Result<()> {
             watch: true,
             socket,
         } => watch(cli, id, socket).await,
-        SnapshotVerb::Delete { id, copy, socket } => delete(id, *copy, socket).await,
+        SnapshotVerb::Delete { id, copy, socket } => delete(cli, id, *copy, socket).await,
     }
 }
 
@@ -89,12 +92,13 @@ async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
     }
     context::print(cli.output, &rows, || {
         let mut table = Table::new([
-            "SNAPSHOT", "VOLUME", "SIZE", "LOCAL", "CLOUD", "HOW", "PROFILE",
+            "SNAPSHOT", "VOLUME", "CREATED", "SIZE", "LOCAL", "CLOUD", "HOW", "PROFILE",
         ]);
         for row in &rows {
             table.row([
                 row.snapshot_id.clone(),
                 row.volume_id.clone(),
+                created(row.created_at),
                 human_size(row.size_bytes),
                 row.local.to_owned(),
                 row.cloud.to_owned(),
@@ -149,21 +153,71 @@ async fn watch(cli: &Cli, id: &str, at: &SocketArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn delete(id: &str, copy: Copies, at: &SocketArgs) -> anyhow::Result<()> {
+/// What a deletion removed; the names stay.
+#[derive(Debug, Serialize)]
+struct Deleted {
+    snapshot_id: String,
+    volume_id: Option<String>,
+    /// `local`, `cloud`, both, or none where nothing was there any more.
+    removed: Vec<&'static str>,
+}
+
+async fn delete(cli: &Cli, id: &str, copy: Copies, at: &SocketArgs) -> anyhow::Result<()> {
     let only = match copy {
         Copies::Both => None,
         Copies::Local => Some(Only::LocalOnly(true)),
         Copies::Cloud => Some(Only::CloudOnly(true)),
     };
+    let request = GetSnapshotRequest {
+        snapshot_id: id.to_owned(),
+    };
+    let mut client = client(at);
+    let before = match client.get_snapshot(request).await {
+        Ok(found) => Some(found.into_inner()),
+        // Deleting it again is no failure.
+        Err(status) if status.code() == tonic::Code::NotFound => None,
+        Err(status) => return Err(said(at, &status)),
+    };
     let request = DeleteSnapshotRequest {
         snapshot_id: id.to_owned(),
         only,
     };
-    client(at)
+    client
         .delete_snapshot(request)
         .await
         .map_err(|status| said(at, &status))?;
-    Ok(())
+    let deleted = deleted(id, before, copy);
+    context::print(cli.output, &deleted, || match &deleted.removed[..] {
+        [] => format!("{}: nothing was there", printable::line(id)),
+        removed => format!(
+            "{}: removed the {} of volume {}",
+            printable::line(id),
+            match removed {
+                [one] => format!("{one} copy"),
+                both => format!("{} copies", both.join(" and ")),
+            },
+            printable::line(deleted.volume_id.as_deref().unwrap_or("?")),
+        ),
+    })
+}
+
+/// What there was to remove. An upload that was pending, or whose end is not known, is given up too.
+fn deleted(id: &str, before: Option<Snapshot>, copy: Copies) -> Deleted {
+    let is_there = |state| !matches!(state, CopyState::None | CopyState::Deleted);
+    let mut removed = Vec::new();
+    if let Some(before) = &before {
+        if copy != Copies::Cloud && is_there(before.local()) {
+            removed.push("local");
+        }
+        if copy != Copies::Local && is_there(before.cloud()) {
+            removed.push("cloud");
+        }
+    }
+    Deleted {
+        snapshot_id: id.to_owned(),
+        volume_id: before.map(|before| before.source_volume_id),
+        removed,
+    }
 }
 
 fn client(at: &SocketArgs) -> ManagerClient<Channel> {
@@ -185,8 +239,9 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
     let row = row(snapshot);
     context::print(output, &row, || {
         let mut text = format!(
-            "{}  {} of {}, local: {}, cloud: {}",
+            "{}  cut {}, {} of {}, local: {}, cloud: {}",
             printable::line(&row.snapshot_id),
+            created(row.created_at),
             human_size(row.size_bytes),
             printable::line(&row.volume_id),
             row.local,
@@ -233,6 +288,9 @@ fn row(snapshot: Snapshot) -> Row {
         snapshot_id: snapshot.snapshot_id,
         name: snapshot.name,
         volume_id: snapshot.source_volume_id,
+        created_at: snapshot
+            .cut_at
+            .and_then(|at| Timestamp::new(at.seconds, at.nanos).ok()),
         size_bytes: snapshot.size_bytes,
         ready: snapshot.ready,
         profile: snapshot.profile,
@@ -250,6 +308,13 @@ fn row(snapshot: Snapshot) -> Row {
     }
 }
 
+fn created(at: Option<Timestamp>) -> String {
+    at.map_or_else(
+        || "?".to_owned(),
+        |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+    )
+}
+
 fn state(state: CopyState) -> &'static str {
     match state {
         CopyState::None => "none",
@@ -258,5 +323,27 @@ fn state(state: CopyState) -> &'static str {
         CopyState::Failed => "failed",
         CopyState::Deleted => "deleted",
         CopyState::Unknown => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_there_and_was_asked_for_is_removed() {
+        let before = |local: CopyState, cloud: CopyState| Snapshot {
+            local: local.into(),
+            cloud: cloud.into(),
+            ..Snapshot::default()
+        };
+        let both = before(CopyState::Present, CopyState::Pending);
+        let removed = |before: &Snapshot, copy| deleted("s", Some(before.clone()), copy).removed;
+        assert_eq!(removed(&both, Copies::Both), ["local", "cloud"]);
+        assert_eq!(removed(&both, Copies::Local), ["local"]);
+        assert_eq!(removed(&both, Copies::Cloud), ["cloud"]);
+        let given_back = before(CopyState::Deleted, CopyState::Present);
+        assert_eq!(removed(&given_back, Copies::Both), ["cloud"]);
+        assert!(deleted("s", None, Copies::Both).removed.is_empty());
     }
 }

@@ -48,7 +48,11 @@ pub(crate) async fn run(
     let config = repository::s3_config(&args.from, &args.s3)?;
     let key = repository::key(&args.key, interrupt).await?;
     let listing = async {
-        let repository = open(cli, config, key).await?;
+        let repository = if args.first_versions {
+            repository::open_first(config, key).await?
+        } else {
+            open(cli, config, key).await?
+        };
         Ok(snapshots::list(&repository).await?)
     };
     let found = interrupt.unless(listing).await?;

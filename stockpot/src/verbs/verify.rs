@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde::Serialize;
 use stockpot_repository::{
     Progress,
-    verify::{Problem, VerifySettings, verify},
+    verify::{Problem, Sample, VerifySettings, verify},
 };
 
 use crate::{
@@ -27,8 +27,25 @@ struct Report {
     packs: u64,
     received_bytes: u64,
     read_data: bool,
+    /// Which share of the data was read, and how to choose it again.
+    sample: Option<SampleRow>,
+    /// Bytes of packs whose content was checked.
+    data_bytes: u64,
     seconds: f64,
+    /// Bad chunks and pages that the next backup will not refer to, marked by this run.
+    marked: u64,
+    /// Why they could not be marked.
+    unmarked: Option<String>,
+    /// Bad ones that no snapshot needs.
+    unneeded: u64,
     problems: Vec<Row>,
+}
+
+/// A sample as it is printed.
+#[derive(Debug, Serialize)]
+struct SampleRow {
+    share_ppm: u32,
+    seed: u64,
 }
 
 /// Something that is wrong.
@@ -45,7 +62,11 @@ pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> 
     let config = repository::s3_config(&args.from, &args.s3)?;
     let key = repository::key(&args.key, interrupt).await?;
     let finding = async {
-        let repository = repository::open(config, key).await?;
+        let repository = if args.first_versions {
+            repository::open_first(config, key).await?
+        } else {
+            repository::open(config, key).await?
+        };
         let only = match &args.snapshot {
             Some(text) => Some([pick(&repository, text).await?.snapshot_id]),
             None => None,
@@ -53,8 +74,19 @@ pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> 
         Ok((repository, only))
     };
     let (repository, only) = interrupt.unless(finding).await?;
+    let sample = args.sample.map(|share_ppm| Sample {
+        share_ppm,
+        seed: args.sample_seed.unwrap_or_else(random),
+    });
+    if let Some(sample) = sample
+        && !cli.quiet
+    {
+        eprintln!("the sample is that of --sample-seed {}", sample.seed);
+    }
     let settings = VerifySettings {
-        read_data: args.read_data,
+        read_data: args.read_data || sample.is_some(),
+        sample,
+        no_marks: args.no_marks || args.first_versions,
         ..VerifySettings::default()
     };
     let progress = Arc::new(Progress::new());
@@ -67,16 +99,32 @@ pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> 
         snapshots: found.snapshots.len(),
         packs: found.packs,
         received_bytes: found.received_bytes,
-        read_data: args.read_data,
+        read_data: settings.read_data,
+        sample: sample.map(|Sample { share_ppm, seed }| SampleRow { share_ppm, seed }),
+        data_bytes: found.data_bytes,
+        marked: found.marked,
+        unmarked: found.unmarked,
+        unneeded: found.unneeded,
         seconds: start.elapsed().as_secs_f64(),
         problems: found.problems.into_iter().map(row).collect(),
     };
     context::print(cli.output, &report, || text(&report))?;
+    if let Some(why) = &report.unmarked {
+        eprintln!(
+            "stockpot: what is bad could not be marked, and later backups may refer to it: {}",
+            printable::line(why)
+        );
+    }
     match report.problems.len() {
         0 => Ok(()),
         1 => bail!("1 problem was found"),
         n => bail!("{n} problems were found"),
     }
+}
+
+/// A number that nobody can foresee; the hasher's keys are drawn anew for each.
+fn random() -> u64 {
+    std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0)
 }
 
 fn row(problem: Problem) -> Row {
@@ -101,15 +149,31 @@ fn text(report: &Report) -> String {
         }
         text.push('\n');
     }
+    if report.marked > 0 {
+        text.push_str(&format!(
+            "{} bad chunks or pages were marked: the next backup of a volume that still has the data stores them again\n",
+            report.marked
+        ));
+    }
+    if report.unneeded > 0 {
+        text.push_str(&format!(
+            "{} bad chunks or pages are needed by none of these snapshots\n",
+            report.unneeded
+        ));
+    }
     if report.problems.is_empty() {
         text.push_str(&format!(
-            "{} snapshots in {} packs are sound: {}, {} read, {:.1} s",
+            "{} snapshots in {} packs are sound: {}, {} received, {:.1} s",
             report.snapshots,
             report.packs,
-            if report.read_data {
-                "every byte was checked"
-            } else {
-                "structure checked, --read-data reads every byte"
+            match (&report.sample, report.read_data) {
+                (Some(sample), _) => format!(
+                    "a sample of {} was checked (--sample-seed {})",
+                    human_size(report.data_bytes),
+                    sample.seed
+                ),
+                (None, true) => "every byte was checked".to_owned(),
+                (None, false) => "structure checked, --read-data reads every byte".to_owned(),
             },
             human_size(report.received_bytes),
             report.seconds

@@ -7,6 +7,7 @@ mod faults;
 mod help;
 mod increments;
 mod interrupts;
+mod keys;
 mod limits;
 mod printing;
 mod sealing;

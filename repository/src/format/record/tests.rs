@@ -39,6 +39,7 @@ fn manifest() -> Manifest {
         metadata: [("fs".to_owned(), ",\"hash\":\"x\"}\n".to_owned())].into(),
         tool: "test".to_owned(),
         requires: Vec::new(),
+        lock: None,
     }
 }
 

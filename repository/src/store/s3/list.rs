@@ -82,7 +82,7 @@ impl Core {
     }
 
     /// A key as it was given, relative to the prefix of the repository; `None` if it is not below `prefix`.
-    fn listed_key(&self, prefix: &str, given: &str, is_encoded: bool) -> Option<String> {
+    pub(super) fn listed_key(&self, prefix: &str, given: &str, is_encoded: bool) -> Option<String> {
         let relative = |full: String| {
             let key = self.url.relative_key(&full)?;
             key.starts_with(prefix).then(|| key.to_owned())

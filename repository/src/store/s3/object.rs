@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use aws_sdk_s3::{
-    operation::get_object::GetObjectOutput, primitives::ByteStream, types::ChecksumMode,
+    operation::get_object::GetObjectOutput,
+    primitives::{ByteStream, DateTime},
+    types::ChecksumMode,
 };
 use bytes::Bytes;
 
@@ -11,11 +13,13 @@ use super::{
     Core, checksum,
     failure::{Class, Failure, chain},
     retry::{GaveUp, Request},
+    versions::sdk_mode,
 };
 use crate::store::{
     ObjectMeta, PutMode, StoreError,
     probe::{BodyCheck, Conditional},
     requests::RequestKind,
+    versions::Retention,
 };
 
 /// Capacity of the buffers that large ranges are read into, in bytes; longer ranges have buffers of their own.
@@ -55,6 +59,8 @@ pub(super) struct Manner {
     pub(super) is_conditional: bool,
     /// A bit is flipped after signing and summing, to see whether the server notices.
     pub(super) is_damaged: bool,
+    /// A lock on what is written.
+    pub(super) retention: Option<Retention>,
 }
 
 /// An object's size, and the CRC32C that the store keeps of it.
@@ -71,6 +77,17 @@ impl Core {
         key: &str,
         body: Bytes,
         mode: PutMode,
+    ) -> Result<(), StoreError> {
+        self.put_with(key, body, mode, None).await
+    }
+
+    /// As [`put`](Self::put), perhaps with a lock.
+    pub(super) async fn put_with(
+        &self,
+        key: &str,
+        body: Bytes,
+        mode: PutMode,
+        retention: Option<Retention>,
     ) -> Result<(), StoreError> {
         let abilities = self.known_abilities();
         let check = abilities
@@ -95,6 +112,7 @@ impl Core {
             check,
             is_conditional: if_absent && is_enforced,
             is_damaged: false,
+            retention,
         };
         let request = put_request(key, &body);
         match self
@@ -167,6 +185,11 @@ impl Core {
         if manner.is_conditional {
             put = put.if_none_match("*");
         }
+        if let Some(lock) = manner.retention {
+            put = put
+                .object_lock_mode(sdk_mode(lock.mode))
+                .object_lock_retain_until_date(DateTime::from_secs(lock.until_s));
+        }
         let mut put = put.customize();
         if manner.check != BodyCheck::SignedSha256 {
             put = put.disable_payload_signing();
@@ -182,6 +205,16 @@ impl Core {
 
     /// See [`crate::store::ObjectStore::get`] and [`crate::store::ObjectStore::get_range`].
     pub(super) async fn get(&self, key: &str, extent: Extent) -> Result<Bytes, StoreError> {
+        self.get_at(key, None, extent).await
+    }
+
+    /// As [`get`](Self::get), of a certain version.
+    pub(super) async fn get_at(
+        &self,
+        key: &str,
+        version_id: Option<&str>,
+        extent: Extent,
+    ) -> Result<Bytes, StoreError> {
         let bytes_in = match &extent {
             Extent::Range(range) if range.is_empty() => return Ok(Bytes::new()),
             Extent::Range(range) => range.end - range.start,
@@ -191,18 +224,24 @@ impl Core {
             bytes_in,
             ..Request::new(RequestKind::Get, "reading", key)
         };
-        self.call(&request, || self.get_once(key, extent.clone()))
+        self.call(&request, || self.get_once(key, version_id, extent.clone()))
             .await
             .map(|done| done.value)
             .map_err(|gave_up| self.error(&request, gave_up))
     }
 
-    pub(super) async fn get_once(&self, key: &str, extent: Extent) -> Result<Bytes, Failure> {
+    pub(super) async fn get_once(
+        &self,
+        key: &str,
+        version_id: Option<&str>,
+        extent: Extent,
+    ) -> Result<Bytes, Failure> {
         let mut get = self
             .client
             .get_object()
             .bucket(&self.url.bucket)
-            .key(self.url.full_key(key));
+            .key(self.url.full_key(key))
+            .set_version_id(version_id.map(str::to_owned));
         match &extent {
             // Some servers state the whole object's sum with a range of it, so sums are asked for with whole objects only.
             Extent::Range(range) => {
@@ -333,28 +372,6 @@ impl Core {
             },
             crc32c: answer.checksum_crc32_c().map(str::to_owned),
         })
-    }
-
-    /// See [`crate::store::ObjectStore::delete`].
-    pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        let request = Request::new(RequestKind::Delete, "deleting", key);
-        let delete = || async {
-            let delete = self
-                .client
-                .delete_object()
-                .bucket(&self.url.bucket)
-                .key(self.url.full_key(key));
-            delete
-                .send()
-                .await
-                .map(drop)
-                .map_err(|error| Failure::from_sdk(&error))
-        };
-        match self.call(&request, delete).await {
-            Ok(_) => Ok(()),
-            Err(gave_up) if gave_up.failure.class == Class::NoSuchKey => Ok(()),
-            Err(gave_up) => Err(self.error(&request, gave_up)),
-        }
     }
 }
 

@@ -119,6 +119,7 @@ impl Core {
                 check,
                 is_conditional: false,
                 is_damaged: false,
+                retention: None,
             };
             let good = self.try_put(&key, &body, manner).await?;
             let damaged = Manner {

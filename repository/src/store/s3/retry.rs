@@ -186,7 +186,7 @@ impl Core {
             .attempt(
                 &question,
                 false,
-                self.get_once(request.key, Extent::Range(0..1)),
+                self.get_once(request.key, None, Extent::Range(0..1)),
             )
             .await
         {

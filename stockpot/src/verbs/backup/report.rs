@@ -36,6 +36,8 @@ struct Report {
     repository_created: bool,
     /// Without the key nobody reads it.
     sealed: bool,
+    /// Until when all that the snapshot needs is locked.
+    locked_until: Option<Timestamp>,
 }
 
 /// Prints what was done, and why it was done that way.
@@ -65,6 +67,7 @@ pub(super) fn print(cli: &Cli, done: &Done, seconds: f64) -> anyhow::Result<()> 
         direct_reads: done.report.direct,
         repository_created: done.repository_created,
         sealed: done.sealed,
+        locked_until: manifest.lock.map(|lock| lock.until),
     };
     context::print(cli.output, &report, || {
         format!(
