@@ -270,6 +270,10 @@ impl Images {
     ) -> Result<Option<Vec<ByteRange>>, DriverError> {
         let old = self.get(&Name::Snapshot(base.clone()))?;
         let new = self.get(&Name::Snapshot(snapshot.clone()))?;
+        if base == snapshot {
+            // Its blocks need not be shared with anything else, which is what is looked for below.
+            return Ok(Some(Vec::new()));
+        }
         let open =
             |entry: &Entry| File::open(&entry.image).map_err(fail("cannot open", &entry.image));
         let (old_file, new_file) = (open(&old)?, open(&new)?);
