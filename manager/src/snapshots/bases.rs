@@ -6,7 +6,7 @@
 //! volume or the cloud copy is deleted, and when the pool runs full. Without one, the next upload reads everything
 //! and compares, and says so.
 
-use std::ops::Range;
+use std::{cmp::Reverse, ops::Range};
 
 use stockpot_driver::{ByteRange, SnapshotId, VolumeId};
 
@@ -18,7 +18,52 @@ use crate::{
     locks::Subject,
 };
 
+/// What is known of the changes since an earlier cloud copy.
+#[derive(Debug)]
+pub(super) enum Delta {
+    /// Outside of these ranges nothing differs from that snapshot.
+    Told(SnapshotId, Vec<Range<u64>>),
+    /// Nothing; why, in words.
+    Unknown(String),
+}
+
 impl Manager {
+    /// What changed in a snapshot since the newest cloud copy in the same repository that can be asked about.
+    pub(super) async fn delta(&self, row: &SnapshotRow) -> Result<Delta, ManagerError> {
+        let mut earlier = self.catalog.snapshots().await?;
+        earlier.retain(|base| is_earlier(base, row));
+        earlier.sort_by_key(|base| Reverse(base.cut_at_us));
+        if earlier.is_empty() {
+            return Ok(Delta::Unknown(
+                "it is the first cloud copy of the volume".to_owned(),
+            ));
+        }
+        let Some(base) = earlier.iter().find(|base| has_device(base)) else {
+            let why = format!(
+                "the local snapshot of {}, the cloud copy before, is gone",
+                earlier[0].id
+            );
+            tracing::warn!("{why}: everything is read and compared");
+            return Ok(Delta::Unknown(why));
+        };
+        let driver = self.driver(&row.pool)?;
+        let why = match driver.changed_ranges(&base.id, &row.id).await {
+            Ok(Some(changed)) => return Ok(Delta::Told(base.id.clone(), to_ranges(changed))),
+            Ok(None) => format!(
+                "driver {} cannot tell what changed since {}",
+                driver.name(),
+                base.id
+            ),
+            Err(error) => format!(
+                "what changed since {} cannot be told: {}",
+                base.id,
+                chain(&error)
+            ),
+        };
+        tracing::warn!("{why}: everything is read and compared");
+        Ok(Delta::Unknown(why))
+    }
+
     /// Deletes the local copy of a snapshot but for its device, if the next upload of its volume needs that.
     pub(super) async fn keep_as_base(&self, row: &SnapshotRow) -> Result<bool, ManagerError> {
         let rows = self.catalog.snapshots().await?;

@@ -9,12 +9,12 @@ use stockpot_repository::{
     device::{Source, SourceOptions},
     format::manifest::{Manifest, Reason},
     snapshots::abort_uploads,
-    upload::{SourceCheck, UploadRequest, upload},
+    upload::{BaseChoice, Changes, SourceCheck, UploadRequest, upload},
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::bases::to_ranges;
+use super::bases::{Delta, to_ranges};
 use crate::{
     Manager, ManagerError,
     attach::Subject,
@@ -125,7 +125,7 @@ impl Manager {
         // An earlier run may have committed and not lived to record it.
         match cloud::look_up(repository, Some(&row.volume_id), &row.id).await? {
             Found::Committed(manifest) => {
-                return checked(repository, row, &manifest, &progress);
+                return checked(repository, row, &manifest, &progress, None);
             }
             Found::Deleted => {
                 return Err(ManagerError::FailedPrecondition(format!(
@@ -154,10 +154,10 @@ impl Manager {
                 "the snapshot stays attached; the next start tries again"
             );
         }
-        sent?;
+        let told = sent?;
         // Ready is only what was read back.
         match cloud::look_up(repository, Some(&row.volume_id), &row.id).await? {
-            Found::Committed(manifest) => checked(repository, row, &manifest, &progress),
+            Found::Committed(manifest) => checked(repository, row, &manifest, &progress, told),
             Found::Deleted | Found::Uploading | Found::Absent => {
                 Err(ManagerError::Internal(format!(
                     "{} does not show snapshot {} though it was committed",
@@ -175,7 +175,7 @@ impl Manager {
         path: PathBuf,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
-    ) -> Result<(), ManagerError> {
+    ) -> Result<Option<String>, ManagerError> {
         let driver = self.driver(&row.pool)?;
         driver.check_snapshot(&row.id).await?;
         let opening =
@@ -184,6 +184,11 @@ impl Manager {
             .await
             .map_err(|error| ManagerError::Internal(error.to_string()))?
             .map_err(stockpot_repository::RepositoryError::from)?;
+        let base = self.clouds.profiles().get(&row.profile)?.base();
+        let (changes, why) = match base {
+            BaseChoice::Nothing => (None, None),
+            _ => self.told(row).await?,
+        };
         let cut_at = row.cut_at_us.unwrap_or(row.created_at_us);
         let request = UploadRequest {
             snapshot_id: cloud::format_snapshot(&row.id)?,
@@ -193,9 +198,9 @@ impl Manager {
             cut_at: Timestamp::from_microsecond(cut_at)
                 .map_err(|error| ManagerError::Internal(error.to_string()))?,
             extents: self.extents(row).await,
-            base: self.clouds.profiles().get(&row.profile)?.base(),
+            base,
+            changes,
             source_check: Some(source_check(driver, &row.id)),
-            changes: None,
             source_is_fixed: true,
             settings: self.config.transfers.upload_settings(),
         };
@@ -215,7 +220,21 @@ impl Manager {
             requests = report.requests,
             "the snapshot was sent"
         );
-        Ok(())
+        Ok(why)
+    }
+
+    /// What changed since the newest cloud copy that can be asked about, or why that is not known.
+    async fn told(
+        &self,
+        row: &SnapshotRow,
+    ) -> Result<(Option<Changes>, Option<String>), ManagerError> {
+        Ok(match self.delta(row).await? {
+            Delta::Told(since, ranges) => {
+                let since = cloud::format_snapshot(&since)?;
+                (Some(Changes { since, ranges }), None)
+            }
+            Delta::Unknown(why) => (None, Some(why)),
+        })
     }
 
     /// Where the snapshot may hold data; without that, all of it is read.
@@ -257,6 +276,7 @@ fn checked(
     row: &SnapshotRow,
     manifest: &Manifest,
     progress: &Progress,
+    why: Option<String>,
 ) -> Result<Committed, ManagerError> {
     if row.size_bytes != Some(manifest.size_bytes) {
         return Err(ManagerError::Internal(format!(
@@ -273,9 +293,11 @@ fn checked(
         Reason::Compared => UploadReason::Compared,
         Reason::Incremental => UploadReason::Incremental,
     };
+    // What the storage could not tell counts for more than that it was not told.
+    let why = why.unwrap_or_else(|| manifest.why.clone());
     Ok(Committed {
         location: cloud::location_of(repository, manifest),
         sent,
-        reason: (how, manifest.why.clone()),
+        reason: (how, why),
     })
 }

@@ -1,4 +1,5 @@
 mod broken;
+mod changed;
 mod story;
 
 use std::{

@@ -52,6 +52,7 @@ fn a_base_is_kept_as_long_as_it_is_needed() {
         let volume = filled_volume(&world, &mut client).await.volume_id;
         let first = upload(&mut client, &volume, "first").await;
         assert_eq!((first.reason.as_str(), first.kept_as_base), ("full", false));
+        assert!(first.reason_text.contains("first cloud copy"), "{first:?}");
         lab::drop_local_copy(&mut client, &first.snapshot_id)
             .await
             .unwrap();
@@ -69,7 +70,8 @@ fn a_base_is_kept_as_long_as_it_is_needed() {
 
         change(&world, &volume, 1 << 20, 9);
         let second = upload(&mut client, &volume, "second").await;
-        assert_eq!(second.reason, "compared", "{second:?}");
+        assert_eq!(second.reason, "incremental", "{second:?}");
+        assert_eq!(world.storage.asked_changes().len(), 1);
         let sent = |snapshot: &api::Snapshot| snapshot.progress.as_ref().unwrap().bytes_transferred;
         assert!(sent(&second) < sent(&first), "{second:?}");
         given_back(&mut client, &first).await;
@@ -89,6 +91,7 @@ fn a_base_is_kept_as_long_as_it_is_needed() {
         change(&world, &volume, 2 << 20, 9);
         let third = upload(&mut client, &volume, "third").await;
         assert_eq!(third.reason, "compared", "{third:?}");
+        assert!(third.reason_text.contains("is gone"), "{third:?}");
         lab::drop_local_copy(&mut client, &third.snapshot_id)
             .await
             .unwrap();
@@ -110,6 +113,27 @@ async fn given_back(client: &mut Client, snapshot: &api::Snapshot) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     panic!("{} is kept still", snapshot.snapshot_id);
+}
+
+#[test]
+fn a_storage_that_cannot_tell_what_changed_is_compared() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        upload(&mut client, &volume, "first").await;
+        change(&world, &volume, 1 << 20, 9);
+        world.faults.break_call("changed_ranges");
+        let second = upload(&mut client, &volume, "second").await;
+        assert_eq!(second.reason, "compared", "{second:?}");
+        assert!(
+            second.reason_text.contains("was made to fail"),
+            "{second:?}"
+        );
+        assert_restores(&world, &mut client, &second).await;
+    });
+    run.stop();
 }
 
 fn quick(world: &World, change: impl FnOnce(&mut Config)) -> Run {
