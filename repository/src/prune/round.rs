@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 
 use super::{
     PruneError, PruneSettings, Report,
@@ -18,7 +19,8 @@ use crate::{
         manifest::{now, tool},
         protocol::Condemned,
     },
-    store::{PutMode, StoreError},
+    lock::{self, LockSupport, Purged},
+    store::{ObjectStore, PutMode, StoreError},
 };
 
 /// How a round ended that did not fail.
@@ -172,20 +174,32 @@ impl Rounds {
 
     async fn delete(&mut self, doomed: Vec<PackName>) -> Result<(), PruneError> {
         let survey = &self.survey;
+        let store = &**survey.repository.store();
+        // A plain deletion would only hide what is locked.
+        let locks = can_lock(store).await?;
         let mut deleting = stream::iter(doomed)
             .map(|name| async move {
                 if survey.cancel.is_cancelled() {
                     return (name, None);
                 }
-                let deleted = survey.repository.store().delete(&name.object_key()).await;
+                let key = name.object_key();
+                let deleted = if locks {
+                    lock::purge(store, &key).await
+                } else {
+                    store.delete(&key).await.map(|()| Purged::Gone)
+                };
                 (name, Some(deleted))
             })
             .buffer_unordered(self.settings.deletes_in_flight.max(1));
-        let (mut failed, mut held) = (None, None);
+        let (mut failed, mut held, mut locked_until) = (None, None, None);
         while let Some((name, deleted)) = deleting.next().await {
             match deleted {
                 None => {}
-                Some(Ok(())) => survey.table().gone(&name),
+                Some(Ok(Purged::Gone)) => survey.table().gone(&name),
+                Some(Ok(Purged::KeptUntil(until_s))) => {
+                    survey.table().held(&name);
+                    locked_until = locked_until.max(Some(until_s));
+                }
                 Some(Err(
                     error @ (StoreError::AccessDenied { .. } | StoreError::Refused { .. }),
                 )) => {
@@ -204,11 +218,42 @@ impl Rounds {
                 .held_because
                 .get_or_insert_with(|| crate::snapshots::chain(&error));
         }
+        if let Some(until_s) = locked_until {
+            self.report
+                .held_because
+                .get_or_insert_with(|| locked(until_s));
+        }
         if let Some(error) = failed {
             return Err(error.into());
         }
         self.survey.check_cancelled()?;
         Ok(())
+    }
+}
+
+/// Whether the bucket locks what is in it.
+async fn can_lock(store: &dyn ObjectStore) -> Result<bool, StoreError> {
+    let Some(versions) = store.versions() else {
+        return Ok(false);
+    };
+    match versions.lock_support().await {
+        Ok(support) => Ok(matches!(support, LockSupport::Enabled { .. })),
+        Err(StoreError::AccessDenied { .. }) => {
+            tracing::warn!(
+                "the credentials may not ask whether the bucket locks objects: what it has locked is hidden, not deleted"
+            );
+            Ok(false)
+        }
+        // A store that knows nothing of locks.
+        Err(StoreError::Refused { .. } | StoreError::Unsupported { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+fn locked(until_s: i64) -> String {
+    match Timestamp::from_second(until_s) {
+        Ok(until) => format!("locked in the bucket, the last of them until {until}"),
+        Err(_) => "locked in the bucket".to_owned(),
     }
 }
 

@@ -1,6 +1,9 @@
 //! Volumes that are image files: up from one, down to another.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use stockpot_repository::{
     Progress, ReadSettings, RepositoryError, UploadSettings,
@@ -38,7 +41,7 @@ impl Bench {
         let path = self.path("source.img");
         let _ = std::fs::remove_file(&path);
         image.write_to(&path).unwrap();
-        let source = Source::open(&path, SourceOptions::default()).unwrap();
+        let source = open_written(&path);
         let progress = Arc::new(Progress::new());
         upload(
             &self.repository,
@@ -80,5 +83,18 @@ impl Bench {
         snapshots::find(&self.repository, id.as_str())
             .await
             .unwrap()
+    }
+}
+
+/// Opens a file that was just written. A server that another test starts at this moment may hold our descriptor until it
+/// has become a program of its own: then the file counts as open for writing, for a moment.
+fn open_written(path: &Path) -> Source {
+    let mut tries = 0..100;
+    loop {
+        match Source::open(path, SourceOptions::default()) {
+            Ok(source) => return source,
+            Err(error) => assert!(tries.next().is_some(), "{error:?}"),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
 }

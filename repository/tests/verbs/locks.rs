@@ -12,13 +12,14 @@ use secrecy::{ExposeSecret as _, SecretString};
 use stockpot_repository::{
     Progress, Repository, RepositoryError,
     lock::{self, LockMode, LockPolicy, Purged},
+    prune::{self, PruneSettings},
     snapshots,
     store::{
         ObjectStore, S3Store,
         s3::{CredentialSource, S3Config},
         versions::ObjectVersion,
     },
-    upload::UploadReport,
+    upload::{BaseChoice, UploadReport},
     verify::{VerifySettings, verify},
 };
 use stockpot_test_fixtures::{
@@ -246,6 +247,51 @@ async fn locks_are_asked_for_once_per_period() {
     assert!(is_there(first.snapshot_id) && is_there(third.snapshot_id));
     // The tombstone was not locked and the thief removed it: what it hid is seen again.
     assert!(is_there(second.snapshot_id));
+}
+
+/// What is locked stays, visibly, and the prune says until when; what is not locked goes with all its versions.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_prune_leaves_what_is_locked() {
+    for kind in Kind::ALL {
+        let Some(place) = place(kind, true).await else {
+            continue;
+        };
+        let bench = Bench::on(place.store.clone(), true).await;
+        let unlocked = up(&bench, &image(), None).await.manifest;
+        let mut request = bench.request();
+        request.base = BaseChoice::Nothing;
+        request.settings.lock = Some(policy());
+        let locked = bench.try_up(&image(), request).await.unwrap().manifest;
+        for manifest in [&unlocked, &locked] {
+            snapshots::delete(
+                &bench.repository,
+                &manifest.volume_id,
+                &manifest.snapshot_id,
+            )
+            .await
+            .unwrap();
+        }
+        let none = CancellationToken::new();
+        let plan = prune::plan(&bench.repository, &PruneSettings::default(), &none)
+            .await
+            .unwrap();
+        let report = prune::execute(plan).await.unwrap();
+        let left = bench.store.list("packs/", None).await.unwrap().objects;
+        assert!(
+            report.deleted.packs > 0 && report.held.packs > 0,
+            "{report:?}"
+        );
+        assert_eq!(report.held.packs, left.len() as u64);
+        let of_locked = format!("/{}/", locked.snapshot_id);
+        assert!(left.iter().all(|object| object.key.contains(&of_locked)));
+        assert!(report.held_because.unwrap().contains("locked"));
+        let all = versions(&place, "packs/").await;
+        assert_eq!(
+            all.len(),
+            left.len(),
+            "a version or a delete marker is left: {all:?}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
