@@ -4,7 +4,7 @@ use std::{
     fmt,
     ops::Range,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicI64, Ordering},
     },
 };
@@ -40,6 +40,8 @@ pub(crate) struct Faulty {
     calls_left: AtomicI64,
     /// Whole packs that are still taken before the bucket is gone; below 0: any number.
     pub(crate) packs_left: AtomicI64,
+    /// An object that somebody else puts at the moment of the next intent.
+    pub(crate) with_intent: Mutex<Option<(String, Bytes)>>,
     when: When,
 }
 
@@ -55,6 +57,7 @@ impl Faulty {
             inner: MemoryStore::new(),
             calls_left: AtomicI64::new(-1),
             packs_left: AtomicI64::new(-1),
+            with_intent: Mutex::new(None),
             when,
         }
     }
@@ -111,6 +114,13 @@ impl ObjectStore for Faulty {
     }
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
         self.pack(key)?;
+        let planted = match key.starts_with("intents/") {
+            true => self.with_intent.lock().unwrap().take(),
+            false => None,
+        };
+        if let Some((key, body)) = planted {
+            self.inner.put(&key, body, PutMode::IfAbsent).await?;
+        }
         self.call(self.inner.put(key, body, mode)).await
     }
     async fn get(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError> {

@@ -6,10 +6,11 @@ use stockpot_repository::{
     Progress, RepositoryError,
     format::{
         crypto::Sealer,
-        ids::{ObjectId, PackName, condemned_key},
+        ids::{ObjectId, PackName, condemned_key, snapshot_key},
         manifest::{Manifest, now},
         protocol::Condemned,
     },
+    snapshots,
     store::PutMode,
     upload::{BaseChoice, UploadReport, UploadRequest},
     verify::{VerifySettings, verify},
@@ -133,6 +134,28 @@ async fn a_second_attempt_at_a_fixed_source_does_not_even_read_it() {
             .objects,
         []
     );
+}
+
+/// A prune gave the broken attempt up just before the intent was there, and has taken its list away again: it may be about
+/// to delete the packs.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_given_up_meanwhile_is_sent_again() {
+    let broken = Broken::new(true).await;
+    let request = broken.request();
+    broken.break_off(&image(), &request, 2).await;
+    let (volume, dead) = (&request.volume_id, &request.snapshot_id);
+    let (key, store) = (snapshot_key(volume, dead), &broken.bench.store);
+    snapshots::delete(&broken.bench.repository, volume, dead)
+        .await
+        .unwrap();
+    let tombstone = store.get(&key, 1 << 20).await.unwrap();
+    // The deletion took the intent away as well: so it is broken off once more, with the tombstone yet to come.
+    store.delete(&key).await.unwrap();
+    broken.break_off(&image(), &request, 2).await;
+    *broken.store.with_intent.lock().unwrap() = Some((key, tombstone));
+    let done = broken.up(&image(), &broken.request()).await;
+    assert_eq!(done.adopted_packs, 0);
+    broken.is(&done.manifest, &image()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -95,11 +95,16 @@ impl Attempt<'_> {
         if since.is_some_and(|since| intent.started_at < since) {
             return Ok(None);
         }
+        Ok(self.is_open(&run).await?.then_some(run))
+    }
+
+    /// Whether nothing decides the run's snapshot: then no prune deletes its packs without having listed the intents after that.
+    async fn is_open(&self, run: &AdoptedRun) -> Result<bool, RepositoryError> {
         self.progress.requested(1);
         match read_record(self.repository, &run.volume_id, &run.snapshot_id).await {
-            Ok(None) => Ok(Some(run)),
-            Ok(Some(SnapshotRecord::Manifest(..) | SnapshotRecord::Tombstone(..))) => Ok(None),
-            Err(error) if error.is_of_one_object() => Ok(None),
+            Ok(None) => Ok(true),
+            Ok(Some(SnapshotRecord::Manifest(..) | SnapshotRecord::Tombstone(..))) => Ok(false),
+            Err(error) if error.is_of_one_object() => Ok(false),
             Err(error) => Err(error),
         }
     }
@@ -117,6 +122,12 @@ impl Attempt<'_> {
         };
         let mut names = Vec::new();
         for run in runs {
+            // Asked before the intent was there as well, but a prune that gave the run up since then may have taken its list
+            // away again. Its tombstone stays.
+            if run.snapshot_id != self.request.snapshot_id && !self.is_open(run).await? {
+                tracing::warn!(run = %run.run, "what an earlier attempt left was given up meanwhile: it is sent again");
+                continue;
+            }
             let packs = self.packs_of_run(run).await?;
             if packs.iter().any(|(pack, _)| condemned.contains(&**pack)) {
                 tracing::warn!(run = %run.run, "a prune is about to delete what an earlier attempt left: it is sent again");
