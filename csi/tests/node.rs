@@ -11,6 +11,7 @@ mod support;
 use std::{
     os::unix::fs::FileTypeExt,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use stockpot_command::Command;
@@ -141,8 +142,16 @@ async fn finish(bench: Bench) {
     assert!(bench.manager.state().attached.is_empty());
     assert_eq!(mounts_under(&dir), 0);
     bench.stop().await;
-    let loops = run("losetup", &["--list", "--noheadings"]).await;
-    assert!(!loops.contains(&dir.display().to_string()), "{loops}");
+    // A detached loop device goes when whoever just looks at it (a program that another test starts) has closed it.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let loops = run("losetup", &["--list", "--noheadings"]).await;
+        if !loops.contains(&dir.display().to_string()) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{loops}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Each call twice, data through a restart of the frontend and a second staging, for both file systems.
