@@ -9,6 +9,7 @@ use std::{
     net::SocketAddr,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -180,6 +181,9 @@ impl<'a> Settings<'a> {
     }
 }
 
+/// Records that this process has written.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
+
 fn exposed(secret: &SecretString) -> &str {
     secret.expose_secret()
 }
@@ -193,7 +197,10 @@ impl Record {
         // Beside the database, not in it: open-iscsi takes every file in it for a record.
         let database = self.path.ancestors().find(|path| path.ends_with("nodes"));
         let outside = database.and_then(Path::parent).unwrap_or(Path::new("/run"));
-        let temporary = outside.join(format!(".stockpot-record-{}", std::process::id()));
+        // A name of its own: several records may be written at the same time.
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+        let name = format!(".stockpot-record-{}-{number}", std::process::id());
+        let temporary = outside.join(name);
         let written = write_private(&temporary, text.as_bytes())
             .and_then(|()| fs::rename(&temporary, &self.path));
         written.map_err(|error| {

@@ -160,8 +160,10 @@ impl Adopted {
                 cache.frames -= places.len();
             }
         }
-        if cache.known.insert(number, places).is_none() {
-            cache.order.push_back(number);
+        match cache.known.insert(number, places) {
+            // Two threads missed it at the same time.
+            Some(old) => cache.frames -= old.len(),
+            None => cache.order.push_back(number),
         }
     }
 

@@ -11,7 +11,7 @@ use super::{
     group::{Group, vanished},
     view::{SnapshotView, View},
 };
-use crate::{ByteRange, DriverError, SnapshotId, SnapshotInfo, VolumeId, model};
+use crate::{ByteRange, DriverError, SnapshotId, SnapshotInfo, VolumeId, model, ranges::Ranges};
 
 impl Group {
     pub(super) async fn create_snapshot(
@@ -128,24 +128,32 @@ impl Group {
         if base.cow.origin != snapshot.cow.origin {
             return Ok(None);
         }
-        let earlier = if base.created_at_us <= snapshot.created_at_us {
-            base
-        } else {
-            snapshot
-        };
         commands::activate(self.vg(), &base.cow.origin).await?;
-        let read = self.read_table(&earlier).await;
+        let read = async {
+            let base = self.read_table(&base).await?;
+            Ok::<_, DriverError>((base, self.read_table(&snapshot).await?))
+        };
+        let read = read.await;
         self.rest(&base.cow.origin).await?;
+        let (of_base, of_snapshot) = read?;
         let common = base.cow.content_bytes.min(snapshot.cow.content_bytes);
-        let mut ranges = read?.ranges(common);
-        if snapshot.cow.content_bytes > common {
-            // It grew in between: all that was added is new.
-            ranges.push(ByteRange {
-                offset_bytes: common,
-                length_bytes: snapshot.cow.content_bytes - common,
-            });
+        // Which was cut first is not asked of a clock, which may have been set back: the later one's table says nothing that
+        // the earlier one's does not.
+        let mut changed = of_base.ranges(common);
+        changed.extend(of_snapshot.ranges(common));
+        changed.sort_by_key(|range| range.offset_bytes);
+        let mut ranges = Ranges::within(snapshot.cow.content_bytes);
+        for range in changed {
+            let end = range.offset_bytes + range.length_bytes;
+            ranges
+                .add(range.offset_bytes, end)
+                .expect("they were sorted");
         }
-        Ok(Some(ranges))
+        // If it grew in between, all that was added is new.
+        ranges
+            .add(common, snapshot.cow.content_bytes)
+            .expect("it comes after all that both have");
+        Ok(Some(ranges.finish()))
     }
 
     async fn read_table(&self, snapshot: &SnapshotView<'_>) -> Result<Table, DriverError> {

@@ -26,7 +26,7 @@ use crate::{
         record::Record,
     },
     indexes::read_index,
-    repository::{list_keys, read_object, too_many},
+    repository::{list_keys, read_object},
     snapshots::read_record,
 };
 
@@ -133,13 +133,11 @@ impl Attempt<'_> {
                 tracing::warn!(run = %run.run, "a prune is about to delete what an earlier attempt left: it is sent again");
                 continue;
             }
+            if names.len() + packs.len() > PACKS_MAX {
+                tracing::warn!(run = %run.run, "earlier attempts left more packs than can be looked at: some is sent again");
+                break;
+            }
             names.extend(packs);
-            too_many(
-                "packs/",
-                "packs of earlier attempts",
-                names.len(),
-                PACKS_MAX,
-            )?;
         }
         let mut adopted = Adopted {
             fetcher: self.fetcher(),
