@@ -181,6 +181,14 @@ pub struct TransferConfig {
     pub workers: Option<usize>,
     /// Compression level of zstd.
     pub zstd_level: Option<i32>,
+    /// Share of what is said to be unchanged that is read to make sure of it, in parts per million.
+    pub guard_share_ppm: Option<u32>,
+    /// The least of it, in chunks.
+    pub guard_chunks_min: Option<u32>,
+    /// Packs of which less than this share is needed, in percent, are given up: what is needed of them is sent anew.
+    pub repack_below_percent: Option<u32>,
+    /// The most that one upload sends anew for that.
+    pub repack_budget_bytes: Option<u64>,
     /// Ranges fetched at the same time by one restore.
     pub gets_in_flight: Option<usize>,
     /// Most that is sent per second, all uploads of this node together.
@@ -203,6 +211,10 @@ impl Default for TransferConfig {
             pack_size_bytes: None,
             workers: None,
             zstd_level: None,
+            guard_share_ppm: None,
+            guard_chunks_min: None,
+            repack_below_percent: None,
+            repack_budget_bytes: None,
             gets_in_flight: None,
             upload_bytes_per_second_max: None,
             download_bytes_per_second_max: None,
@@ -221,6 +233,14 @@ impl TransferConfig {
             pack_size_bytes: self.pack_size_bytes.unwrap_or(usual.pack_size_bytes),
             workers: self.workers.unwrap_or(usual.workers),
             zstd_level: self.zstd_level.unwrap_or(usual.zstd_level),
+            guard_share_ppm: self.guard_share_ppm.unwrap_or(usual.guard_share_ppm),
+            guard_chunks_min: self.guard_chunks_min.unwrap_or(usual.guard_chunks_min),
+            repack_below_percent: self
+                .repack_below_percent
+                .unwrap_or(usual.repack_below_percent),
+            repack_budget_bytes: self
+                .repack_budget_bytes
+                .unwrap_or(usual.repack_budget_bytes),
             ..usual
         }
     }
@@ -236,13 +256,10 @@ impl TransferConfig {
         }
     }
 
-    /// The limits on what goes over the network; whoever keeps a clone can change them.
-    #[must_use]
-    pub fn bandwidth(&self) -> Bandwidth {
-        let bandwidth = Bandwidth::unlimited();
+    /// Sets the limits on what goes over the network, also for transfers that run.
+    pub fn limit(&self, bandwidth: &Bandwidth) {
         bandwidth.set_upload(self.upload_bytes_per_second_max);
         bandwidth.set_download(self.download_bytes_per_second_max);
-        bandwidth
     }
 
     /// The pause before attempt `next` (2 is the first repetition).
@@ -411,7 +428,7 @@ pools:
   - {name: plain, driver: lvm-thick, volumeGroup: vg1, snapshotPercent: 30}
   - {name: images, driver: file, directory: /srv/images, allowCopy: true}
 host: {ip: 192.0.2.1}
-transfers: {uploadsMax: 1, partsInFlight: 8, zstdLevel: 3, keepBase: false}
+transfers: {uploadsMax: 1, partsInFlight: 8, zstdLevel: 3, keepBase: false, guardSharePpm: 5000, repackBelowPercent: 0}
 poolGuardSeconds: 5
 shutdownGraceSeconds: 5
 ";
@@ -426,7 +443,13 @@ shutdownGraceSeconds: 5
     fn a_whole_configuration() {
         let config = parse(WHOLE).unwrap();
         assert_eq!(config.default_pool(), "fast");
-        assert_eq!(config.transfers.upload_settings().parts_in_flight, 8);
+        let settings = config.transfers.upload_settings();
+        assert_eq!(settings.parts_in_flight, 8);
+        assert_eq!(
+            (settings.guard_share_ppm, settings.repack_below_percent),
+            (5000, 0)
+        );
+        assert_eq!(settings.guard_chunks_min, 16);
         assert!(matches!(
             &config.pools[0],
             PoolConfig::LvmThin {
@@ -462,6 +485,11 @@ shutdownGraceSeconds: 5
             ("volumeGroup", "volumegroup", "volumegroup"),
             ("uploadsMax: 1", "uploadsMax: 0", "uploadsMax"),
             ("partsInFlight: 8", "partsInFlight: 800", "parts in flight"),
+            (
+                "guardSharePpm: 5000",
+                "guardChunksMin: 0",
+                "checked at least",
+            ),
             ("poolGuardSeconds: 5", "poolGuardSeconds: 60", "1 to 30"),
             ("makeRoomPercent", "makeroom", "makeroom"),
             ("stateDir", "statedir", "statedir"),

@@ -12,6 +12,7 @@ use stockpot_driver::{
     file::{FileConfig, FileDriver},
     lvm::{LvmThickConfig, LvmThickDriver, LvmThinConfig, LvmThinDriver},
 };
+use stockpot_repository::store::Bandwidth;
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -44,6 +45,16 @@ impl Parts {
     /// # Errors
     /// If a pool's settings cannot work. Nothing is touched yet.
     pub fn new(config: &Config) -> Result<Self, ManagerError> {
+        Self::within(config, Bandwidth::unlimited())
+    }
+
+    /// The same, with a hand on the limits of what goes over the network: they are set as the configuration says, and a
+    /// clone of `bandwidth` changes them while transfers run.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn within(config: &Config, bandwidth: Bandwidth) -> Result<Self, ManagerError> {
+        config.transfers.limit(&bandwidth);
         let mut pools: BTreeMap<String, Arc<dyn VolumeDriver>> = BTreeMap::new();
         for pool in &config.pools {
             let driver: Arc<dyn VolumeDriver> = match pool {
@@ -99,9 +110,7 @@ impl Parts {
         Ok(Self {
             pools,
             connector: Arc::new(HostConnector::new(host)),
-            stores: Arc::new(S3Stores {
-                bandwidth: config.transfers.bandwidth(),
-            }),
+            stores: Arc::new(S3Stores { bandwidth }),
         })
     }
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use stockpot_proto::stockpot::v1::manager_server::ManagerServer;
+use stockpot_repository::store::Bandwidth;
 use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
@@ -19,16 +20,18 @@ use crate::{Config, Manager, ManagerError, Parts, service::Service};
 /// How long calls under way may take to be answered after the stop has begun, besides the grace of transfers.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
-/// Serves a manager with the parts that its configuration names, until `shutdown`.
+/// Serves a manager with the parts that its configuration names, until `shutdown`. A clone of `bandwidth` changes the
+/// limits on what goes over the network meanwhile.
 ///
 /// # Errors
 /// What [`Manager::open`] and [`serve_manager`] say.
 pub async fn serve(
     config: Config,
+    bandwidth: Bandwidth,
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ManagerError> {
     config.check()?;
-    let parts = Parts::new(&config)?;
+    let parts = Parts::within(&config, bandwidth)?;
     let manager = Manager::open(config, parts).await?;
     serve_manager(manager, shutdown).await
 }

@@ -34,14 +34,29 @@ pub struct UploadSettings {
     /// Compression level of zstd, -7 (fastest) to 19.
     pub zstd_level: i32,
     /// Share of the data said to be unchanged that is read all the same, to make sure of it: in parts per million, at
-    /// least 16 chunks and at most 1024. 0 reads none, 1,000,000 all of the volume.
+    /// least `guard_chunks_min` chunks and at most 1024. 0 reads none, 1,000,000 all of the volume.
     pub guard_share_ppm: u32,
+    /// The least of it, in chunks; 1 to 1024.
+    pub guard_chunks_min: u32,
+    /// Packs of which less than this share is needed, in percent, are referred to no longer: what is needed of them is
+    /// sent anew. 0 to 90; 0: never.
+    pub repack_below_percent: u32,
+    /// The most that one upload sends anew for that, in bytes.
+    pub repack_budget_bytes: u64,
+    /// Less room than this, in bytes, is not worth it.
+    pub repack_gain_bytes_min: u64,
     /// Locks all that the snapshot needs (Object Lock); the bucket has to be able to.
     pub lock: Option<LockPolicy>,
 }
 
 /// The whole, in parts per million.
 pub(crate) const PPM: u32 = 1_000_000;
+
+/// Chunks that are sampled at most, unless all are to be.
+pub(crate) const GUARD_CHUNKS_MAX: u64 = 1024;
+
+/// With more, packs that are as good as whole would be sent again and again.
+const REPACK_BELOW_PERCENT_MAX: u64 = 90;
 
 impl Default for UploadSettings {
     fn default() -> Self {
@@ -52,6 +67,10 @@ impl Default for UploadSettings {
             workers: 2,
             zstd_level: 1,
             guard_share_ppm: 1000,
+            guard_chunks_min: 16,
+            repack_below_percent: 25,
+            repack_budget_bytes: 256 * MIB as u64,
+            repack_gain_bytes_min: MIB as u64,
             lock: None,
         }
     }
@@ -128,6 +147,18 @@ impl UploadSettings {
             self.guard_share_ppm.into(),
             0,
             PPM.into(),
+        )?;
+        within(
+            "chunks said to be unchanged that are checked at least",
+            self.guard_chunks_min.into(),
+            1,
+            GUARD_CHUNKS_MAX,
+        )?;
+        within(
+            "share of a pack below which it is emptied, in percent",
+            self.repack_below_percent.into(),
+            0,
+            REPACK_BELOW_PERCENT_MAX,
         )?;
         if let Some(lock) = self.lock {
             lock.check()?;

@@ -13,6 +13,7 @@
 mod adopt;
 mod assemble;
 mod base;
+mod basis;
 mod changes;
 mod choose;
 mod commit;
@@ -20,6 +21,7 @@ mod guard;
 mod live;
 mod plan;
 pub(crate) mod read_ahead;
+mod repack;
 mod run;
 mod scan;
 mod send;
@@ -33,7 +35,7 @@ pub use source_check::SourceCheck;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    choose::Basis,
+    basis::Basis,
     commit::Attempt,
     run::{Failure, Written},
 };
@@ -82,17 +84,37 @@ pub enum BaseChoice {
     /// The snapshot of the same volume that was committed last, if there is one.
     #[default]
     Newest,
-    /// This snapshot of the same volume.
-    Snapshot(SnapshotId),
+    /// The same, and where there is none, this snapshot, from which the volume was made; if it is of no use, nothing.
+    NewestOr(SnapshotRef),
+    /// This snapshot, also one of another volume.
+    Snapshot(SnapshotRef),
     /// Nothing: all data is sent.
     Nothing,
 }
 
-/// What changed in a volume since one of its snapshots.
+/// A snapshot, by its volume and its id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotRef {
+    /// The volume that it is of.
+    pub volume_id: VolumeId,
+    /// Its id.
+    pub snapshot_id: SnapshotId,
+}
+
+impl From<&Manifest> for SnapshotRef {
+    fn from(manifest: &Manifest) -> Self {
+        Self {
+            volume_id: manifest.volume_id.clone(),
+            snapshot_id: manifest.snapshot_id.clone(),
+        }
+    }
+}
+
+/// What changed in a volume since one of its snapshots, or since one that it was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Changes {
     /// The snapshot.
-    pub since: SnapshotId,
+    pub since: SnapshotRef,
     /// Ranges of bytes outside of which the volume is as it was then; maybe none, in any order. They may run past the end
     /// of a volume that shrank. What a volume has grown by counts as changed; a part that was discarded has to be in
     /// them.
@@ -114,6 +136,10 @@ pub struct UploadReport {
     pub adopted_packs: u64,
     /// Their size in bytes.
     pub adopted_bytes: u64,
+    /// Packs of the base that the snapshot refers to no longer, because little of them was needed.
+    pub repacked_packs: u64,
+    /// What was needed of them and sent anew, in bytes as stored.
+    pub repacked_bytes: u64,
     /// Chunks said to be unchanged that were read to make sure.
     pub sampled_chunks: u64,
     /// Whether reads passed the page cache by.
@@ -186,6 +212,8 @@ pub async fn upload(
         read_bytes: written.read_bytes,
         adopted_packs: written.adopted_packs,
         adopted_bytes: written.adopted_bytes,
+        repacked_packs: written.repacked_packs,
+        repacked_bytes: written.repacked_bytes,
         sampled_chunks: basis.sampled.chunks,
         direct: written.direct,
     })
@@ -205,6 +233,11 @@ impl Attempt<'_> {
             let done = run::run(self.repository, source, self, &basis, next_pack, cancel).await;
             match done {
                 Ok(written) => return Ok((basis, written)),
+                Err(failure) if basis.changed.is_some() && basis.unsaid.get().is_some() => {
+                    basis.disbelieve_unsaid();
+                    packs += failure.packs;
+                    next_pack = failure.next_pack;
+                }
                 // A base whose pages cannot all be read is good enough to compare with.
                 Err(failure) if basis.changed.is_some() && failure.error.is_of_one_object() => {
                     let error = chain(&failure.error);
@@ -251,6 +284,7 @@ impl Attempt<'_> {
                 source,
                 sealer: self.sealer,
                 share_ppm: self.request.settings.guard_share_ppm,
+                chunks_min: self.request.settings.guard_chunks_min,
                 cancel,
             };
             let since = base.base.snapshot_id.clone();

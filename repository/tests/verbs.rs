@@ -29,6 +29,8 @@ mod properties;
 mod protocol;
 #[path = "verbs/prune/mod.rs"]
 mod prune;
+#[path = "verbs/repack.rs"]
+mod repack;
 #[path = "verbs/resume.rs"]
 mod resume;
 #[path = "verbs/round_trip.rs"]

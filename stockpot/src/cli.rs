@@ -13,7 +13,10 @@ pub(crate) use self::repository::{
     InitArgs, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, PlaceArgs, RepositoryVerb,
 };
 pub(crate) use self::upkeep::{ForgetArgs, KeepArgs, PruneArgs};
-use crate::sizes::{parse_percent, parse_size};
+use crate::{
+    limits::parse_rate,
+    sizes::{parse_percent, parse_size},
+};
 
 /// Snapshots of block devices to S3 and back.
 ///
@@ -110,8 +113,12 @@ pub(crate) struct BackupArgs {
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
     pub(crate) labels: Vec<(String, String)>,
     /// Send everything: a copy that shares nothing with earlier ones.
-    #[arg(long, conflicts_with_all = ["changed", "since"])]
+    #[arg(long, conflicts_with_all = ["changed", "since", "base"])]
     pub(crate) full: bool,
+    /// Compare with this snapshot, also one of another volume: the one that SOURCE was made from, say [default: the
+    /// volume's newest].
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["changed", "since"])]
+    pub(crate) base: Option<String>,
     /// Read only what changed since a snapshot: FILE has one "OFFSET LENGTH" in bytes per line, or is a JSON list.
     #[arg(long, value_name = "FILE", requires = "since")]
     pub(crate) changed: Option<PathBuf>,
@@ -346,6 +353,9 @@ pub(crate) struct S3Args {
     /// Most that is received per second (2MiB), over longer than one range.
     #[arg(long, value_name = "SIZE", value_parser = parse_rate)]
     pub(crate) limit_download: Option<NonZeroU64>,
+    /// File with both limits, read again at each SIGHUP: lines "upload 2MiB" and "download none".
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["limit_upload", "limit_download"])]
+    pub(crate) limit_file: Option<PathBuf>,
 }
 
 /// How a bucket is addressed.
@@ -381,10 +391,27 @@ pub(crate) struct UploadTuning {
     /// zstd's level.
     #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-7..=19))]
     pub(crate) compression_level: Option<i32>,
+    /// With --changed: share of what is said to be unchanged that is read to make sure; 0%: none [default: 0.1%].
+    #[arg(long, value_name = "PERCENT", value_parser = parse_share)]
+    pub(crate) guard_share: Option<u32>,
+    /// The least of it, in chunks (1 to 1024) [default: 16].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub(crate) guard_min: Option<u32>,
+    /// Packs of which less than this share is needed are given up, and what is needed of them is sent anew; 0: never
+    /// (0 to 90) [default: 25].
+    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=90))]
+    pub(crate) repack_below: Option<u32>,
+    /// The most that one backup sends anew for that [default: 256MiB].
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) repack_budget: Option<u64>,
 }
 
-fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
-    NonZeroU64::new(parse_size(text)?).ok_or_else(|| "nothing would ever get through".to_owned())
+/// A share of which none is a choice.
+fn parse_share(text: &str) -> Result<u32, String> {
+    match text {
+        "0" | "0%" => Ok(0),
+        text => parse_percent(text),
+    }
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

@@ -8,11 +8,23 @@ use serde_json::Value;
 use stockpot_csi::{CsiConfig, DEFAULT_DRIVER_NAME, parse_endpoint};
 use stockpot_manager::config::Config as ManagerConfig;
 
+/// Settings of `transfers` that can change while the daemon runs.
+const CHANGEABLE: [&str; 2] = ["uploadBytesPerSecondMax", "downloadBytesPerSecondMax"];
+
 /// Everything `serve` needs.
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) manager: ManagerConfig,
     pub(crate) csi: Option<CsiConfig>,
+    /// What is in the file but for what can change while the daemon runs.
+    fixed: Value,
+}
+
+impl Config {
+    /// Whether another reading differs in something that only a start heeds.
+    pub(crate) fn differs_in_more_than_limits(&self, other: &Self) -> bool {
+        self.fixed != other.fixed
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -39,6 +51,7 @@ fn parse(text: &str) -> anyhow::Result<Config> {
     let Value::Object(mut document) = document else {
         bail!("it is not a mapping of settings");
     };
+    let fixed = fixed(&document);
     // Taken out first, so that each part can refuse keys that it does not know.
     let csi = document.remove("csi");
     let manager: ManagerConfig = serde_json::from_value(Value::Object(document))?;
@@ -47,7 +60,24 @@ fn parse(text: &str) -> anyhow::Result<Config> {
         .map(|section| csi_config(section, &manager))
         .transpose()
         .context("csi")?;
-    Ok(Config { manager, csi })
+    Ok(Config {
+        manager,
+        csi,
+        fixed,
+    })
+}
+
+fn fixed(document: &serde_json::Map<String, Value>) -> Value {
+    let mut fixed = document.clone();
+    if let Some(Value::Object(transfers)) = fixed.get_mut("transfers") {
+        for setting in CHANGEABLE {
+            transfers.remove(setting);
+        }
+        if transfers.is_empty() {
+            fixed.remove("transfers");
+        }
+    }
+    Value::Object(fixed)
 }
 
 fn csi_config(section: Value, manager: &ManagerConfig) -> anyhow::Result<CsiConfig> {
@@ -78,6 +108,19 @@ csi: {endpoint: 'unix:///run/csi.sock', driverName: csi.example.org}
         assert_eq!(csi.driver_name, "csi.example.org");
         assert_eq!(csi.node_id, "n1");
         assert_eq!(csi.manager_socket, config.manager.socket);
+    }
+
+    #[test]
+    fn a_new_limit_is_told_from_other_changes() {
+        let with = |transfers: &str| parse(&format!("{WHOLE}transfers: {transfers}\n")).unwrap();
+        let before = parse(WHOLE).unwrap();
+        let limited = with("{uploadBytesPerSecondMax: 1000}");
+        assert!(!before.differs_in_more_than_limits(&limited));
+        let limit = limited.manager.transfers.upload_bytes_per_second_max;
+        assert_eq!(limit.map(u64::from), Some(1000));
+        let more = with("{uploadBytesPerSecondMax: 1000, uploadsMax: 1}");
+        assert!(limited.differs_in_more_than_limits(&more));
+        assert!(more.differs_in_more_than_limits(&before));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod cli;
 mod config;
 mod context;
 mod interrupt;
+mod limits;
 mod pick;
 mod printable;
 mod progress;

@@ -21,7 +21,7 @@ use zeroize::Zeroizing;
 use crate::{
     cli::{Addressing, Cli, KeyArgs, S3Args},
     interrupt::Interrupt,
-    printable,
+    limits, printable,
     sizes::human_size,
     usage::Usage,
 };
@@ -32,15 +32,14 @@ const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 /// What can be checked without asking anybody: the URL, the settings.
 ///
 /// # Errors
-/// [`Usage`] for a malformed URL.
+/// [`Usage`] for a malformed URL; limits that cannot be read.
 pub(crate) fn s3_config(url: &str, s3: &S3Args) -> anyhow::Result<S3Config> {
     let mut config = S3Config::from_url(url).map_err(Usage::new)?;
     config.endpoint.clone_from(&s3.endpoint_url);
     config.region.clone_from(&s3.region);
     config.profile.clone_from(&s3.aws_profile);
     config.ca_file.clone_from(&s3.ca_file);
-    config.bandwidth.set_upload(s3.limit_upload);
-    config.bandwidth.set_download(s3.limit_download);
+    limits::follow(s3, &config.bandwidth)?;
     config.path_style = match s3.addressing {
         Addressing::Auto => PathStyle::Auto,
         Addressing::Path => PathStyle::Path,

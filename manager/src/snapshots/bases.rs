@@ -1,5 +1,6 @@
 //! What an upload builds on: the newest cloud copy of the same volume whose local snapshot is still there, for only then
-//! the storage can tell what changed since.
+//! the storage can tell what changed since. The first upload of a volume that was made from a snapshot builds on that
+//! snapshot's cloud copy.
 //!
 //! So the local snapshot of a volume's newest cloud copy is kept when its local copy is deleted: it takes room in the
 //! pool, and is no copy that a volume can be made from. It is given back when a newer one is committed, when the
@@ -10,9 +11,12 @@ use std::{cmp::Reverse, ops::Range};
 
 use stockpot_driver::{ByteRange, SnapshotId, VolumeId};
 
+use stockpot_repository::{Repository, upload::SnapshotRef};
+
 use crate::{
     Manager, ManagerError,
-    catalog::{CopyState, SnapshotRow},
+    catalog::{CopyState, SnapshotRow, VolumeSource},
+    cloud,
     error::chain,
     ids,
     locks::Subject,
@@ -21,22 +25,67 @@ use crate::{
 /// What is known of the changes since an earlier cloud copy.
 #[derive(Debug)]
 pub(super) enum Delta {
-    /// Outside of these ranges nothing differs from that snapshot.
-    Told(SnapshotId, Vec<Range<u64>>),
+    /// Outside of these ranges nothing differs from that snapshot of that volume.
+    Told(SnapshotRef, Vec<Range<u64>>),
     /// Nothing; why, in words.
     Unknown(String),
 }
 
 impl Manager {
-    /// What changed in a snapshot since the newest cloud copy in the same repository that can be asked about.
-    pub(super) async fn delta(&self, row: &SnapshotRow) -> Result<Delta, ManagerError> {
+    /// The snapshot that the volume of a snapshot was made from, if its cloud copy is in the same repository.
+    pub(super) async fn origin_of(
+        &self,
+        repository: &Repository,
+        row: &SnapshotRow,
+    ) -> Result<Option<SnapshotRef>, ManagerError> {
+        let volume = self.catalog.volume(&row.volume_id).await?;
+        let Some(VolumeSource::Snapshot(id, _)) = volume.map(|volume| volume.source) else {
+            return Ok(None);
+        };
+        if ids::repository_of(&id) != ids::repository_of(&row.id) {
+            return Ok(None);
+        }
+        let volume = match self.catalog.snapshot(&id).await? {
+            Some(origin) if origin.cloud == CopyState::Present => Some(origin.volume_id),
+            Some(_) => None,
+            // Cut on another node, or by one whose catalog was lost.
+            None => cloud::volume_of(repository, &id).await?,
+        };
+        let reference = |volume: VolumeId| {
+            Ok::<_, ManagerError>(SnapshotRef {
+                volume_id: cloud::format_volume(&volume)?,
+                snapshot_id: cloud::format_snapshot(&id)?,
+            })
+        };
+        volume.map(reference).transpose()
+    }
+
+    /// What changed in a snapshot since the newest cloud copy in the same repository that can be asked about, or since the
+    /// one that its volume was made from.
+    pub(super) async fn delta(
+        &self,
+        row: &SnapshotRow,
+        origin: Option<&SnapshotRef>,
+    ) -> Result<Delta, ManagerError> {
         let mut earlier = self.catalog.snapshots().await?;
         earlier.retain(|base| is_earlier(base, row));
         earlier.sort_by_key(|base| Reverse(base.cut_at_us));
         if earlier.is_empty() {
-            return Ok(Delta::Unknown(
-                "it is the first cloud copy of the volume".to_owned(),
-            ));
+            let first = "it is the first cloud copy of the volume";
+            let Some(origin) = origin else {
+                return Ok(Delta::Unknown(first.to_owned()));
+            };
+            let id = &origin.snapshot_id;
+            let cut = match id.as_str().parse() {
+                Ok(id) => self.catalog.snapshot(&id).await?,
+                Err(_) => None,
+            };
+            return match cut.filter(|cut| has_device(cut) && cut.pool == row.pool) {
+                Some(base) => self.ask(&base, row).await,
+                None => Ok(Delta::Unknown(format!(
+                    "{first}, and the local snapshot of {id}, which it was made from, is gone"
+                ))),
+            };
         }
         let Some(base) = earlier.iter().find(|base| has_device(base)) else {
             let why = format!(
@@ -46,9 +95,20 @@ impl Manager {
             tracing::warn!("{why}: everything is read and compared");
             return Ok(Delta::Unknown(why));
         };
+        self.ask(base, row).await
+    }
+
+    /// Asks the storage what changed.
+    async fn ask(&self, base: &SnapshotRow, row: &SnapshotRow) -> Result<Delta, ManagerError> {
         let driver = self.driver(&row.pool)?;
         let why = match driver.changed_ranges(&base.id, &row.id).await {
-            Ok(Some(changed)) => return Ok(Delta::Told(base.id.clone(), to_ranges(changed))),
+            Ok(Some(changed)) => {
+                let since = SnapshotRef {
+                    volume_id: cloud::format_volume(&base.volume_id)?,
+                    snapshot_id: cloud::format_snapshot(&base.id)?,
+                };
+                return Ok(Delta::Told(since, to_ranges(changed)));
+            }
             Ok(None) => format!(
                 "driver {} cannot tell what changed since {}",
                 driver.name(),

@@ -184,10 +184,9 @@ impl Manager {
             .await
             .map_err(|error| ManagerError::Internal(error.to_string()))?
             .map_err(stockpot_repository::RepositoryError::from)?;
-        let base = self.clouds.profiles().get(&row.profile)?.base();
-        let (changes, why) = match base {
-            BaseChoice::Nothing => (None, None),
-            _ => self.told(row).await?,
+        let (base, changes, why) = match self.clouds.profiles().get(&row.profile)?.base() {
+            BaseChoice::Nothing => (BaseChoice::Nothing, None, None),
+            _ => self.base(repository, row).await?,
         };
         let cut_at = row.cut_at_us.unwrap_or(row.created_at_us);
         let request = UploadRequest {
@@ -218,22 +217,25 @@ impl Manager {
             stored_bytes = report.manifest.stored_bytes,
             data_bytes = report.manifest.data_bytes,
             requests = report.requests,
+            repacked_packs = report.repacked_packs,
+            repacked_bytes = report.repacked_bytes,
             "the snapshot was sent"
         );
         Ok(why)
     }
 
-    /// What changed since the newest cloud copy that can be asked about, or why that is not known.
-    async fn told(
+    /// What to build on, and what changed since the newest cloud copy that can be asked about, or why that is not known.
+    async fn base(
         &self,
+        repository: &Repository,
         row: &SnapshotRow,
-    ) -> Result<(Option<Changes>, Option<String>), ManagerError> {
-        Ok(match self.delta(row).await? {
-            Delta::Told(since, ranges) => {
-                let since = cloud::format_snapshot(&since)?;
-                (Some(Changes { since, ranges }), None)
-            }
-            Delta::Unknown(why) => (None, Some(why)),
+    ) -> Result<(BaseChoice, Option<Changes>, Option<String>), ManagerError> {
+        let origin = self.origin_of(repository, row).await?;
+        let delta = self.delta(row, origin.as_ref()).await?;
+        let base = origin.map_or(BaseChoice::Newest, BaseChoice::NewestOr);
+        Ok(match delta {
+            Delta::Told(since, ranges) => (base, Some(Changes { since, ranges }), None),
+            Delta::Unknown(why) => (base, None, Some(why)),
         })
     }
 
@@ -293,7 +295,9 @@ fn checked(
         Reason::Compared => UploadReason::Compared,
         Reason::Incremental => UploadReason::Incremental,
     };
-    // What the storage could not tell counts for more than that it was not told.
+    // What the storage could not tell counts for more than that it was not told. Where there was nothing to build on,
+    // that is what counts.
+    let why = why.filter(|_| manifest.reason != Reason::Full);
     let why = why.unwrap_or_else(|| manifest.why.clone());
     Ok(Committed {
         location: cloud::location_of(repository, manifest),

@@ -52,7 +52,10 @@ fn a_base_is_kept_as_long_as_it_is_needed() {
         let volume = filled_volume(&world, &mut client).await.volume_id;
         let first = upload(&mut client, &volume, "first").await;
         assert_eq!((first.reason.as_str(), first.kept_as_base), ("full", false));
-        assert!(first.reason_text.contains("first cloud copy"), "{first:?}");
+        assert!(
+            first.reason_text.contains("no earlier snapshot"),
+            "{first:?}"
+        );
         lab::drop_local_copy(&mut client, &first.snapshot_id)
             .await
             .unwrap();
@@ -72,7 +75,6 @@ fn a_base_is_kept_as_long_as_it_is_needed() {
         let second = upload(&mut client, &volume, "second").await;
         assert_eq!(second.reason, "incremental", "{second:?}");
         assert_eq!(world.storage.asked_changes().len(), 1);
-        let sent = |snapshot: &api::Snapshot| snapshot.progress.as_ref().unwrap().bytes_transferred;
         assert!(sent(&second) < sent(&first), "{second:?}");
         given_back(&mut client, &first).await;
         assert_eq!(devices(&world), 1, "the second alone");
@@ -134,6 +136,68 @@ fn a_storage_that_cannot_tell_what_changed_is_compared() {
         assert_restores(&world, &mut client, &second).await;
     });
     run.stop();
+}
+
+/// A volume made from a snapshot builds on its cloud copy: told, where the storage can compare the two.
+#[test]
+fn a_volume_made_from_a_snapshot_builds_on_that_snapshot() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let parent = filled_volume(&world, &mut client).await.volume_id;
+        let cut = upload(&mut client, &parent, "cut").await;
+        let full = sent(&cut);
+        for (copy, reason) in [
+            (api::SourceCopy::Local, "incremental"),
+            (api::SourceCopy::Cloud, "incremental"),
+            (api::SourceCopy::Cloud, "compared"),
+        ] {
+            if reason == "compared" {
+                lab::drop_local_copy(&mut client, &cut.snapshot_id)
+                    .await
+                    .unwrap();
+                let volume = parent.clone();
+                lab::delete_volume(&mut client, &volume).await.unwrap();
+                assert_eq!(devices(&world), 2, "of the children alone");
+            }
+            let name = format!("child-{copy:?}-{reason}");
+            let request = lab::volume_from(&name, &cut.snapshot_id, copy);
+            let child = lab::available_volume(&mut client, &request).await.unwrap();
+            change(&world, &child.volume_id, 2 << 20, 9);
+            let first = upload(&mut client, &child.volume_id, &name).await;
+            assert_eq!(first.reason, reason, "{first:?}");
+            assert!(first.reason_text.contains(&cut.snapshot_id), "{first:?}");
+            assert!(sent(&first) < full / 2, "{} of {full}", sent(&first));
+            assert_restores(&world, &mut client, &first).await;
+            // From then on its own.
+            change(&world, &child.volume_id, 1 << 20, 9);
+            let second = upload(&mut client, &child.volume_id, &format!("{name}-2")).await;
+            assert_eq!(second.reason, "incremental", "{second:?}");
+            assert!(
+                second.reason_text.contains(&first.snapshot_id),
+                "{second:?}"
+            );
+            lab::delete_snapshot(&mut client, &first.snapshot_id)
+                .await
+                .unwrap();
+            assert_restores(&world, &mut client, &second).await;
+        }
+        // Without that copy there is nothing to build on, and it is said.
+        let request = lab::volume_from("late", &cut.snapshot_id, api::SourceCopy::Cloud);
+        let late = lab::available_volume(&mut client, &request).await.unwrap();
+        lab::delete_snapshot(&mut client, &cut.snapshot_id)
+            .await
+            .unwrap();
+        let last = upload(&mut client, &late.volume_id, "late").await;
+        assert_eq!(last.reason, "full", "{last:?}");
+        assert_restores(&world, &mut client, &last).await;
+    });
+    run.stop();
+}
+
+fn sent(snapshot: &api::Snapshot) -> u64 {
+    snapshot.progress.as_ref().unwrap().bytes_transferred
 }
 
 fn quick(world: &World, change: impl FnOnce(&mut Config)) -> Run {

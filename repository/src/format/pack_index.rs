@@ -15,6 +15,9 @@ use super::{
 
 const WHAT: &str = "pack index";
 
+/// Size of an entry in bytes.
+pub const ENTRY_SIZE: u32 = 48;
+
 /// One frame of the pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IndexEntry {
@@ -58,7 +61,9 @@ impl PackIndex {
     /// The plain bytes.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256 + self.scanned.len() * 16 + self.entries.len() * 48);
+        let mut out = Vec::with_capacity(
+            256 + self.scanned.len() * 16 + self.entries.len() * ENTRY_SIZE as usize,
+        );
         self.pack.encode(&mut out);
         out.extend_from_slice(&self.volume_size_bytes.to_le_bytes());
         match &self.base {

@@ -15,7 +15,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
     base::BaseMap,
-    live::LivePacks,
+    live::{Live, LivePacks},
     scan::Scanned,
     writer::{PackWriter, Packing},
 };
@@ -43,6 +43,8 @@ pub(super) struct Assembled {
     pub(super) mapped: u64,
     /// Chunks that this upload put.
     pub(super) stored: u64,
+    /// Those of them that the base has, in packs that are being emptied.
+    pub(super) repacked: Live,
     /// Chunks that were read from the source.
     pub(super) read: u64,
 }
@@ -87,6 +89,7 @@ struct Map<'a> {
     opened: [Option<u64>; LEVELS_MAX as usize],
     mapped: u64,
     stored: u64,
+    repacked: Live,
     read: u64,
 }
 
@@ -118,6 +121,7 @@ impl<'a> Map<'a> {
             opened: [None; LEVELS_MAX as usize],
             mapped,
             stored: 0,
+            repacked: Live::default(),
             read: 0,
         })
     }
@@ -131,6 +135,7 @@ impl<'a> Map<'a> {
         }
         self.mapped += scanned.found.len() as u64;
         self.stored += scanned.stored;
+        self.repacked += scanned.repacked;
         self.read += scanned.read;
         for (chunk, location) in scanned.found {
             self.sink.live.add(&location);
@@ -164,7 +169,7 @@ impl<'a> Map<'a> {
 
     /// A page of the base that is built anew: if it comes out the same, the base's is kept.
     fn open(&mut self, page: VisitedPage) -> Result<(), RepositoryError> {
-        if self.kept.is_some() {
+        if let Some(base) = self.kept.clone() {
             let last = &mut self.opened[usize::from(page.level).min(LEVELS_MAX as usize - 1)];
             // Upper pages are met again and again, always in order.
             if *last < Some(page.first_chunk) {
@@ -172,6 +177,9 @@ impl<'a> Map<'a> {
                 let mut gone = LivePacks::default();
                 gone.add(&page.location);
                 self.forget(&gone, 0)?;
+            }
+            if !base.may_refer_to(&page.location) {
+                return Ok(());
             }
         }
         self.builder
@@ -223,6 +231,7 @@ impl<'a> Map<'a> {
             live,
             mapped: self.mapped,
             stored: self.stored,
+            repacked: self.repacked,
             read: self.read,
         })
     }

@@ -43,6 +43,8 @@ pub(super) struct BaseMap {
     pages: Pages,
     sealer: Sealer,
     pub(super) bad: BadFrames,
+    /// Packs of it that are to be referred to no longer, because little of them is needed.
+    pub(super) sparse: HashSet<Arc<PackName>>,
     /// Its packs, for the new pack list.
     pub(super) packs: BTreeMap<Arc<PackName>, PackEntry>,
     /// The packs that its pack list itself lies in.
@@ -61,8 +63,10 @@ pub(super) struct BaseChunks {
     pub(super) counted: LivePacks,
     /// How many these are.
     pub(super) mapped: u64,
-    /// Whether some chunks are not known, or bad.
+    /// Whether some chunks are not known, or bad, or to be sent anew.
     pub(super) patchy: bool,
+    /// Those that are known and to be sent anew all the same, and their hashes.
+    pub(super) anew: BTreeMap<u64, Hash>,
 }
 
 impl BaseChunks {
@@ -134,6 +138,7 @@ impl BaseMap {
             pages: pages.with_sizes(sizes).cached(),
             sealer,
             bad,
+            sparse: HashSet::new(),
             packs,
             list_packs,
             list_pages,
@@ -187,6 +192,9 @@ impl BaseMap {
                 }
                 if self.bad.have(location) {
                     found.patchy = true;
+                } else if self.sparse.contains(&location.pack) {
+                    found.patchy = true;
+                    found.anew.insert(chunk, location.hash);
                 } else {
                     found.chunks.insert(chunk, location.clone());
                 }
@@ -194,10 +202,15 @@ impl BaseMap {
             let kept = leaf
                 .visited
                 .into_iter()
-                .filter(|page| strict || !self.bad.have(&page.location));
+                .filter(|page| strict || self.may_refer_to(&page.location));
             found.pages.extend(kept);
         }
         Ok(found)
+    }
+
+    /// Whether a new map may have a page at its old place.
+    pub(super) fn may_refer_to(&self, page: &Location) -> bool {
+        !self.bad.have(page) && !self.sparse.contains(&page.pack)
     }
 
     /// The pages that a new map of `chunk_count` chunks and `levels` levels can keep for a range of whole leaves, or for

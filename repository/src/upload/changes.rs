@@ -1,13 +1,15 @@
 //! What is said to have changed since the base, in chunks.
 
-use std::ops::Range;
+use std::{collections::BTreeSet, ops::Range};
 
-use crate::RepositoryError;
+use crate::{RepositoryError, format::limits::FAN_OUT};
 
 /// Chunks that may differ from the base: ascending, not touching each other, none past the end of the volume.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Changed {
     ranges: Vec<Range<u64>>,
+    /// First chunks of leaves of the map that are looked at though nothing of them is said to have changed.
+    opened: BTreeSet<u64>,
 }
 
 impl Changed {
@@ -44,7 +46,31 @@ impl Changed {
         }
         Ok(Self {
             ranges: merged(chunks),
+            opened: BTreeSet::new(),
         })
+    }
+
+    /// Has a leaf looked at, named by its first chunk.
+    pub(super) fn open(&mut self, leaf: u64) {
+        self.opened.insert(leaf);
+    }
+
+    /// Whether a leaf, named by its first chunk, is looked at.
+    pub(super) fn opens(&self, leaf: u64) -> bool {
+        self.next_leaf(leaf) == Some(leaf)
+    }
+
+    /// First chunk of the first leaf at or after a leaf's first chunk that is looked at.
+    pub(super) fn next_leaf(&self, from: u64) -> Option<u64> {
+        let changed = self.next(from).map(|range| leaf_of(range.start));
+        let opened = self.opened.range(from..).next().copied();
+        changed.into_iter().chain(opened).min()
+    }
+
+    /// About how many leaves have changed chunks.
+    pub(super) fn leaves(&self) -> u64 {
+        let leaves = |range: &Range<u64>| range.end.div_ceil(FAN_OUT) - range.start / FAN_OUT;
+        self.ranges.iter().map(leaves).sum()
     }
 
     /// Takes some chunks more for changed.
@@ -78,6 +104,11 @@ impl Changed {
         let range = self.ranges.get(after)?;
         Some(range.start.max(from)..range.end)
     }
+}
+
+/// First chunk of the leaf of the map that a chunk is in.
+pub(super) fn leaf_of(chunk: u64) -> u64 {
+    chunk / FAN_OUT * FAN_OUT
 }
 
 fn merged(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
@@ -135,6 +166,7 @@ mod tests {
     fn single_chunks_are_found_and_added() {
         let mut changed = Changed {
             ranges: vec![2..4, 8..9],
+            ..Changed::default()
         };
         assert_eq!(changed.count(), 3);
         let found: Vec<u64> = (0..10).filter(|chunk| changed.contains(*chunk)).collect();
@@ -144,5 +176,25 @@ mod tests {
         assert_eq!(changed.next(9), None);
         changed.add([4, 11, 6], 10);
         assert_eq!(changed.ranges, [2..5, 6..7, 8..9]);
+    }
+
+    #[test]
+    fn leaves_are_looked_at_for_a_change_or_without_one() {
+        let mut changed = Changed {
+            ranges: vec![10..12, 60..65, 300..301],
+            ..Changed::default()
+        };
+        assert_eq!(changed.leaves(), 4);
+        changed.open(192);
+        changed.open(64);
+        let mut leaves = Vec::new();
+        let mut from = 0;
+        while let Some(leaf) = changed.next_leaf(from) {
+            assert!(changed.opens(leaf));
+            leaves.push(leaf);
+            from = leaf + 64;
+        }
+        assert_eq!(leaves, [0, 64, 192, 256]);
+        assert!(!changed.opens(128));
     }
 }

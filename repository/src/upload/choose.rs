@@ -1,41 +1,20 @@
-//! What an upload builds on, and why: chosen before anything is promised, checked after the intent is there.
-
-use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
-    sync::Arc,
-};
+//! What an upload is to build on, and why: chosen before anything is promised.
 
 use jiff::Timestamp;
 
-use super::{
-    BaseChoice, Changes,
-    adopt::Adopted,
-    base::{BadFrames, BaseMap},
-    changes::Changed,
-    commit::Attempt,
-    guard::Sampled,
-};
+use super::{BaseChoice, SnapshotRef, commit::Attempt};
 use crate::{
     RepositoryError,
-    fetch::Fetcher,
     format::{
-        frame::FrameKind,
-        ids::{MARKS_PREFIX, Nonce, PackName, SNAPSHOTS_PREFIX, SnapshotId, parse_snapshot_key},
-        limits::TEXT_MAX,
-        manifest::{Base, Manifest, Reason, SnapshotRecord},
-        protocol::Mark,
+        ids::{Nonce, SNAPSHOTS_PREFIX, parse_snapshot_key},
+        manifest::{Base, Manifest, SnapshotRecord},
     },
-    indexes::read_index,
-    pages::Pages,
     repository::list_keys,
-    snapshots::{chain, read_record, record_at},
+    snapshots::{read_record, record_at},
 };
 
 /// Volumes with many snapshots whose newest ones are all deleted: how many are looked at to find a base.
 const BASE_CANDIDATES: usize = 32;
-
-/// Packs with marked frames whose indexes are read to learn which chunks these are; with more, all is compared.
-const MARKED_PACKS_MAX: usize = 16;
 
 /// What is to be built on, if it is still there once the intent is.
 pub(super) struct Chosen {
@@ -43,77 +22,8 @@ pub(super) struct Chosen {
     /// When the base's own upload began.
     pub(super) base_started_at: Option<Timestamp>,
     /// Whether what changed since then is told.
-    told: bool,
-    why: String,
-}
-
-/// What an upload builds on.
-pub(super) struct Basis {
-    pub(super) base: Option<Arc<BaseMap>>,
-    /// What earlier attempts left.
-    pub(super) adopted: Option<Arc<Adopted>>,
-    /// What is to be read; `None`: everything.
-    pub(super) changed: Option<Changed>,
-    /// Why it is not less, or how it was made sure of.
+    pub(super) told: bool,
     pub(super) why: String,
-    /// What was read to make sure.
-    pub(super) sampled: Sampled,
-}
-
-impl Basis {
-    fn full(why: impl Into<String>) -> Self {
-        Self {
-            base: None,
-            adopted: None,
-            changed: None,
-            why: why.into(),
-            sampled: Sampled::default(),
-        }
-    }
-
-    /// How the upload knows what to store.
-    pub(super) fn reason(&self) -> Reason {
-        match (&self.base, &self.changed) {
-            (None, _) => Reason::Full,
-            (Some(_), None) => Reason::Compared,
-            (Some(_), Some(_)) => Reason::Incremental,
-        }
-    }
-
-    /// From here on everything is read.
-    pub(super) fn compare(&mut self, why: impl Into<String>) {
-        self.changed = None;
-        self.why = why.into();
-    }
-
-    /// What the sample says of the changes since a snapshot.
-    pub(super) fn judge(&mut self, since: &SnapshotId) {
-        let chunks = self.sampled.chunks;
-        match self.sampled.wrong {
-            None => {
-                self.why = format!(
-                    "what changed since {since} is known; {chunks} chunks said to be unchanged were checked"
-                );
-            }
-            Some(chunk) => {
-                tracing::error!(
-                    chunk,
-                    base = %since,
-                    "a chunk that is said to be unchanged has changed: all is read and compared; whatever tells the changes is wrong"
-                );
-                self.compare(format!(
-                    "chunk {chunk} was said to be unchanged since {since}, and has changed"
-                ));
-            }
-        }
-    }
-
-    /// The reason's text as a manifest can hold it.
-    pub(super) fn text(&self) -> String {
-        let mut text = self.why.clone();
-        text.truncate(text.floor_char_boundary(TEXT_MAX));
-        text
-    }
 }
 
 impl Attempt<'_> {
@@ -126,7 +36,7 @@ impl Attempt<'_> {
         if self.request.base != BaseChoice::Nothing
             && let Some(changes) = &self.request.changes
         {
-            match self.committed(changes).await? {
+            match self.committed(&changes.since).await? {
                 Ok((base, started_at)) => {
                     return Ok(Chosen {
                         base: Some(base),
@@ -136,41 +46,23 @@ impl Attempt<'_> {
                     });
                 }
                 Err(problem) => {
-                    note = format!(
-                        "what changed is known since {} only, {problem}",
-                        changes.since
-                    );
-                    tracing::warn!(since = %changes.since, problem, "what changed cannot be used: all is read and compared");
+                    let since = &changes.since.snapshot_id;
+                    note = format!("what changed is known since {since} only, {problem}");
+                    tracing::warn!(%since, problem, "what changed cannot be used: all is read and compared");
                 }
             }
         }
-        let volume = &self.request.volume_id;
-        let base = match &self.request.base {
-            BaseChoice::Nothing => None,
-            BaseChoice::Snapshot(snapshot) => {
-                match read_record(self.repository, volume, snapshot).await? {
-                    Some(SnapshotRecord::Manifest(manifest, nonce)) => {
-                        Some((manifest.started_at, manifest.as_base(nonce)))
-                    }
-                    Some(SnapshotRecord::Tombstone(..)) => {
-                        return Err(RepositoryError::Deleted {
-                            snapshot: snapshot.to_string(),
-                        });
-                    }
-                    None => {
-                        return Err(RepositoryError::UnknownSnapshot {
-                            snapshot: snapshot.to_string(),
-                            location: self.repository.location(),
-                        });
-                    }
+        let none = "no earlier snapshot of the volume is in the repository";
+        let (base, why) = match &self.request.base {
+            BaseChoice::Nothing => (None, "a full copy was asked for".to_owned()),
+            BaseChoice::Snapshot(snapshot) => (Some(self.named(snapshot).await?), note),
+            BaseChoice::Newest | BaseChoice::NewestOr(_) => {
+                match (self.newest().await?, &self.request.base) {
+                    (Some(newest), _) => (Some(newest), note),
+                    (None, BaseChoice::NewestOr(origin)) => self.origin(origin, none, note).await?,
+                    (None, _) => (None, none.to_owned()),
                 }
             }
-            BaseChoice::Newest => self.newest().await?,
-        };
-        let why = match (&base, &self.request.base) {
-            (_, BaseChoice::Nothing) => "a full copy was asked for".to_owned(),
-            (None, _) => "no earlier snapshot of the volume is in the repository".to_owned(),
-            (Some(_), _) => note,
         };
         let (base_started_at, base) = base.unzip();
         Ok(Chosen {
@@ -181,14 +73,52 @@ impl Attempt<'_> {
         })
     }
 
-    /// The snapshot since which changes are known, or why it is of no use.
+    /// A snapshot that was asked for by name.
+    async fn named(&self, snapshot: &SnapshotRef) -> Result<(Timestamp, Base), RepositoryError> {
+        let id = &snapshot.snapshot_id;
+        match read_record(self.repository, &snapshot.volume_id, id).await? {
+            Some(SnapshotRecord::Manifest(manifest, nonce)) => {
+                Ok((manifest.started_at, manifest.as_base(nonce)))
+            }
+            Some(SnapshotRecord::Tombstone(..)) => Err(RepositoryError::Deleted {
+                snapshot: id.to_string(),
+            }),
+            None => Err(RepositoryError::UnknownSnapshot {
+                snapshot: id.to_string(),
+                location: self.repository.location(),
+            }),
+        }
+    }
+
+    /// The snapshot that the volume was made from, and why it is built on, or why not.
+    async fn origin(
+        &self,
+        origin: &SnapshotRef,
+        none: &str,
+        note: String,
+    ) -> Result<(Option<(Timestamp, Base)>, String), RepositoryError> {
+        let id = &origin.snapshot_id;
+        Ok(match self.committed(origin).await? {
+            Ok((base, started_at)) => {
+                let why = format!("{note}; the volume was made from {id}");
+                (Some((started_at, base)), why)
+            }
+            Err(problem) => {
+                tracing::warn!(%id, problem, "the snapshot that the volume was made from cannot be built on: all data is sent");
+                let why = format!("{none}, and it was made from {id}, {problem}");
+                (None, why)
+            }
+        })
+    }
+
+    /// A snapshot that would be built on, or why it is of no use.
     async fn committed(
         &self,
-        changes: &Changes,
+        snapshot: &SnapshotRef,
     ) -> Result<Result<(Base, Timestamp), &'static str>, RepositoryError> {
         self.progress.requested(1);
-        let record = read_record(self.repository, &self.request.volume_id, &changes.since).await;
-        match record {
+        let (volume, id) = (&snapshot.volume_id, &snapshot.snapshot_id);
+        match read_record(self.repository, volume, id).await {
             Ok(Some(SnapshotRecord::Manifest(manifest, nonce))) => {
                 Ok(Ok((manifest.as_base(nonce), manifest.started_at)))
             }
@@ -234,143 +164,5 @@ impl Attempt<'_> {
             }
         }
         Ok(newest.map(|(_, manifest, nonce)| (manifest.started_at, manifest.as_base(nonce))))
-    }
-
-    /// The base, if it is still what it was and nothing of it is about to go; else the upload is a full one. Asked
-    /// after the condemned lists were read.
-    pub(super) async fn settle(
-        &self,
-        chosen: Chosen,
-        condemned: Option<&HashSet<PackName>>,
-        size_bytes: u64,
-    ) -> Result<Basis, RepositoryError> {
-        let Some(base) = chosen.base else {
-            return Ok(Basis::full(chosen.why));
-        };
-        let map = match self.open_base(&base, condemned).await? {
-            Ok(map) => map,
-            Err(problem) => {
-                tracing::warn!(base = %base.snapshot_id, problem, "not building on the base: all data is sent");
-                let why = format!("{} is not built on: {problem}", base.snapshot_id);
-                return Ok(Basis::full(why));
-            }
-        };
-        let mut basis = Basis {
-            base: None,
-            adopted: None,
-            changed: None,
-            why: chosen.why,
-            sampled: Sampled::default(),
-        };
-        if chosen.told
-            && let Some(changes) = &self.request.changes
-        {
-            let mut changed = Changed::new(
-                &changes.ranges,
-                map.manifest.size_bytes,
-                size_bytes,
-                self.repository.chunk_size_bytes(),
-            )?;
-            match self.marked_chunks(&map).await? {
-                Some(marked) => {
-                    changed.add(
-                        marked,
-                        size_bytes.div_ceil(map.manifest.chunk_size_bytes.into()),
-                    );
-                    basis.changed = Some(changed);
-                }
-                None => {
-                    tracing::warn!(base = %base.snapshot_id, "a verify found the base's map damaged: all is read and compared");
-                    basis.compare("a verify found the map of the base damaged");
-                }
-            }
-        }
-        basis.base = Some(Arc::new(map));
-        Ok(basis)
-    }
-
-    async fn open_base(
-        &self,
-        base: &Base,
-        condemned: Option<&HashSet<PackName>>,
-    ) -> Result<Result<BaseMap, String>, RepositoryError> {
-        let dropped = |why: &str| Ok(Err(why.to_owned()));
-        self.progress.requested(1);
-        let record = read_record(self.repository, &base.volume_id, &base.snapshot_id).await;
-        let manifest: Manifest = match record {
-            Ok(Some(SnapshotRecord::Manifest(manifest, nonce))) if nonce == base.nonce => *manifest,
-            Ok(_) => return dropped("it was deleted"),
-            Err(error) if error.is_of_one_object() => return dropped(&chain(&error)),
-            Err(error) => return Err(error),
-        };
-        let Some(condemned) = condemned else {
-            return dropped("a prune's list cannot be read");
-        };
-        let pages = Pages::new(self.fetcher(), self.sealer.clone());
-        let bad = self.bad_frames().await?;
-        let map = BaseMap::open(base.clone(), manifest, pages, self.sealer.clone(), bad).await;
-        match map {
-            Ok(map)
-                if map
-                    .packs
-                    .keys()
-                    .chain(&map.list_packs)
-                    .any(|pack| condemned.contains(&**pack)) =>
-            {
-                dropped("a prune is about to delete a pack of it")
-            }
-            Ok(map) => Ok(Ok(map)),
-            Err(error) if error.is_of_one_object() => dropped(&chain(&error)),
-            Err(error) => Err(error),
-        }
-    }
-
-    pub(super) fn fetcher(&self) -> Fetcher {
-        Fetcher {
-            store: self.repository.store().clone(),
-            progress: self.progress.clone(),
-        }
-    }
-
-    pub(super) async fn bad_frames(&self) -> Result<BadFrames, RepositoryError> {
-        let marks = self.records::<Mark>(MARKS_PREFIX).await?;
-        let frames = marks.into_iter().flatten().flat_map(|mark| mark.bad);
-        Ok(BadFrames(
-            frames.map(|frame| (frame.pack, frame.offset)).collect(),
-        ))
-    }
-
-    /// The chunks whose frames a verify found bad, as the packs' own indexes name them; `None` if a page of the map is
-    /// among them, or if it cannot be known.
-    async fn marked_chunks(&self, map: &BaseMap) -> Result<Option<Vec<u64>>, RepositoryError> {
-        let mut marked: BTreeMap<Arc<PackName>, BTreeSet<u64>> = BTreeMap::new();
-        for (pack, offset) in &map.bad.0 {
-            if let Some((pack, _)) = map.packs.get_key_value(pack) {
-                let offsets = marked.entry(pack.clone()).or_default();
-                offsets.insert(u64::from(*offset));
-            }
-        }
-        if marked.len() > MARKED_PACKS_MAX {
-            return Ok(None);
-        }
-        let mut chunks = Vec::new();
-        for (pack, offsets) in marked {
-            let size = map.packs.get(&pack).map_or(0, |entry| entry.size_bytes);
-            let index = match read_index(&self.fetcher(), self.sealer, &pack, size).await {
-                Ok(index) => index,
-                Err(error) if error.is_of_one_object() => return Ok(None),
-                Err(error) => return Err(error),
-            };
-            for (offset, entry) in index.with_offsets() {
-                if !offsets.contains(&offset) {
-                    continue;
-                }
-                if entry.kind != FrameKind::Chunk {
-                    return Ok(None);
-                }
-                chunks.push(entry.position);
-            }
-        }
-        Ok(Some(chunks))
     }
 }

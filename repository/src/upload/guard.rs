@@ -19,14 +19,8 @@ use crate::{
         map_page::MapPage,
     },
     repository::blocking,
-    settings::PPM,
+    settings::{GUARD_CHUNKS_MAX, PPM},
 };
-
-/// Chunks that are sampled at least.
-const CHUNKS_MIN: u64 = 16;
-
-/// Chunks that are sampled at most, unless all are to be.
-const CHUNKS_MAX: u64 = 1024;
 
 /// Leaves of the map that the sample is drawn from.
 const LEAVES_MAX: u64 = 64;
@@ -53,6 +47,8 @@ pub(super) struct Guard<'a> {
     pub(super) sealer: &'a Sealer,
     /// Share of the data to read, in parts per million; at 1,000,000 the whole volume is.
     pub(super) share_ppm: u32,
+    /// Chunks to read at least.
+    pub(super) chunks_min: u32,
     pub(super) cancel: &'a CancellationToken,
 }
 
@@ -97,6 +93,7 @@ impl Guard<'_> {
                 base.within(start..start + step)
                     .map(|(chunk, at)| (chunk, Some(at.hash))),
             );
+            expected.extend(base.anew.iter().map(|(chunk, hash)| (*chunk, Some(*hash))));
             expected.retain(|chunk, _| self.is_kept(*chunk));
             let part = self.compare(expected).await?;
             sampled.chunks += part.chunks;
@@ -110,7 +107,7 @@ impl Guard<'_> {
         let mut random = Random::new()?;
         let mapped = self.base.manifest.chunks.mapped;
         let share = mapped.saturating_mul(self.share_ppm.into()) / u64::from(PPM);
-        let wanted = share.clamp(CHUNKS_MIN, CHUNKS_MAX);
+        let wanted = share.clamp(self.chunks_min.into(), GUARD_CHUNKS_MAX);
         let leaves = (wanted / CHUNKS_PER_LEAF).clamp(1, LEAVES_MAX);
         let mut expected = Expected::new();
         // Some leaves may have changed as a whole; it is tried again, but not for ever.

@@ -12,6 +12,23 @@ pub(super) struct Live {
     pub(super) bytes: u64,
 }
 
+impl Live {
+    /// One more frame.
+    pub(super) fn add(&mut self, location: &Location) {
+        *self += Self {
+            frames: 1,
+            bytes: location.length.into(),
+        };
+    }
+}
+
+impl std::ops::AddAssign for Live {
+    fn add_assign(&mut self, other: Self) {
+        self.frames += other.frames;
+        self.bytes += other.bytes;
+    }
+}
+
 /// Live frames of all packs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LivePacks(pub(super) BTreeMap<Arc<PackName>, Live>);
@@ -33,8 +50,7 @@ impl LivePacks {
     /// One more frame.
     pub(super) fn add(&mut self, location: &Location) {
         let live = self.0.entry(location.pack.clone()).or_default();
-        live.frames += 1;
-        live.bytes += u64::from(location.length);
+        live.add(location);
     }
 
     /// These frames are not reached any more. `false`: they were not counted before.

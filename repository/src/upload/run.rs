@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     assemble::{Assembled, assemble, write_pack_list},
-    choose::Basis,
+    base::BaseMap,
+    basis::Basis,
     commit::Attempt,
     live::{Live, LivePacks},
     plan::{Extents, Plan},
@@ -46,6 +47,10 @@ pub(super) struct Written {
     pub(super) packs: u64,
     pub(super) adopted_packs: u64,
     pub(super) adopted_bytes: u64,
+    /// Packs of the base that it refers to no longer, because little of them was needed.
+    pub(super) repacked_packs: u64,
+    /// What was needed of them and sent anew, in bytes as stored.
+    pub(super) repacked_bytes: u64,
     pub(super) read_bytes: u64,
     pub(super) direct: bool,
 }
@@ -149,6 +154,7 @@ async fn pipeline(
     let checked = source.clone();
     join(spawn(stop, move || Ok(checked.check_unchanged()?))).await?;
     attempt.progress.enter(Phase::Map);
+    let repacked_packs = emptied(basis, &assembled.live);
     let list = pack_list(&assembled.live, &sent, basis, packing, stop).await?;
     sent.extend(list.sent);
     stop.check()?;
@@ -156,6 +162,7 @@ async fn pipeline(
         root,
         mapped,
         stored,
+        repacked,
         read,
         ..
     } = assembled;
@@ -169,9 +176,20 @@ async fn pipeline(
         stored,
         stored_bytes: sent.values().map(|sent| sent.size_bytes).sum(),
         packs: sent.len() as u64,
+        repacked_packs,
+        repacked_bytes: repacked.bytes,
         read_bytes: read * u64::from(repository.chunk_size_bytes()),
         direct: source.is_direct(),
     })
+}
+
+/// How many sparse packs of the base are referred to no longer.
+fn emptied(basis: &Basis, live: &LivePacks) -> u64 {
+    let sparse = |base: &Arc<BaseMap>| {
+        let gone = base.sparse.iter();
+        gone.filter(|pack| !live.0.contains_key(*pack)).count() as u64
+    };
+    basis.base.as_ref().map_or(0, sparse)
 }
 
 /// What the pack list became, and what was sent for it.
@@ -242,6 +260,7 @@ fn start_workers(
         base: basis.base.clone(),
         adopted: basis.adopted.clone(),
         keeps_rest: basis.changed.is_some(),
+        unsaid: basis.unsaid.clone(),
         turns: Arc::new(Semaphore::new(workers * SEGMENTS_PER_WORKER)),
         progress: attempt.progress.clone(),
         stop: stop.clone(),

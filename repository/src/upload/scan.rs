@@ -2,7 +2,7 @@
 
 use std::{
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use tokio::{
@@ -13,7 +13,7 @@ use tokio::{
 use super::{
     adopt::{Adopted, AdoptedChunks},
     base::{BaseChunks, BaseMap},
-    live::LivePacks,
+    live::{Live, LivePacks},
     plan::{Plan, Segment},
     read_ahead::{ReadAhead, blocks},
     writer::PackWriter,
@@ -21,7 +21,11 @@ use super::{
 use crate::{
     Progress, RepositoryError,
     device::{Source, is_zero},
-    format::{crypto::Sealer, location::Location, map::VisitedPage},
+    format::{
+        crypto::{Hash, Sealer},
+        location::Location,
+        map::VisitedPage,
+    },
     stop::Stop,
 };
 
@@ -35,6 +39,8 @@ pub(super) struct Scanned {
     pub(super) found: Vec<(u64, Location)>,
     /// How many of them were written, not reused.
     pub(super) stored: u64,
+    /// Those that were written anew though the base has them: their pack is being emptied.
+    pub(super) repacked: Live,
     /// How many chunks were read.
     pub(super) read: u64,
     /// Pages of the base that cover the segment.
@@ -73,6 +79,8 @@ pub(super) struct Scan {
     pub(super) adopted: Option<Arc<Adopted>>,
     /// Whether what is not in a segment is as in the base.
     pub(super) keeps_rest: bool,
+    /// A chunk that is said to be unchanged and is not, once there is one.
+    pub(super) unsaid: Arc<OnceLock<u64>>,
     /// Segments that were taken and not yet consumed in order.
     pub(super) turns: Arc<Semaphore>,
     pub(super) progress: Arc<Progress>,
@@ -104,12 +112,15 @@ impl Scan {
     ) -> Result<(), RepositoryError> {
         while let Some((mut segment, turn)) = self.take_segment()? {
             let mut base = self.base_of(&segment)?;
+            // Those are read: it is cheaper than fetching them, and shows whether they are what they are said to be.
+            let taken_back = segment.take_back(base.anew.keys().copied());
             let adopted = self.adopted_of(&mut segment, &base)?;
             let mut scanned = Scanned {
                 number: segment.number,
                 chunks: segment.chunks.clone(),
                 found: Vec::new(),
                 stored: 0,
+                repacked: Live::default(),
                 read: segment.runs.iter().map(|run| run.end - run.start).sum(),
                 base_pages: std::mem::take(&mut base.pages),
                 base_counted: std::mem::take(&mut base.counted),
@@ -121,6 +132,7 @@ impl Scan {
                 ahead: &mut ahead,
                 base: &base,
                 adopted: &adopted,
+                taken_back: &taken_back,
                 scanned: &mut scanned,
             };
             self.scan_segment(&segment, &mut desk)?;
@@ -222,6 +234,7 @@ impl Scan {
         let bytes = &buffer[..chunks * chunk_size];
         for (chunk, plain) in (block.start..).zip(bytes.chunks_exact(chunk_size)) {
             if is_zero(plain) {
+                desk.check(chunk, None, &self.unsaid)?;
                 if desk.base.may_have(chunk) {
                     desk.writer.leave_out(chunk);
                 }
@@ -229,6 +242,7 @@ impl Scan {
             }
             self.progress.data(chunk_size as u64);
             let hash = self.sealer.chunk_hash(plain);
+            desk.check(chunk, Some(&hash), &self.unsaid)?;
             let location = match desk.base.unchanged(chunk, &hash) {
                 Some(location) => location.clone(),
                 None => match desk.adopted.same(chunk, &hash) {
@@ -238,7 +252,11 @@ impl Scan {
                     }
                     None => {
                         desk.scanned.stored += 1;
-                        desk.writer.write_chunk(chunk, plain, hash)?
+                        let location = desk.writer.write_chunk(chunk, plain, hash)?;
+                        if desk.base.anew.get(&chunk) == Some(&location.hash) {
+                            desk.scanned.repacked.add(&location);
+                        }
+                        location
                     }
                 },
             };
@@ -255,5 +273,26 @@ struct Desk<'a> {
     ahead: &'a mut ReadAhead,
     base: &'a BaseChunks,
     adopted: &'a AdoptedChunks,
+    /// Chunks that are said to be unchanged and are read all the same, ascending.
+    taken_back: &'a [u64],
     scanned: &'a mut Scanned,
+}
+
+impl Desk<'_> {
+    /// Makes sure of a chunk that is said to be unchanged.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Cancelled`] if it is not; which one it is, is noted.
+    fn check(
+        &self,
+        chunk: u64,
+        found: Option<&Hash>,
+        unsaid: &OnceLock<u64>,
+    ) -> Result<(), RepositoryError> {
+        if found == self.base.anew.get(&chunk) || self.taken_back.binary_search(&chunk).is_err() {
+            return Ok(());
+        }
+        unsaid.get_or_init(|| chunk);
+        Err(RepositoryError::Cancelled)
+    }
 }

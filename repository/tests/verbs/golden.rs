@@ -71,13 +71,32 @@ async fn check(folder: &Path, key: Option<KeySource>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn format_1() {
-    let folder = golden().join("format-1");
-    let read = |name: &str| fs::read(folder.join(name)).unwrap();
-    check(&folder.join("unsealed"), None).await;
-    let secret = KeySource::from_secret(&read("secret")).unwrap();
-    check(&folder.join("sealed-by-secret"), Some(secret.clone())).await;
-    check(&folder.join("sizes-unsealed"), None).await;
-    check(&folder.join("sizes-sealed-by-secret"), Some(secret)).await;
+    let format = golden().join("format-1");
+    let read = |name: &str| fs::read(format.join(name)).unwrap();
+    let mut checked = 0;
+    for entry in fs::read_dir(&format).unwrap() {
+        let folder = entry.unwrap().path();
+        if !folder.is_dir() {
+            continue;
+        }
+        let name = folder.file_name().unwrap().to_str().unwrap();
+        let key = match name {
+            _ if name.ends_with("unsealed") => None,
+            _ if name.ends_with("by-secret") => {
+                Some(KeySource::from_secret(&read("secret")).unwrap())
+            }
+            _ => Some(KeySource::from_passphrase(&read("passphrase")).unwrap()),
+        };
+        println!("{name}");
+        check(&folder, key).await;
+        checked += 1;
+    }
+    assert_eq!(checked, 9);
+    // One has a second slot.
     let passphrase = KeySource::from_passphrase(&read("passphrase")).unwrap();
-    check(&folder.join("sealed-by-passphrase"), Some(passphrase)).await;
+    check(
+        &format.join("increments-sealed-by-secret"),
+        Some(passphrase),
+    )
+    .await;
 }

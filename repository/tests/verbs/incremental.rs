@@ -22,7 +22,7 @@ use crate::support::Bench;
 
 const CHUNK: u64 = 64 << 10;
 
-async fn problems(bench: &Bench) -> Vec<String> {
+pub(crate) async fn problems(bench: &Bench) -> Vec<String> {
     let settings = VerifySettings {
         read_data: true,
         ..VerifySettings::default()
@@ -33,15 +33,15 @@ async fn problems(bench: &Bench) -> Vec<String> {
     problems.iter().map(|found| format!("{found:?}")).collect()
 }
 
-fn one(range: Range<u64>) -> Vec<Range<u64>> {
+pub(crate) fn one(range: Range<u64>) -> Vec<Range<u64>> {
     std::iter::once(range).collect()
 }
 
 impl Bench {
-    fn told(&self, since: &Manifest, ranges: Vec<Range<u64>>) -> UploadRequest {
+    pub(crate) fn told(&self, since: &Manifest, ranges: Vec<Range<u64>>) -> UploadRequest {
         let mut request = self.request();
         request.changes = Some(Changes {
-            since: since.snapshot_id.clone(),
+            since: since.into(),
             ranges,
         });
         request
@@ -56,7 +56,7 @@ impl Bench {
         self.try_up(image, self.told(since, ranges)).await.unwrap()
     }
 
-    async fn is(&self, manifest: &Manifest, image: &Image) {
+    pub(crate) async fn is(&self, manifest: &Manifest, image: &Image) {
         let restored = self.down(manifest).await;
         assert_eq!(image.first_difference(&restored).unwrap(), None);
         assert_eq!(problems(self).await, [] as [String; 0]);
@@ -289,7 +289,11 @@ fn versions() -> impl Strategy<Value = Vec<Version>> {
     prop::collection::vec((size, extents, beside), 2..5)
 }
 
-async fn told_all_the_way(versions: &[Version], sealed: bool) -> Result<(), TestCaseError> {
+async fn told_all_the_way(
+    versions: &[Version],
+    sealed: bool,
+    repack_below_percent: u32,
+) -> Result<(), TestCaseError> {
     let bench = Bench::new(sealed).await;
     let mut known: Vec<(Manifest, Image)> = Vec::new();
     let mut written: Vec<Extent> = Vec::new();
@@ -308,6 +312,8 @@ async fn told_all_the_way(versions: &[Version], sealed: bool) -> Result<(), Test
                 ranges.extend(beside.iter().map(|(at, len)| *at..at + len));
                 let mut request = bench.told(base, ranges);
                 request.settings.guard_share_ppm = 0;
+                request.settings.repack_below_percent = repack_below_percent;
+                request.settings.repack_gain_bytes_min = 1;
                 let report = bench.try_up(&image, request).await.unwrap();
                 prop_assert_eq!(report.manifest.reason, Reason::Incremental);
                 report
@@ -323,7 +329,7 @@ async fn told_all_the_way(versions: &[Version], sealed: bool) -> Result<(), Test
     // What was counted by differences is what counting it all gives.
     let (last, image) = known.last().unwrap();
     let mut request = bench.request();
-    request.base = BaseChoice::Snapshot(last.snapshot_id.clone());
+    request.base = BaseChoice::Snapshot(last.into());
     let compared = bench.try_up(image, request).await.unwrap().manifest;
     prop_assert_eq!(compared.chunks.mapped, last.chunks.mapped);
     prop_assert_eq!(
@@ -345,8 +351,11 @@ fn any_image_any_change_any_ranges() {
         ..ProptestConfig::default()
     };
     TestRunner::new(config)
-        .run(&(versions(), any::<bool>()), |(versions, sealed)| {
-            runtime.block_on(told_all_the_way(&versions, sealed))
-        })
+        .run(
+            &(versions(), any::<bool>(), prop_oneof![Just(0), 0..=90_u32]),
+            |(versions, sealed, below)| {
+                runtime.block_on(told_all_the_way(&versions, sealed, below))
+            },
+        )
         .unwrap();
 }

@@ -188,7 +188,7 @@ async fn holes_do_not_fill_again() {
         request.source_is_fixed = true;
         if told {
             request.changes = Some(stockpot_repository::upload::Changes {
-                since: base.snapshot_id.clone(),
+                since: (&base).into(),
                 ranges: std::iter::once(0..33 << 20).collect(),
             });
         }

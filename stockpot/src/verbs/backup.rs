@@ -23,7 +23,7 @@ use stockpot_repository::{
     lock::{LockMode, LockPolicy},
     snapshots,
     store::s3::S3Config,
-    upload::{BaseChoice, Changes, SourceCheck, UploadReport, UploadRequest, upload},
+    upload::{BaseChoice, Changes, SnapshotRef, SourceCheck, UploadReport, UploadRequest, upload},
 };
 
 use crate::{
@@ -168,10 +168,7 @@ impl Job<'_> {
             cut_at: self.cut_at,
             extents: None,
             source_check: self.snapshot.map(source_check),
-            base: match self.args.full {
-                true => BaseChoice::Nothing,
-                false => BaseChoice::Newest,
-            },
+            base: self.base(&repository).await?,
             changes,
             // Nobody promises that a file or device is what it was: what an earlier backup sent is found by hash.
             source_is_fixed: false,
@@ -215,12 +212,30 @@ fn source_check(snapshot: &LiveSnapshot) -> SourceCheck {
 }
 
 impl Job<'_> {
-    /// The id of the snapshot since which changes are known; it may be shortened.
-    async fn since(&self, repository: &Repository, since: &str) -> anyhow::Result<SnapshotId> {
+    /// What is to be compared with; the snapshot's id may be shortened.
+    async fn base(&self, repository: &Repository) -> anyhow::Result<BaseChoice> {
+        match &self.args.base {
+            _ if self.args.full => Ok(BaseChoice::Nothing),
+            None => Ok(BaseChoice::Newest),
+            Some(name) => {
+                let finding = async { Ok(snapshots::find(repository, name).await?) };
+                let manifest = self.interrupt.unless(finding).await.context("--base")?;
+                Ok(BaseChoice::Snapshot(SnapshotRef::from(&manifest)))
+            }
+        }
+    }
+
+    /// The snapshot since which changes are known; its id may be shortened.
+    async fn since(&self, repository: &Repository, since: &str) -> anyhow::Result<SnapshotRef> {
         let manifest = match snapshots::find(repository, since).await {
             Ok(manifest) => manifest,
             // No error: then all is read and compared, and the result says so.
-            Err(RepositoryError::Deleted { snapshot }) => return Ok(SnapshotId::new(&snapshot)?),
+            Err(RepositoryError::Deleted { snapshot }) => {
+                return Ok(SnapshotRef {
+                    volume_id: self.volume.clone(),
+                    snapshot_id: SnapshotId::new(&snapshot)?,
+                });
+            }
             Err(error) => return Err(error.into()),
         };
         if manifest.volume_id != self.volume {
@@ -230,7 +245,7 @@ impl Job<'_> {
             ))
             .into());
         }
-        Ok(manifest.snapshot_id)
+        Ok(SnapshotRef::from(&manifest))
     }
 }
 
@@ -291,6 +306,18 @@ fn settings(args: &BackupArgs, chunk_size_bytes: u32) -> anyhow::Result<UploadSe
     }
     if let Some(level) = tuning.compression_level {
         settings.zstd_level = level;
+    }
+    if let Some(ppm) = tuning.guard_share {
+        settings.guard_share_ppm = ppm;
+    }
+    if let Some(chunks) = tuning.guard_min {
+        settings.guard_chunks_min = chunks;
+    }
+    if let Some(percent) = tuning.repack_below {
+        settings.repack_below_percent = percent;
+    }
+    if let Some(bytes) = tuning.repack_budget {
+        settings.repack_budget_bytes = bytes;
     }
     settings.check().map_err(Usage::new)?;
     within_budget(tuning.memory, settings.memory_bytes(chunk_size_bytes))?;

@@ -1,8 +1,17 @@
 //! `stockpot serve`: the manager and its CSI frontend in one process, until a signal comes.
 
-use anyhow::Context as _;
+use std::path::PathBuf;
 
-use crate::{cli::ServeArgs, config, interrupt::Interrupt};
+use anyhow::Context as _;
+use stockpot_repository::store::Bandwidth;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::{
+    cli::ServeArgs,
+    config::{self, Config},
+    context,
+    interrupt::Interrupt,
+};
 
 pub(crate) async fn run(args: &ServeArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     let path = args.config.clone();
@@ -13,19 +22,29 @@ pub(crate) async fn run(args: &ServeArgs, interrupt: &Interrupt) -> anyhow::Resu
         eprintln!("{} is sound", args.config.display());
         return Ok(());
     }
+    let hangups = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
+    let bandwidth = Bandwidth::unlimited();
+    let (manager_config, csi_config) = (config.manager.clone(), config.csi.clone());
+    let following = tokio::spawn(follow(
+        hangups,
+        args.config.clone(),
+        config,
+        bandwidth.clone(),
+    ));
     let stopping = interrupt.token().clone();
     // The frontend stops first: what it has accepted, the manager still answers.
     let manager_stop = tokio_util::sync::CancellationToken::new();
     let manager = {
         let stop = manager_stop.clone();
         async move {
-            stockpot_manager::serve(config.manager, async move { stop.cancelled().await }).await
+            let stopped = async move { stop.cancelled().await };
+            stockpot_manager::serve(manager_config, bandwidth, stopped).await
         }
     };
     let frontend = {
         let (stopping, manager_stop) = (stopping.clone(), manager_stop.clone());
         async move {
-            let outcome = match config.csi {
+            let outcome = match csi_config {
                 Some(csi) => {
                     stockpot_csi::serve(csi, async move { stopping.cancelled().await }).await
                 }
@@ -45,8 +64,44 @@ pub(crate) async fn run(args: &ServeArgs, interrupt: &Interrupt) -> anyhow::Resu
         outcome
     };
     let (manager, frontend) = tokio::join!(manager, frontend);
+    following.abort();
     manager?;
     frontend?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Reads the configuration again at each SIGHUP and sets the limits on what goes over the network, also for transfers that
+/// run. What cannot be read changes nothing.
+async fn follow(mut hangups: Signal, path: PathBuf, config: Config, bandwidth: Bandwidth) {
+    while hangups.recv().await.is_some() {
+        let again = path.clone();
+        let read = tokio::task::spawn_blocking(move || config::read(&again)).await;
+        let read = read
+            .context("reading the configuration")
+            .and_then(|new| new);
+        let new = match read {
+            Ok(new) => new,
+            Err(error) => {
+                let error = context::chain(&error);
+                tracing::error!(
+                    error,
+                    "the configuration cannot be read again: all stays as it is"
+                );
+                continue;
+            }
+        };
+        let transfers = &new.manager.transfers;
+        transfers.limit(&bandwidth);
+        tracing::info!(
+            upload_bytes_per_second_max = ?transfers.upload_bytes_per_second_max,
+            download_bytes_per_second_max = ?transfers.download_bytes_per_second_max,
+            "the configuration was read again: these limits hold from now on"
+        );
+        if config.differs_in_more_than_limits(&new) {
+            tracing::warn!(
+                "the configuration differs in more than limits: the rest takes effect at the next start"
+            );
+        }
+    }
 }

@@ -79,6 +79,67 @@ fn a_backup_that_is_told_what_changed() -> anyhow::Result<()> {
 }
 
 #[test]
+fn a_volume_made_from_a_snapshot_is_compared_with_it() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 32 * MIB, &[(0, 8 << 20)])?;
+    let first = backup(&bench, &image, &[])?;
+    let file = std::fs::OpenOptions::new().write(true).open(&image)?;
+    file.write_all_at(&noise(5, 1000), 3 << 20)?;
+    drop(file);
+    let path = image.to_str().context("path is text")?;
+    let base = text(&first, "snapshot_id")?;
+    let clone = [
+        "backup", path, "--to", REPO, "--volume", "clone", "-o", "json",
+    ];
+    let second = bench.run(clone.iter().chain(&["--base", base]))?.json()?;
+    ensure!(second["reason"] == "compared", "{second}");
+    ensure!(second["parent"] == *base, "{second}");
+    ensure!(second["stored_bytes"].as_u64() < Some(80_000), "{second}");
+    let out = bench.path("out");
+    let target = out.to_str().context("path")?;
+    let run = bench.run(["restore", REPO, "latest:clone", target])?;
+    ensure!(run.code == Some(0), "{run:?}");
+    ensure!(std::fs::read(&image)? == std::fs::read(out)?);
+    bench
+        .run(clone.iter().chain(&["--base", "snap-nowhere"]))?
+        .failed(1, &["--base", "snap-nowhere"])
+}
+
+#[test]
+fn packs_of_which_little_is_needed_are_given_up() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 32 * MIB, &[(0, 12 << 20)])?;
+    backup(&bench, &image, &[])?;
+    let file = std::fs::OpenOptions::new().write(true).open(&image)?;
+    file.write_all_at(&noise(5, 11 << 20), 0)?;
+    backup(&bench, &image, &[])?;
+    file.write_all_at(b"a little more", 20 << 20)?;
+    drop(file);
+    let never = backup(&bench, &image, &["--repack-below", "0"])?;
+    ensure!(never["repacked_packs"] == 0, "{never}");
+    let third = backup(&bench, &image, &["--repack-budget", "2MiB"])?;
+    ensure!(third["repacked_packs"].as_u64() >= Some(1), "{third}");
+    let anew = third["repacked_bytes"].as_u64();
+    ensure!(anew >= Some(MIB) && anew < Some(MIB + 10_000), "{third}");
+    let room = || bench.server.stored_bytes(BUCKET);
+    let before = room();
+    for verb in [&["forget", REPO, "--keep-last", "1"][..], &["prune", REPO]] {
+        let run = bench.run(verb)?;
+        ensure!(run.code == Some(0), "{run:?}");
+    }
+    ensure!(
+        room() < before - 11 * MIB,
+        "{before} bytes, then {}",
+        room()
+    );
+    is_restored(&bench, &image)?;
+    let image = image.to_str().context("path is text")?;
+    bench
+        .run(["backup", image, "--to", REPO, "--repack-below", "95"])?
+        .failed(2, &["--repack-below"])
+}
+
+#[test]
 fn a_killed_backup_costs_no_more_than_its_open_packs() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let size = 80 << 20;

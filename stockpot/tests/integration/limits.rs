@@ -1,8 +1,13 @@
 //! Limits that a user sets: how fast bytes go, how much memory is taken.
 
-use std::time::{Duration, Instant};
+use std::{
+    process::Child,
+    time::{Duration, Instant},
+};
 
-use super::bench::{Bench, MIB, REPO, text};
+use anyhow::Context as _;
+
+use super::bench::{BUCKET, Bench, MIB, REPO, finish, text};
 
 #[test]
 fn bytes_go_no_faster_than_asked() -> anyhow::Result<()> {
@@ -41,6 +46,112 @@ fn bytes_go_no_faster_than_asked() -> anyhow::Result<()> {
     bench
         .run(["backup", image, "--to", REPO, "--limit-upload", "0"])?
         .failed(2, &["nothing would ever get through"])
+}
+
+fn hang_up(child: &Child) -> anyhow::Result<()> {
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into()?);
+    Ok(nix::sys::signal::kill(
+        pid,
+        nix::sys::signal::Signal::SIGHUP,
+    )?)
+}
+
+#[test]
+fn a_limit_is_changed_while_a_backup_runs() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 24 * MIB, &[(0, 24 << 20)])?;
+    let image = image.to_str().context("a path in text")?;
+    let limits = bench.path("limits");
+    // Five minutes for the first part.
+    std::fs::write(&limits, "upload 16KiB\ndownload none\n")?;
+    let mut child = bench
+        .command()
+        .args(["backup", image, "--to", REPO, "-o", "json", "--limit-file"])
+        .arg(&limits)
+        .spawn()?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while bench.open_uploads() == 0 {
+        anyhow::ensure!(Instant::now() < deadline, "no upload began");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    // What makes no sense changes nothing, and is said.
+    std::fs::write(&limits, "upload fast\n")?;
+    hang_up(&child)?;
+    std::thread::sleep(Duration::from_millis(1000));
+    let running = child.try_wait()?.is_none();
+    anyhow::ensure!(running, "the limit did not hold: {:?}", finish(child)?);
+    anyhow::ensure!(
+        bench
+            .server
+            .keys_with_prefix(BUCKET, "site-a/snapshots/")
+            .is_empty()
+    );
+    std::fs::write(&limits, "upload 100GiB\n")?;
+    let start = Instant::now();
+    hang_up(&child)?;
+    let run = finish(child)?;
+    anyhow::ensure!(run.code == Some(0), "{run:?}");
+    anyhow::ensure!(start.elapsed() < Duration::from_secs(60));
+    anyhow::ensure!(
+        run.stderr.contains("the limits stay as they are"),
+        "{run:?}"
+    );
+    std::fs::write(&limits, "sideways 1\n")?;
+    let file = limits.to_str().context("a path in text")?;
+    bench
+        .run(["backup", image, "--to", REPO, "--limit-file", file])?
+        .failed(2, &["--limit-file", "line 1"])
+}
+
+/// The daemon reads its configuration again; what only a start heeds it says.
+#[test]
+fn the_daemon_reads_its_limits_again() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let config = bench.path("config.yaml");
+    let write = |transfers: &str| {
+        let dir = bench.dir.path().display();
+        let text = format!(
+            "{{nodeName: n, stateDir: {dir}/state, socket: {dir}/m.sock, profilesDir: {dir}/profiles, credentialsDir: {dir},
+              pools: [{{name: p, driver: file, directory: {dir}/images, allowCopy: true}}], transfers: {transfers}}}"
+        );
+        std::fs::write(&config, text)
+    };
+    write("{uploadBytesPerSecondMax: 1000}")?;
+    let mut child = bench
+        .command()
+        .args(["serve", "--config"])
+        .arg(&config)
+        .spawn()?;
+    let mut log = std::io::BufReader::new(child.stderr.take().context("stderr")?);
+    let mut said = String::new();
+    let mut until = |words: &str| loop {
+        let mut line = String::new();
+        let read = std::io::BufRead::read_line(&mut log, &mut line)?;
+        said.push_str(&line);
+        anyhow::ensure!(read > 0, "it ended without saying {words:?}: {said}");
+        if line.contains(words) {
+            return Ok(());
+        }
+    };
+    let seen = until("serving").and_then(|()| {
+        write("{uploadBytesPerSecondMax: 2000, downloadBytesPerSecondMax: 7}")?;
+        hang_up(&child)?;
+        until("upload_bytes_per_second_max=Some(2000) download_bytes_per_second_max=Some(7)")?;
+        write("{uploadsMax: 1000}")?;
+        hang_up(&child)?;
+        until("uploadsMax")?;
+        write("{uploadsMax: 1}")?;
+        hang_up(&child)?;
+        until("upload_bytes_per_second_max=None")?;
+        until("at the next start")
+    });
+    let pid = nix::unistd::Pid::from_raw(child.id().try_into()?);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM)?;
+    std::io::Read::read_to_string(&mut log, &mut String::new())?;
+    let ended = child.wait()?;
+    seen?;
+    anyhow::ensure!(ended.success(), "{ended:?}");
+    Ok(())
 }
 
 #[test]

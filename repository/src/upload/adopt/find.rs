@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::{
-    super::{BaseChoice, choose::Basis, commit::Attempt},
+    super::{BaseChoice, basis::Basis, commit::Attempt},
     Adopted, READS_IN_FLIGHT,
 };
 use crate::{

@@ -1,5 +1,5 @@
-//! Uploads, prunes and deletions at the same time, in the orders that seeds draw, with some of them killed: whatever is
-//! committed at the end can be restored, and after a quiet prune nothing else is left.
+//! Uploads, one of which goes on with what a dead one left, prunes and deletions at the same time, in the orders that seeds
+//! draw, with some of them killed: whatever is committed at the end can be restored, and after a quiet prune nothing else is left.
 
 use std::time::Duration;
 
@@ -47,6 +47,7 @@ impl Dice {
 #[derive(Debug, Default)]
 struct Tally {
     committed: usize,
+    adopted: usize,
     given_up: usize,
     pruned: usize,
     stopped: usize,
@@ -61,7 +62,10 @@ fn was_killed(error: &RepositoryError) -> bool {
 impl Tally {
     fn upload(&mut self, uploaded: Uploaded) {
         match uploaded {
-            Ok(_) => self.committed += 1,
+            Ok(report) => {
+                self.committed += 1;
+                self.adopted += usize::from(report.adopted_packs > 0);
+            }
             Err(RepositoryError::Deleted { .. }) => self.given_up += 1,
             Err(error) if was_killed(&error) => {}
             Err(error) => panic!("{error:?}"),
@@ -78,11 +82,11 @@ impl Tally {
     }
 }
 
-const ACTORS: [&str; 5] = ["up-1", "up-2", "prune-1", "prune-2", "delete"];
+const ACTORS: [&str; 6] = ["up-1", "up-2", "go-on", "prune-1", "prune-2", "delete"];
 
 /// Lets requests through, one by one, as the dice say; kills somebody or nobody on the way: whether it did.
 async fn run_all(scene: &Scene, dice: &mut Dice) -> bool {
-    let mut doomed = (dice.roll(3) > 0).then(|| (dice.roll(120), ACTORS[dice.roll(5)]));
+    let mut doomed = (dice.roll(3) > 0).then(|| (dice.roll(150), ACTORS[dice.roll(ACTORS.len())]));
     let mut has_killed = false;
     for step in 0..10_000 {
         let waiting = scene.gate.waiting().await;
@@ -113,6 +117,13 @@ async fn interleave(bed: &Bed, seed: u64, tally: &mut Tally) {
     if dice.roll(2) == 0 {
         scene.delete(&gone).await;
     }
+    // What is gone on with as the same snapshot, or as another; or there is nothing to go on with.
+    let dead = match dice.roll(3) {
+        0 => None,
+        1 => Some((scene.dead_upload().await, true)),
+        _ => Some((scene.dead_upload().await, false)),
+    };
+    let same = dead.and_then(|(id, same)| same.then_some(id));
     let mut opened = Vec::new();
     for name in ACTORS {
         opened.push(scene.seen_by(name, None).await);
@@ -120,13 +131,14 @@ async fn interleave(bed: &Bed, seed: u64, tally: &mut Tally) {
     let uploads = [
         scene.upload("up-1", &opened[0], seed * 100 + 4),
         scene.upload("up-2", &opened[1], seed * 100 + 5),
+        scene.go_on("go-on", &opened[2], same),
     ];
     let prunes = [
-        scene.prune("prune-1", &opened[2], dice.settings()),
-        scene.prune("prune-2", &opened[3], dice.settings()),
+        scene.prune("prune-1", &opened[3], dice.settings()),
+        scene.prune("prune-2", &opened[4], dice.settings()),
     ];
     let deleting = {
-        let repository = opened[4].clone();
+        let repository = opened[5].clone();
         let mut victims = vec![first, second, gone];
         victims.remove(dice.roll(3));
         scene.gate.spawn("delete", async move {
@@ -178,6 +190,7 @@ async fn run(bed: &Bed, count: u64) {
     if count >= INTERLEAVINGS {
         // Else the seeds would show little.
         assert!(tally.committed > 0 && tally.given_up > 0 && tally.pruned > 0 && tally.killed > 0);
+        assert!(tally.adopted > 0, "nobody went on with what was left");
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
 pub(crate) const CHUNK: u64 = 64 << 10;
 
 /// The image of an upload that is killed: two packs and more.
-const LARGE: u64 = 1_000_000;
+pub(crate) const LARGE: u64 = 1_000_000;
 
 /// The image of a number: a common part, a part of its own, and holes.
 pub(crate) fn image(number: u64) -> Image {
@@ -125,9 +125,13 @@ impl Scene {
     }
 
     /// An upload that was killed: a pack and its intent are there, and a multipart upload is open.
-    pub(crate) async fn dead_upload(&self) {
+    pub(crate) async fn dead_upload(&self) -> SnapshotId {
         let repository = self.seen_by("dead", None).await;
-        let upload = self.upload("dead", &repository, LARGE);
+        let (request, path) = self.request(LARGE);
+        let id = request.snapshot_id.clone();
+        let upload = self
+            .gate
+            .spawn("dead", run_upload(repository, request, path));
         assert!(self.gate.run_until("dead", "complete packs/").await);
         let waiting = self.gate.waiting().await;
         let complete = waiting
@@ -138,6 +142,24 @@ impl Scene {
         self.gate.kill("dead");
         upload.await.unwrap().unwrap_err();
         assert_eq!(self.bench.store.multipart_list("").await.unwrap().len(), 1);
+        id
+    }
+
+    /// An actor that goes on with what [`dead_upload`](Self::dead_upload) left: as another attempt at the same snapshot,
+    /// whose source is what it was, or as another snapshot.
+    pub(crate) fn go_on(
+        &self,
+        name: &'static str,
+        repository: &Repository,
+        same: Option<SnapshotId>,
+    ) -> tokio::task::JoinHandle<Uploaded> {
+        let (mut request, path) = self.request(LARGE);
+        if let Some(id) = same {
+            request.snapshot_id = id;
+            request.source_is_fixed = true;
+        }
+        self.gate
+            .spawn(name, run_upload(repository.clone(), request, path))
     }
 
     /// An actor that prunes.

@@ -30,6 +30,9 @@ struct Report {
     /// Packs of an interrupted backup that were used again, and their size.
     adopted_packs: u64,
     adopted_bytes: u64,
+    /// Earlier packs that were given up because little of them was needed, and what of them was sent anew.
+    repacked_packs: u64,
+    repacked_bytes: u64,
     seconds: f64,
     direct_reads: bool,
     /// This backup was the first into its prefix.
@@ -63,6 +66,8 @@ pub(super) fn print(cli: &Cli, done: &Done, seconds: f64) -> anyhow::Result<()> 
         sampled_chunks: done.report.sampled_chunks,
         adopted_packs: done.report.adopted_packs,
         adopted_bytes: done.report.adopted_bytes,
+        repacked_packs: done.report.repacked_packs,
+        repacked_bytes: done.report.repacked_bytes,
         seconds,
         direct_reads: done.report.direct,
         repository_created: done.repository_created,
@@ -71,7 +76,7 @@ pub(super) fn print(cli: &Cli, done: &Done, seconds: f64) -> anyhow::Result<()> 
     };
     context::print(cli.output, &report, || {
         format!(
-            "{}  volume {}, {} of data in {}, {} stored ({}: {}), {:.1} s{}",
+            "{}  volume {}, {} of data in {}, {} stored ({}: {}), {:.1} s{}{}",
             report.snapshot_id,
             report.volume,
             human_size(report.data_bytes),
@@ -80,6 +85,13 @@ pub(super) fn print(cli: &Cli, done: &Done, seconds: f64) -> anyhow::Result<()> 
             report.reason,
             report.why,
             report.seconds,
+            match report.repacked_packs {
+                0 => String::new(),
+                packs => format!(
+                    "; {packs} sparse packs given up, {} of them sent anew",
+                    human_size(report.repacked_bytes)
+                ),
+            },
             match (report.repository_created, report.sealed) {
                 (false, _) => "",
                 (true, true) => "; in a new repository, sealed",
