@@ -5,6 +5,8 @@
 mod damage;
 #[path = "verbs/devices.rs"]
 mod devices;
+#[path = "verbs/errors_logged.rs"]
+mod errors_logged;
 #[path = "verbs/faults.rs"]
 mod faults;
 #[path = "verbs/files.rs"]

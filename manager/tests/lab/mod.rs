@@ -84,12 +84,13 @@ impl Run {
     }
 
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.block_within(PATIENCE, work)
+    }
+
+    /// Waits for work that may take this long.
+    pub(crate) fn block_within<T>(&self, limit: Duration, work: impl Future<Output = T>) -> T {
         let runtime = self.runtime.as_ref().unwrap();
-        runtime.block_on(async {
-            tokio::time::timeout(PATIENCE, work)
-                .await
-                .expect("patience")
-        })
+        runtime.block_on(async { tokio::time::timeout(limit, work).await.expect("patience") })
     }
 
     pub(crate) fn client(&self) -> Client {

@@ -1,5 +1,7 @@
 mod broken;
 mod changed;
+mod large;
+mod limits;
 mod story;
 
 use std::{
@@ -68,7 +70,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self::with(kind, None)
+        Self::with(kind, None, 1 << 30)
+    }
+
+    /// With a volume group of this size, in bytes.
+    pub(crate) fn of_size(kind: Kind, size_bytes: u64) -> Self {
+        Self::with(kind, None, size_bytes)
     }
 
     /// With a server that others wrote; `None` where `STOCKPOT_TEST_S3` does not ask for it.
@@ -77,16 +84,16 @@ impl World {
             eprintln!("not run: STOCKPOT_TEST_S3 does not name {}", server.name());
             return None;
         }
-        Some(Self::with(kind, Some(server)))
+        Some(Self::with(kind, Some(server), 1 << 30))
     }
 
-    fn with(kind: Kind, real: Option<real::Kind>) -> Self {
+    fn with(kind: Kind, real: Option<real::Kind>, size_bytes: u64) -> Self {
         let turn = turn();
         let leaks = LeakCheck::start();
         let dir = tempfile::tempdir().unwrap();
         let server = Server::builder().bucket(BUCKET).start().unwrap();
         let storage = match kind {
-            Kind::LvmThin => Storage::LvmThin(ThrowAwayVg::new(1 << 30).unwrap()),
+            Kind::LvmThin => Storage::LvmThin(ThrowAwayVg::new(size_bytes).unwrap()),
             Kind::File => Storage::File(Mounted::new(dir.path())),
         };
         let real = real.map(|kind| {

@@ -200,6 +200,34 @@ fn sent(snapshot: &api::Snapshot) -> u64 {
     snapshot.progress.as_ref().unwrap().bytes_transferred
 }
 
+/// The storage says that nothing changed, and it is wrong: all is compared, and the reason names the chunk.
+#[test]
+fn a_storage_that_is_wrong_about_what_changed_is_found_out() {
+    let world = World::new();
+    let run = quick(&world, |config| {
+        config.transfers.guard_share_ppm = Some(1_000_000);
+    });
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let first = upload(&mut client, &volume, "first").await;
+        change(&world, &volume, 1 << 20, 9);
+        // What the storage compares with is not what was uploaded.
+        let data = std::fs::read_dir(world.dir.path().join("data")).unwrap();
+        let path = data
+            .map(|entry| entry.unwrap().path())
+            .find(|path| path.to_str().unwrap().contains(&first.snapshot_id));
+        let file = OpenOptions::new().write(true).open(path.unwrap()).unwrap();
+        file.write_all_at(&[9; 4096], 1 << 20).unwrap();
+        let second = upload(&mut client, &volume, "second").await;
+        assert_eq!(second.reason, "compared", "{second:?}");
+        let named = format!("chunk {} was said to be unchanged", (1 << 20) / (64 << 10));
+        assert!(second.reason_text.starts_with(&named), "{second:?}");
+        assert_restores(&world, &mut client, &second).await;
+    });
+    run.stop();
+}
+
 fn quick(world: &World, change: impl FnOnce(&mut Config)) -> Run {
     let mut config = world.config();
     config.pool_guard_seconds = 1;

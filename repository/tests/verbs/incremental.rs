@@ -18,7 +18,7 @@ use stockpot_repository::{
 use stockpot_test_fixtures::image::{Fill, Image};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::Bench;
+use crate::{errors_logged::Errors, support::Bench};
 
 const CHUNK: u64 = 64 << 10;
 
@@ -129,8 +129,13 @@ async fn a_wrong_delta_is_found_and_does_no_harm() {
         let image = sparse().extent(place, 10, Fill::Byte(7));
         let mut request = bench.told(&first, one(19 * CHUNK..20 * CHUNK));
         request.settings.guard_share_ppm = 1_000_000;
+        let errors = Errors::listen();
         let report = bench.try_up(&image, request).await.unwrap();
         assert_eq!(report.manifest.reason, Reason::Compared, "{what}");
+        let logged = errors.texts().join("; ");
+        let field = format!("chunk={} ", place / CHUNK);
+        assert!(logged.contains("whatever tells the changes is wrong"));
+        assert!(logged.contains(&field), "{logged}");
         let chunk = format!("chunk {} ", place / CHUNK);
         assert!(
             report.manifest.why.starts_with(&chunk),
