@@ -111,7 +111,7 @@ fn the_daemon_reads_its_limits_again() -> anyhow::Result<()> {
     let write = |transfers: &str| {
         let dir = bench.dir.path().display();
         let text = format!(
-            "{{nodeName: n, stateDir: {dir}/state, socket: {dir}/m.sock, profilesDir: {dir}/profiles, credentialsDir: {dir},
+            "{{nodeName: node-1, stateDir: {dir}/state, socket: {dir}/m.sock, profilesDir: {dir}/profiles, credentialsDir: {dir},
               pools: [{{name: p, driver: file, directory: {dir}/images, allowCopy: true}}], transfers: {transfers}}}"
         );
         std::fs::write(&config, text)
