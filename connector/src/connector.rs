@@ -25,6 +25,8 @@ pub struct Recovered {
     pub adopted: Vec<ConnectionInfo>,
     /// What was left by a crash and is gone now, in words.
     pub removed: Vec<String>,
+    /// What was left and could not be removed: what, and why.
+    pub failed: Vec<(String, String)>,
 }
 
 /// Attaches and detaches connections on this host. All calls are idempotent.
@@ -56,7 +58,8 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// If the device cannot be let go.
     async fn disconnect(&self, connection: &ConnectionInfo) -> Result<(), ConnectorError>;
 
-    /// Called at start: keeps the connections in `wanted` that are attached and removes all other leftovers of ours.
+    /// Called at start: keeps the connections in `wanted` that are attached and removes all other leftovers of ours. One that
+    /// resists does not keep the others from being removed.
     ///
     /// # Errors
     /// If the host cannot be asked.

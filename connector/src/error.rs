@@ -102,6 +102,9 @@ pub enum ConnectorError {
         #[source]
         source: stockpot_command::CommandError,
     },
+    /// The process ended before the work did.
+    #[error("the process is stopping")]
+    Stopping,
     /// This connector cannot attach that kind of connection.
     #[error("this connector does not attach connections of type {0}")]
     Unsupported(&'static str),
@@ -116,4 +119,23 @@ pub enum ConnectorError {
         #[source]
         source: std::io::Error,
     },
+}
+
+/// What became of a task that gave no answer: its panic goes on here; else the runtime ended before it did.
+pub(crate) fn ended<T>(error: tokio::task::JoinError) -> Result<T, ConnectorError> {
+    match error.try_into_panic() {
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Err(ConnectorError::Stopping),
+    }
+}
+
+/// An error with its causes: for a report, where the chain would be lost.
+pub(crate) fn in_full(error: &ConnectorError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
 }

@@ -106,11 +106,12 @@ impl Connector for HostConnector {
             }
         }
         let (local, mut recovered) = self.local.recover(&local);
-        let (iscsi, removed) = self.iscsi.recover(&iscsi).await?;
+        let (iscsi, found) = self.iscsi.recover(&iscsi).await?;
         let adopted = local.into_iter().map(ConnectionInfo::Local);
         let adopted = adopted.chain(iscsi.into_iter().map(ConnectionInfo::Iscsi));
         recovered.adopted.extend(adopted);
-        recovered.removed.extend(removed.removed);
+        recovered.removed.extend(found.removed);
+        recovered.failed.extend(found.failed);
         Ok(recovered)
     }
 }

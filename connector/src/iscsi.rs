@@ -38,7 +38,7 @@ use std::{
 use stockpot_driver::IscsiConnection;
 use tokio::sync::{Mutex as Turns, OwnedMutexGuard};
 
-use crate::{AttachedDevice, ConnectorError, Recovered};
+use crate::{AttachedDevice, ConnectorError, Recovered, error::ended};
 
 /// The interface record that everything of ours is bound to.
 const INTERFACE: &str = "stockpot";
@@ -161,11 +161,7 @@ impl IscsiConnector {
             let _turn: OwnedMutexGuard<()> = turn;
             work.await
         });
-        match task.await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(ConnectorError::Host("the process is stopping".into())),
-        }
+        task.await.unwrap_or_else(ended)
     }
 
     fn turn_of(&self, target: &str) -> Arc<Turns<()>> {
@@ -185,7 +181,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, ConnectorError> {
     match tokio::time::timeout(limit, tokio::task::spawn_blocking(work)).await {
         Ok(Ok(result)) => result,
-        Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+        Ok(Err(error)) => ended(error),
         Err(_) => Err(ConnectorError::Stuck {
             doing,
             path: path.to_owned(),

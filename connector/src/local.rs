@@ -15,7 +15,7 @@ use std::{
 use nix::libc::{EBUSY, O_CLOEXEC, O_EXCL, O_NONBLOCK};
 use stockpot_driver::{AccessMode, LocalConnection};
 
-use crate::{AttachedDevice, ConnectorError, Recovered, blkdev};
+use crate::{AttachedDevice, ConnectorError, Recovered, blkdev, error::ended};
 
 /// How long a device node may take to appear after the driver made the device.
 const APPEAR_TIMEOUT: Duration = Duration::from_secs(10);
@@ -71,10 +71,8 @@ impl LocalConnector {
     ) -> Result<AttachedDevice, ConnectorError> {
         self.appears(&connection.device_path).await?;
         let connection = connection.clone();
-        match tokio::task::spawn_blocking(move || check(&connection, stricter)).await {
-            Ok(result) => result,
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        }
+        let checking = tokio::task::spawn_blocking(move || check(&connection, stricter));
+        checking.await.unwrap_or_else(ended)
     }
 
     /// Nothing was attached, so nothing is detached.
@@ -95,7 +93,7 @@ impl LocalConnector {
 
     async fn appears(&self, path: &Path) -> Result<(), ConnectorError> {
         let started = Instant::now();
-        while !path.exists() {
+        while !tokio::fs::try_exists(path).await.unwrap_or(false) {
             if started.elapsed() >= self.appear_timeout {
                 return Err(ConnectorError::Missing {
                     path: path.to_owned(),

@@ -357,6 +357,11 @@ async fn a_block_volume_is_a_device() {
     let read_only = volume.publish(&bench.path("second"), true);
     let refused = bench.node.node_publish_volume(read_only).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    // Nor is it taken from under its target.
+    let refused = bench.node.node_unstage_volume(volume.unstage()).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+    std::fs::write(&volume.target, "raw bytes").unwrap();
     volume.down(&mut bench).await;
     assert!(
         std::fs::read(bench.manager.image(&volume.id))

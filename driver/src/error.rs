@@ -85,6 +85,18 @@ pub enum DriverError {
 }
 
 impl DriverError {
+    /// Whether what was asked for may still be done behind: a command took too long, and it is not known whether it will come to
+    /// its end. What it may make then is not to be forgotten.
+    #[must_use]
+    pub fn may_go_on(&self) -> bool {
+        use stockpot_command::CommandError::Deadline;
+        let source = match self {
+            Self::Command { source, .. } => source,
+            _ => return false,
+        };
+        matches!(source, Deadline { .. })
+    }
+
     /// A command's failure; a missing program is the host's fault and says so.
     pub(crate) fn command(
         doing: impl Into<String>,

@@ -1,6 +1,9 @@
 //! A driver around another one: the host itself gets the device as it is, every other host gets it over iSCSI.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_trait::async_trait;
 
@@ -12,13 +15,16 @@ use crate::{
 
 /// Exports what another driver makes.
 ///
-/// A target is made for the first host that connects and goes with the last. A volume that grows has the new size for
+/// A target is made for the first host that connects and goes with the last: an export that is taken back while other hosts
+/// are let in stays for them, and goes when the last of them takes it back. A volume that grows has the new size for
 /// those connected to it too, once their connector looks again.
 #[derive(Debug, Clone)]
 pub struct ExportingDriver {
     inner: Arc<dyn VolumeDriver>,
     targets: Targets,
     host: String,
+    /// What this host itself is connected to.
+    here: Arc<Mutex<BTreeSet<ExportName>>>,
 }
 
 impl ExportingDriver {
@@ -28,7 +34,12 @@ impl ExportingDriver {
             inner,
             targets,
             host: host.into(),
+            here: Arc::default(),
         }
+    }
+
+    fn connected_here(&self) -> MutexGuard<'_, BTreeSet<ExportName>> {
+        self.here.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_here(&self, properties: &ConnectorProperties) -> bool {
@@ -72,7 +83,9 @@ impl ExportingDriver {
         mode: AccessMode,
     ) -> Result<ConnectionInfo, DriverError> {
         if self.is_here(properties) {
-            return self.device(&name, mode).await.map(ConnectionInfo::Local);
+            let local = self.device(&name, mode).await?;
+            self.connected_here().insert(name);
+            return Ok(ConnectionInfo::Local(local));
         }
         let initiator = initiator(properties)?;
         let local = self.device(&name, mode).await?;
@@ -112,7 +125,23 @@ impl ExportingDriver {
                     .terminate_connection_snapshot(id, &here, force)
                     .await
             }
+        }?;
+        self.connected_here().remove(&name);
+        Ok(())
+    }
+
+    /// Takes the export back, unless it stays for others: then there is nothing to do for the driver inside.
+    async fn stays(&self, name: ExportName) -> Result<bool, DriverError> {
+        let mut others = self.targets.admitted(&name).await?;
+        if self.connected_here().contains(&name) {
+            others.push(format!("host {}", self.host));
         }
+        if others.is_empty() {
+            self.withdraw(name).await?;
+            return Ok(false);
+        }
+        tracing::info!(%name, others = others.join(", "), "the export stays: others are let in");
+        Ok(true)
     }
 
     async fn withdraw(&self, name: ExportName) -> Result<(), DriverError> {
@@ -237,6 +266,7 @@ impl VolumeDriver for ExportingDriver {
 
     async fn delete_volume(&self, id: &VolumeId) -> Result<(), DriverError> {
         self.withdraw(volume(id)).await?;
+        self.connected_here().remove(&volume(id));
         self.inner.delete_volume(id).await
     }
 
@@ -255,6 +285,7 @@ impl VolumeDriver for ExportingDriver {
 
     async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
         self.withdraw(snapshot(id)).await?;
+        self.connected_here().remove(&snapshot(id));
         self.inner.delete_snapshot(id).await
     }
 
@@ -309,8 +340,10 @@ impl VolumeDriver for ExportingDriver {
     }
 
     async fn remove_export(&self, id: &VolumeId) -> Result<(), DriverError> {
-        self.withdraw(volume(id)).await?;
-        self.inner.remove_export(id).await
+        match self.stays(volume(id)).await? {
+            true => Ok(()),
+            false => self.inner.remove_export(id).await,
+        }
     }
 
     async fn create_export_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
@@ -336,8 +369,10 @@ impl VolumeDriver for ExportingDriver {
     }
 
     async fn remove_export_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
-        self.withdraw(snapshot(id)).await?;
-        self.inner.remove_export_snapshot(id).await
+        match self.stays(snapshot(id)).await? {
+            true => Ok(()),
+            false => self.inner.remove_export_snapshot(id).await,
+        }
     }
 
     async fn check_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {

@@ -17,6 +17,7 @@
 //! | `driver` | the driver |
 //! | `operations` | what its calls do |
 //! | `store` | the directory: what is in it, what comes and goes |
+//! | `meta` | what lies beside an image: which volume or snapshot it is |
 //! | `sharing` | copies that share blocks; which parts of a file hold data |
 //! | `changes` | which parts of two files do not share their blocks |
 //! | `loopdev` | loop devices, found by the file behind them |
@@ -26,6 +27,7 @@ mod changes;
 mod driver;
 mod ioctl;
 mod loopdev;
+mod meta;
 mod operations;
 mod sharing;
 mod store;

@@ -1,6 +1,9 @@
 //! Who holds a block device, in words for an error message.
 
-use std::path::Path;
+use std::{path::Path, time::Duration};
+
+/// How long a device that somebody has open is watched, unless it is said otherwise, before it counts as in use.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is seen to hold the device: mounts, and devices made on top of it.
 pub(crate) fn holders((major, minor): (u32, u32)) -> String {

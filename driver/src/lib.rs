@@ -23,9 +23,11 @@ pub mod file;
 mod in_use;
 pub mod lvm;
 pub mod model;
+mod name;
 mod origin;
 mod ranges;
 pub mod target;
+mod task;
 pub mod volume_driver;
 
 pub use connection::{

@@ -21,6 +21,7 @@
 //! | `commands` | every LVM command that is ever run, with typed results |
 //! | `report` | LVM's JSON report, parsed |
 //! | `names` | names and tags of our logical volumes |
+//! | `ours` | our volumes and snapshots in a report |
 //! | `lock` | one operation per volume group at a time |
 
 mod commands;
@@ -32,6 +33,7 @@ pub mod live;
 mod live_report;
 mod lock;
 mod names;
+mod ours;
 mod pool;
 mod report;
 mod thick;

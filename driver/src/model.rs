@@ -143,6 +143,17 @@ pub struct Headroom {
     pub text: String,
 }
 
+impl Headroom {
+    /// From here on writes wait or fail, or soon will: there is no time for anything slow.
+    const URGENT: u64 = 9_800;
+
+    /// Whether writes wait already, or are about to: the kernel fails what has waited for a minute.
+    #[must_use]
+    pub fn is_urgent(&self) -> bool {
+        self.data_used.max(self.metadata_used) >= Self::URGENT
+    }
+}
+
 /// The time in microseconds since the Unix epoch.
 pub(crate) fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);

@@ -5,8 +5,8 @@
 //! the kernel, so it outlives this process; [`Targets::recover`] makes it again after a reboot, from the
 //! [`ExportRecords`], and removes what is not wanted any more.
 //!
-//! Ours is what lies in a target whose name starts with the configured prefix, and the backstores named `stockpot.…`
-//! below one host bus adapter number. Nothing else is ever touched. One daemon per kernel.
+//! Ours is what lies in a target whose name starts with the configured prefix, and the backstores named `stockpot.`, a hash
+//! of that prefix and so on below one host bus adapter number. Nothing else is ever touched. One daemon per kernel.
 //!
 //! | module | what it is |
 //! | --- | --- |

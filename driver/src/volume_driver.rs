@@ -181,10 +181,11 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
         force: bool,
     ) -> Result<(), DriverError>;
 
-    /// Undoes [`create_export`](Self::create_export). No export is success.
+    /// Undoes [`create_export`](Self::create_export). No export is success. Of one that several hosts are let in to, it stays
+    /// for the others, and goes when the last one calls this.
     ///
     /// # Errors
-    /// `InUse` while a host is connected.
+    /// `InUse` while the device is open on this host.
     async fn remove_export(&self, id: &VolumeId) -> Result<(), DriverError>;
 
     /// Prepares a snapshot to be connected to.

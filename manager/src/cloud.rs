@@ -30,7 +30,7 @@ pub use self::stores::{S3Stores, Stores};
 use crate::{
     ManagerError,
     catalog::Catalog,
-    profile::{Profile, Profiles, Topology},
+    profile::{Profile, ProfileError, Profiles, Topology},
 };
 
 /// How long a caller waits for a bucket before it is told that it does not answer.
@@ -89,8 +89,26 @@ impl Clouds {
         }
     }
 
-    pub(crate) fn profiles(&self) -> &Profiles {
-        &self.profiles
+    /// The profile of a name.
+    pub(crate) async fn profile(&self, name: &str) -> Result<Arc<Profile>, ManagerError> {
+        let name = name.to_owned();
+        self.read(move |profiles| profiles.get(&name)).await
+    }
+
+    /// Every profile that can be read.
+    pub(crate) async fn all_profiles(&self) -> Result<Vec<Arc<Profile>>, ManagerError> {
+        self.read(Profiles::all).await
+    }
+
+    /// Reads the folder where blocking keeps nobody else waiting.
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Profiles) -> Result<T, ProfileError> + Send + 'static,
+    ) -> Result<T, ManagerError> {
+        let profiles = self.profiles.clone();
+        let reading = tokio::task::spawn_blocking(move || read(&profiles)).await;
+        let read = reading.map_err(|error| ManagerError::Internal(error.to_string()))?;
+        Ok(read?)
     }
 
     /// The repository of a profile, made where nothing is.
@@ -130,7 +148,7 @@ impl Clouds {
     ) -> Result<Option<(Arc<Profile>, Repository)>, ManagerError> {
         let known = self.catalog.repositories().await?;
         let (mut named, mut others) = (Vec::new(), Vec::new());
-        for profile in self.profiles.all()? {
+        for profile in self.all_profiles().await? {
             let Ok(topology) = profile.topology() else {
                 continue;
             };

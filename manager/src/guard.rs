@@ -1,57 +1,66 @@
 //! Pools that run full while their volumes are written to: looked at every few seconds, and before anything new is made.
 //!
 //! When less is left than the floor that was set, local snapshots that are kept only as bases are given back, oldest
-//! first; then the pool is made larger, if there is room for that. What then is still low is an ERROR for somebody
-//! to look at, and the driver refuses new volumes and snapshots from its own limits on.
+//! first; then the pool is made larger, if there is room for that. Where writes wait already it is the other way round. What
+//! then is still low is an ERROR for somebody to look at, and the driver refuses new volumes and snapshots from its own
+//! limits on.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
+
+use stockpot_driver::{DriverError, Headroom, VolumeDriver};
 
 use crate::{Manager, ManagerError, error::chain};
 
 /// How often one pool is made larger in one go; more is left to the next look.
 const STEPS_MAX: u32 = 4;
+/// How long giving one base back may take: the kernel fails what has waited for a minute, and the pool may have to grow, too.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(15);
 
 impl Manager {
-    /// Looks after the pools until the manager stops.
+    /// Looks after the pools until the manager stops, each for itself: one whose storage does not answer keeps no other one
+    /// from being looked after in time.
     pub(crate) fn start_guard(self: &Arc<Self>) {
-        let manager = self.clone();
-        self.tasks.spawn(async move {
-            let every = Duration::from_secs(manager.config.pool_guard_seconds);
-            let mut said: BTreeMap<String, String> = BTreeMap::new();
-            loop {
-                for pool in manager.pools.keys() {
-                    match manager.make_room_in(pool).await {
-                        Ok(None) => {
-                            if said.remove(pool).is_some() {
-                                tracing::info!(pool, "the pool has room again");
-                            }
-                        }
-                        // Figures change at each look; what matters is said once.
-                        Ok(Some(text)) if said.contains_key(pool) => {
-                            tracing::warn!(pool, "still nearly full: {text}");
-                        }
-                        Ok(Some(text)) => {
-                            tracing::error!(
-                                pool,
-                                "the pool is nearly full, and no room can be made: {text}"
-                            );
-                            said.insert(pool.clone(), text);
-                        }
-                        Err(error) => {
-                            tracing::error!(
-                                pool,
-                                error = chain(&error),
-                                "the pool cannot be looked after"
-                            );
-                        }
-                    }
+        for pool in self.pools.keys().cloned() {
+            let manager = self.clone();
+            self.tasks
+                .spawn(async move { manager.look_after(&pool).await });
+        }
+    }
+
+    async fn look_after(&self, pool: &str) {
+        let every = Duration::from_secs(self.config.pool_guard_seconds);
+        let mut was_said = false;
+        loop {
+            match self.make_room_in(pool).await {
+                Ok(None) if was_said => {
+                    was_said = false;
+                    tracing::info!(pool, "the pool has room again");
                 }
-                tokio::select! {
-                    () = manager.stopping.cancelled() => return,
-                    () = tokio::time::sleep(every) => {}
+                Ok(None) => {}
+                // Figures change at each look; what matters is said once.
+                Ok(Some(text)) if was_said => {
+                    tracing::warn!(pool, "still nearly full: {text}");
+                }
+                Ok(Some(text)) => {
+                    was_said = true;
+                    tracing::error!(
+                        pool,
+                        "the pool is nearly full, and no room can be made: {text}"
+                    );
+                }
+                Err(error) => {
+                    tracing::error!(
+                        pool,
+                        error = chain(&error),
+                        "the pool cannot be looked after"
+                    );
                 }
             }
-        });
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(every) => {}
+            }
+        }
     }
 
     /// Makes room before something new is made. What fails here is not in the way: the driver judges by itself.
@@ -61,34 +70,84 @@ impl Manager {
         }
     }
 
+    /// Makes something that may find no room: then what is kept only as a base is given back, oldest first, and it is tried
+    /// again.
+    pub(crate) async fn with_room<T, F>(
+        &self,
+        pool: &str,
+        make: impl Fn() -> F,
+    ) -> Result<T, DriverError>
+    where
+        F: Future<Output = Result<T, DriverError>>,
+    {
+        let mut made = make().await;
+        if !matches!(made, Err(DriverError::ResourceExhausted(_))) {
+            return made;
+        }
+        let Ok(bases) = self.kept_bases(pool).await else {
+            return made;
+        };
+        for base in bases {
+            self.give_back_base(&base, "there is no room for something new")
+                .await;
+            made = make().await;
+            if !matches!(made, Err(DriverError::ResourceExhausted(_))) {
+                break;
+            }
+        }
+        made
+    }
+
     /// Makes room in a pool that is low; `Some` with the figures if it stays low.
     async fn make_room_in(&self, pool: &str) -> Result<Option<String>, ManagerError> {
         let driver = self.driver(pool)?;
-        let low = async || -> Result<Option<String>, ManagerError> {
-            let headroom = driver.headroom().await?;
-            Ok(headroom.filter(|room| room.is_low).map(|room| room.text))
-        };
-        let Some(mut text) = low().await? else {
+        let Some(room) = low(driver).await? else {
             return Ok(None);
         };
-        tracing::warn!(pool, "{text}");
+        tracing::warn!(pool, "{}", room.text);
+        // One command makes a pool larger; what is given back takes a while each.
+        let mut grown = Ok(());
+        if room.is_urgent() {
+            grown = grow(driver, pool).await;
+            if low(driver).await?.is_none() {
+                return Ok(None);
+            }
+        }
         for base in self.kept_bases(pool).await? {
-            self.give_back_base(&base, "the pool is nearly full").await;
-            match low().await? {
-                None => return Ok(None),
-                Some(still) => text = still,
+            let giving = self.give_back_base(&base, "the pool is nearly full");
+            if tokio::time::timeout(GIVE_BACK_WITHIN, giving)
+                .await
+                .is_err()
+            {
+                tracing::warn!(pool, snapshot_id = %base, "giving a base back takes too long, and is left to go on behind");
+            }
+            if low(driver).await?.is_none() {
+                return Ok(None);
             }
         }
-        for _ in 0..STEPS_MAX {
-            let Some(done) = driver.grow_pool().await? else {
-                break;
-            };
-            tracing::warn!(pool, "{done}");
-            match low().await? {
-                None => return Ok(None),
-                Some(still) => text = still,
-            }
+        // One that could not grow before might now, and what is wrong with it is said either way.
+        if !room.is_urgent() || grown.is_err() {
+            grow(driver, pool).await?;
         }
-        Ok(Some(text))
+        Ok(low(driver).await?.map(|room| room.text))
     }
+}
+
+/// What is left of a pool, if that is little.
+async fn low(driver: &Arc<dyn VolumeDriver>) -> Result<Option<Headroom>, DriverError> {
+    Ok(driver.headroom().await?.filter(|room| room.is_low))
+}
+
+/// Makes a pool larger until it has room, or there is none for that.
+async fn grow(driver: &Arc<dyn VolumeDriver>, pool: &str) -> Result<(), DriverError> {
+    for _ in 0..STEPS_MAX {
+        if low(driver).await?.is_none() {
+            break;
+        }
+        let Some(done) = driver.grow_pool().await? else {
+            break;
+        };
+        tracing::warn!(pool, "{done}");
+    }
+    Ok(())
 }

@@ -54,6 +54,9 @@ async fn attachments(manager: &Manager) -> Result<(), ManagerError> {
     for removed in recovered.removed {
         tracing::warn!(removed, "a leftover of an earlier run was removed");
     }
+    for (what, why) in recovered.failed {
+        tracing::error!(what, why, "a leftover of an earlier run cannot be removed");
+    }
     for row in rows.iter().filter(|row| row.purpose == Purpose::Transfer) {
         match manager.detach_row(row).await {
             Ok(()) => tracing::info!(

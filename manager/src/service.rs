@@ -246,11 +246,7 @@ impl Calls for Service {
         _: Request<api::ListProfilesRequest>,
     ) -> Answer<api::ListProfilesResponse> {
         let manager = self.manager()?;
-        let profiles = manager
-            .clouds
-            .profiles()
-            .all()
-            .map_err(ManagerError::from)?;
+        let profiles = manager.clouds.all_profiles().await?;
         let profiles = profiles.iter().map(|profile| {
             let topology = profile.topology().ok();
             api::Profile {

@@ -1,5 +1,5 @@
-//! What a test left behind: loop devices, device-mapper nodes, mounts, logical volumes, iSCSI targets and sessions,
-//! files. Kinds of things that the machine does not have are empty, so the check works anywhere.
+//! What a test left behind: loop devices, SCSI disks, device-mapper nodes, mounts, logical volumes, iSCSI targets, sessions
+//! and node records, files. Kinds of things that the machine does not have are empty, so the check works anywhere.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -86,6 +86,15 @@ fn things(directories: &[PathBuf]) -> BTreeSet<String> {
         "iSCSI session",
         &mut things,
     );
+    for state in ["/etc/iscsi", "/var/lib/iscsi"] {
+        tree(&Path::new(state).join("nodes"), 3, "file", &mut things);
+        // Unfinished records lie beside the database.
+        let unfinished = entries(Path::new(state)).into_iter().filter(|path| {
+            let name = path.file_name().unwrap_or_default();
+            name.to_string_lossy().starts_with(".stockpot")
+        });
+        things.extend(unfinished.map(|path| format!("file {}", path.display())));
+    }
     for directory in directories {
         tree(directory, 64, "file", &mut things);
     }
@@ -106,6 +115,9 @@ fn block_devices(things: &mut BTreeSet<String>) {
             .unwrap_or_default()
             .to_string_lossy()
             .into_owned();
+        if device.join("device/vendor").exists() {
+            things.insert(format!("SCSI disk {name}"));
+        }
         if let Ok(file) = fs::read_to_string(device.join("loop/backing_file")) {
             things.insert(format!("loop device {name}: {}", file.trim()));
         }
@@ -163,6 +175,10 @@ fn logical_volumes(things: &mut BTreeSet<String>) {
 /// directory, so only directories and links count there.
 fn tree(directory: &Path, depth: usize, kind: &str, things: &mut BTreeSet<String>) {
     for path in entries(directory) {
+        // The kernel's own: it comes with the fabric, and is nobody's target.
+        if path.ends_with("iscsi/discovery_auth") {
+            continue;
+        }
         let file_type = fs::symlink_metadata(&path).map(|metadata| metadata.file_type());
         let Ok(file_type) = file_type else { continue };
         if kind == "file" || !file_type.is_file() {

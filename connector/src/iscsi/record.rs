@@ -10,6 +10,7 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use secrecy::{ExposeSecret, SecretString};
@@ -17,7 +18,7 @@ use stockpot_driver::IscsiAuth;
 use zeroize::Zeroizing;
 
 use super::{INTERFACE, IscsiConfig, sysfs};
-use crate::ConnectorError;
+use crate::{ConnectorError, Recovered};
 
 /// A record of ours in a node database.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,10 +80,13 @@ fn parse_portal(name: &str) -> Option<SocketAddr> {
     Some(SocketAddr::new(address, parts.next()?.parse().ok()?))
 }
 
-/// One that another process of open-iscsi's removes meanwhile is not there.
+/// One that another process of open-iscsi's removes meanwhile is not there. Others may have any bytes in theirs.
 fn is_ours(path: &Path) -> Result<bool, ConnectorError> {
-    match fs::read_to_string(path).map(Zeroizing::new) {
-        Ok(text) => Ok(value(&text, "iface.iscsi_ifacename") == Some(INTERFACE)),
+    match fs::read(path).map(Zeroizing::new) {
+        Ok(bytes) => {
+            let text = std::str::from_utf8(&bytes).unwrap_or_default();
+            Ok(value(text, "iface.iscsi_ifacename") == Some(INTERFACE))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(sysfs::failed("cannot read", path)(error)),
     }
@@ -181,6 +185,47 @@ impl<'a> Settings<'a> {
     }
 }
 
+/// What the names of files begin with that are on their way to be a record.
+const TEMPORARY: &str = ".stockpot-record-";
+/// A process writes one of them in an instant: an older one is left from a crash, also if its number is another process's now.
+const LEFT_AFTER: Duration = Duration::from_secs(60);
+
+/// Removes what processes left that were killed while they wrote a record. It holds secrets.
+pub(super) fn remove_leftovers(
+    config: &IscsiConfig,
+    recovered: &mut Recovered,
+) -> Result<(), ConnectorError> {
+    for directory in config.node_databases.iter().filter_map(|d| d.parent()) {
+        for name in sysfs::names(directory)? {
+            let path = directory.join(&name);
+            if !name
+                .strip_prefix(TEMPORARY)
+                .is_some_and(|rest| is_left(&path, rest))
+            {
+                continue;
+            }
+            let what = format!("unfinished node record {}", path.display());
+            match fs::remove_file(&path) {
+                Ok(()) => recovered.removed.push(what),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => recovered.failed.push((what, error.to_string())),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether nobody writes it any more: `PROCESS-NUMBER`.
+fn is_left(path: &Path, rest: &str) -> bool {
+    let process = rest.split('-').next().unwrap_or_default();
+    let lives = !process.is_empty() && Path::new("/proc").join(process).exists();
+    let age = fs::metadata(path)
+        .ok()
+        .and_then(|data| data.modified().ok());
+    let age = age.and_then(|modified| modified.elapsed().ok());
+    !lives || age.is_some_and(|age| age > LEFT_AFTER)
+}
+
 /// Records that this process has written.
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
@@ -199,7 +244,7 @@ impl Record {
         let outside = database.and_then(Path::parent).unwrap_or(Path::new("/run"));
         // A name of its own: several records may be written at the same time.
         let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
-        let name = format!(".stockpot-record-{}-{number}", std::process::id());
+        let name = format!("{TEMPORARY}{}-{number}", std::process::id());
         let temporary = outside.join(name);
         let written = write_private(&temporary, text.as_bytes())
             .and_then(|()| fs::rename(&temporary, &self.path));
@@ -292,6 +337,11 @@ mod tests {
         )
         .unwrap();
         fs::write(target.join("odd"), NEW).unwrap();
+        fs::write(
+            target.join("192.0.2.3,3260"),
+            b"iface.iscsi_ifacename = \xff\n",
+        )
+        .unwrap();
         let mut portals: Vec<_> = records(&config)
             .unwrap()
             .into_iter()
@@ -314,5 +364,35 @@ mod tests {
             "a temporary file was left"
         );
         assert!(is_ours(&record.path).unwrap());
+    }
+
+    #[test]
+    fn what_a_killed_process_left_unwritten_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let config = IscsiConfig {
+            node_databases: vec![home.path().join("nodes"), home.path().join("none/nodes")],
+            ..IscsiConfig::default()
+        };
+        let (mine, dead) = (std::process::id(), "4194305");
+        for name in [
+            format!("{TEMPORARY}{mine}-0"),
+            format!("{TEMPORARY}{dead}-7"),
+        ] {
+            fs::write(home.path().join(name), "a secret").unwrap();
+        }
+        fs::write(home.path().join("iscsid.conf"), "").unwrap();
+        let mut recovered = Recovered::default();
+        remove_leftovers(&config, &mut recovered).unwrap();
+        assert!(
+            matches!(&recovered.removed[..], [one] if one.ends_with("4194305-7")),
+            "{recovered:?}"
+        );
+        assert_eq!(recovered.failed, []);
+        let mut left: Vec<_> = fs::read_dir(home.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort();
+        assert_eq!(left, [format!("{TEMPORARY}{mine}-0"), "iscsid.conf".into()]);
     }
 }

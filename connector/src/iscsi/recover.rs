@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use stockpot_driver::IscsiConnection;
 
 use super::{IscsiConfig, detach, record, sysfs};
-use crate::{ConnectorError, Recovered};
+use crate::{ConnectorError, Recovered, error::in_full};
 
 /// Keeps the wanted connections that have a session; removes all else, unless somebody holds it.
 pub(super) async fn recover(
@@ -39,8 +39,12 @@ pub(super) async fn recover(
             Err(error @ ConnectorError::InUse { .. }) => {
                 tracing::warn!(target_iqn = %target, %error, "attached by an earlier run and in use, left as it is");
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                let what = format!("iSCSI session with {target}");
+                recovered.failed.push((what, in_full(&error)));
+            }
         }
     }
+    record::remove_leftovers(config, &mut recovered)?;
     Ok((adopted, recovered))
 }

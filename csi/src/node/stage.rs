@@ -7,7 +7,7 @@ use std::{
 
 use stockpot_proto::csi::v1::{NodeStageVolumeRequest, NodeUnstageVolumeRequest};
 
-use super::{NodeError, attach};
+use super::{NodeError, attach, attached};
 use crate::{
     manager::Manager,
     mount::{self, Device, FileSystem, MountError, MountFlags, MountTable, Target},
@@ -201,6 +201,14 @@ impl Unstage {
                 mount::unmount_all(&at).await?;
                 device.flush().await?;
             }
+        } else if let Ok(device) = attached(&manager, &self.volume_id).await
+            && let Some(other) = table.of(&device).find(|m| m.mount_point != at)
+        {
+            // A device that is bound to a target is not open by that: it would be taken from under it.
+            return Err(NodeError::PublishedElsewhere {
+                volume_id: self.volume_id,
+                path: other.mount_point.clone(),
+            });
         }
         mount::unmount_all(&at).await?;
         manager.detach(&self.volume_id).await?;

@@ -1,17 +1,17 @@
 //! The driver `file`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::{
+    meta::Meta,
     operations::{Images, snapshot_info, volume_info},
-    store::{Meta, Name},
 };
 use crate::{
     AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, SnapshotId,
-    SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, origin::Origin,
+    SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use, name::Name, origin::Origin, task,
 };
 
 /// Which directory, and how far its file system may be filled.
@@ -26,6 +26,9 @@ pub struct FileConfig {
     pub overcommit_factor: u64,
     /// Nothing new is made when the file system has no more than this left, in bytes.
     pub reserve_bytes: u64,
+    /// How long a device that somebody has open is watched before it counts as in use: udev looks into every device that was
+    /// just written.
+    pub close_patience: Duration,
 }
 
 impl FileConfig {
@@ -36,6 +39,7 @@ impl FileConfig {
             allow_copy: false,
             overcommit_factor: 20,
             reserve_bytes: 64 << 20,
+            close_patience: in_use::PATIENCE,
         }
     }
 }
@@ -77,11 +81,7 @@ impl FileDriver {
         work: impl FnOnce(&Images) -> Result<T, DriverError> + Send + 'static,
     ) -> Result<T, DriverError> {
         let images = self.images.clone();
-        match tokio::task::spawn_blocking(move || work(&images)).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(DriverError::Host("the process is stopping".into())),
-        }
+        task::blocking(move || work(&images)).await
     }
 
     async fn create(

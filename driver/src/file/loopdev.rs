@@ -26,7 +26,7 @@ const BLOCK_BYTES: u32 = 512;
 /// How often a free device is asked for: others may take it first.
 const ATTEMPTS: u32 = 64;
 
-/// How long a device may stay open, or its node may take to appear: udev looks into every device that changes.
+/// How long a device's node may take to appear.
 const PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 
@@ -85,6 +85,7 @@ pub(super) fn attach(
     image: &Path,
     read_only: bool,
     what: &dyn std::fmt::Display,
+    patience: Duration,
 ) -> Result<LoopDevice, DriverError> {
     let file = OpenOptions::new()
         .read(true)
@@ -95,7 +96,7 @@ pub(super) fn attach(
         if device.plain && device.read_only == read_only {
             return Ok(device);
         }
-        detach_one(&file, &device, what)?;
+        detach_one(&file, &device, what, patience)?;
     }
     let control_path = Path::new("/dev/loop-control");
     let control = open(control_path, 0).map_err(no_loop_devices)?;
@@ -122,10 +123,14 @@ pub(super) fn attach(
 }
 
 /// Detaches every loop device of an image; none is success.
-pub(super) fn detach(image: &Path, what: &dyn std::fmt::Display) -> Result<(), DriverError> {
+pub(super) fn detach(
+    image: &Path,
+    what: &dyn std::fmt::Display,
+    patience: Duration,
+) -> Result<(), DriverError> {
     let file = File::open(image).map_err(fail("cannot open", image))?;
     for device in find(&file)? {
-        detach_one(&file, &device, what)?;
+        detach_one(&file, &device, what, patience)?;
     }
     Ok(())
 }
@@ -186,6 +191,7 @@ fn detach_one(
     image: &File,
     device: &LoopDevice,
     what: &dyn std::fmt::Display,
+    patience: Duration,
 ) -> Result<(), DriverError> {
     let in_use = || DriverError::InUse {
         what: what.to_string(),
@@ -199,7 +205,7 @@ fn detach_one(
         .metadata()
         .map_err(fail("cannot stat", &device.path))?;
     let started = Instant::now();
-    let patient = || started.elapsed() < PATIENCE;
+    let patient = || started.elapsed() < patience;
     while is_claimed(device) {
         if !patient() {
             return Err(in_use());

@@ -11,12 +11,13 @@ use super::{
     changes::{self, Answer},
     driver::FileConfig,
     loopdev,
+    meta::Meta,
     sharing::{self, Copied},
-    store::{Entry, Meta, Name, Store, fail},
+    store::{Entry, Store, fail},
 };
 use crate::{
     AccessMode, ByteRange, Capacity, ConnectionInfo, DriverError, LocalConnection, SnapshotId,
-    SnapshotInfo, VolumeId, VolumeInfo, model, origin::Origin,
+    SnapshotInfo, VolumeId, VolumeInfo, model, name::Name, origin::Origin,
 };
 
 /// A volume's size is a multiple of this: a page, and the sector size of the largest kind of disk.
@@ -227,7 +228,9 @@ impl Images {
         access_mode: AccessMode,
     ) -> Result<ConnectionInfo, DriverError> {
         let entry = self.get(name)?;
-        let device = loopdev::attach(&entry.image, access_mode == AccessMode::ReadOnly, name)?;
+        let read_only = access_mode == AccessMode::ReadOnly;
+        let patience = self.config.close_patience;
+        let device = loopdev::attach(&entry.image, read_only, name, patience)?;
         Ok(ConnectionInfo::Local(LocalConnection {
             device_path: device.path,
             access_mode,
@@ -250,7 +253,7 @@ impl Images {
 
     pub(super) fn detach(&self, name: &Name) -> Result<(), DriverError> {
         match self.store.find(name)? {
-            Some(entry) => loopdev::detach(&entry.image, name),
+            Some(entry) => loopdev::detach(&entry.image, name, self.config.close_patience),
             None => Ok(()),
         }
     }

@@ -2,95 +2,24 @@
 
 use std::{
     fs::{DirBuilder, File, OpenOptions},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
+use super::meta::Meta;
+use crate::{DriverError, name::Name};
 use nix::{
     errno::Errno,
     fcntl::{Flock, FlockArg},
 };
-use serde::{Deserialize, Serialize};
 
-use crate::{DriverError, SnapshotId, VolumeId, origin::Origin};
-
-/// Longest `meta.json` that is read; ours are a tenth of it.
-const META_LIMIT_BYTES: u64 = 4096;
-const META_VERSION: u32 = 1;
 /// What is in a directory that was prepared.
 const DIRECTORIES: [&str; 2] = ["volumes", "snapshots"];
 /// How long another process may hold the lock: as long as a volume group's.
 const LOCK_PATIENCE: Duration = Duration::from_secs(600);
 const LOCK_POLL: Duration = Duration::from_millis(25);
-
-/// A volume's or a snapshot's id, and with it its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Name {
-    Volume(VolumeId),
-    Snapshot(SnapshotId),
-}
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Name::Volume(id) => write!(f, "volume {id}"),
-            Name::Snapshot(id) => write!(f, "snapshot {id}"),
-        }
-    }
-}
-
-impl Name {
-    pub(super) fn not_found(&self) -> DriverError {
-        DriverError::NotFound {
-            what: self.to_string(),
-        }
-    }
-
-    /// Which of [`DIRECTORIES`] it lies in.
-    fn directory(&self) -> &'static str {
-        match self {
-            Name::Volume(_) => "volumes",
-            Name::Snapshot(_) => "snapshots",
-        }
-    }
-}
-
-/// What `meta.json` says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
-pub(super) enum Meta {
-    /// A volume.
-    Volume {
-        id: VolumeId,
-        from: Origin,
-        /// The size it was made with.
-        made_bytes: u64,
-    },
-    /// A snapshot.
-    Snapshot {
-        id: SnapshotId,
-        source: VolumeId,
-        created_at_us: i64,
-    },
-}
-
-impl Meta {
-    pub(super) fn name(&self) -> Name {
-        match self {
-            Meta::Volume { id, .. } => Name::Volume(id.clone()),
-            Meta::Snapshot { id, .. } => Name::Snapshot(id.clone()),
-        }
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct Document {
-    stockpot: u32,
-    #[serde(flatten)]
-    meta: Meta,
-}
 
 /// One of our volumes or snapshots.
 #[derive(Debug, Clone)]
@@ -201,8 +130,8 @@ impl Store {
     pub(super) fn find(&self, name: &Name) -> Result<Option<Entry>, DriverError> {
         let place = self.place(name);
         let image = place.join("image");
-        let Some(meta) = read_meta(&place.join("meta.json"))? else {
-            self.check_mounted(name.directory())?;
+        let Some(meta) = Meta::read(&place.join("meta.json"))? else {
+            self.check_mounted(directory_of(name))?;
             return Ok(None);
         };
         if meta.name() != *name {
@@ -215,7 +144,7 @@ impl Store {
                 image,
             })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                self.check_mounted(name.directory())?;
+                self.check_mounted(directory_of(name))?;
                 Ok(None)
             }
             Err(error) => Err(fail("cannot stat", &image)(error)),
@@ -292,7 +221,7 @@ impl Store {
             Name::Volume(id) => id.as_str(),
             Name::Snapshot(id) => id.as_str(),
         };
-        self.root.join(name.directory()).join(id)
+        self.root.join(directory_of(name)).join(id)
     }
 
     /// A rename is on disk when both directories are.
@@ -309,6 +238,14 @@ impl Store {
             ));
         }
         fail(doing, path)(error)
+    }
+}
+
+/// Which of [`DIRECTORIES`] it lies in.
+fn directory_of(name: &Name) -> &'static str {
+    match name {
+        Name::Volume(_) => "volumes",
+        Name::Snapshot(_) => "snapshots",
     }
 }
 
@@ -331,41 +268,12 @@ fn write_new(
     fill(&image)?;
     image.sync_all().map_err(fail("cannot write", &path))?;
     let path = new.join("meta.json");
-    let document = Document {
-        stockpot: META_VERSION,
-        meta: meta.clone(),
-    };
-    let mut text = serde_json::to_vec_pretty(&document)
-        .map_err(|error| fail("cannot write", &path)(error.into()))?;
-    text.push(b'\n');
+    let text = meta.to_text().map_err(fail("cannot write", &path))?;
     let mut file = create(&path)?;
     file.write_all(&text)
         .and_then(|()| file.sync_all())
         .map_err(fail("cannot write", &path))?;
     sync_directory(new)
-}
-
-/// Reads a `meta.json`; `None` if it is not there or not ours.
-fn read_meta(path: &Path) -> Result<Option<Meta>, DriverError> {
-    let mut text = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(META_LIMIT_BYTES).read_to_end(&mut text));
-    match read {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(fail("cannot read", path)(error)),
-        Ok(_) => Ok(parse_meta(&text)),
-    }
-}
-
-fn parse_meta(text: &[u8]) -> Option<Meta> {
-    let document: Document = serde_json::from_slice(text).ok()?;
-    (document.stockpot == META_VERSION).then_some(document.meta)
 }
 
 fn make_directory(path: &Path) -> Result<(), DriverError> {
@@ -402,132 +310,4 @@ pub(super) fn fail(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn store() -> (tempfile::TempDir, Store) {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::new(directory.path().join("root"));
-        store.make_root().unwrap();
-        store.prepare().unwrap();
-        (directory, store)
-    }
-
-    fn volume(id: &str) -> Meta {
-        Meta::Volume {
-            id: id.parse().unwrap(),
-            from: Origin::Volume("other".parse().unwrap()),
-            made_bytes: 8192,
-        }
-    }
-
-    fn fill(image: &File) -> Result<(), DriverError> {
-        image
-            .set_len(8192)
-            .map_err(fail("cannot size", Path::new("image")))
-    }
-
-    #[test]
-    fn what_is_made_is_found_and_removed() {
-        let (_directory, store) = store();
-        let snapshot = Meta::Snapshot {
-            id: "a".parse().unwrap(),
-            source: "a".parse().unwrap(),
-            created_at_us: -1,
-        };
-        for meta in [volume("a"), snapshot] {
-            store.make(&meta, fill).unwrap();
-            let entry = store.find(&meta.name()).unwrap().unwrap();
-            assert_eq!((entry.meta, entry.size_bytes), (meta.clone(), 8192));
-        }
-        assert_eq!(store.list().unwrap().len(), 2);
-        for _ in 0..2 {
-            store.remove(&volume("a").name()).unwrap();
-        }
-        assert_eq!(store.list().unwrap().len(), 1);
-    }
-
-    /// Without the file system that holds the pool nobody can say what is there.
-    #[test]
-    fn nothing_is_gone_because_it_is_not_mounted() {
-        let (directory, store) = store();
-        store.make(&volume("a"), fill).unwrap();
-        let away = directory.path().join("away");
-        std::fs::rename(store.root(), &away).unwrap();
-        std::fs::create_dir(store.root()).unwrap();
-        let name = volume("a").name();
-        for error in [
-            store.find(&name).unwrap_err(),
-            store.remove(&name).unwrap_err(),
-            store.list().unwrap_err(),
-            store.check_prepared().unwrap_err(),
-        ] {
-            assert!(matches!(error, DriverError::Host(_)), "{error}");
-        }
-        std::fs::remove_dir(store.root()).unwrap();
-        std::fs::rename(&away, store.root()).unwrap();
-        store.check_prepared().unwrap();
-        store.remove(&name).unwrap();
-        assert!(store.find(&name).unwrap().is_none());
-    }
-
-    #[test]
-    fn the_lock_is_not_waited_for_for_ever() {
-        let (_directory, mut store) = store();
-        let held = store.lock().unwrap();
-        store.lock_patience = Duration::from_millis(60);
-        let error = store.lock().unwrap_err();
-        assert!(matches!(error, DriverError::InUse { .. }), "{error}");
-        drop(held);
-        store.lock().unwrap();
-    }
-
-    #[test]
-    fn a_failed_or_cut_off_making_leaves_nothing() {
-        let (_directory, store) = store();
-        let error = store
-            .make(&volume("a"), |_| Err(volume("a").name().not_found()))
-            .unwrap_err();
-        assert!(matches!(error, DriverError::NotFound { .. }));
-        for debris in [".new-1", ".gone-2"] {
-            std::fs::create_dir(store.root().join(debris)).unwrap();
-            std::fs::write(store.root().join(debris).join("image"), "x").unwrap();
-        }
-        store.prepare().unwrap();
-        let mut left: Vec<_> = std::fs::read_dir(store.root())
-            .unwrap()
-            .map(|e| e.unwrap().file_name())
-            .collect();
-        left.sort();
-        assert_eq!(left, ["snapshots", "volumes"]);
-    }
-
-    #[test]
-    fn what_others_made_is_neither_seen_nor_touched() {
-        let (_directory, store) = store();
-        let place = store.root().join("volumes/a");
-        std::fs::create_dir(&place).unwrap();
-        std::fs::write(place.join("image"), "theirs").unwrap();
-        std::fs::write(store.root().join("volumes/b"), "a file").unwrap();
-        for meta in [
-            "",
-            "{}",
-            r#"{"stockpot":2,"kind":"volume","id":"a","from":"empty","made_bytes":1}"#,
-            r#"{"stockpot":1,"kind":"volume","id":"other","from":"empty","made_bytes":1}"#,
-        ] {
-            std::fs::write(place.join("meta.json"), meta).unwrap();
-            for id in ["a", "b"] {
-                let name = volume(id).name();
-                assert!(store.find(&name).unwrap().is_none());
-                store.remove(&name).unwrap();
-                let error = store.make(&volume(id), fill).unwrap_err();
-                assert!(
-                    matches!(error, DriverError::AlreadyExists { .. }),
-                    "{error}"
-                );
-            }
-        }
-        assert!(store.list().unwrap().is_empty());
-        assert_eq!(std::fs::read(place.join("image")).unwrap(), b"theirs");
-    }
-}
+mod tests;

@@ -149,6 +149,14 @@ pub(super) async fn remove(vg: &str, name: &str) -> Result<(), DriverError> {
     run(format!("cannot remove {vg}/{name}"), words(&args)).await
 }
 
+/// The same, but its extents are not discarded, whatever `devices/issue_discards` in `lvm.conf` says: what was written to
+/// them is to stay.
+pub(super) async fn remove_undiscarded(vg: &str, name: &str) -> Result<(), DriverError> {
+    let args = format!("lvremove --yes {vg}/{name}");
+    let doing = format!("cannot remove {vg}/{name}");
+    run_configured(doing, words(&args), "devices{issue_discards=0}").await
+}
+
 /// Looks at one logical volume by its device's path.
 pub(super) async fn live_volume(path: &Path) -> Result<Option<LiveLv>, DriverError> {
     let doing = format!("cannot ask LVM about {}", path.display());
@@ -233,7 +241,12 @@ async fn lvs(doing: &str, targets: &[String]) -> Result<Vec<live_report::Row>, D
 
 /// Runs a changing command and turns what LVM says into what the caller can do about it.
 pub(super) async fn run(doing: String, args: Vec<String>) -> Result<(), DriverError> {
-    let output = match lvm(&args).await {
+    run_configured(doing, args, "").await
+}
+
+/// The same with settings in place of those in `lvm.conf`.
+async fn run_configured(doing: String, args: Vec<String>, config: &str) -> Result<(), DriverError> {
+    let output = match lvm_configured(&args, config).await {
         Ok(output) => output,
         Err(source) => return Err(DriverError::command(doing, source)),
     };
@@ -263,6 +276,14 @@ pub(super) async fn run(doing: String, args: Vec<String>) -> Result<(), DriverEr
 
 /// Runs one `lvm` command, again if a signal ended it.
 pub(super) async fn lvm(args: &[String]) -> Result<Output, CommandError> {
+    lvm_configured(args, "").await
+}
+
+async fn lvm_configured(args: &[String], config: &str) -> Result<Output, CommandError> {
+    let mut config = config.to_owned();
+    if !Path::new(UDEV_SOCKET).exists() {
+        config.push_str(" activation{udev_sync=0 udev_rules=0}");
+    }
     let mut attempt = 1;
     loop {
         let mut command = Command::new("lvm")
@@ -271,8 +292,8 @@ pub(super) async fn lvm(args: &[String]) -> Result<Output, CommandError> {
             .deadline(DEADLINE)
             .gentle()
             .args(args);
-        if !Path::new(UDEV_SOCKET).exists() {
-            command = command.args(["--config", "activation{udev_sync=0 udev_rules=0}"]);
+        if !config.is_empty() {
+            command = command.args(["--config", config.trim()]);
         }
         let output = command.output().await?;
         let died = matches!(output.exit, Exit::Signal(_) | Exit::Code(139));

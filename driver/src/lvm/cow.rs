@@ -23,7 +23,7 @@ use std::{
 
 use nix::libc::{O_CLOEXEC, O_DIRECT};
 
-use crate::{ByteRange, DriverError};
+use crate::{DriverError, ranges::Ranges, task};
 
 const MAGIC: u32 = 0x7041_6e53;
 const VERSION: u32 = 1;
@@ -34,12 +34,18 @@ const CHUNK_MAX_SECTORS: u32 = 1024;
 /// What reads past the page cache are aligned to.
 const ALIGNMENT: usize = 4096;
 
-/// What changed of an origin, in units.
+/// Least and most of what is kept apart: an exception table names units in any order, so what it names is marked in a map
+/// of one bit for each unit, of 2 MiB at most. From 256 GiB on, units are larger than those of our snapshots.
+const UNIT_BYTES: u64 = 16 << 10;
+const UNITS_MAX: u64 = 1 << 24;
+
+/// What changed of an origin, in bounded memory: it may cover more than it has to, and never less.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Table {
-    chunk_bytes: u64,
-    /// Ascending, each once.
-    changed: Vec<u64>,
+pub(super) struct Changed {
+    end_bytes: u64,
+    unit_bytes: u64,
+    /// A bit for each unit.
+    map: Vec<u64>,
 }
 
 /// Why a table cannot be used.
@@ -56,17 +62,20 @@ pub(super) enum TableError {
     Io(#[from] io::Error),
 }
 
-/// Reads the table from a snapshot's device of that size.
-pub(super) async fn read(path: PathBuf, cow_bytes: u64) -> Result<Table, DriverError> {
-    let reading = tokio::task::spawn_blocking(move || read_now(&path, cow_bytes));
-    match reading.await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(DriverError::Host("the process is stopping".into())),
-    }
+/// Reads the table from a snapshot's device of that size, and marks what it names.
+pub(super) async fn read(
+    path: PathBuf,
+    cow_bytes: u64,
+    mut changed: Changed,
+) -> Result<Changed, DriverError> {
+    task::blocking(move || {
+        read_now(&path, cow_bytes, &mut changed)?;
+        Ok(changed)
+    })
+    .await
 }
 
-fn read_now(path: &Path, cow_bytes: u64) -> Result<Table, DriverError> {
+fn read_now(path: &Path, cow_bytes: u64, changed: &mut Changed) -> Result<(), DriverError> {
     let fail = |error| match error {
         TableError::Io(source) => DriverError::Io {
             doing: "cannot read the exceptions of",
@@ -88,8 +97,9 @@ fn read_now(path: &Path, cow_bytes: u64) -> Result<Table, DriverError> {
         .open(path);
     let device = opened.map_err(|error| fail(error.into()))?;
     let mut buffer = Vec::new();
-    parse(cow_bytes, |offset, length| {
-        read_aligned(&device, offset, length, &mut buffer)
+    let read = |offset, length| read_aligned(&device, offset, length, &mut buffer);
+    parse(cow_bytes, read, |offset, length| {
+        changed.mark(offset, length)
     })
     .map_err(fail)
 }
@@ -114,11 +124,12 @@ fn read_aligned(
     Ok(aligned[skip..skip + length].to_vec())
 }
 
-/// Parses a table of a device of `cow_bytes` bytes; `read` gives a run of it.
+/// Parses a table of a device of `cow_bytes` bytes; `read` gives a run of it, `mark` takes what of the origin changed.
 fn parse(
     cow_bytes: u64,
     mut read: impl FnMut(u64, u64) -> io::Result<Vec<u8>>,
-) -> Result<Table, TableError> {
+    mut mark: impl FnMut(u64, u64),
+) -> Result<(), TableError> {
     let malformed = |text: String| Err(TableError::Malformed(text));
     if cow_bytes < SECTOR {
         return malformed(format!("{cow_bytes} bytes hold no header"));
@@ -137,7 +148,6 @@ fn parse(
     }
     let chunk_bytes = u64::from(sectors) * SECTOR;
     let (chunks, per_area) = (cow_bytes / chunk_bytes, chunk_bytes / EXCEPTION_BYTES);
-    let mut changed = Vec::new();
     // An area that is full is followed by another, unless the device ends there.
     let mut area = 1;
     'table: while area < chunks {
@@ -150,16 +160,11 @@ fn parse(
             if new >= chunks || is_area {
                 return malformed(format!("unit {old} was copied to unit {new} of {chunks}"));
             }
-            changed.push(old);
+            mark(old.saturating_mul(chunk_bytes), chunk_bytes);
         }
         area += per_area + 1;
     }
-    changed.sort_unstable();
-    changed.dedup();
-    Ok(Table {
-        chunk_bytes,
-        changed,
-    })
+    Ok(())
 }
 
 fn number32(bytes: &[u8], at: usize) -> Result<u32, TableError> {
@@ -176,29 +181,50 @@ fn number64(bytes: &[u8], at: usize) -> Result<u64, TableError> {
         .ok_or_else(|| TableError::Malformed("cut short".into()))
 }
 
-impl Table {
-    /// What changed, as ranges of an origin that ends at `end_bytes`: ascending, with something between any two.
-    pub(super) fn ranges(&self, end_bytes: u64) -> Vec<ByteRange> {
-        let mut ranges: Vec<ByteRange> = Vec::new();
-        for chunk in &self.changed {
-            let Some(offset) = chunk.checked_mul(self.chunk_bytes) else {
-                break;
-            };
-            if offset >= end_bytes {
-                break;
-            }
-            let length = self.chunk_bytes.min(end_bytes - offset);
-            match ranges.last_mut() {
-                Some(last) if last.offset_bytes + last.length_bytes == offset => {
-                    last.length_bytes += length;
-                }
-                _ => ranges.push(ByteRange {
-                    offset_bytes: offset,
-                    length_bytes: length,
-                }),
+impl Changed {
+    /// Nothing yet, of an origin that ends there.
+    pub(super) fn within(end_bytes: u64) -> Self {
+        Self::in_units(end_bytes, UNIT_BYTES)
+    }
+
+    fn in_units(end_bytes: u64, mut unit_bytes: u64) -> Self {
+        while end_bytes.div_ceil(unit_bytes) > UNITS_MAX {
+            unit_bytes *= 2;
+        }
+        let words = end_bytes.div_ceil(unit_bytes).div_ceil(64);
+        Self {
+            end_bytes,
+            unit_bytes,
+            map: vec![0; usize::try_from(words).expect("there are at most 2^18")],
+        }
+    }
+
+    /// Marks a run; what lies behind the end is none of it.
+    fn mark(&mut self, offset: u64, length: u64) {
+        let end = offset.saturating_add(length).min(self.end_bytes);
+        if offset >= end {
+            return;
+        }
+        for unit in offset / self.unit_bytes..end.div_ceil(self.unit_bytes) {
+            let word = usize::try_from(unit / 64).expect("the end is in the map");
+            self.map[word] |= 1 << (unit % 64);
+        }
+    }
+
+    /// Adds what changed, in ascending order, to an empty answer.
+    pub(super) fn into_ranges(self, ranges: &mut Ranges) {
+        for (word, bits) in (0u64..).zip(&self.map) {
+            let mut rest = *bits;
+            while rest != 0 {
+                let unit = word * 64 + u64::from(rest.trailing_zeros());
+                let start = unit * self.unit_bytes;
+                let end = start.saturating_add(self.unit_bytes);
+                ranges
+                    .add(start, end.min(self.end_bytes))
+                    .expect("units ascend");
+                rest &= rest - 1;
             }
         }
-        ranges
     }
 }
 

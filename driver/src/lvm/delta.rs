@@ -19,7 +19,7 @@ use super::{
     thin_xml::{self, Wanted},
     view::View,
 };
-use crate::{ByteRange, DriverError, SnapshotId};
+use crate::{ByteRange, DriverError, SnapshotId, name::Name};
 
 /// How long a frozen copy that is not ours may go unread before it counts as left by a crash.
 const STALE_AFTER: Duration = Duration::from_secs(2);
@@ -51,35 +51,59 @@ impl Pool {
     pub(super) async fn ranges(&self, question: &Question) -> Result<Vec<ByteRange>, DriverError> {
         let _turn = self.turn().await?;
         let devices = self.devices();
-        let (wanted, size_bytes) = {
+        {
+            // What is not there is refused without a wait.
             let _vg = self.lock_vg().await?;
-            // A frozen copy can be taken of an active pool only.
-            asked(&self.look_inside().await?, question)?
-        };
+            asked(&self.look_inside().await?, question)?;
+        }
         if !self.clear(&devices, PATIENCE).await? {
             return Err(DriverError::InUse {
                 what: format!("the frozen metadata of {}", devices.pool),
                 by: format!("another program, which has {} open", devices.metadata),
             });
         }
-        {
+        let frozen = {
             let _vg = self.lock_vg().await?;
-            dm::freeze(&devices.pool).await?;
-        }
-        let read = read(&devices.metadata, wanted, size_bytes).await;
-        let thawed = {
-            let _vg = self.lock_vg().await?;
-            dm::thaw(&devices.pool).await
+            // Looked up again: a number may be another snapshot's by now. A frozen copy can be taken of an active pool only.
+            let asked = asked(&self.look_inside().await?, question)?;
+            dm::freeze(&devices.pool).await.map(|()| asked)
         };
-        if let Err(error) = thawed {
+        let read = match frozen {
+            Ok((wanted, size_bytes)) => read(&devices.metadata, wanted, size_bytes).await,
+            // It was refused: a copy that is there now is somebody else's.
+            Err(error) if is_refusal(&error) => return Err(error),
+            // The kernel may have done it all the same, as when the answer took too long.
+            Err(error) => Err(error),
+        };
+        self.release(&devices).await;
+        read
+    }
+
+    /// Gives the frozen copy back, if there is one. A lock that cannot be had is no reason to keep it: it would take blocks
+    /// of metadata for ever.
+    async fn release(&self, devices: &Devices) {
+        let _vg = match self.lock_vg().await {
+            Ok(lock) => Some(lock),
+            Err(error) => {
+                tracing::warn!(pool = devices.pool, %error, "frozen metadata is let go without the lock");
+                None
+            }
+        };
+        let releasing = async {
+            let status = dm::pool_status(&devices.pool).await?;
+            match status.is_some_and(|status| status.frozen.is_some()) {
+                true => dm::thaw(&devices.pool).await,
+                false => Ok(()),
+            }
+        };
+        if let Err(error) = releasing.await {
             tracing::warn!(pool = devices.pool, %error, "the frozen metadata stays for now; the next use lets it go");
         }
-        read
     }
 
     /// Lets go of what a crash left, unless it is in use. Under the volume group's lock.
     pub(super) async fn clear_stale(&self) -> Result<(), DriverError> {
-        match lock::try_acquire(&self.config().lock_directory, &self.turn_name())? {
+        match lock::try_acquire(&self.config().lock_directory, &self.turn_name()).await? {
             Some(_turn) => self.clear(&self.devices(), STALE_AFTER).await.map(drop),
             // A process that lives has it.
             None => Ok(()),
@@ -138,12 +162,20 @@ impl Pool {
     }
 }
 
+fn is_refusal(error: &DriverError) -> bool {
+    use stockpot_command::CommandError::{Failed, Missing};
+    match error {
+        DriverError::Command { source, .. } => matches!(source, Failed { .. } | Missing { .. }),
+        error => matches!(error, DriverError::Host(_)),
+    }
+}
+
 /// The numbers of the devices in the pool, and the size of the one that is read.
 fn asked(view: &View, question: &Question) -> Result<(Wanted, u64), DriverError> {
     let find = |id: &SnapshotId| {
         let found = view
             .snapshot(id)
-            .ok_or_else(|| super::pool::Name::Snapshot(id.clone()).not_found())?;
+            .ok_or_else(|| Name::Snapshot(id.clone()).not_found())?;
         if !found.lv.read_only {
             return Err(DriverError::Unexpected {
                 doing: format!("comparing snapshot {id}"),

@@ -18,7 +18,7 @@ use nix::{
 };
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use crate::DriverError;
+use crate::{DriverError, task};
 
 const POLL: Duration = Duration::from_millis(25);
 
@@ -43,24 +43,29 @@ pub(super) async fn acquire_named(directory: &Path, name: &str) -> Result<LockGu
 }
 
 /// Takes the turn of something in a volume group, if it is free.
-pub(super) fn try_acquire(directory: &Path, name: &str) -> Result<Option<LockGuard>, DriverError> {
+pub(super) async fn try_acquire(
+    directory: &Path,
+    name: &str,
+) -> Result<Option<LockGuard>, DriverError> {
     let path = directory.join(format!("{name}.lock"));
     let Ok(task) = in_process(&path).try_lock_owned() else {
         return Ok(None);
     };
-    let fail = |source| DriverError::Io {
-        doing: "cannot lock",
-        path: path.clone(),
-        source,
-    };
-    std::fs::create_dir_all(directory).map_err(fail)?;
-    match Flock::lock(open(&path).map_err(fail)?, FlockArg::LockExclusiveNonblock) {
+    match Flock::lock(open(&path).await?, FlockArg::LockExclusiveNonblock) {
         Ok(locked) => Ok(Some(LockGuard {
             _file: locked,
             _task: task,
         })),
         Err((_, Errno::EWOULDBLOCK)) => Ok(None),
-        Err((_, errno)) => Err(fail(errno.into())),
+        Err((_, errno)) => Err(fail(&path, errno.into())),
+    }
+}
+
+fn fail(path: &Path, source: io::Error) -> DriverError {
+    DriverError::Io {
+        doing: "cannot lock",
+        path: path.to_owned(),
+        source,
     }
 }
 
@@ -70,15 +75,7 @@ fn vg_file(directory: &Path, vg: &str) -> PathBuf {
 
 async fn acquire_file(path: &Path, what: &str) -> Result<LockGuard, DriverError> {
     let task = in_process(path).lock_owned().await;
-    let fail = |source| DriverError::Io {
-        doing: "cannot lock",
-        path: path.to_owned(),
-        source,
-    };
-    if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).map_err(fail)?;
-    }
-    let mut file = open(path).map_err(fail)?;
+    let mut file = open(path).await?;
     let started = Instant::now();
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -97,13 +94,22 @@ async fn acquire_file(path: &Path, what: &str) -> Result<LockGuard, DriverError>
                     by: format!("another process that holds {}", path.display()),
                 });
             }
-            Err((_, errno)) => return Err(fail(errno.into())),
+            Err((_, errno)) => return Err(fail(path, errno.into())),
         }
         tokio::time::sleep(POLL).await;
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// Opens a lock file, and makes it and its directory where they are not there.
+async fn open(path: &Path) -> Result<File, DriverError> {
+    let path = path.to_owned();
+    task::blocking(move || open_now(&path).map_err(|source| fail(&path, source))).await
+}
+
+fn open_now(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        std::fs::create_dir_all(directory)?;
+    }
     OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -148,16 +154,16 @@ mod tests {
     async fn a_turn_that_is_taken_is_not_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let held = acquire_named(directory.path(), "a!b").await.unwrap();
-        assert!(try_acquire(directory.path(), "a!b").unwrap().is_none());
-        assert!(try_acquire(directory.path(), "a!c").unwrap().is_some());
+        let is_free = async |name| try_acquire(directory.path(), name).await.unwrap().is_some();
+        assert!(!is_free("a!b").await && is_free("a!c").await);
         drop(held);
-        assert!(try_acquire(directory.path(), "a!b").unwrap().is_some());
+        assert!(is_free("a!b").await);
     }
 
     #[tokio::test]
     async fn another_process_is_waited_for() {
         let directory = tempfile::tempdir().unwrap();
-        let other = open(&directory.path().join("lvm-vg0.lock")).unwrap();
+        let other = open(&directory.path().join("lvm-vg0.lock")).await.unwrap();
         let other = Flock::lock(other, FlockArg::LockExclusive).unwrap();
         let waiting = tokio::spawn({
             let directory = directory.path().to_owned();

@@ -13,44 +13,11 @@ use super::{
 };
 use crate::{
     AccessMode, ConnectionInfo, DriverError, LocalConnection, SnapshotId, SnapshotInfo, VolumeId,
-    VolumeInfo, in_use, model, origin::Origin,
+    VolumeInfo, in_use, model, name::Name, origin::Origin,
 };
 
-/// How long a device that somebody has open is watched before it counts as in use: udev looks into every device
-/// that was just written.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a device is looked at that somebody has open.
 const CLOSE_POLL: Duration = Duration::from_millis(100);
-
-/// A volume or a snapshot: what the calls that treat both alike are told.
-#[derive(Debug, Clone)]
-pub(super) enum Name {
-    Volume(VolumeId),
-    Snapshot(SnapshotId),
-}
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Name::Volume(id) => write!(f, "volume {id}"),
-            Name::Snapshot(id) => write!(f, "snapshot {id}"),
-        }
-    }
-}
-
-impl Name {
-    fn find<'a>(&self, view: &'a View) -> Option<&'a Lv> {
-        match self {
-            Name::Volume(id) => view.volume(id).map(|volume| volume.lv),
-            Name::Snapshot(id) => view.snapshot(id).map(|snapshot| snapshot.lv),
-        }
-    }
-
-    pub(super) fn not_found(&self) -> DriverError {
-        DriverError::NotFound {
-            what: self.to_string(),
-        }
-    }
-}
 
 /// The operations themselves; those that change something run under the lock.
 #[derive(Debug)]
@@ -163,7 +130,7 @@ impl Pool {
             Origin::Volume(id) => Some(Name::Volume(id.clone())),
         };
         let source = match &source {
-            Some(name) => Some(name.find(view).ok_or_else(|| name.not_found())?),
+            Some(name) => Some(view.find(name).ok_or_else(|| name.not_found())?),
             None => None,
         };
         if let Some(source) = source.filter(|source| source.size_bytes > size) {
@@ -197,7 +164,7 @@ impl Pool {
         if view.snapshot(&id).is_none() {
             self.refuse_foreign(&view, &lv_name)?;
             let source = Name::Volume(volume.clone());
-            let origin = source.find(&view).ok_or_else(|| source.not_found())?;
+            let origin = view.find(&source).ok_or_else(|| source.not_found())?;
             view.admit(&self.config, 0)?;
             let tags = Tags::Snapshot {
                 id: id.clone(),
@@ -249,7 +216,7 @@ impl Pool {
     /// Activates; also what a repeated call or a reboot in between needs.
     pub(super) async fn export(&self, name: &Name) -> Result<Lv, DriverError> {
         let view = self.look().await?;
-        let lv = name.find(&view).ok_or_else(|| name.not_found())?;
+        let lv = view.find(&name).ok_or_else(|| name.not_found())?;
         if matches!(name, Name::Snapshot(_)) && !lv.read_only {
             return Err(DriverError::Unexpected {
                 doing: format!("exporting {name}"),
@@ -306,13 +273,13 @@ impl Pool {
         let started = tokio::time::Instant::now();
         loop {
             let view = self.look().await?;
-            let Some(lv) = name.find(&view) else {
+            let Some(lv) = view.find(&name) else {
                 return Ok(None);
             };
             if !lv.open {
                 return Ok(Some(lv.clone()));
             }
-            if started.elapsed() >= CLOSE_PATIENCE {
+            if started.elapsed() >= self.config.close_patience {
                 return Err(DriverError::InUse {
                     what: name.to_string(),
                     by: lv.device.map_or_else(|| "open".into(), in_use::holders),
@@ -337,7 +304,7 @@ impl Pool {
     async fn settle(&self, made: Result<(), DriverError>, name: &Name) -> Result<(), DriverError> {
         match made {
             Ok(()) => Ok(()),
-            Err(error) => match name.find(&self.look().await?) {
+            Err(error) => match self.look().await?.find(name) {
                 Some(_) => {
                     tracing::warn!(%name, %error, "LVM reported a failure, but it is there");
                     Ok(())

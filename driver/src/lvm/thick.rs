@@ -14,12 +14,13 @@
 //! | `group` | looking, activating, resting |
 //! | `content` | zeroing and copying devices |
 //! | `turns` | who works on which volume |
-//! | `watch` | growing snapshots before they overflow |
+//! | `watch`, `room` | growing snapshots before they overflow |
 //! | `view`, `commands` | what LVM says, and what it is told |
 
 mod commands;
 mod content;
 mod group;
+mod room;
 mod snapshots;
 mod turns;
 mod view;
@@ -30,11 +31,12 @@ use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use self::{group::Group, turns::Turns, watch::Watch};
+use self::group::Group;
 use super::names::is_lvm_name;
 use crate::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, SnapshotId,
-    SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, origin::Origin,
+    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
+    SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use, name::Name,
+    origin::Origin, task,
 };
 
 /// Which volume group, and how much room snapshots get.
@@ -50,6 +52,9 @@ pub struct LvmThickConfig {
     pub extend_at_percent: u64,
     /// How often that is looked at.
     pub watch_every: Duration,
+    /// How long a device that somebody has open is watched before it counts as in use: udev looks into every device that was
+    /// just written.
+    pub close_patience: Duration,
     /// Where the lock files lie that keep processes apart.
     pub lock_directory: PathBuf,
 }
@@ -63,6 +68,7 @@ impl LvmThickConfig {
             snapshot_least_bytes: 64 << 20,
             extend_at_percent: 50,
             watch_every: Duration::from_secs(1),
+            close_patience: in_use::PATIENCE,
             lock_directory: "/run/stockpot".into(),
         }
     }
@@ -91,35 +97,10 @@ impl LvmThickConfig {
     }
 }
 
-/// A volume or a snapshot: what the calls that treat both alike are told.
-#[derive(Debug, Clone)]
-enum Name {
-    Volume(VolumeId),
-    Snapshot(SnapshotId),
-}
-
-impl std::fmt::Display for Name {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Name::Volume(id) => write!(f, "volume {id}"),
-            Name::Snapshot(id) => write!(f, "snapshot {id}"),
-        }
-    }
-}
-
-impl Name {
-    fn not_found(&self) -> DriverError {
-        DriverError::NotFound {
-            what: self.to_string(),
-        }
-    }
-}
-
 /// Volumes and snapshots in one volume group.
 #[derive(Debug, Clone)]
 pub struct LvmThickDriver {
     group: Arc<Group>,
-    watch: Arc<Watch>,
 }
 
 impl LvmThickDriver {
@@ -130,11 +111,7 @@ impl LvmThickDriver {
     pub fn new(config: LvmThickConfig) -> Result<Self, DriverError> {
         config.check()?;
         Ok(Self {
-            group: Arc::new(Group {
-                config,
-                turns: Turns::default(),
-            }),
-            watch: Arc::default(),
+            group: Group::new(config),
         })
     }
 
@@ -144,11 +121,7 @@ impl LvmThickDriver {
         T: Send + 'static,
         F: Future<Output = Result<T, DriverError>> + Send + 'static,
     {
-        match tokio::spawn(work(self.group.clone())).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(DriverError::Host("the process is stopping".into())),
-        }
+        task::to_the_end(work(self.group.clone())).await
     }
 
     async fn create(
@@ -157,14 +130,12 @@ impl LvmThickDriver {
         size: u64,
         from: Origin,
     ) -> Result<VolumeInfo, DriverError> {
-        self.watch.ensure(&self.group);
         let id = id.clone();
         self.whole(|group| async move { group.create_volume(id, size, from).await })
             .await
     }
 
     async fn export(&self, name: Name) -> Result<(), DriverError> {
-        self.watch.ensure(&self.group);
         self.whole(|group| async move {
             let _lock = group.lock().await?;
             group.export(&name).await.map(drop)
@@ -173,7 +144,6 @@ impl LvmThickDriver {
     }
 
     async fn connect(&self, name: Name, mode: AccessMode) -> Result<ConnectionInfo, DriverError> {
-        self.watch.ensure(&self.group);
         self.whole(move |group| async move {
             let _lock = group.lock().await?;
             group.connection(&name, mode).await
@@ -205,7 +175,6 @@ impl VolumeDriver for LvmThickDriver {
     }
 
     async fn check(&self) -> Result<(), DriverError> {
-        self.watch.ensure(&self.group);
         self.whole(|group| async move { group.check().await }).await
     }
 
@@ -249,7 +218,6 @@ impl VolumeDriver for LvmThickDriver {
         id: &SnapshotId,
         volume: &VolumeId,
     ) -> Result<SnapshotInfo, DriverError> {
-        self.watch.ensure(&self.group);
         let (id, volume) = (id.clone(), volume.clone());
         self.whole(|group| async move { group.create_snapshot(id, volume).await })
             .await
@@ -283,6 +251,10 @@ impl VolumeDriver for LvmThickDriver {
 
     async fn capacity(&self) -> Result<Capacity, DriverError> {
         Ok(self.group.look().await?.capacity())
+    }
+
+    async fn headroom(&self) -> Result<Option<Headroom>, DriverError> {
+        self.group.headroom().await
     }
 
     async fn create_export(&self, id: &VolumeId) -> Result<(), DriverError> {

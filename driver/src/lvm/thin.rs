@@ -1,18 +1,14 @@
 //! The driver `lvm-thin`.
 
-use std::{future::Future, path::PathBuf, sync::Arc};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{
-    delta::Question,
-    lock,
-    names::is_lvm_name,
-    pool::{Name, Pool},
-};
+use super::{delta::Question, lock, names::is_lvm_name, pool::Pool};
 use crate::{
     AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, origin::Origin,
+    SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use, name::Name,
+    origin::Origin, task::to_the_end,
 };
 
 /// Which pool, and how far it may be filled.
@@ -35,6 +31,9 @@ pub struct LvmThinConfig {
     pub make_room_percent: u64,
     /// How much larger the pool is made at a time, in percent of itself; 0: never.
     pub grow_percent: u64,
+    /// How long a device that somebody has open is watched before it counts as in use: udev looks into every device that was
+    /// just written.
+    pub close_patience: Duration,
     /// Where the lock files lie that keep processes apart.
     pub lock_directory: PathBuf,
 }
@@ -51,6 +50,7 @@ impl LvmThinConfig {
             metadata_limit_percent: 90,
             make_room_percent: 80,
             grow_percent: 20,
+            close_patience: in_use::PATIENCE,
             lock_directory: "/run/stockpot".into(),
         }
     }
@@ -116,17 +116,6 @@ impl LvmThinDriver {
     async fn ranges(&self, question: Question) -> Result<Option<Vec<ByteRange>>, DriverError> {
         let pool = self.pool.clone();
         to_the_end(async move { pool.ranges(&question).await.map(Some) }).await
-    }
-}
-
-/// Runs to its end even if the caller goes away meanwhile.
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, DriverError>> + Send + 'static,
-) -> Result<T, DriverError> {
-    match tokio::spawn(work).await {
-        Ok(result) => result,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_) => Err(DriverError::Host("the process is stopping".into())),
     }
 }
 

@@ -2,13 +2,11 @@
 
 use super::{
     guard,
-    names::Tags,
+    ours::{SnapshotView, VolumeView},
     report::{Lv, Report, Share, ThinPool},
     thin::LvmThinConfig,
 };
-use crate::{
-    Capacity, DriverError, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo, origin::Origin,
-};
+use crate::{Capacity, DriverError, SnapshotId, VolumeId, name::Name};
 
 /// A volume group as it was a moment ago, seen from one pool.
 #[derive(Debug)]
@@ -16,44 +14,6 @@ pub(super) struct View {
     report: Report,
     pool: Lv,
     thin: ThinPool,
-}
-
-/// One of our volumes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct VolumeView<'a> {
-    pub(super) lv: &'a Lv,
-    pub(super) id: &'a VolumeId,
-    pub(super) origin: &'a Origin,
-    pub(super) made_bytes: u64,
-}
-
-impl VolumeView<'_> {
-    pub(super) fn info(self) -> VolumeInfo {
-        VolumeInfo {
-            id: self.id.clone(),
-            size_bytes: self.lv.size_bytes,
-        }
-    }
-}
-
-/// One of our snapshots.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SnapshotView<'a> {
-    pub(super) lv: &'a Lv,
-    id: &'a SnapshotId,
-    pub(super) volume: &'a VolumeId,
-    created_at_us: i64,
-}
-
-impl SnapshotView<'_> {
-    pub(super) fn info(self) -> SnapshotInfo {
-        SnapshotInfo {
-            id: self.id.clone(),
-            volume_id: self.volume.clone(),
-            size_bytes: self.lv.size_bytes,
-            created_at_us: self.created_at_us,
-        }
-    }
 }
 
 impl View {
@@ -84,35 +44,18 @@ impl View {
     }
 
     pub(super) fn volumes(&self) -> impl Iterator<Item = VolumeView<'_>> {
-        self.ours().filter_map(|lv| match lv.tags.as_ref()? {
-            Tags::Volume {
-                id,
-                origin,
-                made_bytes,
-            } => Some(VolumeView {
-                lv,
-                id,
-                origin,
-                made_bytes: *made_bytes,
-            }),
-            Tags::Snapshot { .. } => None,
-        })
+        self.in_pool().filter_map(VolumeView::of)
     }
 
     pub(super) fn snapshots(&self) -> impl Iterator<Item = SnapshotView<'_>> {
-        self.ours().filter_map(|lv| match lv.tags.as_ref()? {
-            Tags::Snapshot {
-                id,
-                volume,
-                created_at_us,
-            } => Some(SnapshotView {
-                lv,
-                id,
-                volume,
-                created_at_us: *created_at_us,
-            }),
-            Tags::Volume { .. } => None,
-        })
+        self.in_pool().filter_map(SnapshotView::of)
+    }
+
+    pub(super) fn find(&self, name: &Name) -> Option<&Lv> {
+        match name {
+            Name::Volume(id) => self.volume(id).map(|volume| volume.lv),
+            Name::Snapshot(id) => self.snapshot(id).map(|snapshot| snapshot.lv),
+        }
     }
 
     pub(super) fn volume(&self, id: &VolumeId) -> Option<VolumeView<'_>> {
@@ -140,13 +83,13 @@ impl View {
 
     /// The pool and what is ours in it, where its I/O is held up; nothing is, unless an LVM command died half-way.
     pub(super) fn suspended(&self) -> impl Iterator<Item = &Lv> {
-        let ours = self.ours().filter(|lv| lv.tags.is_some());
+        let ours = self.in_pool().filter(|lv| lv.tags.is_some());
         std::iter::once(&self.pool)
             .chain(ours)
             .filter(|lv| lv.suspended)
     }
 
-    fn ours(&self) -> impl Iterator<Item = &Lv> {
+    fn in_pool(&self) -> impl Iterator<Item = &Lv> {
         let in_pool = |lv: &&Lv| lv.pool.as_deref() == Some(self.pool.name.as_str());
         self.report.lvs.iter().filter(in_pool)
     }
@@ -237,7 +180,8 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::names::Tags, *};
+    use crate::origin::Origin;
 
     const EXTENT: u64 = 4 << 20;
 

@@ -9,23 +9,25 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ExportName, TargetError, configfs, names};
+use super::{ExportName, TargetError, configfs, names::Names};
 
 /// The objects of our backstores, below one host bus adapter of LIO's.
 #[derive(Debug, Clone)]
 pub(super) struct Backstores {
     adapter: PathBuf,
+    names: Names,
 }
 
 impl Backstores {
-    pub(super) fn new(configfs: &Path, adapter: u32) -> Self {
+    pub(super) fn new(configfs: &Path, adapter: u32, names: Names) -> Self {
         Self {
             adapter: configfs.join("core").join(format!("iblock_{adapter}")),
+            names,
         }
     }
 
     pub(super) fn path(&self, name: &ExportName) -> PathBuf {
-        self.adapter.join(names::backstore(name))
+        self.adapter.join(self.names.backstore(name))
     }
 
     /// The exports that have a backstore, half-made ones included.
@@ -33,7 +35,7 @@ impl Backstores {
         let objects = configfs::objects(&self.adapter)?;
         Ok(objects
             .iter()
-            .filter_map(|object| names::of_backstore(object))
+            .filter_map(|object| self.names.of_backstore(object))
             .collect())
     }
 
@@ -176,7 +178,8 @@ mod tests {
     #[test]
     fn only_block_devices_are_exported() {
         let root = tempfile::tempdir().unwrap();
-        let stores = Backstores::new(root.path(), 1);
+        let names = Names::new("iqn.2026-01.test:a").unwrap();
+        let stores = Backstores::new(root.path(), 1, names);
         let name = ExportName::Volume("a".parse().unwrap());
         for device in ["/dev/null", "/etc/passwd", "/nowhere"] {
             assert!(

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::{ExportName, RecordsError};
-use crate::DriverError;
+use crate::{DriverError, task::Stopping};
 
 /// The error of every [`Targets`](super::Targets) call.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +81,12 @@ pub enum TargetError {
         #[source]
         source: RecordsError,
     },
+}
+
+impl From<Stopping> for TargetError {
+    fn from(_: Stopping) -> Self {
+        Self::Host("the process is stopping".into())
+    }
 }
 
 impl From<TargetError> for DriverError {

@@ -1,7 +1,7 @@
 //! The objects that make one export: made in one order, read back, removed in the reverse order.
 //!
 //! ```text
-//! core/iblock_N/stockpot.KEY                     the backstore
+//! core/iblock_N/stockpot.HASH.KEY                the backstore; HASH stands for PREFIX
 //! iscsi/PREFIX:KEY/tpgt_1                        the target; secrets wanted, unknown initiators refused
 //! iscsi/PREFIX:KEY/tpgt_1/lun/lun_0/store     -> the backstore
 //! iscsi/PREFIX:KEY/tpgt_1/np/ADDRESS:PORT        a portal
@@ -41,8 +41,8 @@ impl Lio {
     ) -> Self {
         Self {
             configfs: configfs.to_owned(),
+            backstores: Backstores::new(configfs, adapter, names.clone()),
             names,
-            backstores: Backstores::new(configfs, adapter),
             portals,
         }
     }

@@ -62,6 +62,8 @@ impl FromStr for ExportName {
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     prefix: String,
+    /// What the names of backstores begin with: of the prefix, which is too long for them, eight digits that stand for it.
+    backstores: String,
 }
 
 impl Names {
@@ -77,8 +79,10 @@ impl Names {
                  iqn.YYYY-MM.REVERSED.DOMAIN:NODE in small letters, at most {MAX_PREFIX_LEN} characters"
             )));
         }
+        let hash = hex(&digest(&SHA256, prefix.as_bytes()).as_ref()[..4]);
         Ok(Self {
             prefix: prefix.to_owned(),
+            backstores: format!("{BACKSTORE_PREFIX}{hash}."),
         })
     }
 
@@ -98,22 +102,22 @@ impl Names {
     /// The serial number: 32 hexadecimal digits, the same for the same export for ever. LIO makes the device's world
     /// wide name of the first 25.
     pub(super) fn serial(&self, name: &ExportName) -> String {
-        let hash = digest(&SHA256, self.iqn(name).as_bytes());
-        hash.as_ref()[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex(&digest(&SHA256, self.iqn(name).as_bytes()).as_ref()[..16])
+    }
+
+    /// The backstore's name.
+    pub(super) fn backstore(&self, name: &ExportName) -> String {
+        format!("{}{}", self.backstores, name.key())
+    }
+
+    /// What a backstore of ours holds; `None` if it is not ours.
+    pub(super) fn of_backstore(&self, name: &str) -> Option<ExportName> {
+        name.strip_prefix(&self.backstores)?.parse().ok()
     }
 }
 
-/// The backstore's name.
-pub(super) fn backstore(name: &ExportName) -> String {
-    format!("{BACKSTORE_PREFIX}{}", name.key())
-}
-
-/// What a backstore of ours holds; `None` if it is not ours.
-pub(super) fn of_backstore(name: &str) -> Option<ExportName> {
-    name.strip_prefix(BACKSTORE_PREFIX)?.parse().ok()
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// An initiator's name in the form in which the kernel compares it (RFC 7143, section 4.2.7: case does not count).
@@ -154,7 +158,8 @@ mod tests {
             let iqn = names.iqn(&name);
             assert!(iqn.len() <= 223);
             assert_eq!(names.of_iqn(&iqn), Some(name.clone()));
-            assert_eq!(of_backstore(&backstore(&name)), Some(name));
+            let backstore = names.backstore(&name);
+            assert_eq!(names.of_backstore(&backstore), Some(name));
         }
         for foreign in [
             "iqn.2026-01.dev.stockpot:node-10:v.a",
@@ -165,8 +170,11 @@ mod tests {
         ] {
             assert_eq!(names.of_iqn(foreign), None, "{foreign}");
         }
-        assert_eq!(of_backstore("disk1"), None);
-        assert_eq!(of_backstore("stockpot.other"), None);
+        // Nor is what another node's daemon made in the same kernel.
+        let other = Names::new("iqn.2026-01.dev.stockpot:node-2").unwrap();
+        for foreign in ["disk1", "stockpot.other", &other.backstore(&volume("a"))] {
+            assert_eq!(names.of_backstore(foreign), None, "{foreign}");
+        }
     }
 
     #[test]

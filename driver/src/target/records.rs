@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::ExportName;
-use crate::{AccessMode, ChapCredentials, IscsiAuth};
+use crate::{AccessMode, ChapCredentials, IscsiAuth, task::Stopping};
 
 /// One host's access to an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,6 +59,12 @@ impl RecordsError {
             doing: doing.into(),
             source: Some(source.into()),
         }
+    }
+}
+
+impl From<Stopping> for RecordsError {
+    fn from(_: Stopping) -> Self {
+        Self::new("the process is stopping")
     }
 }
 

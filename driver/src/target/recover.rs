@@ -60,7 +60,7 @@ async fn recover(
     };
     for record in inner.all_records().await? {
         if !is_wanted(&record.name) && !there.contains(&record.name) {
-            inner.put(&without_grants(&record.name)).await?;
+            forget(&inner, &record.name, &mut done).await;
         }
     }
     for name in there.iter().filter(|name| !is_wanted(name)) {
@@ -73,7 +73,7 @@ async fn recover(
             .await?;
         match result {
             Ok(()) => {
-                inner.put(&without_grants(name)).await?;
+                forget(&inner, name, &mut done).await;
                 done.removed.push(name.clone());
             }
             Err(error) => done.failed.push((name.clone(), in_full(&error))),
@@ -81,9 +81,17 @@ async fn recover(
     }
     for source in wanted {
         let name = source.name.clone();
-        let Some(record) = inner.record(&name).await? else {
-            done.unknown.push(name);
-            continue;
+        let record = match inner.record(&name).await {
+            Ok(Some(record)) => record,
+            Ok(None) => {
+                done.unknown.push(name);
+                continue;
+            }
+            // One that cannot be read is no reason not to make the others.
+            Err(error) => {
+                done.failed.push((name, in_full(&error)));
+                continue;
+            }
         };
         let result;
         (turn, result) = inner
@@ -122,10 +130,14 @@ fn remake(
         .try_for_each(|grant| lio.admit(&source.name, grant))
 }
 
-fn without_grants(name: &ExportName) -> ExportRecord {
-    ExportRecord {
+/// Removes the record of what is not exported any more.
+async fn forget(inner: &Inner, name: &ExportName, done: &mut RecoveredExports) {
+    let nobody = ExportRecord {
         name: name.clone(),
         grants: Vec::new(),
+    };
+    if let Err(error) = inner.put(&nobody).await {
+        done.failed.push((name.clone(), in_full(&error)));
     }
 }
 

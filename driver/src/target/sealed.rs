@@ -16,6 +16,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use zeroize::Zeroizing;
 
 use super::{ExportName, ExportRecord, ExportRecords, RecordsError};
+use crate::task::blocking;
 
 const KEY_LEN: usize = 32;
 const ENDING: &str = ".sealed";
@@ -204,15 +205,6 @@ fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn sync_directory(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
-}
-
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, RecordsError> + Send + 'static,
-) -> Result<T, RecordsError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-    }
 }
 
 #[cfg(test)]

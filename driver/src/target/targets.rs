@@ -11,7 +11,7 @@ use super::{
     names::{self, Names},
     work::{Inner, Turn},
 };
-use crate::AccessMode;
+use crate::{AccessMode, task};
 
 /// The iSCSI targets of this host.
 #[derive(Debug, Clone)]
@@ -134,6 +134,21 @@ impl Targets {
             .await
     }
 
+    /// The initiators that are let in to an export now, or will be when it is made again; none if it is not exported.
+    ///
+    /// # Errors
+    /// If the kernel or the records cannot be asked; `Stuck`.
+    pub async fn admitted(&self, name: &ExportName) -> Result<Vec<String>, TargetError> {
+        if !self.is_exported(name) {
+            let record = self.inner.record(name).await?;
+            let grants = record.map_or_else(Vec::new, |record| record.grants);
+            return Ok(grants.into_iter().map(|grant| grant.initiator).collect());
+        }
+        let name = name.clone();
+        self.whole(|inner, turn| async move { inner.admitted(turn, &name).await })
+            .await
+    }
+
     /// Whether there is a target for it, or a part of one.
     #[must_use]
     pub fn is_exported(&self, name: &ExportName) -> bool {
@@ -155,11 +170,7 @@ impl Targets {
             doing: "waiting for an earlier call",
             waited_seconds: inner.deadline.as_secs(),
         })?;
-        match tokio::spawn(work(inner, turn)).await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(TargetError::Host("the process is stopping".into())),
-        }
+        task::to_the_end(work(inner, turn)).await
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     ExportName, ExportRecord, ExportRecords, ExportSource, ExportedTarget, Grant, TargetError,
     lio::Lio, secret,
 };
-use crate::{AccessMode, IscsiAuth};
+use crate::{AccessMode, IscsiAuth, task};
 
 /// How long a host that is logging out may take to be gone.
 const LOGOUT_PATIENCE: Duration = Duration::from_secs(5);
@@ -40,13 +40,13 @@ impl Inner {
         work: impl FnOnce(&Lio) -> Result<T, TargetError> + Send + 'static,
     ) -> Result<(Turn, T), TargetError> {
         let lio = self.lio.clone();
-        let task = tokio::task::spawn_blocking(move || {
+        let working = tokio::task::spawn_blocking(move || {
             let result = work(&lio);
             (turn, result)
         });
-        match timeout(self.deadline, task).await {
+        match timeout(self.deadline, working).await {
             Ok(Ok((turn, result))) => result.map(|value| (turn, value)),
-            Ok(Err(panicked)) => std::panic::resume_unwind(panicked.into_panic()),
+            Ok(Err(error)) => task::ended(error),
             Err(_) => Err(TargetError::Stuck {
                 doing,
                 waited_seconds: self.deadline.as_secs(),
@@ -84,10 +84,15 @@ impl Inner {
             record.grants.push(grant.clone());
             self.put(&record).await?;
         }
+        let grants = record.grants.clone();
         let made = self
             .step(turn, "making a target", move |lio| {
                 lio.ensure(&source.name, &source.device)?;
-                lio.admit(&source.name, &grant)
+                lio.admit(&source.name, &grant)?;
+                // One that had to be made anew knows nobody: those who were let in before are let in again.
+                grants
+                    .iter()
+                    .try_for_each(|grant| lio.admit(&source.name, grant))
             })
             .await;
         if let Err(error) = made {
@@ -183,6 +188,26 @@ impl Inner {
             }
             tokio::time::sleep(LOGOUT_POLL).await;
         }
+    }
+
+    /// The initiators that are let in: those on record, and those that the kernel has.
+    pub(super) async fn admitted(
+        &self,
+        turn: Turn,
+        name: &ExportName,
+    ) -> Result<Vec<String>, TargetError> {
+        let export = name.clone();
+        let (_turn, mut all) = self
+            .step(turn, "listing initiators", move |lio| {
+                lio.initiators(&export)
+            })
+            .await?;
+        if let Some(record) = self.record(name).await? {
+            all.extend(record.grants.into_iter().map(|grant| grant.initiator));
+        }
+        all.sort();
+        all.dedup();
+        Ok(all)
     }
 
     pub(super) async fn remove(

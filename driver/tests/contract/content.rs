@@ -11,13 +11,13 @@ pub(crate) async fn a_new_volume_reads_as_zeroes(bench: &Bench) {
     let driver = &bench.driver;
     for _ in 0..2 {
         // The second time, on blocks that the first time was written to.
-        driver.create_volume(&vol("a"), 64 * MIB).await.unwrap();
+        driver.create_volume(&vol("a"), 24 * MIB).await.unwrap();
         bench
             .with_volume(&vol("a"), |device| {
-                assert!(holds(device, 0, 64 * MIB, 0));
+                assert!(holds(device, 0, 24 * MIB, 0));
                 // One sector of each 64 KiB: what lies around it is given out with it.
-                for block in 0..1024 {
-                    let file = OpenOptions::new().write(true).open(device).unwrap();
+                let file = OpenOptions::new().write(true).open(device).unwrap();
+                for block in 0..384 {
                     file.write_all_at(&[0xEE; 512], block * 65536).unwrap();
                 }
             })
@@ -143,7 +143,7 @@ pub(crate) async fn a_mounted_volume_gives_a_whole_snapshot(bench: &Bench) {
     let driver = &bench.driver;
     let directory = tempfile::tempdir().unwrap();
     let point = directory.path().to_str().unwrap();
-    driver.create_volume(&vol("a"), 64 * MIB).await.unwrap();
+    driver.create_volume(&vol("a"), 24 * MIB).await.unwrap();
     let device = bench.attach(&vol("a")).await;
     run("mkfs.ext4", &["-q", device.to_str().unwrap()]).await;
     run("mount", &[device.to_str().unwrap(), point]).await;
@@ -155,7 +155,7 @@ pub(crate) async fn a_mounted_volume_gives_a_whole_snapshot(bench: &Bench) {
     run("umount", &[point]).await;
     bench.detach(&vol("a")).await;
     driver
-        .create_volume_from_snapshot(&vol("b"), 64 * MIB, &snap("s"))
+        .create_volume_from_snapshot(&vol("b"), 24 * MIB, &snap("s"))
         .await
         .unwrap();
     let device = bench.attach(&vol("b")).await;
@@ -202,18 +202,18 @@ pub(crate) async fn ranges_cover_all_data(bench: &Bench) {
 
 pub(crate) async fn what_differs_is_told(bench: &Bench) {
     let driver = &bench.driver;
-    driver.create_volume(&vol("a"), 32 * MIB).await.unwrap();
+    driver.create_volume(&vol("a"), 16 * MIB).await.unwrap();
     let device = bench.attach(&vol("a")).await;
     write(&device, 0, 8 * MIB, 1);
     driver.create_snapshot(&snap("s"), &vol("a")).await.unwrap();
-    for (offset, length) in [(MIB + 512, 512), (3 * MIB, MIB), (32 * MIB - 4096, 4096)] {
+    for (offset, length) in [(MIB + 512, 512), (3 * MIB, MIB), (16 * MIB - 4096, 4096)] {
         write(&device, offset, length, 2);
     }
     // Written with what it held: it may be told, and need not.
     write(&device, 6 * MIB, 4096, 1);
     driver.create_snapshot(&snap("t"), &vol("a")).await.unwrap();
     // What comes after the later one is none of its business.
-    write(&device, 20 * MIB, MIB, 3);
+    write(&device, 12 * MIB, MIB, 3);
     bench.detach(&vol("a")).await;
     for (base, snapshot) in [("s", "t"), ("t", "s")] {
         let told = driver.changed_ranges(&snap(base), &snap(snapshot)).await;
@@ -235,11 +235,9 @@ pub(crate) async fn what_differs_is_told(bench: &Bench) {
                 .iter()
                 .any(|r| (r.offset_bytes..r.offset_bytes + r.length_bytes).contains(&offset))
         };
-        for (offset, (a, b)) in (0u64..).zip(before.iter().zip(&after)) {
-            assert!(
-                a == b || covered(offset),
-                "byte {offset} differs: {ranges:?}"
-            );
+        for (at, (a, b)) in (0u64..).zip(before.chunks(512).zip(after.chunks(512))) {
+            let is_covered = a == b || (covered(at * 512) && covered(at * 512 + 511));
+            assert!(is_covered, "sector {at} differs: {ranges:?}");
         }
     }
     let same = driver.changed_ranges(&snap("s"), &snap("s")).await.unwrap();
@@ -255,16 +253,16 @@ async fn content(bench: &Bench, id: &str) -> Vec<u8> {
 
 pub(crate) async fn what_a_volume_grows_by_reads_as_zeroes(bench: &Bench) {
     let driver = &bench.driver;
-    driver.create_volume(&vol("old"), 48 * MIB).await.unwrap();
+    driver.create_volume(&vol("old"), 24 * MIB).await.unwrap();
     bench
-        .with_volume(&vol("old"), |device| write(device, 0, 48 * MIB, 0xDD))
+        .with_volume(&vol("old"), |device| write(device, 0, 24 * MIB, 0xDD))
         .await;
     driver.create_volume(&vol("a"), 8 * MIB).await.unwrap();
     bench.delete(&["old"], &[]).await;
     let device = bench.attach(&vol("a")).await;
     write(&device, 0, 8 * MIB, 5);
-    driver.extend_volume(&vol("a"), 56 * MIB).await.unwrap();
-    assert!(holds(&device, 0, 8 * MIB, 5) && holds(&device, 8 * MIB, 48 * MIB, 0));
+    driver.extend_volume(&vol("a"), 32 * MIB).await.unwrap();
+    assert!(holds(&device, 0, 8 * MIB, 5) && holds(&device, 8 * MIB, 24 * MIB, 0));
     bench.detach(&vol("a")).await;
     bench.delete(&["a"], &[]).await;
 }

@@ -186,9 +186,6 @@ pub(crate) async fn every_id_is_usable(bench: &Bench) {
         driver.create_volume(&vol(id), MIB).await.unwrap();
         driver.create_snapshot(&snap(id), &vol(id)).await.unwrap();
         bench
-            .with_volume(&vol(id), |device| assert!(device.exists()))
-            .await;
-        bench
             .with_snapshot(&snap(id), |device| assert!(device.exists()))
             .await;
         bench.delete(&[id], &[id]).await;
@@ -228,7 +225,7 @@ pub(crate) async fn a_call_that_was_cut_off_is_finished_by_the_next(bench: &Benc
     let driver = &bench.driver;
     driver.create_volume(&vol("a"), 8 * MIB).await.unwrap();
     driver.create_snapshot(&snap("s"), &vol("a")).await.unwrap();
-    for delay_ms in [0, 5, 40, 120, 250] {
+    for delay_ms in [0, 30, 120] {
         let delay = Duration::from_millis(delay_ms);
         let (b, s) = (vol("b"), snap("s"));
         let larger = driver.create_volume_from_snapshot(&b, 16 * MIB, &s);
@@ -258,12 +255,12 @@ pub(crate) async fn capacity_tells_the_room(bench: &Bench) {
     driver.create_volume(&vol("a"), 100 * MIB).await.unwrap();
     bench
         .with_volume(&vol("a"), |device| {
-            super::bench::write(device, 0, 64 * MIB, 1)
+            super::bench::write(device, 0, 32 * MIB, 1)
         })
         .await;
     let after = driver.capacity().await.unwrap();
     assert!(
-        before.available_bytes - after.available_bytes > 60 * MIB,
+        before.available_bytes - after.available_bytes > 30 * MIB,
         "{before:?} {after:?}"
     );
     assert_eq!(

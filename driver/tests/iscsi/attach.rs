@@ -111,8 +111,12 @@ async fn a_snapshot_is_read_only_on_every_host() {
         .terminate_connection_snapshot(&snapshot, &lab.properties, false)
         .await
         .unwrap();
+    lab.driver.remove_export_snapshot(&snapshot).await.unwrap();
     assert_eq!(lab.worker.recover(&[]).await.unwrap().removed, [""; 0]);
     assert!(!leftovers().is_empty());
+    let again = lab.driver.initialize_connection_snapshot(&snapshot, &other);
+    let again = iscsi(again.await.unwrap());
+    assert_eq!(again.auth, for_other.auth, "it was taken from the other");
     lab.driver
         .terminate_connection_snapshot(&snapshot, &other, false)
         .await

@@ -147,6 +147,7 @@ pub(crate) async fn node(
     let targets = Targets::new(config, Arc::new(records)).unwrap();
     let mut pool = LvmThinConfig::new(host.vg(), "pool");
     pool.pool_size_bytes = Some(1 << 30);
+    pool.close_patience = Duration::from_millis(300);
     let lvm = Arc::new(LvmThinDriver::new(pool).unwrap());
     let driver = ExportingDriver::new(lvm, targets.clone(), "storage");
     (Arc::new(driver), targets)

@@ -4,10 +4,11 @@ use std::{fs, path::Path};
 
 use stockpot_connector::Connector;
 use stockpot_driver::{
-    ConnectionInfo, DriverError, VolumeDriver, exporting::recover_exports, target::ExportName,
+    AccessMode, ConnectionInfo, ConnectorProperties, DriverError, VolumeDriver,
+    exporting::recover_exports, target::ExportName,
 };
 
-use crate::lab::{CONFIGFS, Lab, PORTALS, holds, leftovers, node, write};
+use crate::lab::{CONFIGFS, Lab, PORTALS, holds, iscsi, leftovers, node, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exports_outlive_the_daemon_and_a_reboot() {
@@ -94,7 +95,6 @@ async fn a_host_that_does_not_let_go_is_made_to() {
         lab.driver
             .terminate_connection(&volume, &lab.properties, false)
             .await,
-        lab.driver.remove_export(&volume).await,
         lab.driver.delete_volume(&volume).await,
     ];
     for result in refused {
@@ -107,6 +107,9 @@ async fn a_host_that_does_not_let_go_is_made_to() {
             "{error}"
         );
     }
+    // It is another host's, for all that is known: it stays.
+    lab.driver.remove_export(&volume).await.unwrap();
+    assert_eq!(lab.export(&volume).await, connection);
     lab.driver
         .terminate_connection(&volume, &lab.properties, true)
         .await
@@ -129,7 +132,7 @@ async fn half_made_objects_are_finished_or_removed() {
     let lab = Lab::new(&PORTALS[..1]).await;
     let volume = lab.volume("v", 8).await;
     // As after a crash at the worst places.
-    let backstore = Path::new(CONFIGFS).join("core/iblock_3260/stockpot.v.v");
+    let backstore = Path::new(CONFIGFS).join("core/iblock_3260/stockpot.0ed68c2a.v.v");
     fs::create_dir_all(&backstore).unwrap();
     let target = Path::new(CONFIGFS).join("iscsi/iqn.2026-01.test.stockpot:storage:v.v");
     fs::create_dir_all(target.join("tpgt_1/lun/lun_0")).unwrap();
@@ -142,6 +145,68 @@ async fn half_made_objects_are_finished_or_removed() {
     let done = lab.targets.recover(&[], &[]).await.unwrap();
     assert_eq!(done.removed, [ExportName::Volume(volume)]);
     assert_eq!(leftovers(), [""; 0]);
+    lab.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_is_made_anew_knows_everyone_who_was_let_in() {
+    let lab = Lab::new(&PORTALS[..1]).await;
+    let volume = lab.volume("v", 8).await;
+    let connection = lab.export(&volume).await;
+    let other = ConnectorProperties {
+        host: "other".into(),
+        initiator: Some("iqn.2026-01.test:other".into()),
+        ..lab.properties.clone()
+    };
+    let mode = AccessMode::ReadWrite;
+    let for_other = lab.driver.initialize_connection(&volume, &other, mode);
+    let for_other = iscsi(for_other.await.unwrap());
+    // The kernel forgets it; one of the two asks again.
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (_, amnesiac) = node(&lab.host, elsewhere.path(), &PORTALS[..1]).await;
+    amnesiac.recover(&[], &[]).await.unwrap();
+    assert_eq!(lab.export(&volume).await, connection);
+    let entries = Path::new(CONFIGFS)
+        .join("iscsi")
+        .join(&connection.target_iqn)
+        .join("tpgt_1/acls");
+    assert!(entries.join("iqn.2026-01.test:other").exists());
+    let again = lab.driver.initialize_connection(&volume, &other, mode);
+    assert_eq!(iscsi(again.await.unwrap()).auth, for_other.auth);
+    lab.driver
+        .terminate_connection(&volume, &other, false)
+        .await
+        .unwrap();
+    lab.withdraw(&volume).await;
+    lab.close().await;
+}
+
+/// One record that cannot be read keeps nobody else from getting their exports back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_record_does_not_stop_the_recovery() {
+    let lab = Lab::new(&PORTALS[..1]).await;
+    let (bad, good) = (lab.volume("bad", 8).await, lab.volume("good", 8).await);
+    lab.export(&bad).await;
+    let connection = lab.export(&good).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let (_, amnesiac) = node(&lab.host, elsewhere.path(), &PORTALS[..1]).await;
+    amnesiac.recover(&[], &[]).await.unwrap();
+    let record = lab.home.path().join("records/v.bad.sealed");
+    fs::write(&record, "damaged").unwrap();
+    let (bad, good) = (ExportName::Volume(bad), ExportName::Volume(good));
+    let wanted = [bad.clone(), good.clone()];
+    let drivers = [lab.driver.clone()];
+    let done = recover_exports(&lab.targets, &drivers, &wanted)
+        .await
+        .unwrap();
+    assert_eq!(done.remade, [good]);
+    assert!(
+        matches!(&done.failed[..], [(name, why)] if *name == bad && why.contains("damaged")),
+        "{done:?}"
+    );
+    lab.connect(&connection).await.unwrap();
+    lab.disconnect(&connection).await.unwrap();
+    fs::remove_file(record).unwrap();
     lab.close().await;
 }
 

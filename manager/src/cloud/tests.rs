@@ -21,7 +21,7 @@ async fn a_repository_on_a_slow_endpoint_is_made() {
     stores.set_probe_takes(Duration::from_millis(400));
     let mut clouds = clouds(dir.path(), stores.clone());
     clouds.answer_within = Duration::from_millis(150);
-    let profile = clouds.profiles().get("p").unwrap();
+    let profile = clouds.profile("p").await.unwrap();
     let mut refused = 0;
     let repository = loop {
         match clouds.for_writing(&profile).await {

@@ -616,7 +616,7 @@ impl Connector for FakeHost {
     async fn recover(&self, wanted: &[ConnectionInfo]) -> Result<Recovered, ConnectorError> {
         Ok(Recovered {
             adopted: wanted.to_vec(),
-            removed: Vec::new(),
+            ..Recovered::default()
         })
     }
 }

@@ -187,12 +187,16 @@ impl Manager {
         }
     }
 
-    /// Gives back what is kept for the next upload of a volume that is about to go; whether there was anything.
-    pub(crate) async fn give_back_bases_of(&self, volume: &VolumeId) -> Result<bool, ManagerError> {
+    /// Gives back what is kept for the next upload of a volume; whether there was anything.
+    pub(crate) async fn give_back_bases_of(
+        &self,
+        volume: &VolumeId,
+        why: &str,
+    ) -> Result<bool, ManagerError> {
         let mut rows = self.catalog.snapshots().await?;
         rows.retain(|row| row.kept_as_base && row.volume_id == *volume);
         for row in &rows {
-            self.give_back_base(&row.id, "its volume is deleted").await;
+            self.give_back_base(&row.id, why).await;
         }
         Ok(!rows.is_empty())
     }

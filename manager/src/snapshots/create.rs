@@ -88,7 +88,7 @@ impl Manager {
             return Err(ManagerError::Recorded(error));
         }
         // What was wrong may have been put right in the profile.
-        let profile = self.clouds.profiles().get(&row.profile)?;
+        let profile = self.clouds.profile(&row.profile).await?;
         profile.topology()?;
         self.clouds.forget(&profile);
         if self.catalog.retry_snapshot(&row.id).await? {
@@ -105,7 +105,7 @@ impl Manager {
         let (id, cloud) = if request.profile.is_empty() {
             (ids::new_snapshot_id(None), CopyState::None)
         } else {
-            let profile = self.clouds.profiles().get(&request.profile)?;
+            let profile = self.clouds.profile(&request.profile).await?;
             let short_id = self.clouds.short_id(&profile).await?;
             (ids::new_snapshot_id(Some(&short_id)), CopyState::Pending)
         };
@@ -153,9 +153,14 @@ impl Manager {
     async fn cut(self: &Arc<Self>, row: SnapshotRow) -> Result<SnapshotRow, ManagerError> {
         let id = &row.id;
         let driver = self.driver(&row.pool)?;
-        let cut: Result<SnapshotInfo, _> = driver.create_snapshot(id, &row.volume_id).await;
-        let info = match cut {
+        let cut = || driver.create_snapshot(id, &row.volume_id);
+        let info: SnapshotInfo = match self.with_room(&row.pool, cut).await {
             Ok(info) => info,
+            // It would come to be on no record. The next ask and the next start settle it.
+            Err(error) if error.may_go_on() => {
+                tracing::warn!(snapshot_id = %id, "the storage may still cut it: it stays on record");
+                return Err(error.into());
+            }
             Err(error) => {
                 self.uncut(&row).await;
                 return Err(error.into());

@@ -156,7 +156,7 @@ impl Manager {
     async fn repository_of_row(&self, row: &SnapshotRow) -> Result<Repository, ManagerError> {
         let short_id = ids::repository_of(&row.id).unwrap_or_default();
         let mut closed = None;
-        if let Ok(profile) = self.clouds.profiles().get(&row.profile)
+        if let Ok(profile) = self.clouds.profile(&row.profile).await
             && profile.topology().is_ok()
         {
             match self.clouds.for_reading(&profile).await {

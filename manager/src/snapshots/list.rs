@@ -167,7 +167,7 @@ impl Manager {
     /// Lists every repository that a profile leads to, each once, all at the same time.
     async fn ask_buckets(&self) -> Result<Seen, ManagerError> {
         let mut profiles = BTreeMap::new();
-        for profile in self.clouds.profiles().all()? {
+        for profile in self.clouds.all_profiles().await? {
             if let Ok(topology) = profile.topology() {
                 profiles.entry(topology.place()).or_insert(profile);
             }

@@ -96,7 +96,7 @@ impl Manager {
         if row.cloud != CopyState::Pending || row.deleting.is_some() {
             return Err(ManagerError::Cancelled);
         }
-        let profile = self.clouds.profiles().get(&row.profile)?;
+        let profile = self.clouds.profile(&row.profile).await?;
         let repository = self.clouds.for_writing(&profile).await?;
         let outcome = self.upload_to(&repository, &row, progress, cancel).await;
         if let Err(error) = &outcome
@@ -184,7 +184,8 @@ impl Manager {
             .await
             .map_err(|error| ManagerError::Internal(error.to_string()))?
             .map_err(stockpot_repository::RepositoryError::from)?;
-        let (base, changes, why) = match self.clouds.profiles().get(&row.profile)?.base() {
+        let base = self.clouds.profile(&row.profile).await?.base();
+        let (base, changes, why) = match base {
             BaseChoice::Nothing => (BaseChoice::Nothing, None, None),
             _ => self.base(repository, row).await?,
         };

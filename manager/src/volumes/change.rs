@@ -60,7 +60,9 @@ impl Manager {
         let driver = self.driver(&row.pool)?;
         let mut deleted = driver.delete_volume(id).await;
         // A snapshot that is kept only for the next upload is no reason to keep the volume.
-        if matches!(deleted, Err(DriverError::InUse { .. })) && self.give_back_bases_of(id).await? {
+        if matches!(deleted, Err(DriverError::InUse { .. }))
+            && self.give_back_bases_of(id, "its volume is deleted").await?
+        {
             deleted = driver.delete_volume(id).await;
         }
         match deleted {
@@ -130,7 +132,17 @@ impl Manager {
         let driver = self.driver(&row.pool)?;
         let granularity = driver.capacity().await?.granularity_bytes;
         let size = request::fit_size(request.required_bytes, request.limit_bytes, granularity)?;
-        let info = driver.extend_volume(&row.id, size).await?;
+        let extend = || driver.extend_volume(&row.id, size);
+        let mut extended = self.with_room(&row.pool, extend).await;
+        // A snapshot that is kept only for the next upload is no reason not to let the volume grow.
+        if matches!(extended, Err(DriverError::InUse { .. }))
+            && self
+                .give_back_bases_of(&row.id, "its volume has to grow")
+                .await?
+        {
+            extended = extend().await;
+        }
+        let info = extended?;
         self.catalog.resize_volume(&row.id, info.size_bytes).await?;
         tracing::info!(volume_id = %row.id, size_bytes = info.size_bytes, "a volume has grown");
         self.notify();

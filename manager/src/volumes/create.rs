@@ -127,6 +127,11 @@ impl Manager {
                 self.notify();
                 self.volume_row(row.id.as_str()).await
             }
+            // It would come to be on no record. The next ask and the next start remove it.
+            Err(error) if may_go_on(&error) => {
+                tracing::warn!(volume_id = %row.id, "the storage may still make it: it stays on record");
+                Err(error)
+            }
             Err(error) => {
                 if let Err(undo) = self.unmake(&row).await {
                     tracing::warn!(volume_id = %row.id, error = chain(&undo), "a failed volume could not be removed yet");
@@ -144,15 +149,12 @@ impl Manager {
     ) -> Result<VolumeInfo, ManagerError> {
         let driver = self.driver(&row.pool)?;
         let (id, size) = (&row.id, row.size_bytes);
-        let info = match how {
-            How::Empty | How::Restore => driver.create_volume(id, size).await?,
-            How::Local(snapshot) => {
-                driver
-                    .create_volume_from_snapshot(id, size, snapshot)
-                    .await?
-            }
-            How::Clone(source) => driver.create_cloned_volume(id, size, source).await?,
+        let make = || match how {
+            How::Empty | How::Restore => driver.create_volume(id, size),
+            How::Local(snapshot) => driver.create_volume_from_snapshot(id, size, snapshot),
+            How::Clone(source) => driver.create_cloned_volume(id, size, source),
         };
+        let info = self.with_room(&row.pool, make).await?;
         if info.size_bytes < size || (limit_bytes != 0 && info.size_bytes > limit_bytes) {
             return Err(ManagerError::OutOfRange(format!(
                 "the storage made {} bytes of the {size} asked for, with a limit of {limit_bytes}",
@@ -193,6 +195,11 @@ impl Manager {
         let capacity = self.driver(&origin.pool)?.capacity().await?;
         request::fit_size(required, request.limit_bytes, capacity.granularity_bytes)
     }
+}
+
+/// Whether the storage may still do what it gave no answer to.
+pub(crate) fn may_go_on(error: &ManagerError) -> bool {
+    matches!(error, ManagerError::Driver(error) if error.may_go_on())
 }
 
 /// The property in which a request differs from the volume of its name.

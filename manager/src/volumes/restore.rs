@@ -144,7 +144,8 @@ impl Manager {
         driver.delete_volume(&row.id).await?;
         // Nothing is made that a deletion does not know of.
         self.awaiting_restore(&row.id).await?;
-        let info = driver.create_volume(&row.id, row.size_bytes).await?;
+        let make = || driver.create_volume(&row.id, row.size_bytes);
+        let info = self.with_room(&row.pool, make).await?;
         if info.size_bytes < least_bytes {
             return Err(ManagerError::OutOfRange(format!(
                 "the storage made {} bytes, the snapshot has {least_bytes}",

@@ -11,10 +11,10 @@ use super::{
 };
 use crate::lab::{self, Client, Run};
 
-const SLOW: Duration = Duration::from_millis(700);
+pub(super) const SLOW: Duration = Duration::from_millis(700);
 
 /// Waits until the upload of a snapshot has sent something.
-async fn until_sending(client: &mut Client, id: &str) {
+pub(super) async fn until_sending(client: &mut Client, id: &str) {
     loop {
         let found = snapshot(client, id).await;
         assert_eq!(found.cloud(), api::CopyState::Pending, "{found:?}");

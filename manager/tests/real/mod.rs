@@ -1,5 +1,6 @@
 mod broken;
 mod changed;
+mod full;
 mod large;
 mod limits;
 mod story;
@@ -44,11 +45,13 @@ fn turn() -> MutexGuard<'static, ()> {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     LvmThin,
+    LvmThick,
     File,
 }
 
 enum Storage {
     LvmThin(ThrowAwayVg),
+    LvmThick(ThrowAwayVg),
     File(Mounted),
 }
 
@@ -94,6 +97,12 @@ impl World {
         let server = Server::builder().bucket(BUCKET).start().unwrap();
         let storage = match kind {
             Kind::LvmThin => Storage::LvmThin(ThrowAwayVg::new(size_bytes).unwrap()),
+            Kind::LvmThick => {
+                let vg = ThrowAwayVg::new(512 << 20).unwrap();
+                let pool = format!("{}/{}", vg.name(), ThrowAwayVg::POOL);
+                run("lvremove", &["--yes", &pool]);
+                Storage::LvmThick(vg)
+            }
             Kind::File => Storage::File(Mounted::new(dir.path())),
         };
         let real = real.map(|kind| {
@@ -137,6 +146,12 @@ impl World {
                 vg.name(),
                 ThrowAwayVg::POOL
             ),
+            // Room for changes is small, and never looked at before it is all used.
+            Storage::LvmThick(vg) => format!(
+                "{{name: pool, driver: lvm-thick, volumeGroup: {}, snapshotPercent: 1,
+                   snapshotLeastBytes: 8388608, extendAtPercent: 100}}",
+                vg.name()
+            ),
             Storage::File(mounted) => format!(
                 "{{name: pool, driver: file, directory: {}/images}}",
                 mounted.path.display()
@@ -156,7 +171,7 @@ impl World {
     /// The name of the volume group, where the storage is LVM's.
     pub(crate) fn volume_group(&self) -> &str {
         match self.storage.as_ref().unwrap() {
-            Storage::LvmThin(vg) => vg.name(),
+            Storage::LvmThin(vg) | Storage::LvmThick(vg) => vg.name(),
             Storage::File(_) => panic!("no volume group"),
         }
     }

@@ -5,10 +5,7 @@ use std::{
     io,
     os::unix::fs::{FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
 };
 
 use nix::{
@@ -16,7 +13,8 @@ use nix::{
     libc::{EBUSY, O_CLOEXEC, O_EXCL},
 };
 
-use crate::DriverError;
+use super::turns::Stop;
+use crate::{DriverError, task};
 
 /// Bytes zeroed by one call; between two, a wish to stop is heard.
 const ZERO_STEP: u64 = 32 << 20;
@@ -25,12 +23,12 @@ const COPY_STEP: u64 = 1 << 20;
 /// Bytes copied before they are waited for, so that they do not fill the page cache.
 const SYNC_STEP: u64 = 64 << 20;
 
-/// What is filled, held exclusively.
+/// What is filled, held exclusively: as long as this lives, another process that wants to make the same volume finds it
+/// taken. So it is let go under the volume group's lock only.
 #[derive(Debug)]
 pub(super) struct Target {
     path: PathBuf,
     file: File,
-    from_bytes: u64,
     size_bytes: u64,
 }
 
@@ -44,7 +42,11 @@ pub(super) struct Copied {
 
 impl Target {
     /// Opens a device that nobody else may have open exclusively; `what` names it.
-    pub(super) fn open(path: PathBuf, size_bytes: u64, what: &str) -> Result<Self, DriverError> {
+    pub(super) fn open(
+        path: PathBuf,
+        size_bytes: u64,
+        what: &str,
+    ) -> Result<Arc<Self>, DriverError> {
         let opened = OpenOptions::new()
             .write(true)
             .custom_flags(O_EXCL | O_CLOEXEC)
@@ -56,43 +58,34 @@ impl Target {
             },
             _ => io_error("cannot open", &path)(error),
         })?;
-        Ok(Self {
+        Ok(Arc::new(Self {
             path,
             file,
-            from_bytes: 0,
             size_bytes,
-        })
+        }))
     }
 
     /// Fills it and waits until all of it is on the disk. `Ok(false)` if it was asked to stop.
     pub(super) async fn fill(
-        self,
+        self: &Arc<Self>,
         source: Option<Copied>,
-        cancelled: Arc<AtomicBool>,
+        stop: Stop,
     ) -> Result<bool, DriverError> {
-        let filling = tokio::task::spawn_blocking(move || self.fill_now(source, &cancelled));
-        match filling.await {
-            Ok(result) => result,
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            Err(_) => Err(DriverError::Host("the process is stopping".into())),
-        }
+        let target = self.clone();
+        task::blocking(move || target.fill_now(source.as_ref(), &stop)).await
     }
 
-    fn fill_now(
-        mut self,
-        source: Option<Copied>,
-        cancelled: &AtomicBool,
-    ) -> Result<bool, DriverError> {
+    fn fill_now(&self, source: Option<&Copied>, stop: &Stop) -> Result<bool, DriverError> {
+        let mut offset = 0;
         if let Some(source) = source {
-            if !self.copy(&source, cancelled)? {
+            if !self.copy(source, stop)? {
                 return Ok(false);
             }
-            self.from_bytes = source.size_bytes;
+            offset = source.size_bytes;
         }
         let fail = io_error("cannot write zeroes to", &self.path);
-        let mut offset = self.from_bytes;
         while offset < self.size_bytes {
-            if cancelled.load(Ordering::Relaxed) {
+            if stop.is_asked() {
                 return Ok(false);
             }
             let length = ZERO_STEP.min(self.size_bytes - offset);
@@ -105,7 +98,7 @@ impl Target {
         Ok(true)
     }
 
-    fn copy(&self, source: &Copied, cancelled: &AtomicBool) -> Result<bool, DriverError> {
+    fn copy(&self, source: &Copied, stop: &Stop) -> Result<bool, DriverError> {
         let (read, write) = (
             io_error("cannot read", &source.path),
             io_error("cannot write to", &self.path),
@@ -113,7 +106,7 @@ impl Target {
         let mut buffer = vec![0; usize::try_from(COPY_STEP).expect("it is 1 MiB")];
         let mut offset = 0;
         while offset < source.size_bytes {
-            if cancelled.load(Ordering::Relaxed) {
+            if stop.is_asked() {
                 return Ok(false);
             }
             let length = COPY_STEP.min(source.size_bytes - offset);

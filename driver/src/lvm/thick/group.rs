@@ -3,7 +3,11 @@
 //! A classic snapshot and its origin are active together or not at all, so "exported" is a tag of each, and a family is
 //! deactivated when nobody has an export or an open device of it any more.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use super::{
     super::{
@@ -12,15 +16,14 @@ use super::{
         names::Marks,
         report::Lv,
     },
-    LvmThickConfig, Name, commands as thick,
+    LvmThickConfig, commands as thick,
     turns::Turns,
     view::View,
+    watch::Watch,
 };
-use crate::{AccessMode, ConnectionInfo, DriverError, LocalConnection, in_use};
+use crate::{AccessMode, ConnectionInfo, DriverError, LocalConnection, in_use, name::Name};
 
-/// How long a device that somebody has open is watched before it counts as in use: udev looks into every device
-/// that was just written.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
+/// How often a device is looked at that somebody has open.
 const CLOSE_POLL: Duration = Duration::from_millis(100);
 
 /// One volume group; what changes something takes its lock.
@@ -28,9 +31,21 @@ const CLOSE_POLL: Duration = Duration::from_millis(100);
 pub(super) struct Group {
     pub(super) config: LvmThickConfig,
     pub(super) turns: Turns,
+    pub(super) watch: Watch,
+    /// For the watch, which must not keep the group alive.
+    me: Weak<Group>,
 }
 
 impl Group {
+    pub(super) fn new(config: LvmThickConfig) -> Arc<Self> {
+        Arc::new_cyclic(|me| Self {
+            config,
+            turns: Turns::default(),
+            watch: Watch::default(),
+            me: me.clone(),
+        })
+    }
+
     pub(super) fn vg(&self) -> &str {
         &self.config.vg
     }
@@ -47,10 +62,23 @@ impl Group {
         format!("/dev/{}/{lv}", self.vg()).into()
     }
 
+    /// Activates a family; from now on its snapshots can overflow, so they are watched.
+    pub(super) async fn activate(&self, origin: &str) -> Result<(), DriverError> {
+        commands::activate(self.vg(), origin).await?;
+        self.watched();
+        Ok(())
+    }
+
+    /// Makes sure that active snapshots are watched; to be called under the lock.
+    pub(super) fn watched(&self) {
+        self.watch.ensure(&self.me);
+    }
+
     /// Finishes or removes what a crash left: helpers, half-made volumes, devices that hold their I/O back, families that
     /// nobody needs active.
     pub(super) async fn check(&self) -> Result<(), DriverError> {
         let _lock = self.lock().await?;
+        self.watched();
         let view = self.look().await?;
         let vg = self.vg();
         let ours = |lv: &&Lv| lv.tags.is_some() || lv.marks.helps.is_some();
@@ -65,7 +93,7 @@ impl Group {
         for (lv, volume) in view.helpers() {
             if self.turns.is_free(volume) && !lv.open {
                 tracing::warn!(vg, lv = lv.name, "removing what a broken-off call left");
-                commands::remove(vg, &lv.name).await?;
+                commands::remove_undiscarded(vg, &lv.name).await?;
             }
         }
         for volume in view.all_volumes() {
@@ -98,8 +126,10 @@ impl Group {
         if !lv.marks.exported {
             thick::mark(self.vg(), &lv.name, Marks::EXPORTED, true).await?;
         }
-        if !lv.active {
-            commands::activate(self.vg(), origin_of(lv)).await?;
+        if lv.active {
+            self.watched();
+        } else {
+            self.activate(origin_of(lv)).await?;
         }
         Ok(lv.clone())
     }
@@ -154,7 +184,7 @@ impl Group {
             if !view.family(origin).any(|lv| lv.open) {
                 return self.deactivate(lv).await;
             }
-            if started.elapsed() >= CLOSE_PATIENCE {
+            if started.elapsed() >= self.config.close_patience {
                 tracing::debug!(origin, "stays active: somebody has it open");
                 return Ok(());
             }
@@ -180,7 +210,7 @@ impl Group {
             if !lv.open {
                 return Ok(Some(lv.clone()));
             }
-            if started.elapsed() >= CLOSE_PATIENCE {
+            if started.elapsed() >= self.config.close_patience {
                 return Err(DriverError::InUse {
                     what: name.to_string(),
                     by: lv.device.map_or_else(|| "open".into(), in_use::holders),

@@ -3,15 +3,19 @@
 use super::{
     super::{
         commands,
-        cow::{self, Table},
+        cow::{self, Changed},
+        dm,
         names::{Tags, snapshot_lv},
+        report::Lv,
     },
-    Name,
     commands::{self as thick, COW_CHUNK_BYTES},
-    group::{Group, vanished},
-    view::{SnapshotView, View},
+    content::Copied,
+    group::{Group, origin_of, vanished},
+    view::View,
 };
-use crate::{ByteRange, DriverError, SnapshotId, SnapshotInfo, VolumeId, model, ranges::Ranges};
+use crate::{
+    ByteRange, DriverError, SnapshotId, SnapshotInfo, VolumeId, model, name::Name, ranges::Ranges,
+};
 
 impl Group {
     pub(super) async fn create_snapshot(
@@ -34,6 +38,7 @@ impl Group {
             };
             let origin = &origin.lv.name;
             let made = thick::create_snapshot(self.vg(), origin, &name, room, &tags.to_lvm()).await;
+            self.watched();
             view = self.look().await?;
             // What counts is whether it is there: LVM may fail after it did its work.
             if let (Err(error), None) = (made, view.snapshot(&id)) {
@@ -86,19 +91,23 @@ impl Group {
 
     /// Whether the snapshot still holds what was cut.
     pub(super) async fn check_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
-        let view = self.look().await?;
-        let snapshot = view.snapshot(id);
-        let snapshot = snapshot.ok_or_else(|| Name::Snapshot(id.clone()).not_found())?;
-        if let Some(is_void) = snapshot.cow.is_void {
-            return refuse_void(&snapshot.lv.name, is_void);
+        let find = |view: &View| {
+            let found = view.snapshot(id).map(|found| found.lv.clone());
+            found.ok_or_else(|| Name::Snapshot(id.clone()).not_found())
+        };
+        let is_void = |lv: &Lv| lv.cow.as_ref().and_then(|cow| cow.is_void);
+        let snapshot = find(&self.look().await?)?;
+        if let Some(is_void) = is_void(&snapshot) {
+            return refuse_void(&snapshot.name, is_void);
         }
         // The kernel alone knows, and only while it is active.
         let _lock = self.lock().await?;
-        let origin = &snapshot.cow.origin;
-        commands::activate(self.vg(), origin).await?;
-        let checked = self.refuse_void(&snapshot.lv.name).await;
-        self.rest(origin).await?;
-        checked
+        let snapshot = find(&self.look().await?)?;
+        let origin = origin_of(&snapshot);
+        self.activate(origin).await?;
+        let checked = self.refuse_void(&snapshot.name).await;
+        let rested = self.rest(origin).await;
+        checked.and(rested)
     }
 
     /// Refuses an active classic snapshot that has lost its content.
@@ -110,61 +119,79 @@ impl Group {
     }
 
     /// What may differ between two snapshots of a volume: what changed since the earlier one was cut.
+    ///
+    /// The tables are read outside the lock, which takes as long as they are large; that both snapshots are held open keeps
+    /// them from being removed or deactivated meanwhile.
     pub(super) async fn changed_ranges(
         &self,
         base: SnapshotId,
         snapshot: SnapshotId,
     ) -> Result<Option<Vec<ByteRange>>, DriverError> {
-        let _lock = self.lock().await?;
+        let lock = self.lock().await?;
         let view = self.look().await?;
-        let find = |id: &SnapshotId| -> Result<SnapshotView<'_>, DriverError> {
-            let found = view.snapshot(id);
-            found.ok_or_else(|| Name::Snapshot(id.clone()).not_found())
+        let find = |id: &SnapshotId| {
+            let (found, cow) = view
+                .cut(id)
+                .ok_or_else(|| Name::Snapshot(id.clone()).not_found())?;
+            Ok::<_, DriverError>((found.lv.clone(), cow.clone()))
         };
         let (base, snapshot) = (find(&base)?, find(&snapshot)?);
-        if base.id == snapshot.id {
+        if base.0.name == snapshot.0.name {
             return Ok(Some(Vec::new()));
         }
-        if base.cow.origin != snapshot.cow.origin {
+        let (origin, after) = (base.1.origin, snapshot.1.content_bytes);
+        if origin != snapshot.1.origin {
             return Ok(None);
         }
-        commands::activate(self.vg(), &base.cow.origin).await?;
-        let read = async {
-            let base = self.read_table(&base).await?;
-            Ok::<_, DriverError>((base, self.read_table(&snapshot).await?))
-        };
-        let read = read.await;
-        self.rest(&base.cow.origin).await?;
-        let (of_base, of_snapshot) = read?;
-        let common = base.cow.content_bytes.min(snapshot.cow.content_bytes);
         // Which was cut first is not asked of a clock, which may have been set back: the later one's table says nothing that
         // the earlier one's does not.
-        let mut changed = of_base.ranges(common);
-        changed.extend(of_snapshot.ranges(common));
-        changed.sort_by_key(|range| range.offset_bytes);
-        let mut ranges = Ranges::within(snapshot.cow.content_bytes);
-        for range in changed {
-            let end = range.offset_bytes + range.length_bytes;
-            ranges
-                .add(range.offset_bytes, end)
-                .expect("they were sorted");
-        }
+        let common = base.1.content_bytes.min(after);
+        let lvs = [base.0, snapshot.0];
+        self.activate(&origin).await?;
+        let held = self.hold_valid(&lvs).await;
+        drop(lock);
+        let read = match held {
+            Ok(held) => {
+                let read = self.read_tables(&lvs, common).await;
+                drop(held);
+                read
+            }
+            Err(error) => Err(error),
+        };
+        let _lock = self.lock().await?;
+        let rested = self.rest(&origin).await;
+        let mut ranges = Ranges::within(after);
+        read?.into_ranges(&mut ranges);
+        rested?;
         // If it grew in between, all that was added is new.
         ranges
-            .add(common, snapshot.cow.content_bytes)
+            .add(common, after)
             .expect("it comes after all that both have");
         Ok(Some(ranges.finish()))
     }
 
-    async fn read_table(&self, snapshot: &SnapshotView<'_>) -> Result<Table, DriverError> {
-        let name = &snapshot.lv.name;
-        self.refuse_void(name).await?;
-        let path = format!("/dev/mapper/{}-cow", dm_name(self.vg(), name));
-        let cow_bytes = snapshot.lv.size_bytes;
-        let table = cow::read(path.into(), cow_bytes).await?;
+    /// Opens active snapshots that hold what was cut.
+    async fn hold_valid(&self, lvs: &[Lv; 2]) -> Result<Vec<Copied>, DriverError> {
+        let mut held = Vec::new();
+        for lv in lvs {
+            self.refuse_void(&lv.name).await?;
+            held.push(Copied::open(self.device(&lv.name), 0)?);
+        }
+        Ok(held)
+    }
+
+    /// Reads the tables of two snapshots, in what both have.
+    async fn read_tables(&self, lvs: &[Lv; 2], common: u64) -> Result<Changed, DriverError> {
+        let mut changed = Changed::within(common);
+        for lv in lvs {
+            let path = format!("/dev/mapper/{}", dm::name(self.vg(), &lv.name, "-cow"));
+            changed = cow::read(path.into(), lv.size_bytes, changed).await?;
+        }
         // What was read before an overflow is whole; after it the table tells nothing.
-        self.refuse_void(name).await?;
-        Ok(table)
+        for lv in lvs {
+            self.refuse_void(&lv.name).await?;
+        }
+        Ok(changed)
     }
 }
 
@@ -176,11 +203,6 @@ pub(super) fn whole_copy_bytes(content_bytes: u64) -> u64 {
     units
         .saturating_add(areas + 1)
         .saturating_mul(COW_CHUNK_BYTES)
-}
-
-/// Device-mapper's name for a logical volume: hyphens are doubled.
-pub(super) fn dm_name(vg: &str, lv: &str) -> String {
-    format!("{}-{}", vg.replace('-', "--"), lv.replace('-', "--"))
 }
 
 fn refuse_void(name: &str, is_void: bool) -> Result<(), DriverError> {

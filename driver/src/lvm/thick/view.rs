@@ -1,77 +1,21 @@
 //! What one report says of the thick volumes and classic snapshots of a volume group.
 
-use super::{
-    super::{
-        names::Tags,
-        report::{Cow, Lv, Report},
-    },
-    Name,
+use super::super::{
+    ours::{SnapshotView, VolumeView},
+    report::{Cow, Lv, Report},
 };
-use crate::{
-    Capacity, DriverError, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo, origin::Origin,
-};
+use crate::{Capacity, DriverError, SnapshotId, VolumeId, name::Name};
 
 /// A volume group as it was a moment ago.
 #[derive(Debug)]
 pub(super) struct View(pub(super) Report);
-
-/// One of our volumes; whole only without the mark that it is being made.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct VolumeView<'a> {
-    pub(super) lv: &'a Lv,
-    pub(super) id: &'a VolumeId,
-    pub(super) origin: &'a Origin,
-    pub(super) made_bytes: u64,
-}
-
-impl VolumeView<'_> {
-    pub(super) fn info(self) -> VolumeInfo {
-        VolumeInfo {
-            id: self.id.clone(),
-            size_bytes: self.lv.size_bytes,
-        }
-    }
-}
-
-/// One of our snapshots.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct SnapshotView<'a> {
-    pub(super) lv: &'a Lv,
-    pub(super) cow: &'a Cow,
-    pub(super) id: &'a SnapshotId,
-    pub(super) volume: &'a VolumeId,
-    pub(super) created_at_us: i64,
-}
-
-impl SnapshotView<'_> {
-    pub(super) fn info(self) -> SnapshotInfo {
-        SnapshotInfo {
-            id: self.id.clone(),
-            volume_id: self.volume.clone(),
-            size_bytes: self.cow.content_bytes,
-            created_at_us: self.created_at_us,
-        }
-    }
-}
 
 impl View {
     /// Our volumes, those being made included.
     pub(super) fn all_volumes(&self) -> impl Iterator<Item = VolumeView<'_>> {
         let plain = self.0.lvs.iter();
         let plain = plain.filter(|lv| lv.pool.is_none() && lv.cow.is_none());
-        plain.filter_map(|lv| match lv.tags.as_ref()? {
-            Tags::Volume {
-                id,
-                origin,
-                made_bytes,
-            } => Some(VolumeView {
-                lv,
-                id,
-                origin,
-                made_bytes: *made_bytes,
-            }),
-            Tags::Snapshot { .. } => None,
-        })
+        plain.filter_map(VolumeView::of)
     }
 
     pub(super) fn volumes(&self) -> impl Iterator<Item = VolumeView<'_>> {
@@ -79,24 +23,18 @@ impl View {
             .filter(|volume| !volume.lv.marks.creating)
     }
 
+    /// Each with what LVM says of it as a classic snapshot.
+    fn cuts(&self) -> impl Iterator<Item = (SnapshotView<'_>, &Cow)> {
+        let lvs = self.0.lvs.iter();
+        lvs.filter_map(|lv| Some((SnapshotView::of(lv)?, lv.cow.as_ref()?)))
+    }
+
     pub(super) fn snapshots(&self) -> impl Iterator<Item = SnapshotView<'_>> {
-        self.0.lvs.iter().filter_map(|lv| {
-            let cow = lv.cow.as_ref()?;
-            match lv.tags.as_ref()? {
-                Tags::Snapshot {
-                    id,
-                    volume,
-                    created_at_us,
-                } => Some(SnapshotView {
-                    lv,
-                    cow,
-                    id,
-                    volume,
-                    created_at_us: *created_at_us,
-                }),
-                Tags::Volume { .. } => None,
-            }
-        })
+        self.cuts().map(|(snapshot, _)| snapshot)
+    }
+
+    pub(super) fn cut(&self, id: &SnapshotId) -> Option<(SnapshotView<'_>, &Cow)> {
+        self.cuts().find(|(snapshot, _)| snapshot.id == id)
     }
 
     pub(super) fn volume(&self, id: &VolumeId) -> Option<VolumeView<'_>> {

@@ -4,24 +4,25 @@
 //! shown; what it grows by is a logical volume of its own until it is zeroed. A crash leaves the mark or the helper, and
 //! with it the certainty that nobody has seen those bytes.
 
+use std::sync::Arc;
+
 use super::{
     super::{
         commands,
         names::{Marks, Tags, copied_lv, volume_lv, wiped_lv},
+        ours::VolumeView,
+        report::Lv,
     },
-    Name, commands as thick,
+    commands as thick,
     content::{Copied, Target},
     group::{Group, vanished},
-    turns::Held,
-    view::{View, VolumeView},
+    view::View,
 };
-use crate::{DriverError, VolumeId, VolumeInfo, origin::Origin};
+use crate::{DriverError, VolumeId, VolumeInfo, name::Name, origin::Origin};
 
 /// What a new volume is copied from, opened.
 struct Source {
     copied: Copied,
-    /// The family that has to rest afterwards.
-    origin: String,
     /// The snapshot that is read: its content is lost if it overflows meanwhile.
     snapshot: String,
     /// Made for this only.
@@ -49,42 +50,53 @@ impl Group {
         if !volume.lv.marks.creating {
             return Ok(volume.info());
         }
-        let prepared = self.prepare(&view, &volume, &origin).await;
-        let (target, source) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(self.undo(&id, None, error).await),
+        let family = family_of(&view, &origin);
+        let family = family.as_deref();
+        let target = match self.open(volume.lv, &id).await {
+            Ok(target) => target,
+            // Another process is making it: nothing of that is ours to undo.
+            Err(error @ DriverError::InUse { .. }) => return Err(error),
+            Err(error) => return Err(self.undo(&id, family, error).await),
+        };
+        let source = match self.open_source(&view, &id, &origin).await {
+            Ok(source) => source,
+            Err(error) => {
+                drop(target);
+                return Err(self.undo(&id, family, error).await);
+            }
         };
         // Takes as long as the size asks for: others may work meanwhile.
         drop(lock);
-        let (copied, family) = match source {
-            Some(Source {
-                copied,
-                origin,
-                snapshot,
-                temporary,
-            }) => (Some(copied), Some((origin, snapshot, temporary))),
+        let (copied, snapshot) = match source {
+            Some(source) => (
+                Some(source.copied),
+                Some((source.snapshot, source.temporary)),
+            ),
             None => (None, None),
         };
-        let filled = target.fill(copied, turn.cancelled.clone()).await;
+        let filled = target.fill(copied, turn.stop.clone()).await;
         let _lock = self.lock().await?;
-        let filled = match (filled, &family) {
-            (Ok(false), _) => Err(DriverError::InUse {
-                what: format!("volume {id}"),
-                by: "a deletion that came while it was made".into(),
-            }),
-            (Err(error), _) => Err(error),
-            (Ok(true), Some((_, snapshot, _))) => self.refuse_void(snapshot).await,
-            (Ok(true), None) => Ok(()),
+        // Only now: a second process must not find it neither held nor shown.
+        drop(target);
+        let done = async {
+            if !filled? {
+                return Err(DriverError::InUse {
+                    what: format!("volume {id}"),
+                    by: "a deletion that came while it was made".into(),
+                });
+            }
+            if let Some((snapshot, temporary)) = &snapshot {
+                self.refuse_void(snapshot).await?;
+                if *temporary {
+                    commands::remove(self.vg(), snapshot).await?;
+                }
+            }
+            self.show(&id, family).await
         };
-        let temporary = family.as_ref().filter(|(_, _, temporary)| *temporary);
-        if let Some((_, snapshot, _)) = temporary {
-            commands::remove(self.vg(), snapshot).await?;
+        match done.await {
+            Ok(info) => Ok(info),
+            Err(error) => Err(self.undo(&id, family, error).await),
         }
-        let family = family.as_ref().map(|(origin, ..)| origin.as_str());
-        if let Err(error) = filled {
-            return Err(self.undo(&id, family, error).await);
-        }
-        self.show(&id, family).await
     }
 
     /// Makes the logical volume, marked: nothing of it is shown yet.
@@ -100,7 +112,7 @@ impl Group {
         let source = match origin {
             Origin::Empty => None,
             Origin::Snapshot(id) => {
-                let found = view.snapshot(id).map(|s| s.cow.content_bytes);
+                let found = view.cut(id).map(|(_, cow)| cow.content_bytes);
                 Some(found.ok_or_else(|| Name::Snapshot(id.clone()).not_found())?)
             }
             Origin::Volume(id) => {
@@ -122,64 +134,52 @@ impl Group {
         thick::create(self.vg(), &name, size, &tags).await
     }
 
-    /// Activates and opens what is filled and what it is filled from.
-    async fn prepare(
+    /// Activates and opens what is filled.
+    async fn open(&self, lv: &Lv, id: &VolumeId) -> Result<Arc<Target>, DriverError> {
+        commands::activate(self.vg(), &lv.name).await?;
+        let what = format!("volume {id}");
+        Target::open(self.device(&lv.name), lv.size_bytes, &what)
+    }
+
+    /// Activates and opens what a volume is filled from.
+    async fn open_source(
         &self,
         view: &View,
-        volume: &VolumeView<'_>,
+        id: &VolumeId,
         origin: &Origin,
-    ) -> Result<(Target, Option<Source>), DriverError> {
-        let source = match origin {
-            Origin::Empty => None,
+    ) -> Result<Option<Source>, DriverError> {
+        let (snapshot, size_bytes, temporary) = match origin {
+            Origin::Empty => return Ok(None),
             Origin::Snapshot(id) => {
-                let found = view.snapshot(id);
-                let found = found.ok_or_else(|| Name::Snapshot(id.clone()).not_found())?;
-                commands::activate(self.vg(), &found.cow.origin).await?;
-                let (origin, name) = (found.cow.origin.clone(), found.lv.name.clone());
-                Some(
-                    self.source(origin, name, found.cow.content_bytes, false)
-                        .await?,
-                )
+                let found = view.cut(id);
+                let (found, cow) = found.ok_or_else(|| Name::Snapshot(id.clone()).not_found())?;
+                self.activate(&cow.origin).await?;
+                (found.lv.name.clone(), cow.content_bytes, false)
             }
-            Origin::Volume(id) => {
-                let found = view.volume(id);
-                let found = found.ok_or_else(|| Name::Volume(id.clone()).not_found())?;
-                let name = copied_lv(volume.id);
+            Origin::Volume(source) => {
+                let found = view.volume(source);
+                let found = found.ok_or_else(|| Name::Volume(source.clone()).not_found())?;
+                let name = copied_lv(id);
                 if view
                     .any(&name)
-                    .is_some_and(|lv| lv.marks.helps.as_ref() == Some(volume.id))
+                    .is_some_and(|lv| lv.marks.helps.as_ref() == Some(id))
                 {
                     commands::remove(self.vg(), &name).await?;
                 }
                 let room = self.cow_bytes(view, found.lv.size_bytes)?;
-                let tags = [Marks::helps(volume.id)];
-                let origin = found.lv.name.clone();
-                thick::create_snapshot(self.vg(), &origin, &name, room, &tags).await?;
-                commands::activate(self.vg(), &origin).await?;
-                Some(self.source(origin, name, found.lv.size_bytes, true).await?)
+                let tags = [Marks::helps(id)];
+                let origin = &found.lv.name;
+                thick::create_snapshot(self.vg(), origin, &name, room, &tags).await?;
+                self.activate(origin).await?;
+                (name, found.lv.size_bytes, true)
             }
         };
-        commands::activate(self.vg(), &volume.lv.name).await?;
-        let what = format!("volume {}", volume.id);
-        let path = self.device(&volume.lv.name);
-        let target = Target::open(path, volume.lv.size_bytes, &what)?;
-        Ok((target, source))
-    }
-
-    async fn source(
-        &self,
-        origin: String,
-        snapshot: String,
-        size_bytes: u64,
-        temporary: bool,
-    ) -> Result<Source, DriverError> {
         self.refuse_void(&snapshot).await?;
-        Ok(Source {
+        Ok(Some(Source {
             copied: Copied::open(self.device(&snapshot), size_bytes)?,
-            origin,
             snapshot,
             temporary,
-        })
+        }))
     }
 
     /// Everything is on the disk: the mark goes, and with it the doubt.
@@ -195,16 +195,18 @@ impl Group {
         Ok(volume.info())
     }
 
-    /// Removes what was begun; what resists is removed by the next call or start.
+    /// Removes what was begun, each part for itself; what resists is removed by the next call or start.
     async fn undo(&self, id: &VolumeId, family: Option<&str>, error: DriverError) -> DriverError {
-        let undoing = async {
-            if let Some(origin) = family {
-                self.rest(origin).await?;
-            }
-            self.remove_helpers(id).await?;
-            self.remove_unfinished(id).await
+        let rested = match family {
+            Some(origin) => self.rest(origin).await,
+            None => Ok(()),
         };
-        if let Err(undo) = undoing.await {
+        let helped = self.remove_helpers(id).await;
+        let removed = self.remove_unfinished(id).await;
+        for undo in [rested, helped, removed]
+            .into_iter()
+            .filter_map(Result::err)
+        {
             tracing::warn!(volume = %id, %undo, "what was begun could not be removed yet");
         }
         error
@@ -223,7 +225,8 @@ impl Group {
     async fn remove_helpers(&self, id: &VolumeId) -> Result<(), DriverError> {
         for (lv, _) in self.look().await?.helpers().filter(|(_, of)| *of == id) {
             let origin = lv.cow.as_ref().map(|cow| cow.origin.clone());
-            commands::remove(self.vg(), &lv.name).await?;
+            // What a volume is to grow by may have been wiped for it.
+            commands::remove_undiscarded(self.vg(), &lv.name).await?;
             if let Some(origin) = origin {
                 self.rest(&origin).await?;
             }
@@ -277,12 +280,14 @@ impl Group {
         thick::create_room(self.vg(), &room, more, &Marks::helps(&id)).await?;
         let target = Target::open(self.device(&room), more, &format!("volume {id}"));
         drop(lock);
-        let wiped = match target {
-            Ok(target) => target.fill(None, turn.cancelled.clone()).await,
-            Err(error) => Err(error),
+        let (wiped, target) = match target {
+            Ok(target) => (target.fill(None, turn.stop.clone()).await, Some(target)),
+            Err(error) => (Err(error), None),
         };
         let _lock = self.lock().await?;
-        self.join(&id, size, wiped, &turn).await
+        // Only now: a second process must not take it for forgotten, and put another one in its place.
+        drop(target);
+        self.join(&id, size, wiped).await
     }
 
     /// Turns the wiped room into the end of the volume: the same extents, named one by one.
@@ -291,7 +296,6 @@ impl Group {
         id: &VolumeId,
         size: u64,
         wiped: Result<bool, DriverError>,
-        _turn: &Held,
     ) -> Result<VolumeInfo, DriverError> {
         let name = Name::Volume(id.clone());
         let extents = match wiped {
@@ -311,6 +315,15 @@ impl Group {
         thick::extend_onto(self.vg(), &volume.lv.name, size, &extents).await?;
         let view = self.look().await?;
         Ok(view.volume(id).ok_or_else(|| name.not_found())?.info())
+    }
+}
+
+/// The family that a copy is read from, which has to rest afterwards.
+fn family_of(view: &View, origin: &Origin) -> Option<String> {
+    match origin {
+        Origin::Empty => None,
+        Origin::Snapshot(id) => Some(view.cut(id)?.1.origin.clone()),
+        Origin::Volume(id) => Some(view.volume(id)?.lv.name.clone()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Growing snapshots before they overflow.
 //!
 //! A task of the driver looks at the active classic snapshots of its volume group (one `dmsetup status`, no LVM) each
-//! second, from the moment that one is cut or exported until none is active, and extends those that are nearly full. Nobody
+//! second, from the moment that one becomes active until none is, and extends those that are nearly full. Nobody
 //! else does: `dmeventd`, where it runs, has its own threshold in `lvm.conf`, and the two do no harm to each other. While no
 //! daemon runs, nothing grows, and a snapshot that overflows is void and says so.
 
@@ -14,35 +14,59 @@ use std::{
 use tokio::task::JoinHandle;
 
 use super::{
-    super::{commands, names::is_snapshot_lv},
-    commands::{self as thick, Fill},
     group::Group,
-    snapshots::{dm_name, whole_copy_bytes},
+    room::{self, Room},
 };
 use crate::DriverError;
 
 /// Looks without an active snapshot before the task ends.
 const IDLE_LOOKS: u32 = 3;
-/// Until a volume group that had no room is asked again.
-const NO_ROOM_PAUSE: Duration = Duration::from_secs(5);
+/// Until one that could not be extended is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
 
 /// The task, while there is something to watch.
 #[derive(Debug, Default)]
-pub(super) struct Watch(Mutex<Option<JoinHandle<()>>>);
+pub(super) struct Watch(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    task: Option<JoinHandle<()>>,
+    /// Something became active since the task began, or since it last thought of ending.
+    asked: bool,
+}
 
 impl Watch {
-    /// Makes sure that the snapshots of a group are watched.
-    pub(super) fn ensure(&self, group: &Arc<Group>) {
-        let mut task = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if task.as_ref().is_none_or(JoinHandle::is_finished) {
-            *task = Some(tokio::spawn(watch(Arc::downgrade(group))));
+    /// Makes sure that a group is watched. To be called when something has become active, under the group's lock: a task that
+    /// was begun before could have ended while the lock was waited for.
+    pub(super) fn ensure(&self, group: &Weak<Group>) {
+        let mut state = self.state();
+        if state.task.as_ref().is_none_or(JoinHandle::is_finished) {
+            state.task = Some(tokio::spawn(watch(group.clone())));
+            state.asked = false;
+        } else {
+            state.asked = true;
         }
+    }
+
+    /// Whether the task may end: decided under the same lock as [`ensure`](Self::ensure), so that no wish is lost.
+    fn ends(&self) -> bool {
+        let mut state = self.state();
+        if std::mem::take(&mut state.asked) {
+            return false;
+        }
+        state.task = None;
+        true
+    }
+
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        if let Some(task) = self.0.get_mut().unwrap_or_else(PoisonError::into_inner) {
+        let state = self.0.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if let Some(task) = &state.task {
             task.abort();
         }
     }
@@ -50,12 +74,18 @@ impl Drop for Watch {
 
 async fn watch(group: Weak<Group>) {
     let (mut idle, mut later) = (0, BTreeMap::new());
-    while idle < IDLE_LOOKS {
+    loop {
         let Some(group) = group.upgrade() else { return };
         match look(&group, &mut later).await {
             Ok(0) => idle += 1,
             Ok(_) => idle = 0,
             Err(error) => tracing::error!(vg = group.vg(), %error, "snapshots cannot be watched"),
+        }
+        if idle >= IDLE_LOOKS {
+            if group.watch.ends() {
+                return;
+            }
+            idle = 0;
         }
         let pause = group.config.watch_every;
         drop(group);
@@ -63,89 +93,34 @@ async fn watch(group: Weak<Group>) {
     }
 }
 
-/// Extends what is nearly full; how many snapshots of ours there are. `later`: which are not to be looked at before.
+/// Extends what is nearly full, each for itself; how many snapshots of ours there are. `later`: which are not to be
+/// looked at before.
 async fn look(
     group: &Arc<Group>,
     later: &mut BTreeMap<String, Instant>,
 ) -> Result<usize, DriverError> {
-    let prefix = dm_name(group.vg(), "");
-    let mut ours = 0;
-    for fill in thick::fills().await? {
-        let Some(name) = fill.dm_name.strip_prefix(&prefix) else {
-            continue;
-        };
-        if !is_snapshot_lv(name) {
-            continue;
-        }
-        ours += 1;
-        let now = Instant::now();
+    let found = room::fillings(group.vg()).await?;
+    later.retain(|name, _| found.iter().any(|filling| filling.lv == *name));
+    for filling in &found {
+        let (now, name) = (Instant::now(), filling.lv.as_str());
         let waits = later.get(name).is_some_and(|next| now < *next);
-        if waits || !may_overflow(&fill, group.config.extend_at_percent) {
+        if waits || !filling.may_overflow(group.config.extend_at_percent) {
             continue;
         }
-        if extend(group, name).await? == Room::None {
-            later.insert(name.to_owned(), now + NO_ROOM_PAUSE);
-            tracing::error!(
-                vg = group.vg(),
-                snapshot = name,
-                used_bytes = fill.used_sectors.saturating_mul(512),
-                size_bytes = fill.total_sectors.saturating_mul(512),
-                "a snapshot is nearly full and the volume group has no room: it will become void; add room"
-            );
-        }
-    }
-    Ok(ours)
-}
-
-/// Whether it is this full, and has less room than a copy of everything takes.
-fn may_overflow(fill: &Fill, percent: u64) -> bool {
-    let most = whole_copy_bytes(fill.content_sectors.saturating_mul(512));
-    fill.total_sectors.saturating_mul(512) < most
-        && fill.used_sectors.saturating_mul(100) >= fill.total_sectors.saturating_mul(percent)
-}
-
-/// What became of a wish for more room.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Room {
-    /// It has more, or all that it can ever need.
-    Enough,
-    /// The volume group has none.
-    None,
-}
-
-/// Doubles a snapshot's room, as far as there is any and it can need it.
-async fn extend(group: &Arc<Group>, name: &str) -> Result<Room, DriverError> {
-    let group = group.clone();
-    let name = name.to_owned();
-    // To its end even if the driver goes away: half an extension is of no use to anybody.
-    let extending = tokio::spawn(async move {
-        let _lock = group.lock().await?;
-        let view = group.look().await?;
-        let Some((lv, cow)) = view.any(&name).and_then(|lv| Some((lv, lv.cow.as_ref()?))) else {
-            return Ok(Room::Enough);
+        let why = match room::extend(group, name).await {
+            Ok(Room::Enough) => continue,
+            Ok(Room::None) => "the volume group has no room".to_owned(),
+            Err(error) => error.to_string(),
         };
-        let extent = view.0.extent_bytes;
-        let most = whole_copy_bytes(cow.content_bytes).next_multiple_of(extent);
-        if lv.size_bytes >= most {
-            return Ok(Room::Enough);
-        }
-        let more = lv.size_bytes.min(most - lv.size_bytes);
-        let more = more.min(view.0.free_bytes) / extent * extent;
-        if more == 0 {
-            return Ok(Room::None);
-        }
-        let size = lv.size_bytes + more;
-        tracing::info!(
+        later.insert(name.to_owned(), now + PAUSE);
+        tracing::error!(
             vg = group.vg(),
             snapshot = name,
-            size_bytes = size,
-            "extending a snapshot"
+            used_bytes = filling.used_bytes,
+            size_bytes = filling.room_bytes,
+            why,
+            "a snapshot is nearly full and could not be extended: it will become void; add room to the volume group"
         );
-        commands::extend(group.vg(), &name, size).await?;
-        Ok(Room::Enough)
-    });
-    match extending.await {
-        Ok(done) => done,
-        Err(_) => Err(DriverError::Host("the process is stopping".into())),
     }
+    Ok(found.len())
 }

@@ -26,10 +26,29 @@ fn by_uuid() -> Option<PathBuf> {
         .ok()
 }
 
-/// Both of each are attached: a volume with a file system, one with a volume group in it, and their snapshots.
+/// As a guest to whom the volume is a disk would do it: one half of a mirror. Its arrays are its own.
+async fn make_mirror(device: &str) {
+    run("modprobe", &["-a", "md-mod", "raid1"]).await;
+    let create = ["--create", "/dev/md/inside", "--run", "--level=1"];
+    let members = ["--raid-devices=2", "--metadata=1.2", device, "missing"];
+    run("mdadm", &[&create[..], &members].concat()).await;
+    run("mdadm", &["--stop", "/dev/md/inside"]).await;
+    settle().await;
+    let found = run("blkid", &["--probe", device]).await;
+    assert!(found.contains("linux_raid_member"), "{found}");
+}
+
+fn arrays() -> String {
+    let all = std::fs::read_to_string("/proc/mdstat").unwrap();
+    let arrays = all.lines().filter(|line| line.starts_with("md"));
+    arrays.collect()
+}
+
+/// Both of each are attached: a volume with a file system, one with a volume group in it, one with half of a mirror, and
+/// their snapshots; all on the host that holds them.
 async fn nothing_inside_is_seen(host: &Host, driver: &dyn VolumeDriver) {
     driver.check().await.unwrap();
-    let ids = ["files", "group"];
+    let ids = ["files", "group", "mirror"];
     for id in ids {
         let id: VolumeId = id.parse().unwrap();
         driver.create_volume(&id, 64 * MIB).await.unwrap();
@@ -49,6 +68,7 @@ async fn nothing_inside_is_seen(host: &Host, driver: &dyn VolumeDriver) {
     ] {
         run(step[0], &[&inside[..], &step[1..]].concat()).await;
     }
+    make_mirror(&device("v", "mirror")).await;
     run("udevadm", &["trigger", "--settle", &files]).await;
     let origin = Path::new(&files).canonicalize().unwrap();
     assert_eq!(by_uuid(), Some(origin.clone()));
@@ -58,7 +78,8 @@ async fn nothing_inside_is_seen(host: &Host, driver: &dyn VolumeDriver) {
         driver.create_export_snapshot(&snapshot).await.unwrap();
     }
     // As at a boot: everything is announced once more, snapshots last.
-    for device in [&files, &group, &device("s", "files"), &device("s", "group")] {
+    let all = ["v", "s"].map(|kind| ids.map(|id| device(kind, id)));
+    for device in all.as_flattened() {
         run(
             "udevadm",
             &["trigger", "--settle", "--action", "add", device],
@@ -71,6 +92,7 @@ async fn nothing_inside_is_seen(host: &Host, driver: &dyn VolumeDriver) {
         .await;
     }
     assert_eq!(by_uuid(), Some(origin), "the link names another device");
+    assert_eq!(arrays(), "", "a mirror inside was assembled");
     for program in ["pvs", "vgs", "lvs"] {
         let output = Command::new(program).output().await.unwrap();
         let said = format!("{}{}", output.stdout_text(), output.stderr);

@@ -17,24 +17,24 @@ use crate::{
     lvm_thick,
 };
 
-const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
-fn vol(id: &str) -> VolumeId {
+pub(crate) fn vol(id: &str) -> VolumeId {
     id.parse().unwrap()
 }
 
-fn snap(id: &str) -> SnapshotId {
+pub(crate) fn snap(id: &str) -> SnapshotId {
     id.parse().unwrap()
 }
 
-fn write(device: &Path, offset: u64, length: u64, byte: u8) {
+pub(crate) fn write(device: &Path, offset: u64, length: u64, byte: u8) {
     let file = OpenOptions::new().write(true).open(device).unwrap();
     let content = vec![byte; usize::try_from(length).unwrap()];
     file.write_all_at(&content, offset).unwrap();
     file.sync_all().unwrap();
 }
 
-fn holds(device: &Path, length: u64, byte: u8) -> bool {
+pub(crate) fn holds(device: &Path, length: u64, byte: u8) -> bool {
     let mut content = vec![!byte; usize::try_from(length).unwrap()];
     File::open(device)
         .unwrap()
@@ -125,7 +125,7 @@ async fn thick_a_snapshot_grows_before_it_overflows() {
     host.close().await;
 }
 
-async fn used_percent(host: &Host) -> f64 {
+pub(crate) async fn used_percent(host: &Host) -> f64 {
     let lv = format!("{}/stockpot.s.s", host.vg());
     let shown = run("lvs", &["--noheadings", "-o", "snap_percent", &lv]).await;
     shown.trim().parse().unwrap()
