@@ -20,8 +20,8 @@ impl Manager {
     /// Looks after the pools until the manager stops, each for itself: one whose storage does not answer keeps no other one
     /// from being looked after in time.
     pub(crate) fn start_guard(self: &Arc<Self>) {
-        for pool in self.pools.keys().cloned() {
-            let manager = self.clone();
+        for pool in self.pools.keys() {
+            let (manager, pool) = (self.clone(), pool.clone());
             self.tasks
                 .spawn(async move { manager.look_after(&pool).await });
         }

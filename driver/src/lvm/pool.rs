@@ -216,7 +216,7 @@ impl Pool {
     /// Activates; also what a repeated call or a reboot in between needs.
     pub(super) async fn export(&self, name: &Name) -> Result<Lv, DriverError> {
         let view = self.look().await?;
-        let lv = view.find(&name).ok_or_else(|| name.not_found())?;
+        let lv = view.find(name).ok_or_else(|| name.not_found())?;
         if matches!(name, Name::Snapshot(_)) && !lv.read_only {
             return Err(DriverError::Unexpected {
                 doing: format!("exporting {name}"),
@@ -273,7 +273,7 @@ impl Pool {
         let started = tokio::time::Instant::now();
         loop {
             let view = self.look().await?;
-            let Some(lv) = view.find(&name) else {
+            let Some(lv) = view.find(name) else {
                 return Ok(None);
             };
             if !lv.open {
