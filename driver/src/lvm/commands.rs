@@ -271,7 +271,33 @@ async fn run_configured(doing: String, args: Vec<String>, config: &str) -> Resul
             output.stderr
         )));
     }
+    if let Some(advice) = advice(&output.stderr) {
+        return Err(DriverError::Host(format!(
+            "{doing}: {advice}; LVM says: {}",
+            output.stderr
+        )));
+    }
     Err(failed(doing, &args, output))
+}
+
+/// What to do about a volume group that takes no changes at all.
+fn advice(stderr: &str) -> Option<&'static str> {
+    let known = [
+        (
+            "is exported",
+            "its volume group was given away with vgexport; take it back with vgimport, or name another one",
+        ),
+        (
+            "while PVs are missing",
+            "a disk of its volume group is missing; bring it back, or give it up with vgreduce --removemissing",
+        ),
+        (
+            "Failed to write",
+            "a disk of its volume group cannot be written to; see whether it is read-only or broken",
+        ),
+    ];
+    let found = known.iter().find(|(says, _)| stderr.contains(says));
+    found.map(|(_, advice)| *advice)
 }
 
 /// Runs one `lvm` command, again if a signal ended it.

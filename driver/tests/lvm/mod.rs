@@ -269,3 +269,66 @@ async fn lvm_a_snapshot_that_was_made_writable_is_not_handed_out() {
     driver.delete_snapshot(&s).await.unwrap();
     host.close().await;
 }
+
+/// Disks that are write-protected, a group that was given away, one that is gone: said in so many words, and nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn lvm_a_group_that_takes_no_changes_says_why() {
+    let host = Host::new().await;
+    let driver = lvm_thin(&host);
+    driver.check().await.unwrap();
+    let (a, b, s) = (
+        "a".parse().unwrap(),
+        "b".parse().unwrap(),
+        "s".parse().unwrap(),
+    );
+    driver.create_volume(&a, 8 * MIB).await.unwrap();
+    driver.capacity().await.unwrap();
+    let refused = async |words: &str| {
+        for refused in [
+            driver.create_volume(&b, 8 * MIB).await.map(drop),
+            driver.create_snapshot(&s, &a).await.map(drop),
+            driver.create_cloned_volume(&b, 8 * MIB, &a).await.map(drop),
+            driver.extend_volume(&a, 16 * MIB).await.map(drop),
+            driver.delete_volume(&a).await,
+        ] {
+            let error = refused.unwrap_err();
+            assert!(
+                matches!(&error, DriverError::Host(text) if text.contains(words)),
+                "{error:?}"
+            );
+        }
+    };
+    let disk = host.disk();
+    run("blockdev", &["--setro", disk]).await;
+    refused("cannot be written to").await;
+    run("blockdev", &["--setrw", disk]).await;
+    run("vgchange", &["--activate", "n", host.vg()]).await;
+    run("vgexport", &[host.vg()]).await;
+    refused("vgimport").await;
+    run("vgimport", &[host.vg()]).await;
+    let away = "stockpot-away";
+    run("vgrename", &[host.vg(), away]).await;
+    refused("does not exist").await;
+    run("vgrename", &[away, host.vg()]).await;
+    // Nothing was lost, and nothing came.
+    assert_eq!(driver.list_volumes().await.unwrap().len(), 1);
+    assert_eq!(driver.list_snapshots().await.unwrap(), []);
+    driver.delete_volume(&a).await.unwrap();
+    host.close().await;
+}
+
+#[test]
+fn lvm_names_that_lvm_cannot_have_are_refused() {
+    let long = "v".repeat(53);
+    for bad in ["", "-a", ".", "..", "a/b", "a b", "ä", "a\nb", &long] {
+        for config in [
+            LvmThinConfig::new(bad, "pool"),
+            LvmThinConfig::new("vg", bad),
+        ] {
+            let error = LvmThinDriver::new(config).unwrap_err();
+            let named =
+                matches!(&error, DriverError::InvalidArgument(text) if text.contains("1 to 52"));
+            assert!(named, "{bad:?}: {error:?}");
+        }
+    }
+}
