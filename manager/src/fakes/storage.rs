@@ -37,8 +37,10 @@ struct State {
     growths_left: usize,
     /// How many checks of snapshots find them whole before all are void; `None`: they last.
     checks_left: Option<u32>,
-    /// Whether a volume stays as long as it has snapshots.
+    /// Whether a volume stays as it is as long as it has snapshots.
     snapshots_pin: bool,
+    /// Whether writes wait while the pool is low.
+    writes_wait: bool,
 }
 
 /// Volumes and snapshots as files in a folder.
@@ -109,13 +111,18 @@ impl FakeStorage {
         state.growths_left = growths_left;
     }
 
+    /// Lets writes wait from now on while the pool is low.
+    pub fn let_writes_wait(&self) {
+        self.lock().writes_wait = true;
+    }
+
     /// Which changes were asked for so far: base and snapshot.
     #[must_use]
     pub fn asked_changes(&self) -> Vec<(SnapshotId, SnapshotId)> {
         self.lock().asked_changes.clone()
     }
 
-    /// Refuses from now on to delete volumes that have snapshots, as classic snapshots want it.
+    /// Refuses from now on to delete or grow volumes that have snapshots, as classic snapshots want it.
     pub fn snapshots_pin_volumes(&self) {
         self.lock().snapshots_pin = true;
     }
@@ -215,6 +222,18 @@ fn differences(old: &[u8], new: &[u8]) -> Vec<ByteRange> {
     found
 }
 
+/// Refuses while the volume has snapshots, where they pin it.
+fn pinned(state: &State, volume: &VolumeId) -> Result<(), DriverError> {
+    let snapshot = state.snapshots.values().find(|s| s.volume_id == *volume);
+    match snapshot.filter(|_| state.snapshots_pin) {
+        Some(snapshot) => Err(DriverError::InUse {
+            what: format!("volume {volume}"),
+            by: format!("snapshot {}", snapshot.id),
+        }),
+        None => Ok(()),
+    }
+}
+
 fn absent(what: &str) -> DriverError {
     DriverError::NotFound {
         what: what.to_owned(),
@@ -300,13 +319,7 @@ impl VolumeDriver for FakeStorage {
     async fn delete_volume(&self, id: &VolumeId) -> Result<(), DriverError> {
         self.call("delete_volume", |state| {
             in_use(state, id.as_str())?;
-            let snapshot = state.snapshots.values().find(|s| s.volume_id == *id);
-            if let Some(snapshot) = snapshot.filter(|_| state.snapshots_pin) {
-                return Err(DriverError::InUse {
-                    what: format!("volume {id}"),
-                    by: format!("snapshot {}", snapshot.id),
-                });
-            }
+            pinned(state, id)?;
             state.volumes.remove(id);
             remove(&self.volume_file(id))
         })
@@ -315,6 +328,7 @@ impl VolumeDriver for FakeStorage {
 
     async fn extend_volume(&self, id: &VolumeId, size: u64) -> Result<VolumeInfo, DriverError> {
         self.call("extend_volume", |state| {
+            pinned(state, id)?;
             let has = state
                 .volumes
                 .get_mut(id)
@@ -421,7 +435,10 @@ impl VolumeDriver for FakeStorage {
         let state = self.lock();
         Ok(state.snapshots_max.map(|max| Headroom {
             is_low: state.snapshots.len() > max,
-            data_used: 0,
+            data_used: match state.writes_wait && state.snapshots.len() > max {
+                true => 10_000,
+                false => 0,
+            },
             metadata_used: 0,
             text: format!("{} snapshots of {max}", state.snapshots.len()),
         }))

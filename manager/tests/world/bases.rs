@@ -289,6 +289,61 @@ fn a_pool_that_is_nearly_full_gets_bases_back_and_then_grows() {
 }
 
 #[test]
+fn where_writes_wait_the_pool_grows_before_bases_are_given_back() {
+    let world = World::new();
+    let run = quick(&world, |_| {});
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let first = upload(&mut client, &volume, "first").await;
+        lab::drop_local_copy(&mut client, &first.snapshot_id)
+            .await
+            .unwrap();
+        world.storage.let_writes_wait();
+        world.storage.limit_snapshots(0, 1);
+        let driver = world.parts().pools["pool"].clone();
+        for _ in 0..300 {
+            if !driver.headroom().await.unwrap().unwrap().is_low {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let headroom = driver.headroom().await.unwrap().unwrap();
+        assert_eq!(headroom.text, "1 snapshots of 1", "the base was given back");
+        assert!(get(&mut client, &first).await.kept_as_base);
+    });
+    run.stop();
+}
+
+#[test]
+fn a_base_does_not_keep_its_volume_from_growing() {
+    let world = World::new();
+    world.storage.snapshots_pin_volumes();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let kept = upload(&mut client, &volume, "kept").await;
+        let request = api::ExtendVolumeRequest {
+            volume_id: volume.clone(),
+            required_bytes: 2 * SIZE,
+            ..Default::default()
+        };
+        // Somebody wants that one.
+        let refused = client.extend_volume(request.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+        lab::drop_local_copy(&mut client, &kept.snapshot_id)
+            .await
+            .unwrap();
+        let grown = client.extend_volume(request).await.unwrap().into_inner();
+        assert_eq!(grown.size_bytes, 2 * SIZE);
+        let left = get(&mut client, &kept).await;
+        assert!(!left.kept_as_base && left.ready);
+    });
+    run.stop();
+}
+
+#[test]
 fn a_base_does_not_keep_its_volume() {
     let world = World::new();
     world.storage.snapshots_pin_volumes();
