@@ -84,12 +84,17 @@ impl Manager {
         if !matches!(made, Err(DriverError::ResourceExhausted(_))) {
             return made;
         }
-        let Ok(bases) = self.kept_bases(pool).await else {
+        let (Ok(driver), Ok(bases)) = (self.driver(pool), self.kept_bases(pool).await) else {
             return made;
         };
         for base in bases {
+            let before = driver.capacity().await?.maximum_volume_bytes;
             self.give_back_base(&base, "there is no room for something new")
                 .await;
+            // Where it takes no room that volumes could have, nothing is won by more of that.
+            if driver.capacity().await?.maximum_volume_bytes <= before {
+                break;
+            }
             made = make().await;
             if !matches!(made, Err(DriverError::ResourceExhausted(_))) {
                 break;

@@ -4,7 +4,7 @@
 use std::{path::Path, sync::Arc, time::Duration};
 
 use stockpot_command::Command;
-use stockpot_connector::Connector;
+use stockpot_connector::{Connector, HostConnector, IscsiConfig};
 use stockpot_driver::{
     AccessMode, ConnectionInfo, ConnectorProperties, ExportingDriver, VolumeDriver,
     exporting::recover_exports,
@@ -16,7 +16,7 @@ use stockpot_test_fixtures::leak::LeakCheck;
 
 use crate::{
     fixture::{FileSystem, Host},
-    lab::{Lab, PORTALS, holds, iscsi, leftovers, node, until, worker, write},
+    lab::{Lab, PORTALS, holds, iscsi, leftovers, node, until, worker_with, write},
 };
 
 const HOME: &str = "STOCKPOT_TEST_HOME";
@@ -140,9 +140,19 @@ fn host_named(host: &str) -> ConnectorProperties {
     }
 }
 
+/// With the patience that users have: the kernel breaks off a login when another target is taken from the same portal, and the
+/// initiator tries again.
+fn patient_worker() -> HostConnector {
+    worker_with(|config| {
+        let usual = IscsiConfig::default();
+        config.login_timeout = usual.login_timeout;
+        config.device_timeout = usual.device_timeout;
+    })
+}
+
 /// Attaches, reads, detaches.
 async fn once((kind, is_snapshot, over_iscsi): Use) {
-    let worker = worker();
+    let worker = patient_worker();
     let properties = match over_iscsi {
         true => worker.properties().await.unwrap(),
         false => host_named("storage"),
@@ -269,6 +279,9 @@ async fn cycles_leave_nothing() {
         }
         assert_eq!(leftovers(), [""; 0], "after cycle {cycle}");
         leaks.assert_clean();
+        if cycle % 20 == 19 {
+            println!("{} cycles, {found} leftovers found", cycle + 1);
+        }
     }
     println!("{found} leftovers of killed ones were found and removed");
     // It is as if nothing had happened: the same answer for the same connection.
