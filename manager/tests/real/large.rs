@@ -125,6 +125,8 @@ fn a_terabyte_costs_what_changed_in_it() {
         let volume = volume.volume_id;
         write(&mut client, &volume, &image(written, 0)).await;
         let mib = written / MIB;
+        // After what the test runner has written on this line.
+        println!();
         println!(
             "| 1 TiB thin volume | how | s | requests of the upload | all requests | MiB read from the disk | MiB sent |"
         );
