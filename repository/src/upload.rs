@@ -186,7 +186,7 @@ pub async fn upload(
                 // Nothing that a later attempt could use.
                 attempt.withdraw().await;
             }
-            return Err(failure.error);
+            return Err(attempt.or_decided(failure.error).await);
         }
     };
     progress.enter(Phase::Finishing);

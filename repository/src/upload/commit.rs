@@ -51,6 +51,18 @@ impl Attempt<'_> {
         }
     }
 
+    /// Why the upload really failed: of a snapshot that was deleted or given up meanwhile, a prune may have removed packs
+    /// that it went on with.
+    pub(super) async fn or_decided(&self, error: RepositoryError) -> RepositoryError {
+        if error.is_of_one_object()
+            && let Err(decided @ RepositoryError::Deleted { .. }) = self.refuse_decided().await
+        {
+            tracing::debug!(error = &error as &dyn std::error::Error, "what was met");
+            return decided;
+        }
+        error
+    }
+
     fn decided(&self, record: &SnapshotRecord) -> RepositoryError {
         let snapshot = self.request.snapshot_id.to_string();
         match record {

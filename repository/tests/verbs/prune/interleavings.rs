@@ -48,6 +48,7 @@ impl Dice {
 struct Tally {
     committed: usize,
     adopted: usize,
+    repacked: usize,
     given_up: usize,
     pruned: usize,
     stopped: usize,
@@ -65,6 +66,7 @@ impl Tally {
             Ok(report) => {
                 self.committed += 1;
                 self.adopted += usize::from(report.adopted_packs > 0);
+                self.repacked += usize::from(report.repacked_packs > 0);
             }
             Err(RepositoryError::Deleted { .. }) => self.given_up += 1,
             Err(error) if was_killed(&error) => {}
@@ -106,7 +108,8 @@ async fn run_all(scene: &Scene, dice: &mut Dice) -> bool {
 
 async fn interleave(bed: &Bed, seed: u64, tally: &mut Tally) {
     let mut dice = Dice(seed);
-    let scene = Scene::new(bed.store(&format!("seed-{seed}")).await).await;
+    let mut scene = Scene::new(bed.store(&format!("seed-{seed}")).await).await;
+    scene.repack_below_percent = [0, 90][dice.roll(2)];
     let first = scene.up(seed * 100 + 1).await;
     let second = scene.up(seed * 100 + 2).await;
     // A prune has seen some of it before, or not; and something is of no use already, or not.
@@ -191,6 +194,7 @@ async fn run(bed: &Bed, count: u64) {
         // Else the seeds would show little.
         assert!(tally.committed > 0 && tally.given_up > 0 && tally.pruned > 0 && tally.killed > 0);
         assert!(tally.adopted > 0, "nobody went on with what was left");
+        assert!(tally.repacked > 0, "nobody gave up a sparse pack");
     }
 }
 

@@ -1,5 +1,7 @@
 //! A prune that is killed at any of its requests: nothing that is needed is gone, and the next one finishes its work.
 
+use stockpot_repository::RepositoryError;
+
 use super::{
     beds::Bed,
     scene::{Scene, at_once},
@@ -43,4 +45,25 @@ async fn a_killed_prune_is_carried_on_by_the_next() {
         at += 1;
     }
     assert!(at > 20, "only {at} requests");
+}
+
+/// Whose snapshot is given up while it goes on with packs of an earlier attempt learns that, not that a pack is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_is_given_up_says_so() {
+    let scene = Scene::new(Bed::memory().store("").await).await;
+    scene.up(1).await;
+    let dead = scene.dead_upload().await;
+    let repository = scene.seen_by("go-on", None).await;
+    let going = scene.go_on("go-on", &repository, Some(dead));
+    // It makes sure of the packs that it adopted.
+    assert!(scene.gate.run_until("go-on", "head packs/").await);
+    scene.check_tidy().await;
+    scene.gate.run_out("go-on").await;
+    let error = going.await.unwrap().unwrap_err();
+    assert!(
+        matches!(error, RepositoryError::Deleted { .. }),
+        "{error:?}"
+    );
+    scene.check_tidy().await;
+    assert_eq!(scene.check_images().await, 1);
 }

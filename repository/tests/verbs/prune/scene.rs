@@ -47,6 +47,8 @@ pub(crate) struct Scene {
     pub(crate) bench: Bench,
     pub(crate) gate: Arc<Gate>,
     pub(crate) images: Arc<Mutex<BTreeMap<SnapshotId, u64>>>,
+    /// Packs of which less is needed are given up by uploads, however little room that makes.
+    pub(crate) repack_below_percent: u32,
 }
 
 pub(crate) type Uploaded = Result<UploadReport, RepositoryError>;
@@ -67,6 +69,7 @@ impl Scene {
             bench: Bench::on(store, true).await,
             gate: Arc::default(),
             images: Arc::default(),
+            repack_below_percent: 0,
         }
     }
 
@@ -91,6 +94,8 @@ impl Scene {
         request.settings = small_settings();
         request.settings.workers = 1;
         request.settings.parts_in_flight = 1;
+        request.settings.repack_below_percent = self.repack_below_percent;
+        request.settings.repack_gain_bytes_min = 1;
         request.base = BaseChoice::Newest;
         self.images
             .lock()
