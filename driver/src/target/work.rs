@@ -5,6 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use nix::sys::signal::{SigSet, SigmaskHow};
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
     time::{Instant, timeout},
@@ -28,6 +29,24 @@ pub(super) struct Inner {
     pub(super) deadline: Duration,
 }
 
+/// While this lives, no signal reaches its thread: the kernel's target waits for locks of its own in a way that any signal
+/// breaks off (that of a command's end is enough), and then refuses what is right (EINVAL), or leaves a portal it was to close.
+struct Undisturbed(Option<SigSet>);
+
+impl Undisturbed {
+    fn new() -> Self {
+        Self(SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK).ok())
+    }
+}
+
+impl Drop for Undisturbed {
+    fn drop(&mut self) {
+        if let Some(Err(error)) = self.0.map(|before| before.thread_set_mask()) {
+            tracing::debug!(%error, "a thread stays without signals");
+        }
+    }
+}
+
 /// The right to be the one call at this time.
 pub(super) type Turn = OwnedMutexGuard<()>;
 
@@ -41,6 +60,7 @@ impl Inner {
     ) -> Result<(Turn, T), TargetError> {
         let lio = self.lio.clone();
         let working = tokio::task::spawn_blocking(move || {
+            let _undisturbed = Undisturbed::new();
             let result = work(&lio);
             (turn, result)
         });
