@@ -103,6 +103,17 @@ pub enum RepositoryError {
         /// The place.
         location: String,
     },
+    /// The slot is the one that opened the repository, and nothing shows that another one opens it.
+    #[error(
+        "{slot} of {location} is the slot that was opened just now, and nothing shows that another one opens: open the repository \
+         through the slot that is to stay, or show an exported key"
+    )]
+    OwnSlot {
+        /// The slot.
+        slot: String,
+        /// The place.
+        location: String,
+    },
     /// No snapshot of this name.
     #[error("no snapshot {snapshot} in {location}")]
     UnknownSnapshot {

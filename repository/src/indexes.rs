@@ -1,6 +1,9 @@
 //! Reading the index at the end of a pack.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
 
 use crate::{
     RepositoryError,
@@ -25,6 +28,25 @@ pub(crate) async fn read_index(
     pack: &Arc<PackName>,
     size_bytes: u64,
 ) -> Result<PackIndex, RepositoryError> {
+    read_index_with(
+        |range| Box::pin(fetcher.get(pack, range)),
+        sealer,
+        pack,
+        size_bytes,
+    )
+    .await
+}
+
+/// As [`read_index`], from whatever gives ranges of the pack.
+///
+/// # Errors
+/// As [`read_index`].
+pub(crate) async fn read_index_with<'f>(
+    get: impl Fn(Range<u64>) -> BoxFuture<'f, Result<Bytes, RepositoryError>>,
+    sealer: &Sealer,
+    pack: &Arc<PackName>,
+    size_bytes: u64,
+) -> Result<PackIndex, RepositoryError> {
     let object = pack.object_key();
     let wrong = |offset: u64| {
         let object = object.clone();
@@ -39,10 +61,10 @@ pub(crate) async fn read_index(
             problem: format!("{size_bytes} bytes are too few for a pack"),
         });
     };
-    let footer = fetcher.get(pack, footer_at..size_bytes).await?;
+    let footer = get(footer_at..size_bytes).await?;
     let footer = Footer::decode(&footer, size_bytes).map_err(wrong(footer_at))?;
     let at = footer.index_offset;
-    let frame = fetcher.get(pack, at..footer_at).await?;
+    let frame = get(at..footer_at).await?;
     FrameDecoder::new()
         .and_then(|mut decoder| PackIndex::open(sealer, &mut decoder, pack, &footer, &frame))
         .map_err(wrong(at))

@@ -5,39 +5,36 @@
 //! store's own clock, so what an upload shares with its base is asked for once per period, not once per upload: the base's
 //! manifest says until when its packs are locked. Intents, condemned lists and marks are never locked, nor are tombstones.
 //!
-//! What is locked is the first version of each object, since every name but that of a manifest is written once. That first version is
-//! also what [`Repository::open_first`] reads, whatever was written or deleted under the name since.
+//! The marker and the slots are few and are what everything hangs on: they are asked for each time, also where a base covers
+//! the packs. Which versions of an object are locked, and why not just the newest, stands in `lock::versions`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-};
+pub(crate) mod versions;
+
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
 
 pub use crate::store::versions::{LockMode, LockSupport, Purged, Retention};
 use crate::{
     Progress, Repository, RepositoryError,
     fetch::Fetcher,
     format::{
-        ids::{MARKER_KEY, PackName, SLOTS_PREFIX},
+        ids::PackName,
         manifest::{Manifest, ManifestLock, SnapshotRecord},
     },
     pages::{Pages, broken_list_page},
     snapshots::read_record,
-    store::{
-        ObjectStore, PutMode, StoreError,
-        versions::{ObjectVersion, Versions},
-    },
+    store::{ObjectStore, PutMode, StoreError, versions::Versions},
 };
+use versions::Locking;
+
+/// The packs of a snapshot, with their sizes where its pack list tells them.
+pub(crate) type Needed = BTreeMap<Arc<PackName>, Option<u64>>;
 
 /// Longest lock, in days: a hundred years.
 pub const LOCK_DAYS_MAX: u32 = 36_500;
 
 const DAY_S: i64 = 86_400;
-/// Locks asked for at the same time.
-const LOCKS_IN_FLIGHT: usize = 8;
 
 /// How long, at least, and how well what is uploaded is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +89,17 @@ pub async fn require(store: &dyn ObjectStore) -> Result<(), RepositoryError> {
     }
 }
 
+/// Deletes an object in a bucket that does not lock, and tells whether the bucket keeps old versions of it.
+///
+/// # Errors
+/// As the store answers.
+pub(crate) async fn delete(store: &dyn ObjectStore, key: &str) -> Result<Purged, StoreError> {
+    match store.versions() {
+        Some(versions) => versions.hide(key).await,
+        None => store.delete(key).await.map(|()| Purged::Gone),
+    }
+}
+
 /// Deletes an object with all its versions, or tells until when it is locked; it stays visible then.
 ///
 /// # Errors
@@ -131,31 +139,22 @@ pub(crate) async fn extend(
     progress.requested(1);
     let retention = Retention {
         mode: policy.mode,
-        until_s: policy.until_s(versions.now_s().await?),
+        until_s: policy.until_s(store.now_s().await?),
     };
-    let mut packs = needed_packs(repository, manifest, progress).await?;
     let job = Locking {
+        repository,
         versions,
         retention,
         progress,
     };
-    match locked_base(repository, manifest, retention).await? {
-        Some(base) => {
-            for pack in needed_packs(repository, &base, progress).await? {
-                packs.remove(&pack);
-            }
+    job.roots().await?;
+    let mut packs = needed_packs(repository, manifest, progress).await?;
+    if let Some(base) = locked_base(repository, manifest, retention).await? {
+        for pack in needed_packs(repository, &base, progress).await?.keys() {
+            packs.remove(pack);
         }
-        None => job.roots().await?,
     }
-    let mut folders: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for pack in packs {
-        let key = pack.object_key();
-        let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
-        folders.entry(format!("{folder}/")).or_default().insert(key);
-    }
-    for (folder, keys) in folders {
-        job.packs(&folder, &keys).await?;
-    }
+    job.packs(&packs).await?;
     ManifestLock::new(retention)
         .map_err(|problem| RepositoryError::Internal(format!("the store's date: {problem}")))
 }
@@ -183,19 +182,22 @@ async fn needed_packs(
     repository: &Repository,
     manifest: &Manifest,
     progress: &Arc<Progress>,
-) -> Result<BTreeSet<Arc<PackName>>, RepositoryError> {
+) -> Result<Needed, RepositoryError> {
     let fetcher = Fetcher {
         store: repository.store().clone(),
         progress: progress.clone(),
     };
     let pages = Pages::new(fetcher, repository.sealer()?.clone());
-    let mut packs = BTreeSet::new();
+    let mut packs = Needed::new();
     let mut list = pages.pack_list(manifest.pack_list.as_ref());
     while let Some(entries) = list.next().await {
-        let entries = entries.map_err(broken_list_page)?;
-        packs.extend(entries.into_iter().map(|entry| entry.pack));
+        for entry in entries.map_err(broken_list_page)? {
+            packs.insert(entry.pack, Some(entry.size_bytes));
+        }
     }
-    packs.extend(list.page_packs().iter().cloned());
+    for pack in list.page_packs() {
+        packs.entry(pack.clone()).or_default();
+    }
     Ok(packs)
 }
 
@@ -219,82 +221,10 @@ async fn locked_base(
     }
 }
 
-/// Asking for locks.
-struct Locking<'a> {
-    versions: &'a dyn Versions,
-    retention: Retention,
-    progress: &'a Progress,
-}
-
-impl Locking<'_> {
-    /// The marker, and the slots that were not removed.
-    async fn roots(&self) -> Result<(), RepositoryError> {
-        let marker = BTreeSet::from([MARKER_KEY.to_owned()]);
-        self.packs(MARKER_KEY, &marker).await?;
-        self.progress.requested(1);
-        let listed = self.versions.versions(SLOTS_PREFIX).await?;
-        let visible = listed
-            .iter()
-            .filter(|version| version.is_latest && !version.is_delete_marker);
-        let slots: BTreeSet<String> = visible.map(|version| version.key.clone()).collect();
-        self.lock(&listed, &slots).await
-    }
-
-    async fn packs(&self, prefix: &str, keys: &BTreeSet<String>) -> Result<(), RepositoryError> {
-        self.progress.requested(1);
-        let listed = self.versions.versions(prefix).await?;
-        self.lock(&listed, keys).await
-    }
-
-    async fn lock(
-        &self,
-        listed: &[ObjectVersion],
-        keys: &BTreeSet<String>,
-    ) -> Result<(), RepositoryError> {
-        let first = first_versions(listed);
-        let mut locks = Vec::with_capacity(keys.len());
-        for key in keys {
-            let version = first
-                .get(key.as_str())
-                .ok_or_else(|| StoreError::NotFound { key: key.clone() })?;
-            if !version.is_latest {
-                tracing::warn!(
-                    object = key,
-                    "this object was overwritten or deleted after it was written: its first version is locked, and \
-                     reading it needs --first-versions"
-                );
-            }
-            locks.push(*version);
-        }
-        let asked: Vec<BoxFuture<'_, Result<(), StoreError>>> = locks
-            .into_iter()
-            .map(|version| Box::pin(self.retain(version)) as BoxFuture<'_, _>)
-            .collect();
-        stream::iter(asked)
-            .buffer_unordered(LOCKS_IN_FLIGHT)
-            .try_collect::<()>()
-            .await?;
-        Ok(())
-    }
-
-    async fn retain(&self, version: &ObjectVersion) -> Result<(), StoreError> {
-        self.progress.requested(1);
-        self.versions
-            .retain(&version.key, &version.version_id, self.retention)
-            .await
-    }
-}
-
-/// Of each key the version that was written first, from a listing that has the newest first.
-pub(crate) fn first_versions(listed: &[ObjectVersion]) -> HashMap<&str, &ObjectVersion> {
-    let bodies = listed.iter().filter(|version| !version.is_delete_marker);
-    bodies
-        .map(|version| (version.key.as_str(), version))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]

@@ -34,7 +34,7 @@ pub use uploads::UploadState;
 use crate::{
     Repository,
     format::ids::{SnapshotId, VolumeId},
-    store::ObjectMeta,
+    store::{ObjectMeta, StoreError},
 };
 use round::{Ended, Rounds};
 use seen::LastSeen;
@@ -128,6 +128,8 @@ pub struct Plan {
 pub struct Report {
     /// Packs that were deleted.
     pub deleted: Tally,
+    /// Of those, packs of which the bucket keeps old versions: what they take is not free.
+    pub hidden: Tally,
     /// Packs that manifests reach.
     pub kept: Tally,
     /// Of those bytes, at least so many are needed.
@@ -168,7 +170,7 @@ pub async fn plan(
     survey.read_packs().await?;
     let intents = survey.read_intents().await?;
     survey.read_snapshots().await?;
-    let now_s = Timestamp::now().as_second();
+    let now_s = now_s(repository).await?;
     let abandoned = uploads::unaccounted(&survey, &intents, settings, now_s).await?;
     let judged = uploads::judge(&survey, intents, settings, now_s);
     uploads::spare(&survey, &judged.under_way).await?;
@@ -200,6 +202,22 @@ pub async fn plan(
         marks,
         settings: settings.clone(),
     })
+}
+
+/// The store's clock, which stamps packs and intents: this machine's may be wrong by days. [`execute`] judges again by the time of an
+/// object of its own, so one that does not tell its date can be planned for by the clock that there is.
+async fn now_s(repository: &Repository) -> Result<i64, PruneError> {
+    match repository.store().now_s().await {
+        Ok(now_s) => Ok(now_s),
+        Err(StoreError::Unsupported { what, .. }) => {
+            tracing::warn!(
+                what,
+                "the store cannot do this: the plan goes by this machine's clock"
+            );
+            Ok(Timestamp::now().as_second())
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn check_endpoint(repository: &Repository) -> Result<(), PruneError> {
@@ -260,6 +278,7 @@ pub async fn execute(plan: Plan) -> Result<Report, PruneError> {
     let tallies = rounds.survey.table().tallies();
     Ok(Report {
         deleted: tallies.gone,
+        hidden: tallies.hidden,
         kept: tallies.reached,
         live_bytes: tallies.live_bytes,
         spared: tallies.spared,

@@ -14,7 +14,7 @@ use jiff::Timestamp;
 pub use self::keys::SlotSummary;
 use self::objects::{read_marker, refuse_foreign};
 pub(crate) use self::{
-    listing::{list_keys, too_many},
+    listing::{each_key, list_keys, too_many},
     objects::read_object,
 };
 use crate::{
@@ -88,6 +88,8 @@ pub struct Repository(Arc<Inner>);
 struct Inner {
     store: Arc<dyn ObjectStore>,
     marker: Marker,
+    /// The marker as it was read or put.
+    marker_object: Bytes,
     /// `None`: sealed, and opened without a key.
     sealer: Option<Sealer>,
     key: Option<RepositoryKey>,
@@ -160,7 +162,7 @@ impl Repository {
         marker
             .check_mac(&sealer, &object)
             .map_err(|source| RepositoryError::object(MARKER_KEY, None, source))?;
-        Ok(Self::with(store, marker, Some(sealer), key, slot))
+        Ok(Self::with(store, (marker, object), Some(sealer), key, slot))
     }
 
     /// Opens a repository without its key, to list what is in it: a sealed one shows ids only, and nothing that it
@@ -175,7 +177,7 @@ impl Repository {
                     .await?
                     .ok_or(RepositoryError::NoRepository { location })?;
                 let marker = parse(&object)?;
-                Ok(Self::with(store, marker, None, None, None))
+                Ok(Self::with(store, (marker, object), None, None, None))
             }
             opened => opened,
         }
@@ -239,7 +241,7 @@ impl Repository {
             .map_err(|e| RepositoryError::Internal(format!("the endpoint's report: {e}")))?;
         let marker =
             Marker::new(&sealer, settings.chunk_size_bytes, endpoint).map_err(unstorable)?;
-        let object = marker.encode(&sealer).map_err(unstorable)?;
+        let object = Bytes::from(marker.encode(&sealer).map_err(unstorable)?);
         // The slot first: a marker without a slot would be a repository that nobody can open.
         let slot = match (source, &key) {
             (Some(source), Some(key)) => {
@@ -248,10 +250,13 @@ impl Repository {
             _ => None,
         };
         match store
-            .put(MARKER_KEY, Bytes::from(object), PutMode::IfAbsent)
+            .put(MARKER_KEY, object.clone(), PutMode::IfAbsent)
             .await
         {
-            Ok(()) => Ok((Self::with(store, marker, Some(sealer), key, slot), report)),
+            Ok(()) => {
+                let marker = (marker, object);
+                Ok((Self::with(store, marker, Some(sealer), key, slot), report))
+            }
             Err(StoreError::AlreadyExists { .. }) => {
                 if let Some(slot) = slot {
                     store.delete(&slot_key(&slot)).await?;
@@ -266,7 +271,7 @@ impl Repository {
 
     fn with(
         store: Arc<dyn ObjectStore>,
-        marker: Marker,
+        (marker, marker_object): (Marker, Bytes),
         sealer: Option<Sealer>,
         key: Option<RepositoryKey>,
         slot: Option<ObjectId>,
@@ -280,6 +285,7 @@ impl Repository {
         Self(Arc::new(Inner {
             store,
             marker,
+            marker_object,
             sealer,
             key,
             slot,
@@ -338,6 +344,11 @@ impl Repository {
     #[must_use]
     pub fn endpoint(&self) -> Option<EndpointReport> {
         serde_json::from_value(self.0.marker.endpoint.clone()).ok()
+    }
+
+    /// The marker as it was read or put.
+    pub(crate) fn marker_object(&self) -> &Bytes {
+        &self.0.marker_object
     }
 
     /// What opens and seals its content.

@@ -1,6 +1,9 @@
 //! What is in a repository: listing, finding and deleting snapshots.
 
+mod cache;
+mod delete;
 mod find;
+mod intents;
 
 use std::collections::BTreeSet;
 
@@ -8,30 +11,31 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
+pub use cache::RecordCache;
+pub(crate) use delete::tombstone;
+pub use delete::{abort_uploads, delete};
 use find::is_uploading;
 pub use find::{find, manifest, volume_uploading, volumes_of};
+pub(crate) use intents::{Unreadable, remove_intents};
 
 use crate::{
     Repository, RepositoryError,
     format::{
         ids::{
-            INTENTS_PREFIX, SNAPSHOTS_PREFIX, SnapshotId, VolumeId, intents_of, packs_of,
-            parse_intent_key, parse_snapshot_key, snapshot_key,
+            INTENTS_PREFIX, SNAPSHOTS_PREFIX, SnapshotId, VolumeId, parse_intent_key,
+            parse_snapshot_key, snapshot_key,
         },
         limits::SMALL_OBJECT_MAX,
-        manifest::{Manifest, RootRef, SnapshotRecord, Tombstone, now, tool},
+        manifest::{Manifest, SnapshotRecord},
         protocol::Intent,
         record::{RecordKind, peek},
     },
     repository::{list_keys, read_object},
-    store::{PutMode, StoreError},
+    store::ObjectMeta,
 };
 
 /// Records read at the same time.
 const RECORDS_IN_FLIGHT: usize = 16;
-
-/// A snapshot is decided once, so a refused tombstone finds a record with the next look.
-const END_TRIES: u32 = 3;
 
 /// How far a snapshot is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,12 +107,24 @@ impl SnapshotSummary {
 /// # Errors
 /// Only if the bucket cannot be listed or does not answer.
 pub async fn list(repository: &Repository) -> Result<Vec<SnapshotSummary>, RepositoryError> {
+    list_with(repository, &RecordCache::default()).await
+}
+
+/// As [`list`], without reading again what an earlier listing of this repository read.
+///
+/// # Errors
+/// As [`list`].
+pub async fn list_with(
+    repository: &Repository,
+    cache: &RecordCache,
+) -> Result<Vec<SnapshotSummary>, RepositoryError> {
     let store = repository.store();
     // Intents first: one that is committed meanwhile is then seen as a manifest, not missed.
     let intents = list_keys(&**store, INTENTS_PREFIX).await?;
     let records = list_keys(&**store, SNAPSHOTS_PREFIX).await?;
+    cache.keep_only(&records);
     let mut found: Vec<SnapshotSummary> = stream::iter(records)
-        .map(|meta| summary(repository, meta.key))
+        .map(|meta| summary_with(repository, cache, meta))
         .buffered(RECORDS_IN_FLIGHT)
         .try_filter_map(|summary| async { Ok(summary) })
         .try_collect()
@@ -132,6 +148,21 @@ pub async fn list(repository: &Repository) -> Result<Vec<SnapshotSummary>, Repos
         order(a).cmp(&order(b))
     });
     Ok(found)
+}
+
+async fn summary_with(
+    repository: &Repository,
+    cache: &RecordCache,
+    meta: ObjectMeta,
+) -> Result<Option<SnapshotSummary>, RepositoryError> {
+    if let Some(known) = cache.get(&meta) {
+        return Ok(Some(known));
+    }
+    let read = summary(repository, meta.key.clone()).await?;
+    if let Some(read) = &read {
+        cache.put(&meta, read);
+    }
+    Ok(read)
 }
 
 async fn summary(
@@ -230,110 +261,6 @@ pub async fn status(
         None if is_uploading(repository, snapshot.as_str()).await? => Ok(Some(Status::Uploading)),
         None => Ok(None),
     }
-}
-
-/// Deletes a snapshot, or cancels an upload that is not committed: its id is used up after that, and an upload under
-/// way will not be able to commit. What only it needed stays in the bucket until a prune. Deleting again is success.
-///
-/// # Errors
-/// [`RepositoryError::KeyNeeded`]; whatever the store says.
-pub async fn delete(
-    repository: &Repository,
-    volume: &VolumeId,
-    snapshot: &SnapshotId,
-) -> Result<(), RepositoryError> {
-    repository.sealer_to_write()?;
-    let store = repository.store();
-    end(repository, volume, snapshot).await?;
-    // After the tombstone: an intent that is gone means that its upload is decided.
-    for meta in list_keys(&**store, &intents_of(snapshot)).await? {
-        store.delete(&meta.key).await?;
-    }
-    abort_uploads(repository, volume, snapshot).await
-}
-
-/// Puts the tombstone, whatever is committed meanwhile. It takes over where the pack list of the manifest lies, so nothing is
-/// replaced that was not read.
-async fn end(
-    repository: &Repository,
-    volume: &VolumeId,
-    snapshot: &SnapshotId,
-) -> Result<(), RepositoryError> {
-    let key = snapshot_key(volume, snapshot);
-    let mut refused = 0;
-    loop {
-        let (mode, reason, pack_list) = match record_at(repository, &key).await {
-            Ok(Some(SnapshotRecord::Tombstone(..))) => return Ok(()),
-            Ok(Some(SnapshotRecord::Manifest(manifest, _))) => {
-                (PutMode::Overwrite, "deleted", manifest.pack_list)
-            }
-            Ok(None) => (PutMode::IfAbsent, "cancelled", None),
-            // Whatever lies there, it is to go.
-            Err(error) if error.is_of_one_object() => (PutMode::Overwrite, "deleted", None),
-            Err(error) => return Err(error),
-        };
-        let body = tombstone(repository, volume, snapshot, reason, pack_list)?;
-        match repository.store().put(&key, body, mode).await {
-            // Decided since the look: the next look sees how.
-            Err(StoreError::AlreadyExists { .. }) if refused < END_TRIES => refused += 1,
-            done => return Ok(done?),
-        }
-    }
-}
-
-/// A tombstone as an object.
-pub(crate) fn tombstone(
-    repository: &Repository,
-    volume: &VolumeId,
-    snapshot: &SnapshotId,
-    reason: &str,
-    pack_list: Option<RootRef>,
-) -> Result<Bytes, RepositoryError> {
-    let tombstone = Tombstone {
-        snapshot_id: snapshot.clone(),
-        volume_id: volume.clone(),
-        deleted_at: now(),
-        reason: reason.to_owned(),
-        pack_list,
-        tool: tool(),
-    };
-    let object = repository
-        .sealer_to_write()?
-        .seal_record(&snapshot_key(volume, snapshot), &tombstone)
-        .map_err(|source| RepositoryError::Unstorable {
-            what: "the tombstone".to_owned(),
-            source,
-        })?;
-    Ok(Bytes::from(object.bytes))
-}
-
-/// Aborts the multipart uploads that earlier attempts at a snapshot left open (a crash does). Only for a
-/// snapshot that nobody is uploading now: an attempt under way would fail.
-///
-/// # Errors
-/// Whatever the store says; a store that cannot list open uploads is left to its own lifecycle rule.
-pub async fn abort_uploads(
-    repository: &Repository,
-    volume: &VolumeId,
-    snapshot: &SnapshotId,
-) -> Result<(), RepositoryError> {
-    let store = repository.store();
-    let open = match store.multipart_list(&packs_of(volume, snapshot)).await {
-        Ok(open) => open,
-        Err(StoreError::Unsupported { what, .. }) => {
-            tracing::debug!(what, "open uploads cannot be listed");
-            return Ok(());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    for upload in &open {
-        tracing::info!(
-            key = upload.key,
-            "aborting what an earlier attempt left open"
-        );
-        store.multipart_abort(upload).await?;
-    }
-    Ok(())
 }
 
 /// What lies under a snapshot's key.

@@ -165,6 +165,12 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
     /// [`StoreError::Unsupported`] where the store cannot tell.
     async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError>;
 
+    /// The store's clock, in seconds since the Unix epoch: what it stamps objects with.
+    ///
+    /// # Errors
+    /// [`StoreError::Unsupported`] where the store does not tell.
+    async fn now_s(&self) -> Result<i64, StoreError>;
+
     /// Finds out by trial what the endpoint can, under a throw-away key, and goes on as it found.
     ///
     /// # Errors

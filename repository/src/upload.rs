@@ -182,8 +182,8 @@ pub async fn upload(
     let (basis, written) = match done {
         Ok(done) => done,
         Err(failure) => {
-            if failure.packs == 0 {
-                // Nothing that a later attempt could use.
+            if !failure.has_sent {
+                // Nothing that a later attempt could use, or that a prune would have to account for.
                 attempt.withdraw().await;
             }
             return Err(attempt.or_decided(failure.error).await);
@@ -193,8 +193,13 @@ pub async fn upload(
     if let Some(check) = &request.source_check
         && let Err(source) = check.ask().await
     {
-        // Nor may a later attempt take up what this one read.
-        attempt.withdraw().await;
+        // Nor may a later attempt take up what this one read. The intent of packs that are there stays: else a prune
+        // could not tell whose they are.
+        if written.has_sent {
+            attempt.mark_void().await;
+        } else {
+            attempt.withdraw().await;
+        }
         return Err(RepositoryError::SourceVoid { source });
     }
     let mut manifest = manifest(&attempt, &basis, &written, repository.chunk_size_bytes());
@@ -228,14 +233,17 @@ impl Attempt<'_> {
         cancel: &CancellationToken,
     ) -> Result<(Basis, Written), Failure> {
         let mut basis = heeding(cancel, self.begin(chosen, source, cancel)).await?;
-        let (mut packs, mut next_pack) = (0, 0);
+        let (mut has_sent, mut next_pack) = (false, 0);
         loop {
             let done = run::run(self.repository, source, self, &basis, next_pack, cancel).await;
             match done {
-                Ok(written) => return Ok((basis, written)),
+                Ok(mut written) => {
+                    written.has_sent |= has_sent;
+                    return Ok((basis, written));
+                }
                 Err(failure) if basis.changed.is_some() && basis.unsaid.get().is_some() => {
                     basis.disbelieve_unsaid();
-                    packs += failure.packs;
+                    has_sent |= failure.has_sent;
                     next_pack = failure.next_pack;
                 }
                 // A base whose pages cannot all be read is good enough to compare with.
@@ -246,12 +254,12 @@ impl Attempt<'_> {
                         "what changed cannot be used: all is read and compared"
                     );
                     basis.compare(format!("the base is damaged: {error}"));
-                    packs += failure.packs;
+                    has_sent |= failure.has_sent;
                     next_pack = failure.next_pack;
                 }
                 Err(failure) => {
                     return Err(Failure {
-                        packs: packs + failure.packs,
+                        has_sent: has_sent || failure.has_sent,
                         ..failure
                     });
                 }

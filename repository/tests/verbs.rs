@@ -19,6 +19,10 @@ mod healing;
 mod incremental;
 #[path = "verbs/keys.rs"]
 mod keys;
+#[path = "verbs/layer.rs"]
+mod layer;
+#[path = "verbs/lock_versions.rs"]
+mod lock_versions;
 #[path = "verbs/locks.rs"]
 mod locks;
 #[path = "verbs/odd_objects.rs"]

@@ -6,9 +6,12 @@ use crate::{
     Repository, RepositoryError,
     format::ids::{PACKS_PREFIX, PackName, SnapshotId, VolumeId, parse_snapshot_key},
     prune::seen,
-    repository::list_keys,
+    repository::{each_key, too_many},
     snapshots::{SnapshotSummary, Status},
 };
+
+/// Volumes that have packs of one snapshot id: more than one is ambiguous already.
+const VOLUMES_MAX: usize = 1000;
 
 /// A snapshot to give up.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,13 +85,22 @@ async fn left_over(repository: &Repository, text: &str) -> Result<Vec<Target>, R
                 volumes.insert(volume);
             }
         }
-        for meta in list_keys(&**repository.store(), PACKS_PREFIX).await? {
+        // Nobody knows of which volume: all packs are looked at, and none is remembered.
+        each_key(&**repository.store(), PACKS_PREFIX, |meta| {
             if let Ok(pack) = PackName::parse(&meta.key)
                 && pack.snapshot == snapshot
             {
                 volumes.insert(pack.volume);
+                too_many(
+                    PACKS_PREFIX,
+                    "volumes with that snapshot",
+                    volumes.len(),
+                    VOLUMES_MAX,
+                )?;
             }
-        }
+            Ok(())
+        })
+        .await?;
         let targets: Vec<Target> = volumes
             .into_iter()
             .map(|volume_id| Target {

@@ -45,6 +45,9 @@ pub struct Intent {
     pub host: String,
     /// What wrote it.
     pub tool: String,
+    /// What it read was not what it was to read: nothing of it is to be taken up by a later attempt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub void: bool,
 }
 
 impl Record for Intent {

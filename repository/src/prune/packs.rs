@@ -42,6 +42,8 @@ const SPARED: u8 = 2;
 const GONE: u8 = 4;
 /// The store did not let it be deleted.
 const HELD: u8 = 8;
+/// It was deleted, and the bucket keeps old versions of it.
+const HIDDEN: u8 = 16;
 
 #[derive(Debug, Clone, Copy)]
 struct Slot {
@@ -90,6 +92,8 @@ pub(super) struct Tallies {
     /// Of those, what the store did not let go.
     pub(super) held: Tally,
     pub(super) gone: Tally,
+    /// Of those, what the bucket keeps old versions of.
+    pub(super) hidden: Tally,
 }
 
 /// All packs that a listing named.
@@ -160,10 +164,10 @@ impl PackTable {
         }
     }
 
-    /// A pack was deleted.
-    pub(super) fn gone(&mut self, name: &PackName) {
+    /// A pack was deleted, though perhaps not all versions of it.
+    pub(super) fn gone(&mut self, name: &PackName, is_hidden: bool) {
         if let Some(slot) = self.slot(name) {
-            slot.marks |= GONE;
+            slot.marks |= if is_hidden { GONE | HIDDEN } else { GONE };
         }
     }
 
@@ -205,6 +209,11 @@ impl PackTable {
         owners
     }
 
+    /// How many runs there are.
+    pub(super) fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
     /// When the newest pack of a run was put.
     pub(super) fn newest_s(&self, run: &RunKey) -> Option<i64> {
         self.runs.get(run).map(|of_run| of_run.newest_s)
@@ -216,6 +225,9 @@ impl PackTable {
         for slot in self.runs.values().flat_map(|run| &run.slots) {
             if slot.marks & GONE != 0 {
                 tallies.gone.add(slot);
+                if slot.marks & HIDDEN != 0 {
+                    tallies.hidden.add(slot);
+                }
             } else if slot.marks & REACHED != 0 {
                 tallies.reached.add(slot);
                 tallies.live_bytes += u64::from(slot.live_bytes);
@@ -265,7 +277,7 @@ mod tests {
             [name(1, 1), name(1, 3), name(1, 11), name(2, 0)]
         );
         assert_eq!(table.unneeded(2).len(), 2);
-        table.gone(&name(1, 1));
+        table.gone(&name(1, 1), true);
         table.held(&name(1, 3));
         assert!(!table.has(&name(1, 1)) && table.has(&name(1, 3)));
         assert!(table.is_unneeded(&name(1, 11)) && !table.is_unneeded(&name(1, 2)));
@@ -277,7 +289,10 @@ mod tests {
         assert_eq!(tallies.spared, tally(1, 100));
         assert_eq!(tallies.unneeded, tally(3, 1200));
         assert_eq!(tallies.held, tally(1, 100));
-        assert_eq!(tallies.gone, tally(1, 100));
+        assert_eq!(
+            (tallies.gone, tallies.hidden),
+            (tally(1, 100), tally(1, 100))
+        );
         let owner = (VolumeId::new("v").unwrap(), SnapshotId::new("s").unwrap());
         assert_eq!(table.owners().get(&owner), Some(&50));
         table.spare_all();

@@ -89,13 +89,12 @@ impl Rounds {
         };
         self.now_s = now_s;
         let intents = self.survey.read_intents().await?;
+        let orphans = std::mem::take(&mut self.orphans);
+        let orphans = uploads::end_orphans(&self.survey, orphans, &intents, &self.settings, now_s);
+        self.report.given_up.extend(orphans.await?);
         let mut judged = uploads::judge(&self.survey, intents, &self.settings, now_s);
         let given_up = uploads::give_up(&self.survey, &mut judged, &self.settings, now_s).await?;
         self.report.given_up.extend(given_up);
-        for place in std::mem::take(&mut self.orphans) {
-            uploads::end(&self.survey, &place).await?;
-            self.report.given_up.push(place);
-        }
         uploads::remove(&self.survey, &judged.left_over).await?;
         self.living = judged
             .under_way
@@ -186,7 +185,7 @@ impl Rounds {
                 let deleted = if locks {
                     lock::purge(store, &key).await
                 } else {
-                    store.delete(&key).await.map(|()| Purged::Gone)
+                    lock::delete(store, &key).await
                 };
                 (name, Some(deleted))
             })
@@ -195,7 +194,8 @@ impl Rounds {
         while let Some((name, deleted)) = deleting.next().await {
             match deleted {
                 None => {}
-                Some(Ok(Purged::Gone)) => survey.table().gone(&name),
+                Some(Ok(Purged::Gone)) => survey.table().gone(&name, false),
+                Some(Ok(Purged::Hidden)) => survey.table().gone(&name, true),
                 Some(Ok(Purged::KeptUntil(until_s))) => {
                     survey.table().held(&name);
                     locked_until = locked_until.max(Some(until_s));

@@ -27,12 +27,18 @@ use crate::{
         record::Record as _,
     },
     pages::{Pages, broken_list_page},
-    repository::{list_keys, read_object},
+    repository::{each_key, list_keys, read_object, too_many},
     snapshots::record_at,
 };
 
 /// Records, and pack lists, read at the same time.
 const READS_IN_FLIGHT: usize = 8;
+
+/// Packs of one repository: 4 PiB in packs of the usual size, and 256 MiB of memory.
+const PACKS_MAX: usize = 1 << 24;
+
+/// Upload attempts that left packs, about 250 bytes of memory each.
+const RUNS_MAX: usize = 1 << 20;
 
 /// A snapshot by its place.
 pub(super) type Place = (VolumeId, SnapshotId);
@@ -119,23 +125,23 @@ impl Survey {
     /// Lists all packs, page by page: names are kept only in the table.
     pub(super) async fn read_packs(&mut self) -> Result<(), PruneError> {
         let store = self.repository.store().clone();
-        let mut from: Option<String> = None;
-        loop {
+        let (mut packs, mut foreign) = (0, 0);
+        each_key(&*store, PACKS_PREFIX, |meta| {
             self.check_cancelled()?;
-            let page = store.list(PACKS_PREFIX, from.as_deref()).await?;
-            for meta in page.objects {
-                match PackName::parse(&meta.key) {
-                    Ok(name) => self
-                        .table()
-                        .insert(&name, meta.size_bytes, meta.modified_at_s),
-                    Err(_) => self.foreign += 1,
+            match PackName::parse(&meta.key) {
+                Ok(name) => {
+                    packs += 1;
+                    too_many(PACKS_PREFIX, "packs", packs, PACKS_MAX)?;
+                    let mut table = self.table();
+                    table.insert(&name, meta.size_bytes, meta.modified_at_s);
+                    too_many(PACKS_PREFIX, "uploads with packs", table.runs(), RUNS_MAX)?;
                 }
+                Err(_) => foreign += 1,
             }
-            from = page.next;
-            if from.is_none() {
-                break;
-            }
-        }
+            Ok(())
+        })
+        .await?;
+        self.foreign = foreign;
         if self.foreign > 0 {
             tracing::warn!(
                 objects = self.foreign,

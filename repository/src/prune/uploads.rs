@@ -1,6 +1,6 @@
 //! Uploads under way, dead ones, and what they left: judged by their intents, ended by their tombstones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     PruneError, PruneSettings,
@@ -11,7 +11,7 @@ use super::{
 use crate::{
     RepositoryError,
     format::ids::{PackName, packs_of, snapshot_key},
-    repository::list_keys,
+    repository::each_key,
     snapshots::tombstone,
     store::{PutMode, StoreError},
 };
@@ -79,13 +79,10 @@ pub(super) async fn give_up(
     for (intent, _) in std::mem::take(&mut judged.dead) {
         places.entry(intent.place()).or_default().push(intent);
     }
-    let limit = i64::try_from(settings.give_up_after.as_secs()).unwrap_or(i64::MAX);
     let mut given_up = Vec::new();
     for (place, intents) in places {
         survey.check_cancelled()?;
-        let packs = list_keys(&**survey.repository.store(), &packs_of(&place.0, &place.1)).await?;
-        let newest = packs.iter().map(|meta| meta.modified_at_s).max();
-        if newest.is_some_and(|newest| now_s.saturating_sub(newest) < limit) {
+        if is_alive(survey, &place, settings, now_s).await? {
             judged.under_way.extend(intents);
             continue;
         }
@@ -95,6 +92,50 @@ pub(super) async fn give_up(
         given_up.push(place);
     }
     Ok(given_up)
+}
+
+/// Ends snapshots that only packs tell of. The plan that found them may be old: what has an intent by now, or a pack that is younger
+/// than thought (both by the store's clock), is left alone, and so are its packs.
+pub(super) async fn end_orphans(
+    survey: &Survey,
+    orphans: Vec<Place>,
+    intents: &[Found],
+    settings: &PruneSettings,
+    now_s: i64,
+) -> Result<Vec<Place>, PruneError> {
+    let uploads: BTreeSet<Place> = intents.iter().map(Found::place).collect();
+    let mut ended = Vec::new();
+    for place in orphans {
+        survey.check_cancelled()?;
+        if uploads.contains(&place) || is_alive(survey, &place, settings, now_s).await? {
+            tracing::info!(snapshot = %place.1, volume = %place.0, "a snapshot without a record is being uploaded after all");
+            continue;
+        }
+        end(survey, &place).await?;
+        ended.push(place);
+    }
+    Ok(ended)
+}
+
+/// Whether a pack of a snapshot was put lately.
+async fn is_alive(
+    survey: &Survey,
+    place: &Place,
+    settings: &PruneSettings,
+    now_s: i64,
+) -> Result<bool, PruneError> {
+    let limit = i64::try_from(settings.give_up_after.as_secs()).unwrap_or(i64::MAX);
+    let mut newest = None;
+    each_key(
+        &**survey.repository.store(),
+        &packs_of(&place.0, &place.1),
+        |meta| {
+            newest = newest.max(Some(meta.modified_at_s));
+            Ok(())
+        },
+    )
+    .await?;
+    Ok(newest.is_some_and(|newest| now_s.saturating_sub(newest) < limit))
 }
 
 /// Puts a tombstone where nothing is yet. Refused is as good: the snapshot is decided, and the listing that follows
@@ -157,7 +198,7 @@ pub(super) async fn unaccounted(
     settings: &PruneSettings,
     now_s: i64,
 ) -> Result<Vec<Place>, PruneError> {
-    let uploads: std::collections::BTreeSet<Place> = intents.iter().map(Found::place).collect();
+    let uploads: BTreeSet<Place> = intents.iter().map(Found::place).collect();
     let limit = i64::try_from(settings.give_up_after.as_secs()).unwrap_or(i64::MAX);
     let mut old = Vec::new();
     let owners = survey.table().owners();

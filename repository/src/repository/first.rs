@@ -2,21 +2,24 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::Repository;
 use crate::{
     RepositoryError,
     format::{ids::MARKER_KEY, keys::KeySource},
+    lock::versions::bounded,
+    snapshots,
     store::{ObjectStore, first::FirstVersions},
 };
-
-/// Versions of the marker that are tried: the first that fits the key is ours.
-const MARKERS_TRIED_MAX: usize = 16;
 
 impl Repository {
     /// Opens a repository for reading, from the versions of its objects that were written first: plain deletions and
     /// overwrites since, by whomever, are seen through. The bucket has to keep versions.
     ///
-    /// In a repository that is not sealed nobody can tell a record that was forged from ours: the newest one counts.
+    /// A prefix may have held several repositories, one after the other, and one key may open them all: then it is the one with
+    /// the snapshot that was committed last, which nobody else can forge where it is sealed. In a repository that is not
+    /// sealed nobody can tell a record that was forged from ours: the newest one counts.
     ///
     /// # Errors
     /// As [`open`](Self::open); [`RepositoryError::NoVersions`].
@@ -29,18 +32,44 @@ impl Repository {
             return Err(RepositoryError::NoVersions { location });
         };
         let mut failure = RepositoryError::NoRepository { location };
-        // A creation long ago may have been deleted for good reasons: the first one that opens is the right one.
+        let mut opened: Vec<Self> = Vec::new();
         let markers = view.history(MARKER_KEY).await?;
-        for version in markers.iter().take(MARKERS_TRIED_MAX) {
-            view.pin(version);
+        for version in bounded(&markers.iter().collect::<Vec<_>>()) {
+            let view = view.with_marker(version);
             match Self::open(Arc::new(view.clone()), key.clone()).await {
+                Ok(repository) if opened.iter().any(|known| known.id() == repository.id()) => {}
                 Ok(repository) => {
                     view.trust(repository.sealer()?.clone());
-                    return Ok(repository);
+                    opened.push(repository);
                 }
                 Err(error) => failure = error,
             }
         }
-        Err(failure)
+        if opened.len() < 2 {
+            return opened.pop().ok_or(failure);
+        }
+        newest(opened).await?.ok_or(failure)
     }
+}
+
+/// The repository with the snapshot that was committed last; of empty ones the first.
+async fn newest(opened: Vec<Repository>) -> Result<Option<Repository>, RepositoryError> {
+    let mut chosen: Option<(Option<Timestamp>, Repository)> = None;
+    for repository in opened {
+        let found = snapshots::list(&repository).await?;
+        let manifests = found.iter().filter_map(|found| found.manifest.as_ref());
+        let committed_at = manifests.map(|manifest| manifest.committed_at).max();
+        let is_newer = |(best, _): &(Option<Timestamp>, _)| committed_at > *best;
+        if chosen.as_ref().is_none_or(is_newer) {
+            chosen = Some((committed_at, repository));
+        }
+    }
+    if let Some((_, repository)) = &chosen {
+        tracing::warn!(
+            location = repository.location(),
+            id = %repository.id(),
+            "this prefix held several repositories: the one with the newest snapshot is read"
+        );
+    }
+    Ok(chosen.map(|(_, repository)| repository))
 }

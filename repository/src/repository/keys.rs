@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
@@ -19,7 +20,7 @@ use crate::{
         slot::{Slot, SlotKind},
     },
     snapshots::chain,
-    store::PutMode,
+    store::{PutMode, StoreError},
 };
 
 /// A key slot in a listing.
@@ -114,11 +115,14 @@ impl Repository {
 
     /// Removes a slot: what opened it opens nothing any more. It does not take the repository key from anybody who had it.
     ///
-    /// The last slot that can be read goes only if an exported key of this repository is shown.
+    /// Something that is known to open the repository has to be left: the slot that this repository was opened through, or an
+    /// exported key that is shown or was used. That other slots are listed proves nothing: whoever writes to the bucket can put
+    /// some there.
     ///
     /// # Errors
-    /// [`RepositoryError::UnknownSlot`]; [`RepositoryError::LastSlot`]; [`RepositoryError::OtherKey`] for an exported key of
-    /// another repository; [`RepositoryError::KeyNeeded`]; [`RepositoryError::NoKeys`].
+    /// [`RepositoryError::UnknownSlot`]; [`RepositoryError::LastSlot`]; [`RepositoryError::OwnSlot`];
+    /// [`RepositoryError::OtherKey`] for an exported key of another repository; [`RepositoryError::KeyNeeded`];
+    /// [`RepositoryError::NoKeys`]. Where it is not certain afterwards that something is left that opens, the slot is put back.
     pub async fn remove_key_slot(
         &self,
         slot: &ObjectId,
@@ -126,14 +130,16 @@ impl Repository {
     ) -> Result<(), RepositoryError> {
         self.sealer_to_write()?;
         let id = self.key()?.id();
-        let is_kept = match exported {
-            Some(source) if source.exported().is_some_and(|key| key.id() == id) => true,
-            Some(_) => {
-                return Err(RepositoryError::OtherKey {
-                    location: self.location(),
-                });
-            }
-            None => false,
+        if let Some(source) = exported
+            && source.exported().is_none_or(|key| key.id() != id)
+        {
+            return Err(RepositoryError::OtherKey {
+                location: self.location(),
+            });
+        }
+        let proven = match self.opened_slot() {
+            Some(opened) if exported.is_none() => Some(opened),
+            _ => None,
         };
         let store = self.store();
         let object_key = slot_key(slot);
@@ -149,25 +155,56 @@ impl Repository {
             Err(error) if error.is_of_one_object() => None,
             Err(error) => return Err(error),
         };
-        if !is_kept && !self.has_slot_beside(slot).await? {
-            return Err(self.last_slot(slot));
+        if let Some(proven) = proven {
+            self.check_other(slot, proven).await?;
         }
-        store.delete(&object_key).await?;
-        // Two at a time may each have seen the other's slot: then this one comes back.
-        if !is_kept && !self.has_slot_beside(slot).await? {
-            if let Some(object) = object {
-                store.put(&object_key, object, PutMode::IfAbsent).await?;
-            }
-            return Err(self.last_slot(slot));
+        let removed = store.delete(&object_key).await;
+        let certain = match (removed, proven) {
+            (Err(error), _) => Err(error.into()),
+            // Two at a time may each have removed the other's slot.
+            (Ok(()), Some(proven)) => self.check_other(slot, proven).await,
+            (Ok(()), None) => Ok(()),
+        };
+        if let (Err(_), Some(object)) = (&certain, object) {
+            self.put_back(&object_key, object).await;
         }
-        Ok(())
+        certain
     }
 
-    async fn has_slot_beside(&self, slot: &ObjectId) -> Result<bool, RepositoryError> {
-        let slots = self.key_slots().await?;
-        Ok(slots
-            .iter()
-            .any(|other| other.kind.is_some() && other.id != slot.as_str()))
+    /// Whether a slot may go: the one that is known to open is another one, and is there.
+    async fn check_other(&self, slot: &ObjectId, proven: &ObjectId) -> Result<(), RepositoryError> {
+        if slot == proven {
+            let slots = self.key_slots().await?;
+            let is_beside = |other: &SlotSummary| other.kind.is_some() && other.id != slot.as_str();
+            return Err(if slots.iter().any(is_beside) {
+                RepositoryError::OwnSlot {
+                    slot: slot.to_string(),
+                    location: self.location(),
+                }
+            } else {
+                self.last_slot(slot)
+            });
+        }
+        let object_key = slot_key(proven);
+        match self.slot_summary(&object_key, false).await? {
+            Some(found) if found.kind.is_some() => Ok(()),
+            _ => Err(self.last_slot(slot)),
+        }
+    }
+
+    async fn put_back(&self, object_key: &str, object: Bytes) {
+        match self
+            .store()
+            .put(object_key, object, PutMode::IfAbsent)
+            .await
+        {
+            Ok(()) | Err(StoreError::AlreadyExists { .. }) => {}
+            Err(error) => tracing::error!(
+                object = object_key,
+                error = chain(&error),
+                "the key slot could not be put back: make sure that another one opens the repository, or export its key now"
+            ),
+        }
     }
 
     fn last_slot(&self, slot: &ObjectId) -> RepositoryError {

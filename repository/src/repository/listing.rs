@@ -11,7 +11,7 @@ const KEYS_MAX: usize = 1 << 20;
 /// Pages of one listing: an endpoint that sends empty pages for ever is not waited for.
 const PAGES_MAX: usize = 1 << 17;
 
-/// All keys below a prefix, in pages that the store chooses, told one by one.
+/// All keys below a prefix.
 ///
 /// # Errors
 /// [`RepositoryError::TooMany`] for more than a repository can have; whatever the store says.
@@ -20,18 +20,34 @@ pub(crate) async fn list_keys(
     prefix: &str,
 ) -> Result<Vec<ObjectMeta>, RepositoryError> {
     let mut found = Vec::new();
-    let mut from = None;
+    let take = |meta| {
+        found.push(meta);
+        too_many(prefix, "objects", found.len(), KEYS_MAX)
+    };
+    each_key(store, prefix, take).await?;
+    Ok(found)
+}
+
+/// Tells all keys below a prefix one by one, in pages that the store chooses: a page is kept in memory, not the listing.
+///
+/// # Errors
+/// [`RepositoryError::TooMany`] for more pages than a repository can have; whatever the store or `tell` says.
+pub(crate) async fn each_key(
+    store: &dyn ObjectStore,
+    prefix: &str,
+    mut tell: impl FnMut(ObjectMeta) -> Result<(), RepositoryError>,
+) -> Result<(), RepositoryError> {
+    let mut from: Option<String> = None;
     for pages in 1.. {
         let page = store.list(prefix, from.as_deref()).await?;
-        found.extend(page.objects);
-        too_many(prefix, "objects", found.len(), KEYS_MAX)?;
+        page.objects.into_iter().try_for_each(&mut tell)?;
         too_many(prefix, "pages of the listing", pages, PAGES_MAX)?;
         from = page.next;
         if from.is_none() {
             break;
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Refuses what would fill the memory.

@@ -1,7 +1,8 @@
 //! A bucket as it was first written: what was deleted or overwritten since is seen through.
 //!
-//! Every name in a repository but that of a manifest is written once, so the first version of an object is the one that we
-//! wrote, and all others are somebody else's. Manifest keys go from manifest to tombstone: there the newest version counts that
+//! Every name in a repository but that of a manifest is written once, so in most cases the first version of an object is the one
+//! that we wrote, and all others are somebody else's. Of a pack with several versions it is the first one whose index the
+//! repository's key opens: somebody may have known the name and been quicker. Manifest keys go from manifest to tombstone: there the newest version counts that
 //! the repository's key vouches for. Nothing is believed because of its place in a listing: what is read is checked by tags and
 //! hashes as ever.
 //!
@@ -22,7 +23,15 @@ use super::{
     RequestCounts, StoreError,
     versions::{ObjectVersion, Versions},
 };
-use crate::format::{crypto::Sealer, ids::SNAPSHOTS_PREFIX, manifest::SnapshotRecord};
+use crate::{
+    RepositoryError,
+    format::{
+        crypto::Sealer,
+        ids::{PackName, SNAPSHOTS_PREFIX},
+        manifest::SnapshotRecord,
+    },
+    lock::versions::{bounded, genuine_pack},
+};
 
 /// Versions of one manifest key that are looked at: a tombstone and a manifest are ours, the others somebody's.
 const RECORDS_TRIED_MAX: usize = 1000;
@@ -37,10 +46,12 @@ pub(crate) struct FirstVersions(Arc<Inner>);
 struct Inner {
     store: Arc<dyn ObjectStore>,
     /// By the folder that was listed.
-    folders: Mutex<HashMap<String, ByKey>>,
+    folders: Arc<Mutex<HashMap<String, ByKey>>>,
     /// The marker's version that is tried or was found right.
-    marker: Mutex<Option<(String, String)>>,
-    /// Tells our records from others.
+    marker: Option<ObjectVersion>,
+    /// Packs of which there are several versions, with the one that is ours.
+    packs: Mutex<HashMap<String, ObjectVersion>>,
+    /// Tells our records and packs from others.
     sealer: OnceLock<Sealer>,
 }
 
@@ -56,29 +67,33 @@ impl FirstVersions {
         store.versions()?;
         Some(Self(Arc::new(Inner {
             store,
-            folders: Mutex::default(),
-            marker: Mutex::default(),
+            folders: Arc::default(),
+            marker: None,
+            packs: Mutex::default(),
             sealer: OnceLock::new(),
         })))
     }
 
-    /// The versions of one object, the oldest first.
+    /// The same bucket, read with this version of the marker.
+    pub(crate) fn with_marker(&self, version: &ObjectVersion) -> Self {
+        Self(Arc::new(Inner {
+            store: self.0.store.clone(),
+            folders: self.0.folders.clone(),
+            marker: Some(version.clone()),
+            packs: Mutex::default(),
+            sealer: OnceLock::new(),
+        }))
+    }
+
+    /// The versions of one object, the newest first.
     ///
     /// # Errors
     /// As the store answers.
     pub(crate) async fn history(&self, key: &str) -> Result<Vec<ObjectVersion>, StoreError> {
-        let mut found = self.of_key(key).await?;
-        found.reverse();
-        Ok(found)
+        self.of_key(key).await
     }
 
-    /// Reads this version of the object from now on.
-    pub(crate) fn pin(&self, version: &ObjectVersion) {
-        let pinned = (version.key.clone(), version.version_id.clone());
-        *lock(&self.0.marker) = Some(pinned);
-    }
-
-    /// From now on records are told apart by this.
+    /// From now on records and packs are told apart by this.
     pub(crate) fn trust(&self, sealer: Sealer) {
         // It is the same one each time.
         let _ = self.0.sealer.set(sealer);
@@ -119,17 +134,47 @@ impl FirstVersions {
 
     /// The version that was written first, or that was chosen.
     async fn first(&self, key: &str) -> Result<ObjectVersion, StoreError> {
-        let pinned = lock(&self.0.marker).clone();
+        if let Some(marker) = self.0.marker.as_ref().filter(|marker| marker.key == key) {
+            return Ok(marker.clone());
+        }
         let versions = self.of_key(key).await?;
-        let chosen = match pinned {
-            Some((pinned, id)) if pinned == key => {
-                versions.into_iter().find(|v| v.version_id == id)
-            }
-            _ => versions.into_iter().next_back(),
-        };
-        chosen.ok_or_else(|| StoreError::NotFound {
+        if versions.len() > 1
+            && let Some(sealer) = self.0.sealer.get()
+            && let Ok(pack) = PackName::parse(key)
+        {
+            return self.own_pack(key, Arc::new(pack), sealer, &versions).await;
+        }
+        let first = versions.into_iter().next_back();
+        first.ok_or_else(|| StoreError::NotFound {
             key: key.to_owned(),
         })
+    }
+
+    /// The version of a pack that the key vouches for; the first one, which then cannot be read, if it does for none.
+    async fn own_pack(
+        &self,
+        key: &str,
+        pack: Arc<PackName>,
+        sealer: &Sealer,
+        versions: &[ObjectVersion],
+    ) -> Result<ObjectVersion, StoreError> {
+        if let Some(known) = lock(&self.0.packs).get(key) {
+            return Ok(known.clone());
+        }
+        let history: Vec<&ObjectVersion> = versions.iter().collect();
+        let oldest_first = bounded(&history);
+        let first = oldest_first.first().copied();
+        let found = genuine_pack(self.versions()?, sealer, &pack, oldest_first).await;
+        let chosen = match found {
+            Ok(found) => found.or(first),
+            Err(RepositoryError::Store(error)) => return Err(error),
+            Err(_) => first,
+        };
+        let chosen = chosen.cloned().ok_or_else(|| StoreError::NotFound {
+            key: key.to_owned(),
+        })?;
+        lock(&self.0.packs).insert(key.to_owned(), chosen.clone());
+        Ok(chosen)
     }
 
     /// The newest manifest or tombstone that is genuine; else the first version, whatever it is.
@@ -240,6 +285,10 @@ impl ObjectStore for FirstVersions {
 
     async fn multipart_list(&self, _prefix: &str) -> Result<Vec<Multipart>, StoreError> {
         Err(self.read_only())
+    }
+
+    async fn now_s(&self) -> Result<i64, StoreError> {
+        self.0.store.now_s().await
     }
 
     async fn probe(&self) -> Result<EndpointReport, StoreError> {

@@ -8,7 +8,7 @@ use std::{
     ops::{Bound, Range},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -33,6 +33,7 @@ pub struct MemoryStore {
     next_upload: Arc<AtomicU64>,
     page_length: usize,
     part_size_bytes_min: u64,
+    clock_ahead_s: Arc<AtomicI64>,
 }
 
 #[derive(Debug, Default)]
@@ -63,7 +64,13 @@ impl MemoryStore {
             next_upload: Arc::default(),
             page_length: 1000,
             part_size_bytes_min: PART_SIZE_BYTES_MIN,
+            clock_ahead_s: Arc::default(),
         }
+    }
+
+    /// Sets a clock that is ahead of this machine's, in seconds: all that is put from now on is stamped by it.
+    pub fn set_clock_ahead_s(&self, clock_ahead_s: i64) {
+        self.clock_ahead_s.store(clock_ahead_s, Ordering::Relaxed);
     }
 
     /// Listings of at most this many keys a page (at least 1).
@@ -97,7 +104,7 @@ impl MemoryStore {
         let mut state = self.lock();
         match body {
             Some(body) => {
-                state.objects.insert(key.to_owned(), (body, now_s()));
+                state.objects.insert(key.to_owned(), (body, self.clock_s()));
             }
             None => {
                 state.objects.remove(key);
@@ -119,17 +126,15 @@ impl MemoryStore {
         })
     }
 
+    fn clock_s(&self) -> i64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let seconds = since.map_or(0, |since| since.as_secs());
+        i64::try_from(seconds).unwrap_or(i64::MAX) + self.clock_ahead_s.load(Ordering::Relaxed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn now_s() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
-        })
 }
 
 fn etag(crc32c: u32) -> String {
@@ -151,7 +156,7 @@ impl ObjectStore for MemoryStore {
                 key: key.to_owned(),
             });
         }
-        state.objects.insert(key.to_owned(), (body, now_s()));
+        state.objects.insert(key.to_owned(), (body, self.clock_s()));
         Ok(())
     }
 
@@ -314,7 +319,7 @@ impl ObjectStore for MemoryStore {
         state.uploads.remove(&upload.upload_id);
         state
             .objects
-            .insert(upload.key.clone(), (whole.freeze(), now_s()));
+            .insert(upload.key.clone(), (whole.freeze(), self.clock_s()));
         Ok(())
     }
 
@@ -336,6 +341,10 @@ impl ObjectStore for MemoryStore {
                 upload_id: id.clone(),
             })
             .collect())
+    }
+
+    async fn now_s(&self) -> Result<i64, StoreError> {
+        Ok(self.clock_s())
     }
 
     async fn probe(&self) -> Result<EndpointReport, StoreError> {

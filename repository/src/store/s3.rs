@@ -31,7 +31,9 @@ mod list;
 mod multipart;
 mod object;
 mod probe;
+mod read;
 mod retry;
+mod trail;
 mod uploads;
 mod url;
 mod versions;
@@ -52,7 +54,7 @@ pub use self::{
     config::{CredentialSource, Limits, PathStyle, S3Config},
     url::S3Url,
 };
-use self::{credentials::RenewingCredentials, object::Extent};
+use self::{credentials::RenewingCredentials, read::Extent};
 use super::{
     Bandwidth, EndpointReport, ListPage, Multipart, ObjectMeta, ObjectStore, PartReceipt, PutMode,
     RequestCounts, StoreError, requests::Counters,
@@ -111,7 +113,7 @@ impl S3Store {
             in_flight: Semaphore::new(config.limits.requests_in_flight.max(1)),
             limits: config.limits,
             bandwidth: config.bandwidth,
-            bodies: BufferPool::new(object::POOLED_BODY_SIZE, POOLED_BODIES_MAX),
+            bodies: BufferPool::new(read::POOLED_BODY_SIZE, POOLED_BODIES_MAX),
             abilities: RwLock::new(None),
         };
         Ok(Self {
@@ -176,7 +178,7 @@ impl ObjectStore for S3Store {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.core.delete(key).await
+        self.core.delete(key).await.map(drop)
     }
 
     async fn list(&self, prefix: &str, from: Option<&str>) -> Result<ListPage, StoreError> {
@@ -210,6 +212,10 @@ impl ObjectStore for S3Store {
 
     async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError> {
         self.core.multipart_list(prefix).await
+    }
+
+    async fn now_s(&self) -> Result<i64, StoreError> {
+        self.core.now_s().await
     }
 
     async fn probe(&self) -> Result<EndpointReport, StoreError> {

@@ -81,6 +81,8 @@ pub struct ObjectVersion {
 pub enum Purged {
     /// Nothing of the object is left.
     Gone,
+    /// The object is not to be seen any more, but the bucket keeps old versions of it: they cost what they did.
+    Hidden,
     /// Versions are locked, and the object is as visible as before; it can be deleted from this moment on, in seconds since
     /// the Unix epoch.
     KeptUntil(i64),
@@ -94,12 +96,6 @@ pub trait Versions: Send + Sync {
     /// # Errors
     /// As the store answers.
     async fn lock_support(&self) -> Result<LockSupport, StoreError>;
-
-    /// The store's clock, in seconds since the Unix epoch.
-    ///
-    /// # Errors
-    /// As the store answers.
-    async fn now_s(&self) -> Result<i64, StoreError>;
 
     /// Every version of every key that starts with `prefix`: keys ascending, of each the newest first.
     ///
@@ -152,9 +148,16 @@ pub trait Versions: Send + Sync {
         retention: Retention,
     ) -> Result<(), StoreError>;
 
-    /// Deletes all versions of an object that are not locked. If one is, the object stays visible.
+    /// As [`ObjectStore::delete`](super::ObjectStore::delete), and tells whether something is left: never
+    /// [`Purged::KeptUntil`].
     ///
     /// # Errors
     /// As the store answers.
+    async fn hide(&self, key: &str) -> Result<Purged, StoreError>;
+
+    /// Deletes all versions of an object that are not locked. If one is, the object stays visible.
+    ///
+    /// # Errors
+    /// As the store answers, also for a version that could not be deleted though nothing locks it any more.
     async fn purge(&self, key: &str) -> Result<Purged, StoreError>;
 }

@@ -10,7 +10,7 @@ use crate::{
     Progress, Repository, RepositoryError,
     format::{
         crypto::Sealer,
-        ids::{CONDEMNED_PREFIX, PackName, Run, intent_key, intents_of},
+        ids::{CONDEMNED_PREFIX, PackName, Run, intent_key},
         limits::SMALL_OBJECT_MAX,
         manifest::{Base, Manifest, SnapshotRecord, tool},
         protocol::{AdoptedRun, Condemned, Intent},
@@ -18,7 +18,7 @@ use crate::{
     },
     lock,
     repository::{list_keys, read_object, too_many},
-    snapshots::read_record,
+    snapshots::{Unreadable, chain, read_record, remove_intents},
     store::PutMode,
 };
 
@@ -86,6 +86,7 @@ impl Attempt<'_> {
             started_at: self.started_at,
             host: host(),
             tool: tool(),
+            void: false,
         };
         let key = intent_key(&self.request.snapshot_id, self.run);
         let object = self.sealer.seal_record(&key, &intent).map_err(unstorable)?;
@@ -198,24 +199,54 @@ impl Attempt<'_> {
         }
     }
 
+    /// Says in the intent that what this attempt read is worth nothing. The intent itself stays, since a prune has to know whose the
+    /// packs are.
+    pub(super) async fn mark_void(&self) {
+        let key = intent_key(&self.request.snapshot_id, self.run);
+        let marking = async {
+            let store = self.repository.store();
+            self.progress.requested(2);
+            let Some(object) = read_object(&**store, &key, Intent::OBJECT_MAX).await? else {
+                // Somebody has decided the snapshot.
+                return Ok(());
+            };
+            let (intent, _) = self
+                .sealer
+                .open_record::<Intent>(&key, &object)
+                .map_err(|source| RepositoryError::object(&key, None, source))?;
+            let intent = Intent {
+                void: true,
+                ..intent
+            };
+            let object = self.sealer.seal_record(&key, &intent).map_err(unstorable)?;
+            let body = Bytes::from(object.bytes);
+            Ok::<(), RepositoryError>(store.put(&key, body, PutMode::Overwrite).await?)
+        };
+        let marked = tokio::time::timeout(WITHDRAW_MAX, marking).await;
+        let why = match marked {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => chain(&error),
+            Err(_) => "the bucket does not answer".to_owned(),
+        };
+        tracing::warn!(
+            intent = key,
+            why,
+            "the intent does not say that its source was void: a later attempt has to find that out itself"
+        );
+    }
+
     /// Removes the intents of all attempts at the snapshot: it is committed, and none of them can commit any more.
     pub(super) async fn clear_intents(&self) {
-        let store = self.repository.store();
-        let prefix = intents_of(&self.request.snapshot_id);
-        let cleared = async {
-            self.progress.requested(1);
-            for meta in list_keys(&**store, &prefix).await? {
-                self.progress.requested(1);
-                store.delete(&meta.key).await?;
-            }
-            Ok::<(), RepositoryError>(())
-        };
-        if let Err(error) = cleared.await {
-            tracing::warn!(
-                intents = prefix,
+        let (volume, snapshot) = (&self.request.volume_id, &self.request.snapshot_id);
+        let own = Some(self.run);
+        let cleared = remove_intents(self.repository, volume, snapshot, own, Unreadable::Stays);
+        match cleared.await {
+            Ok(requests) => self.progress.requested(requests),
+            Err(error) => tracing::warn!(
+                %snapshot,
                 error = &error as &dyn std::error::Error,
                 "intents are still there"
-            );
+            ),
         }
     }
 }

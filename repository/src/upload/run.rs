@@ -53,12 +53,15 @@ pub(super) struct Written {
     pub(super) repacked_bytes: u64,
     pub(super) read_bytes: u64,
     pub(super) direct: bool,
+    /// Whether a pack of this attempt may be in the bucket, referred to or not.
+    pub(super) has_sent: bool,
 }
 
 /// Why nothing can be committed, and what is in the bucket all the same.
 pub(super) struct Failure {
     pub(super) error: RepositoryError,
-    pub(super) packs: u64,
+    /// Whether a pack of this attempt may be in the bucket: also one whose answer was lost.
+    pub(super) has_sent: bool,
     /// Number of the first pack of another try in the same run.
     pub(super) next_pack: u32,
 }
@@ -68,7 +71,7 @@ impl From<RepositoryError> for Failure {
     fn from(error: RepositoryError) -> Self {
         Self {
             error,
-            packs: 0,
+            has_sent: false,
             next_pack: 0,
         }
     }
@@ -92,6 +95,7 @@ pub(super) async fn run(
             store: repository.store().clone(),
             progress: attempt.progress.clone(),
             stop: stop.clone(),
+            has_sent: Arc::default(),
         },
         attempt.sealer.clone(),
         PackOwner {
@@ -110,7 +114,7 @@ pub(super) async fn run(
         stop.fail(error);
         Failure {
             error: stop.reason(),
-            packs: packing.packs_sent(),
+            has_sent: packing.has_sent(),
             next_pack: packing.next_pack(),
         }
     })
@@ -180,6 +184,7 @@ async fn pipeline(
         repacked_bytes: repacked.bytes,
         read_bytes: read * u64::from(repository.chunk_size_bytes()),
         direct: source.is_direct(),
+        has_sent: packing.has_sent(),
     })
 }
 

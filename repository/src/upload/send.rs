@@ -1,6 +1,9 @@
 //! One pack on its way to the bucket: parts in flight, then the completion; or, if anything fails, no trace.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
@@ -37,6 +40,8 @@ pub(super) struct Sender {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) progress: Arc<Progress>,
     pub(super) stop: Stop,
+    /// Set before the first request that may make a pack: from then on one may be there, whatever is answered.
+    pub(super) has_sent: Arc<AtomicBool>,
 }
 
 impl Sender {
@@ -82,6 +87,7 @@ impl Sender {
         };
         self.stop.check()?;
         self.progress.requested(1);
+        self.has_sent.store(true, Ordering::Relaxed);
         // The name is new: there is nothing that this could replace.
         self.store.put(key, part.body, PutMode::Overwrite).await?;
         self.progress.moved(sent.size_bytes);
@@ -118,6 +124,7 @@ impl Sender {
         }
         receipts.sort_by_key(|receipt| receipt.number);
         self.progress.requested(1);
+        self.has_sent.store(true, Ordering::Relaxed);
         self.store.multipart_complete(upload, &receipts).await?;
         Ok(whole(&receipts))
     }

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU32, Ordering},
     },
 };
 
@@ -44,7 +44,6 @@ pub(super) struct Packing {
     owner: PackOwner,
     settings: UploadSettings,
     next_number: AtomicU32,
-    packs_sent: AtomicU64,
     permits: Arc<Semaphore>,
     pool: Arc<BufferPool>,
     under_way: Mutex<Vec<UnderWay>>,
@@ -80,7 +79,6 @@ impl Packing {
             sealer,
             next_number: AtomicU32::new(owner.first_pack),
             owner,
-            packs_sent: AtomicU64::new(0),
             permits: Arc::new(Semaphore::new(settings.parts_in_flight)),
             pool: BufferPool::new(capacity, settings.parts_in_flight + settings.workers),
             under_way: Mutex::default(),
@@ -97,9 +95,9 @@ impl Packing {
         self.next_number.load(Ordering::Relaxed)
     }
 
-    /// How many packs are in the bucket, as far as they were waited for.
-    pub(super) fn packs_sent(&self) -> u64 {
-        self.packs_sent.load(Ordering::Relaxed)
+    /// Whether a pack may be in the bucket.
+    pub(super) fn has_sent(&self) -> bool {
+        self.sender.has_sent.load(Ordering::Relaxed)
     }
 
     /// Waits until every pack that was closed so far is in the bucket, and says what each is.
@@ -122,7 +120,6 @@ impl Packing {
                 .and_then(|sent| sent);
             match sent {
                 Ok(sent) => {
-                    self.packs_sent.fetch_add(1, Ordering::Relaxed);
                     settled.insert(name, sent);
                 }
                 Err(error) => {

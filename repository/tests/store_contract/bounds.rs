@@ -65,3 +65,52 @@ async fn a_body_without_end_is_refused() {
         assert_eq!((counts.get, counts.retries), (1, 0), "{head}");
     }
 }
+
+/// Answers each listing with a page without keys that leads on, in turn to two places.
+fn circling() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (turn, stream) in listener.incoming().enumerate() {
+            let Ok(mut stream) = stream else { return };
+            let mut request = [0; 8192];
+            let size = stream.read(&mut request).unwrap_or(0);
+            let head = String::from_utf8_lossy(&request[..size]).into_owned();
+            let line = head.lines().next().unwrap_or_default();
+            let root = match () {
+                () if line.contains("versions") => "ListVersionsResult",
+                () if line.contains("uploads") => "ListMultipartUploadsResult",
+                () => "ListBucketResult",
+            };
+            let place = turn % 2;
+            let body = format!(
+                "<{root}><Name>{BUCKET}</Name><Bucket>{BUCKET}</Bucket><KeyCount>0</KeyCount><IsTruncated>true</IsTruncated>\
+                 <NextContinuationToken>t{place}</NextContinuationToken><NextKeyMarker>x/k{place}</NextKeyMarker>\
+                 <NextVersionIdMarker>v</NextVersionIdMarker><NextUploadIdMarker>u</NextUploadIdMarker></{root}>"
+            );
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/xml\r\nContent-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let _gone = stream.write_all(answer.as_bytes());
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn a_listing_that_goes_round_in_a_circle_ends() {
+    let store = store(circling()).await;
+    let patience = std::time::Duration::from_secs(20);
+    let listed = tokio::time::timeout(patience, store.list("", None)).await;
+    let versions = store.versions().unwrap();
+    let versions = tokio::time::timeout(patience, versions.versions("")).await;
+    let uploads = tokio::time::timeout(patience, store.multipart_list("")).await;
+    for error in [
+        listed.unwrap().map(drop).unwrap_err(),
+        versions.unwrap().map(drop).unwrap_err(),
+        uploads.unwrap().map(drop).unwrap_err(),
+    ] {
+        assert!(error.to_string().contains("circle"), "{error}");
+    }
+}

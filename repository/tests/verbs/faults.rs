@@ -13,9 +13,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use stockpot_repository::{
     Progress, RepositoryError,
+    prune::{self, PruneSettings},
     store::{
-        EndpointReport, ListPage, MemoryStore, Multipart, ObjectMeta, ObjectStore, PartReceipt,
-        PutMode, RequestCounts, StoreError,
+        ListPage, MemoryStore, Multipart, ObjectMeta, ObjectStore, PartReceipt, PutMode, StoreError,
     },
     upload::UploadRequest,
     verify::{VerifySettings, verify},
@@ -23,7 +23,11 @@ use stockpot_repository::{
 use stockpot_test_fixtures::image::{Fill, Image};
 use tokio_util::sync::CancellationToken;
 
-use crate::{files::small_settings, support::Bench};
+use crate::{
+    files::small_settings,
+    layer::{Layer, Over},
+    support::Bench,
+};
 
 /// When a call fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,14 +56,14 @@ impl fmt::Debug for Faulty {
 }
 
 impl Faulty {
-    pub(crate) fn new(when: When) -> Self {
-        Self {
+    pub(crate) fn new(when: When) -> Over<Self> {
+        Over(Self {
             inner: MemoryStore::new(),
             calls_left: AtomicI64::new(-1),
             packs_left: AtomicI64::new(-1),
             with_intent: Mutex::new(None),
             when,
-        }
+        })
     }
 
     /// Counts packs down.
@@ -108,9 +112,9 @@ fn gone() -> StoreError {
 }
 
 #[async_trait]
-impl ObjectStore for Faulty {
-    fn location(&self) -> String {
-        self.inner.location()
+impl Layer for Faulty {
+    fn inner(&self) -> &dyn ObjectStore {
+        &self.inner
     }
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
         self.pack(key)?;
@@ -161,21 +165,6 @@ impl ObjectStore for Faulty {
         self.call(self.inner.multipart_complete(upload, parts))
             .await
     }
-    async fn multipart_abort(&self, upload: &Multipart) -> Result<(), StoreError> {
-        self.inner.multipart_abort(upload).await
-    }
-    async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError> {
-        self.inner.multipart_list(prefix).await
-    }
-    async fn probe(&self) -> Result<EndpointReport, StoreError> {
-        self.inner.probe().await
-    }
-    fn adopt(&self, report: &EndpointReport) {
-        self.inner.adopt(report);
-    }
-    fn requests(&self) -> RequestCounts {
-        self.inner.requests()
-    }
 }
 
 fn image() -> Image {
@@ -215,6 +204,10 @@ async fn each_request_may_fail() {
 /// After the fault: the same snapshot id is committed, or can be; what is in the bucket is sound, and nothing is open.
 async fn settled(bench: &Bench, request: &UploadRequest, done: bool, place: &str) {
     assert_eq!(bench.store.multipart_list("").await.unwrap(), [], "{place}");
+    // Whatever is there, somebody accounts for it.
+    let none = CancellationToken::new();
+    let planned = prune::plan(&bench.repository, &PruneSettings::default(), &none).await;
+    planned.unwrap_or_else(|error| panic!("{place}: {error}"));
     match bench.try_up(&image(), request.clone()).await {
         Ok(_) => assert!(!done, "{place}"),
         Err(RepositoryError::AlreadyCommitted { .. }) => {}
@@ -225,7 +218,6 @@ async fn settled(bench: &Bench, request: &UploadRequest, done: bool, place: &str
         ..VerifySettings::default()
     };
     let progress = Arc::new(Progress::new());
-    let none = CancellationToken::new();
     let report = verify(&bench.repository, None, &settings, &progress, &none)
         .await
         .unwrap();

@@ -1,14 +1,26 @@
 //! Key slots come and go; data stays, and nobody can shut himself out unawares.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use async_trait::async_trait;
 use bytes::Bytes;
 use stockpot_repository::{
     CreateOptions, Repository, RepositoryError,
-    format::{ids::ObjectId, keys::KeySource},
-    store::PutMode,
+    format::{
+        ids::{ObjectId, slot_key},
+        keys::KeySource,
+    },
+    store::{ObjectStore, PutMode, StoreError},
 };
 use stockpot_test_fixtures::image::{Fill, Image};
 
-use crate::support::{Bench, key};
+use crate::{
+    layer::{Layer, Over},
+    support::{Bench, key},
+};
 
 fn secret(byte: u8) -> KeySource {
     KeySource::from_secret(&[byte; 40]).unwrap()
@@ -137,6 +149,114 @@ async fn the_last_slot_stays_unless_an_exported_key_is_shown() {
     };
     let restored = bench.down(&manifest).await;
     assert_eq!(image().first_difference(&restored).unwrap(), None);
+}
+
+/// Somebody else can put slots there that open nothing: that they are listed does not prove that anything opens.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_slot_that_was_opened_stays_unless_another_key_is_proven() {
+    let bench = Bench::new(true).await;
+    let opened = bench.repository.opened_slot().unwrap().clone();
+    copy_slot(&bench, &opened, "slot-forged", |text| {
+        let check = text.find("\"check\":\"").unwrap() + 9;
+        format!(
+            "{}{}{}",
+            &text[..check],
+            "0".repeat(64),
+            &text[check + 64..]
+        )
+    })
+    .await;
+    bench.repository.add_key_slot(passphrase()).await.unwrap();
+    let error = bench
+        .repository
+        .remove_key_slot(&opened, None)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, RepositoryError::OwnSlot { .. }),
+        "{error:?}"
+    );
+    open(&bench, key()).await.unwrap();
+    // Opened through the other one it goes.
+    let other = open(&bench, passphrase()).await.unwrap();
+    other.remove_key_slot(&opened, None).await.unwrap();
+    open(&bench, passphrase()).await.unwrap();
+    // Whoever opened it with the exported key has that.
+    let exported = KeySource::from_secret(other.export_key().unwrap().as_bytes()).unwrap();
+    let by_export = open(&bench, exported).await.unwrap();
+    let slot = other.opened_slot().unwrap();
+    by_export.remove_key_slot(slot, None).await.unwrap();
+}
+
+/// Two at the same time, each removing what the other has; and a bucket that goes away in the middle.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_comes_back_when_it_is_not_certain_that_another_is_left() {
+    let bench = Bench::new(true).await;
+    let opened = bench.repository.opened_slot().unwrap().clone();
+    let other = bench.repository.add_key_slot(passphrase()).await.unwrap();
+    for fault in [Fault::GoneWithIt(slot_key(&opened)), Fault::NoAnswer] {
+        let before = bench.store.list("keys/", None).await.unwrap().objects;
+        let slot = bench.store.get(&slot_key(&opened), 1 << 16).await.unwrap();
+        let layer = Over(Meddling {
+            inner: bench.store.clone(),
+            fault,
+            has_deleted: AtomicBool::new(false),
+        });
+        let repository = Repository::open(Arc::new(layer), Some(key()))
+            .await
+            .unwrap();
+        repository.remove_key_slot(&other, None).await.unwrap_err();
+        bench
+            .store
+            .put(&slot_key(&opened), slot, PutMode::Overwrite)
+            .await
+            .unwrap();
+        let after = bench.store.list("keys/", None).await.unwrap().objects;
+        assert_eq!(after.len(), before.len());
+        open(&bench, passphrase()).await.unwrap();
+    }
+}
+
+/// What happens as a slot is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Fault {
+    /// Somebody else deletes this object at the same moment.
+    GoneWithIt(String),
+    /// From then on nothing can be read.
+    NoAnswer,
+}
+
+#[derive(Debug)]
+struct Meddling {
+    inner: Arc<dyn ObjectStore>,
+    fault: Fault,
+    has_deleted: AtomicBool,
+}
+
+#[async_trait]
+impl Layer for Meddling {
+    fn inner(&self) -> &dyn ObjectStore {
+        &*self.inner
+    }
+    async fn delete(&self, key: &str) -> Result<(), StoreError> {
+        self.has_deleted.store(true, Ordering::SeqCst);
+        self.inner.delete(key).await?;
+        match &self.fault {
+            Fault::GoneWithIt(other) => self.inner.delete(other).await,
+            Fault::NoAnswer => Ok(()),
+        }
+    }
+    async fn get(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError> {
+        if self.fault == Fault::NoAnswer && self.has_deleted.load(Ordering::SeqCst) {
+            return Err(StoreError::Unavailable {
+                endpoint: "the test".to_owned(),
+                doing: "reading".to_owned(),
+                attempts: 1,
+                source: "injected".into(),
+            });
+        }
+        self.inner.get(key, bytes_max).await
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

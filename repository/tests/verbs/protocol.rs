@@ -13,23 +13,24 @@ use stockpot_repository::{
     Progress, RepositoryError,
     format::{
         crypto::Sealer,
-        ids::{ObjectId, PackName, condemned_key, marks_key},
+        ids::{ObjectId, PackName, VolumeId, condemned_key, marks_key},
         manifest::{Manifest, Reason, now},
         map::{MapReader, PageSource},
         protocol::{BadFrame, Condemned, Mark},
     },
+    prune::{self, PruneSettings},
     snapshots,
-    store::{
-        EndpointReport, ListPage, MemoryStore, Multipart, ObjectMeta, ObjectStore, PartReceipt,
-        PutMode, RequestCounts, StoreError,
-    },
+    store::{ListPage, MemoryStore, ObjectStore, PutMode, StoreError},
     upload::SourceCheck,
     verify::{VerifySettings, verify},
 };
 use stockpot_test_fixtures::image::{Fill, Image};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::Bench;
+use crate::{
+    layer::{Layer, Over},
+    support::Bench,
+};
 
 const CHUNK: u64 = 64 << 10;
 
@@ -207,9 +208,9 @@ impl Journal {
 }
 
 #[async_trait]
-impl ObjectStore for Journal {
-    fn location(&self) -> String {
-        self.inner.location()
+impl Layer for Journal {
+    fn inner(&self) -> &dyn ObjectStore {
+        &self.inner
     }
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
         let what = match mode {
@@ -227,9 +228,6 @@ impl ObjectStore for Journal {
         self.note("get", key);
         self.inner.get_range(key, range).await
     }
-    async fn head(&self, key: &str) -> Result<ObjectMeta, StoreError> {
-        self.inner.head(key).await
-    }
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.note("delete", key);
         self.inner.delete(key).await
@@ -238,47 +236,14 @@ impl ObjectStore for Journal {
         self.note("list", prefix);
         self.inner.list(prefix, from).await
     }
-    async fn multipart_create(&self, key: &str) -> Result<Multipart, StoreError> {
-        self.inner.multipart_create(key).await
-    }
-    async fn multipart_put(
-        &self,
-        upload: &Multipart,
-        number: u32,
-        body: Bytes,
-    ) -> Result<PartReceipt, StoreError> {
-        self.inner.multipart_put(upload, number, body).await
-    }
-    async fn multipart_complete(
-        &self,
-        upload: &Multipart,
-        parts: &[PartReceipt],
-    ) -> Result<(), StoreError> {
-        self.inner.multipart_complete(upload, parts).await
-    }
-    async fn multipart_abort(&self, upload: &Multipart) -> Result<(), StoreError> {
-        self.inner.multipart_abort(upload).await
-    }
-    async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError> {
-        self.inner.multipart_list(prefix).await
-    }
-    async fn probe(&self) -> Result<EndpointReport, StoreError> {
-        self.inner.probe().await
-    }
-    fn adopt(&self, report: &EndpointReport) {
-        self.inner.adopt(report);
-    }
-    fn requests(&self) -> RequestCounts {
-        self.inner.requests()
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_asks_in_the_order_that_keeps_prunes_safe() {
-    let journal = Arc::new(Journal {
+    let journal = Arc::new(Over(Journal {
         inner: MemoryStore::new(),
         asked: Mutex::default(),
-    });
+    }));
     let bench = Bench::on(journal.clone(), true).await;
     bench.up(&image()).await;
     journal.asked.lock().unwrap().clear();
@@ -312,19 +277,67 @@ async fn an_upload_asks_in_the_order_that_keeps_prunes_safe() {
 async fn a_source_that_became_void_is_not_committed() {
     let bench = Bench::new(true).await;
     let mut request = bench.request();
-    let id = request.snapshot_id.clone();
-    request.source_check = Some(SourceCheck::new(async || Err::<(), _>("it overflowed")));
-    let error = bench.try_up(&image(), request).await.unwrap_err();
+    request.source_is_fixed = true;
+    let mut void = request.clone();
+    void.source_check = Some(SourceCheck::new(async || Err::<(), _>("it overflowed")));
+    let error = bench.try_up(&image(), void).await.unwrap_err();
     assert!(
         matches!(&error, RepositoryError::SourceVoid { source } if source.to_string() == "it overflowed"),
         "{error:?}"
     );
-    for nothing in ["snapshots/", "intents/"] {
-        let page = bench.store.list(nothing, None).await.unwrap();
-        assert!(page.objects.is_empty(), "{:?}", page.objects);
-    }
-    let mut request = bench.request();
-    request.snapshot_id = id;
+    let listed = async |prefix| bench.store.list(prefix, None).await.unwrap().objects.len();
+    assert_eq!(
+        (listed("snapshots/").await, listed("intents/").await),
+        (0, 1)
+    );
+    // A prune knows whose the packs are.
+    let none = CancellationToken::new();
+    let settings = PruneSettings::default();
+    let planned = prune::plan(&bench.repository, &settings, &none)
+        .await
+        .unwrap();
+    assert_eq!(planned.spared.packs, listed("packs/").await as u64);
+    // And what was read then is worth nothing.
     request.source_check = Some(SourceCheck::new(async || Ok::<(), String>(())));
+    let done = bench.try_up(&image(), request).await.unwrap();
+    assert_eq!((done.adopted_packs, done.read_bytes), (0, 100 * CHUNK));
+    assert_eq!(listed("intents/").await, 0);
+    let planned = prune::plan(&bench.repository, &settings, &none)
+        .await
+        .unwrap();
+    assert!(planned.to_delete.packs > 0);
+}
+
+/// Intents are named by the snapshot alone, and a caller may give two volumes' snapshots one id.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_intent_of_another_volumes_upload_stays() {
+    let bench = Bench::new(true).await;
+    let mut request = bench.request();
+    let mut other = request.clone();
+    other.volume_id = VolumeId::new("vol-2").unwrap();
+    let check = async || Err::<(), _>("so that the intent stays");
+    other.source_check = Some(SourceCheck::new(check));
+    let left = async || {
+        bench
+            .store
+            .list("intents/", None)
+            .await
+            .unwrap()
+            .objects
+            .len()
+    };
+    bench.try_up(&image(), other.clone()).await.unwrap_err();
+    assert_eq!(left().await, 1);
+    let (volume, snapshot) = (request.volume_id.clone(), request.snapshot_id.clone());
+    request.source_check = None;
     bench.try_up(&image(), request).await.unwrap();
+    assert_eq!(left().await, 1);
+    snapshots::delete(&bench.repository, &volume, &snapshot)
+        .await
+        .unwrap();
+    assert_eq!(left().await, 1);
+    snapshots::delete(&bench.repository, &other.volume_id, &snapshot)
+        .await
+        .unwrap();
+    assert_eq!(left().await, 0);
 }

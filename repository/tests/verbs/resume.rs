@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     faults::{Faulty, When},
     files::small_settings,
+    layer::Over,
     support::Bench,
 };
 
@@ -35,7 +36,7 @@ fn image() -> Image {
 
 struct Broken {
     bench: Bench,
-    store: Arc<Faulty>,
+    store: Arc<Over<Faulty>>,
 }
 
 impl Broken {

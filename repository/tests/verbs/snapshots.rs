@@ -4,7 +4,7 @@ use bytes::Bytes;
 use stockpot_repository::{
     RepositoryError,
     format::ids::{SnapshotId, snapshot_key},
-    snapshots::{self, Status},
+    snapshots::{self, RecordCache, Status},
     store::PutMode,
 };
 use stockpot_test_fixtures::image::{Fill, Image};
@@ -46,6 +46,42 @@ async fn a_listing_hides_nothing() {
         None,
         "it stands on its own"
     );
+}
+
+/// What was read once is not read again, but whatever happened since is seen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_listing_reads_only_what_is_new() {
+    let bench = Bench::new(true).await;
+    let one = bench.up(&image(1)).await.manifest;
+    let two = bench.up(&image(2)).await.manifest;
+    let cache = RecordCache::default();
+    let listed = async || {
+        let before = bench.store.requests().get;
+        let found = snapshots::list_with(&bench.repository, &cache)
+            .await
+            .unwrap();
+        let found: Vec<_> = found.into_iter().map(|s| (s.status, s.manifest)).collect();
+        (bench.store.requests().get - before, found)
+    };
+    let (first, second) = (
+        (Status::Committed, Some(one.clone())),
+        (Status::Committed, Some(two)),
+    );
+    assert_eq!(listed().await, (2, vec![first, second.clone()]));
+    assert_eq!(listed().await.0, 0);
+    let third = bench.up(&image(3)).await.manifest;
+    snapshots::delete(&bench.repository, &one.volume_id, &one.snapshot_id)
+        .await
+        .unwrap();
+    let third = (Status::Committed, Some(third));
+    let (read, found) = listed().await;
+    assert_eq!(read, 2, "the new one, and the tombstone");
+    assert!(found.contains(&(Status::Deleted, None)));
+    assert!(found.contains(&second) && found.contains(&third));
+    // A record that vanished is not told from memory.
+    let key = snapshot_key(&one.volume_id, &one.snapshot_id);
+    bench.store.delete(&key).await.unwrap();
+    assert_eq!(listed().await.1.len(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -173,6 +173,7 @@ fn intents_and_condemned_lists_come_back() {
         started_at: now(),
         host: "node-1".to_owned(),
         tool: "test".to_owned(),
+        void: true,
     };
     let key = intent_key(&intent.snapshot_id, intent.run);
     let condemned = Condemned {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{S3Store, object::Extent};
+use super::{S3Store, read::Extent};
 use crate::store::{
     PutMode, StoreError,
     versions::{LockSupport, ObjectVersion, Purged, Retention, Versions},
@@ -15,10 +15,6 @@ use crate::store::{
 impl Versions for S3Store {
     async fn lock_support(&self) -> Result<LockSupport, StoreError> {
         self.core.lock_support().await
-    }
-
-    async fn now_s(&self) -> Result<i64, StoreError> {
-        self.core.now_s().await
     }
 
     async fn versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
@@ -62,6 +58,10 @@ impl Versions for S3Store {
         retention: Retention,
     ) -> Result<(), StoreError> {
         self.core.put_with(key, body, mode, Some(retention)).await
+    }
+
+    async fn hide(&self, key: &str) -> Result<Purged, StoreError> {
+        self.core.delete(key).await
     }
 
     async fn purge(&self, key: &str) -> Result<Purged, StoreError> {

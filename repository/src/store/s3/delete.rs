@@ -12,20 +12,20 @@ use crate::store::{
 };
 
 impl Core {
-    /// See [`crate::store::ObjectStore::delete`].
-    pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
+    /// See [`crate::store::ObjectStore::delete`], and [`Versions::hide`](crate::store::versions::Versions::hide).
+    pub(super) async fn delete(&self, key: &str) -> Result<Purged, StoreError> {
         if !self.hide(key).await? {
-            return Ok(());
+            return Ok(Purged::Gone);
         }
         match self.delete_versions(key).await {
-            Ok(()) => Ok(()),
+            Ok(()) => Ok(Purged::Gone),
             Err(error) => {
                 tracing::warn!(
                     key,
                     error = &error as &dyn std::error::Error,
                     "the object is deleted, but the bucket keeps old versions of it"
                 );
-                Ok(())
+                Ok(Purged::Hidden)
             }
         }
     }
@@ -69,7 +69,7 @@ impl Core {
             Ok(versions) => versions,
             // No such list, no versions.
             Err(StoreError::Unsupported { .. }) => {
-                return self.delete(key).await.map(|()| Purged::Gone);
+                return self.delete(key).await;
             }
             Err(error) => return Err(error),
         };
@@ -78,7 +78,7 @@ impl Core {
             .chain(&markers)
             .all(|v| v.version_id == "null")
         {
-            return self.delete(key).await.map(|()| Purged::Gone);
+            return self.delete(key).await;
         }
         let mut kept_until_s = None;
         for version in &bodies {
@@ -87,7 +87,10 @@ impl Core {
                 continue;
             };
             match self.retention(key, &version.version_id).await {
-                Ok(Some(lock)) => kept_until_s = kept_until_s.max(Some(lock.until_s)),
+                // A lock that has ended is not what kept it.
+                Ok(Some(lock)) if lock.until_s > self.now_s().await? => {
+                    kept_until_s = kept_until_s.max(Some(lock.until_s));
+                }
                 _ => return Err(self.error(&request, gave_up)),
             }
         }

@@ -12,8 +12,12 @@ use super::{
     Core,
     failure::{Class, Failure},
     retry::Request,
+    trail::Trail,
 };
 use crate::store::{ListPage, ObjectMeta, StoreError, requests::RequestKind};
+
+/// Pages without a key that are passed over until there is one with some.
+const EMPTY_PAGES_MAX: usize = 4096;
 
 impl Core {
     /// See [`crate::store::ObjectStore::list`]. A page starts after a key, not at a server's token: any server can
@@ -24,6 +28,7 @@ impl Core {
         from: Option<&str>,
     ) -> Result<ListPage, StoreError> {
         let request = Request::new(RequestKind::List, "listing", prefix);
+        let mut trail = Trail::new(EMPTY_PAGES_MAX);
         let mut token: Option<Arc<str>> = None;
         loop {
             let answer = self
@@ -32,17 +37,12 @@ impl Core {
                 .map_err(|gave_up| self.error(&request, gave_up))?
                 .value;
             let page = self.page(prefix, from, &answer)?;
-            let next_token = answer.next_continuation_token();
-            if page.objects.is_empty() && answer.is_truncated() == Some(true) {
-                // A page of keys that were all deleted meanwhile: only the server's token leads on.
-                let same = next_token == token.as_deref();
-                token = next_token.filter(|_| !same).map(Arc::from);
-                if token.is_none() {
-                    return Err(bad_list(prefix, "it goes on, but does not say where"));
-                }
-                continue;
+            if !page.objects.is_empty() || answer.is_truncated() != Some(true) {
+                return Ok(page);
             }
-            return Ok(page);
+            // A page of keys that were all deleted meanwhile: only the server's token leads on.
+            let next = answer.next_continuation_token().map(Arc::from);
+            token = Some(trail.follow(prefix, next)?);
         }
     }
 

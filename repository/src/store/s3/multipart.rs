@@ -9,7 +9,7 @@ use bytes::Bytes;
 use super::{
     Core, checksum,
     failure::{Class, Failure},
-    object::Extent,
+    read::Extent,
     retry::Request,
 };
 use crate::store::{

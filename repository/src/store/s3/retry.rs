@@ -12,7 +12,7 @@ use super::{
     Core,
     credentials::Renewal,
     failure::{Class, Failure, chain},
-    object::Extent,
+    read::Extent,
 };
 use crate::store::{StoreError, requests::RequestKind};
 

@@ -7,11 +7,16 @@ use super::{
     failure::{Class, Failure},
     multipart::{integrity, multipart_request},
     retry::Request,
+    trail::Trail,
 };
 use crate::store::{Multipart, StoreError, probe::UploadListing, requests::RequestKind};
 
 /// How often an upload is aborted until its parts are gone: a part that was under way may land after the first.
 const ABORTS_MAX: u32 = 5;
+/// Open uploads that are gathered at most: somebody fills the bucket.
+const UPLOADS_MAX: usize = 1 << 18;
+/// Pages of one listing of them.
+const PAGES_MAX: usize = 1 << 14;
 /// Pause between two aborts.
 const ABORT_PAUSE: Duration = Duration::from_millis(300);
 
@@ -102,6 +107,7 @@ impl Core {
         let request = Request::new(RequestKind::List, "listing open uploads of", prefix);
         let mut found = Vec::new();
         let mut marker: Option<(String, Option<String>)> = None;
+        let mut trail = Trail::new(PAGES_MAX);
         loop {
             let list = || async {
                 let mut list = self
@@ -142,11 +148,11 @@ impl Core {
                     page.next_upload_id_marker().map(str::to_owned),
                 )
             });
-            if next.is_none() || next == marker {
-                let problem = "the listing of uploads goes on, but does not say where".to_owned();
+            marker = Some(trail.follow(prefix, next)?);
+            if found.len() > UPLOADS_MAX {
+                let problem = format!("more than {UPLOADS_MAX} multipart uploads are open");
                 return Err(integrity(prefix, problem));
             }
-            marker = next;
         }
     }
 }

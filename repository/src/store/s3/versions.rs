@@ -6,6 +6,7 @@ use super::{
     Core,
     failure::{Class, Failure},
     retry::Request,
+    trail::Trail,
 };
 use crate::store::{
     StoreError,
@@ -31,8 +32,11 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::config_bag::ConfigBag;
 
-/// More versions below one prefix than this are not gathered: somebody fills the bucket.
-const VERSIONS_MAX: usize = 4 << 20;
+/// More versions below one prefix than this are not gathered (about 250 bytes each): somebody fills the bucket.
+const VERSIONS_MAX: usize = 1 << 20;
+
+/// Pages of one listing of versions.
+const PAGES_MAX: usize = 1 << 14;
 
 /// Takes the server's date from an answer.
 #[derive(Debug, Clone, Default)]
@@ -141,6 +145,7 @@ impl Core {
         let request = Request::new(RequestKind::List, "listing versions of", prefix);
         let mut found: Vec<ObjectVersion> = Vec::new();
         let mut from: Option<(String, Option<String>)> = None;
+        let mut trail = Trail::new(PAGES_MAX);
         loop {
             let answer = self
                 .call(&request, || self.versions_once(prefix, from.clone()))
@@ -148,6 +153,10 @@ impl Core {
                 .map_err(|gave_up| self.error(&request, gave_up))?
                 .value;
             self.take_versions(prefix, &answer, &mut found)?;
+            if found.len() > VERSIONS_MAX {
+                let problem = format!("there are more than {VERSIONS_MAX} versions");
+                return Err(bad_list(prefix, &problem));
+            }
             if answer.is_truncated() != Some(true) {
                 // Stable: of each key, versions keep the server's order, the newest first.
                 found.sort_by(|a, b| {
@@ -159,10 +168,7 @@ impl Core {
                 let version = answer.next_version_id_marker().map(str::to_owned);
                 (self.marker_key(&answer, key), version)
             });
-            if next.is_none() || next == from || found.len() > VERSIONS_MAX {
-                return Err(bad_list(prefix, "it goes on, and leads nowhere"));
-            }
-            from = next;
+            from = Some(trail.follow(prefix, next)?);
         }
     }
 
@@ -301,13 +307,7 @@ impl Core {
                 done.value.object_lock_retain_until_date(),
             )
         {
-            return Ok(Some(Retention {
-                mode: match mode {
-                    ObjectLockMode::Compliance => LockMode::Compliance,
-                    _ => LockMode::Governance,
-                },
-                until_s: until.secs(),
-            }));
+            return Ok(Some(retention(*mode == ObjectLockMode::Compliance, until)));
         }
         self.asked_retention(key, version_id).await
     }
@@ -332,13 +332,8 @@ impl Core {
             .await;
         match asked {
             Ok(done) => Ok(done.value.retention().and_then(|lock| {
-                Some(Retention {
-                    mode: match lock.mode()? {
-                        ObjectLockRetentionMode::Compliance => LockMode::Compliance,
-                        _ => LockMode::Governance,
-                    },
-                    until_s: lock.retain_until_date()?.secs(),
-                })
+                let is_compliance = *lock.mode()? == ObjectLockRetentionMode::Compliance;
+                Some(retention(is_compliance, lock.retain_until_date()?))
             })),
             Err(gave_up)
                 if gave_up.failure.code.as_deref() == Some("NoSuchObjectLockConfiguration")
@@ -348,6 +343,17 @@ impl Core {
             }
             Err(gave_up) => Err(self.error(&request, gave_up)),
         }
+    }
+}
+
+fn retention(is_compliance: bool, until: &DateTime) -> Retention {
+    Retention {
+        mode: if is_compliance {
+            LockMode::Compliance
+        } else {
+            LockMode::Governance
+        },
+        until_s: until.secs(),
     }
 }
 

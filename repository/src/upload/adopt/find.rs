@@ -79,6 +79,9 @@ impl Attempt<'_> {
         let Ok((intent, _)) = self.sealer.open_record::<Intent>(&key, &object) else {
             return Ok(None);
         };
+        if intent.void {
+            return Ok(None);
+        }
         let run = AdoptedRun {
             volume_id: intent.volume_id,
             snapshot_id: intent.snapshot_id,

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use stockpot_repository::{
     CreateOptions, Repository,
     forget::{self, Retention},
-    prune::{Plan, PruneError, PruneSettings, Report, UploadState, execute, plan},
+    prune::{PruneError, PruneSettings, UploadState, execute, plan},
     snapshots::{self, Status},
     store::{EndpointReport, MemoryStore, ObjectStore, PutMode, probe::Conditional},
 };
@@ -16,25 +16,7 @@ use super::{
     gate::Lie,
     scene::{Scene, at_once},
 };
-use crate::support::key;
-
-async fn scene() -> (Scene, MemoryStore) {
-    let memory = MemoryStore::new();
-    (Scene::new(Arc::new(memory.clone())).await, memory)
-}
-
-async fn planned(scene: &Scene, settings: PruneSettings) -> Result<Plan, PruneError> {
-    plan(
-        &scene.bench.repository,
-        &settings,
-        &CancellationToken::new(),
-    )
-    .await
-}
-
-async fn pruned(scene: &Scene, settings: PruneSettings) -> Result<Report, PruneError> {
-    execute(planned(scene, settings).await?).await
-}
+use crate::{layer::Over, support::key};
 
 fn packs(memory: &MemoryStore) -> u64 {
     let keys = memory.keys();
@@ -43,13 +25,13 @@ fn packs(memory: &MemoryStore) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_only_forgotten_snapshots_needed_goes() {
-    let (scene, memory) = scene().await;
+    let (scene, memory) = Scene::in_memory().await;
     let first = scene.up(1).await;
     for number in 2..6 {
         scene.up(number).await;
     }
     let all = packs(&memory);
-    let nothing = planned(&scene, PruneSettings::default()).await.unwrap();
+    let nothing = scene.planned(PruneSettings::default()).await.unwrap();
     assert_eq!((nothing.to_delete.packs, nothing.snapshots), (0, 5));
     assert_eq!(nothing.kept.packs, all);
     // Retention takes the three in the middle by name, and leaves the first and the newest.
@@ -71,7 +53,7 @@ async fn what_only_forgotten_snapshots_needed_goes() {
         scene.delete(&target.snapshot_id).await;
     }
     let before = memory.keys();
-    let dry = planned(&scene, PruneSettings::default()).await.unwrap();
+    let dry = scene.planned(PruneSettings::default()).await.unwrap();
     assert_eq!(memory.keys(), before, "a plan writes nothing");
     assert!(dry.to_delete.packs >= 6, "{dry:?}");
     let report = execute(dry).await.unwrap();
@@ -85,7 +67,7 @@ async fn what_only_forgotten_snapshots_needed_goes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_name_that_fits_nothing_stops_before_anything_is_done() {
-    let (scene, _) = scene().await;
+    let (scene, _) = Scene::in_memory().await;
     let first = scene.up(1).await.to_string();
     let found = snapshots::list(&scene.bench.repository).await.unwrap();
     let texts = [first.clone(), "snap-nowhere".to_owned()];
@@ -99,7 +81,7 @@ async fn a_name_that_fits_nothing_stops_before_anything_is_done() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_is_spared_until_it_is_given_up() {
-    let (scene, memory) = scene().await;
+    let (scene, memory) = Scene::in_memory().await;
     let first = scene.up(1).await;
     scene.up(2).await;
     scene.dead_upload().await;
@@ -113,11 +95,11 @@ async fn an_upload_is_spared_until_it_is_given_up() {
     scene.delete(&base).await;
     let all = packs(&memory);
     assert_eq!(memory.open_uploads(), 1);
-    let report = pruned(&scene, PruneSettings::default()).await.unwrap();
+    let report = scene.pruned(PruneSettings::default()).await.unwrap();
     assert_eq!(report.deleted.packs, 0, "{report:?}");
     assert!(report.spared.packs > 0);
     assert_eq!((packs(&memory), memory.open_uploads()), (all, 1));
-    let dead = planned(&scene, at_once()).await.unwrap();
+    let dead = scene.planned(at_once()).await.unwrap();
     let states: Vec<UploadState> = dead.uploads.iter().map(|u| u.state).collect();
     assert_eq!(states, [UploadState::Dead]);
     let report = execute(dead).await.unwrap();
@@ -132,7 +114,7 @@ async fn an_upload_is_spared_until_it_is_given_up() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_read_stops_it() {
-    let (scene, memory) = scene().await;
+    let (scene, memory) = Scene::in_memory().await;
     let first = scene.up(1).await;
     scene.up(2).await;
     scene.delete(&first).await;
@@ -141,7 +123,7 @@ async fn what_cannot_be_read_stops_it() {
     let found = snapshots::list(&scene.bench.repository).await.unwrap();
     let manifest = found.iter().find_map(|s| s.manifest.clone()).unwrap();
     let list = manifest.pack_list.unwrap().pack.object_key();
-    pruned(&scene, PruneSettings::default()).await.unwrap();
+    scene.pruned(PruneSettings::default()).await.unwrap();
     let seen = |key: &String| key.starts_with("seen/");
     let keys: Vec<String> = memory.keys();
     let keys = keys.into_iter().filter(|k| doubtful(k) || seen(k));
@@ -150,7 +132,7 @@ async fn what_cannot_be_read_stops_it() {
         for bad in [Bytes::from_static(b"{}"), good.slice(..good.len() / 2)] {
             memory.tamper(&key, Some(bad));
             let before = packs(&memory);
-            let stopped = pruned(&scene, at_once()).await;
+            let stopped = scene.pruned(at_once()).await;
             // A tombstone that an earlier prune saw is not read again.
             if stopped.is_ok() {
                 assert!(key.contains(first.as_str()), "{key}");
@@ -171,16 +153,16 @@ async fn what_cannot_be_read_stops_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_snapshot_that_vanished_stops_it_until_somebody_says_why() {
-    let (scene, memory) = scene().await;
+    let (scene, memory) = Scene::in_memory().await;
     let first = scene.up(1).await;
     scene.up(2).await;
-    pruned(&scene, PruneSettings::default()).await.unwrap();
+    scene.pruned(PruneSettings::default()).await.unwrap();
     let place = format!("snapshots/vol-1/{first}.json");
     let manifest = memory.peek(&place).unwrap();
     memory.tamper(&place, None);
     let before = packs(&memory);
     for settings in [PruneSettings::default(), at_once()] {
-        let error = pruned(&scene, settings).await.unwrap_err();
+        let error = scene.pruned(settings).await.unwrap_err();
         let PruneError::Vanished { snapshot, .. } = &error else {
             panic!("{error:?}");
         };
@@ -189,7 +171,7 @@ async fn a_snapshot_that_vanished_stops_it_until_somebody_says_why() {
     assert_eq!(packs(&memory), before);
     // It was an accident, and is mended.
     memory.tamper(&place, Some(manifest));
-    pruned(&scene, at_once()).await.unwrap();
+    scene.pruned(at_once()).await.unwrap();
     assert_eq!(scene.check_images().await, 2);
     // It was meant, and is said.
     memory.tamper(&place, None);
@@ -204,7 +186,7 @@ async fn a_snapshot_that_vanished_stops_it_until_somebody_says_why() {
         .await
         .unwrap();
     }
-    let report = pruned(&scene, at_once()).await.unwrap();
+    let report = scene.pruned(at_once()).await.unwrap();
     assert!(report.deleted.packs > 0);
     assert_eq!(scene.check_images().await, 1);
     scene.check_tidy().await;
@@ -213,17 +195,17 @@ async fn a_snapshot_that_vanished_stops_it_until_somebody_says_why() {
 /// No prune ever saw the snapshot, but its packs are there.
 #[tokio::test(flavor = "multi_thread")]
 async fn packs_that_nothing_tells_of_stop_it_while_they_are_young() {
-    let (scene, memory) = scene().await;
+    let (scene, memory) = Scene::in_memory().await;
     scene.up(1).await;
     let second = scene.up(2).await;
     let place = format!("snapshots/vol-1/{second}.json");
     memory.tamper(&place, None);
-    let error = pruned(&scene, PruneSettings::default()).await.unwrap_err();
+    let error = scene.pruned(PruneSettings::default()).await.unwrap_err();
     let PruneError::Unaccounted { snapshot, .. } = &error else {
         panic!("{error:?}");
     };
     assert_eq!(*snapshot, second);
-    let report = pruned(&scene, at_once()).await.unwrap();
+    let report = scene.pruned(at_once()).await.unwrap();
     assert_eq!(report.given_up.len(), 1);
     assert!(report.deleted.packs > 0);
     assert_eq!(scene.check_images().await, 1);
@@ -232,7 +214,7 @@ async fn packs_that_nothing_tells_of_stop_it_while_they_are_young() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listing_that_leaves_something_out_stops_it() {
-    let (scene, memory) = scene().await;
+    let (scene, memory) = Scene::in_memory().await;
     let first = scene.up(1).await;
     scene.up(2).await;
     scene.delete(&first).await;
@@ -284,12 +266,12 @@ async fn without_conditional_writes_there_is_no_prune() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_endpoint_that_takes_a_second_write_is_found_out() {
     let memory = MemoryStore::new();
-    let scene = Scene::new(Arc::new(super::blind::Blind(memory.clone()))).await;
+    let scene = Scene::new(Arc::new(Over(super::blind::Blind(memory.clone())))).await;
     let first = scene.up(1).await;
     scene.up(2).await;
     scene.delete(&first).await;
     let before = packs(&memory);
-    let error = pruned(&scene, at_once()).await.unwrap_err();
+    let error = scene.pruned(at_once()).await.unwrap_err();
     assert!(matches!(error, PruneError::NotEnforced { .. }), "{error:?}");
     assert_eq!(packs(&memory), before);
     assert!(
@@ -302,13 +284,13 @@ async fn an_endpoint_that_takes_a_second_write_is_found_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_a_pack_stays() {
-    let (scene, memory) = scene().await;
+    let (scene, memory) = Scene::in_memory().await;
     scene.up(1).await;
     for key in ["packs/README", "packs/vol-1/snap-1/notes.txt"] {
         let body = Bytes::from_static(b"not ours");
         memory.put(key, body, PutMode::Overwrite).await.unwrap();
     }
-    let foreign = planned(&scene, at_once()).await.unwrap();
+    let foreign = scene.planned(at_once()).await.unwrap();
     assert_eq!(foreign.foreign_objects, 2);
     let report = execute(foreign).await.unwrap();
     assert_eq!(report.deleted.packs, 0);
@@ -317,7 +299,7 @@ async fn what_is_not_a_pack_stays() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_prune_takes_its_list_away() {
-    let (scene, memory) = scene().await;
+    let (scene, memory) = Scene::in_memory().await;
     let first = scene.up(1).await;
     scene.up(2).await;
     scene.delete(&first).await;

@@ -12,10 +12,11 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use stockpot_repository::store::{
-    EndpointReport, ListPage, Multipart, ObjectMeta, ObjectStore, PartReceipt, PutMode,
-    RequestCounts, StoreError,
+    ListPage, Multipart, ObjectMeta, ObjectStore, PartReceipt, PutMode, StoreError,
 };
 use tokio::sync::{Notify, oneshot};
+
+use crate::layer::{Layer, Over};
 
 /// No step of any test takes this long.
 const STUCK: Duration = Duration::from_secs(60);
@@ -215,7 +216,7 @@ impl Gated {
         name: &'static str,
         lie: Option<Lie>,
     ) -> Arc<dyn ObjectStore> {
-        Arc::new(Self {
+        Arc::new(Over(Self {
             inner: inner.clone(),
             gate: gate.clone(),
             name,
@@ -223,7 +224,7 @@ impl Gated {
             records: Mutex::default(),
             list: Mutex::default(),
             snapshots: Mutex::default(),
-        })
+        }))
     }
 
     async fn enter(&self, what: &str, key: &str) -> Result<Permit<'_>, StoreError> {
@@ -236,9 +237,9 @@ impl Gated {
 }
 
 #[async_trait]
-impl ObjectStore for Gated {
-    fn location(&self) -> String {
-        self.inner.location()
+impl Layer for Gated {
+    fn inner(&self) -> &dyn ObjectStore {
+        &*self.inner
     }
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
         let what = match mode {
@@ -336,14 +337,5 @@ impl ObjectStore for Gated {
     async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError> {
         let _permit = self.enter("open-uploads", prefix).await?;
         self.inner.multipart_list(prefix).await
-    }
-    async fn probe(&self) -> Result<EndpointReport, StoreError> {
-        self.inner.probe().await
-    }
-    fn adopt(&self, report: &EndpointReport) {
-        self.inner.adopt(report);
-    }
-    fn requests(&self) -> RequestCounts {
-        self.inner.requests()
     }
 }

@@ -3,6 +3,7 @@
 mod basics;
 mod beds;
 mod blind;
+mod clocks;
 mod gate;
 mod interleavings;
 mod killed;

@@ -10,10 +10,10 @@ use stockpot_repository::{
     Progress, ReadSettings, Repository, RepositoryError,
     device::{Source, SourceOptions, Target, TargetOptions},
     format::ids::{SnapshotId, VolumeId},
-    prune::{PruneError, PruneSettings, Report, execute, plan},
+    prune::{Plan, PruneError, PruneSettings, Report, execute, plan},
     restore::restore,
     snapshots::{self, Status},
-    store::ObjectStore,
+    store::{MemoryStore, ObjectStore},
     upload::{BaseChoice, UploadReport, UploadRequest, upload},
     verify::{VerifySettings, verify},
 };
@@ -71,6 +71,12 @@ impl Scene {
             images: Arc::default(),
             repack_below_percent: 0,
         }
+    }
+
+    /// In a bucket in memory, which the test may meddle with.
+    pub(crate) async fn in_memory() -> (Self, MemoryStore) {
+        let memory = MemoryStore::new();
+        (Self::new(Arc::new(memory.clone())).await, memory)
     }
 
     pub(crate) fn volume() -> VolumeId {
@@ -181,6 +187,17 @@ impl Scene {
         })
     }
 
+    /// What a prune would do now, with nobody else around.
+    pub(crate) async fn planned(&self, settings: PruneSettings) -> Result<Plan, PruneError> {
+        let none = CancellationToken::new();
+        plan(&self.bench.repository, &settings, &none).await
+    }
+
+    /// Prunes at once.
+    pub(crate) async fn pruned(&self, settings: PruneSettings) -> Pruned {
+        execute(self.planned(settings).await?).await
+    }
+
     /// Deletes a snapshot at once.
     pub(crate) async fn delete(&self, id: &SnapshotId) {
         snapshots::delete(&self.bench.repository, &Self::volume(), id)
@@ -227,9 +244,8 @@ impl Scene {
 
     /// With nobody else around: prunes, and makes sure that exactly what is needed is left.
     pub(crate) async fn check_tidy(&self) {
+        self.pruned(at_once()).await.unwrap();
         let none = CancellationToken::new();
-        let planned = plan(&self.bench.repository, &at_once(), &none).await;
-        execute(planned.unwrap()).await.unwrap();
         let settings = VerifySettings::default();
         let progress = Arc::new(Progress::new());
         let report = verify(&self.bench.repository, None, &settings, &progress, &none).await;

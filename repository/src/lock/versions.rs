@@ -1,0 +1,279 @@
+//! Which versions of an object are locked: those that a restore may need.
+//!
+//! Every name but that of a manifest is written once, so in most cases an object has one version, and that is the one. But whoever
+//! has our credentials can write under a name before and after we do, and a prefix may have held another repository before.
+//! So where there are several versions, place alone proves nothing: they are read, and what the repository's key vouches for is
+//! locked. What nobody can tell from ours (all in a repository that is not sealed, slots) is locked up to a bound.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
+
+use super::Needed;
+use crate::{
+    Progress, Repository, RepositoryError,
+    format::{
+        crypto::Sealer,
+        ids::{MARKER_KEY, PackName, SLOTS_PREFIX},
+        limits::{PACK_SIZE_MAX, SMALL_OBJECT_MAX},
+        slot::Slot,
+    },
+    indexes::read_index_with,
+    store::{
+        StoreError,
+        versions::{ObjectVersion, Retention, Versions},
+    },
+};
+
+/// Versions of one object that are looked at, and locked, at most.
+pub(crate) const VERSIONS_MAX: usize = 16;
+
+/// Key slots that are locked at most: a repository has no more than 16 of its own, the others are somebody's.
+const SLOTS_LOCKED_MAX: usize = 64;
+
+/// Locks asked for at the same time.
+const LOCKS_IN_FLIGHT: usize = 8;
+
+/// Versions of one object, the newest first, without delete markers.
+type History<'a> = Vec<&'a ObjectVersion>;
+
+/// Packs of one folder by their keys, with their sizes where they are known.
+type Folder<'a> = BTreeMap<String, (&'a Arc<PackName>, Option<u64>)>;
+
+/// Asking for locks.
+pub(super) struct Locking<'a> {
+    pub(super) repository: &'a Repository,
+    pub(super) versions: &'a dyn Versions,
+    pub(super) retention: Retention,
+    pub(super) progress: &'a Progress,
+}
+
+impl Locking<'_> {
+    /// The marker, and the slots that were not removed.
+    pub(super) async fn roots(&self) -> Result<(), RepositoryError> {
+        let listed = self.list(MARKER_KEY).await?;
+        let histories = histories(&listed);
+        let history = histories.get(MARKER_KEY).cloned().unwrap_or_default();
+        let opened = self.repository.marker_object();
+        let mut wanted = self
+            .small(MARKER_KEY, &history, |body| body == opened)
+            .await?;
+        if wanted.is_empty() {
+            return Err(RepositoryError::Inconsistent {
+                object: MARKER_KEY.to_owned(),
+                problem: "none of its versions is the one that this repository was opened with"
+                    .to_owned(),
+            });
+        }
+        let slots = self.list(SLOTS_PREFIX).await?;
+        for (key, history) in self.slots(&slots) {
+            let id = self.repository.id();
+            let is_slot = |body: &Bytes| Slot::parse(key, id, body).is_ok();
+            let found = self.small(key, &history, is_slot).await?;
+            if found.is_empty() {
+                tracing::warn!(
+                    object = key,
+                    "this is no key slot of the repository: it is not locked"
+                );
+            }
+            wanted.extend(found);
+        }
+        self.retain(wanted).await
+    }
+
+    /// The packs, whatever was put under their names besides.
+    ///
+    /// # Errors
+    /// [`StoreError::NotFound`] for one of which no version is there.
+    pub(super) async fn packs(&self, packs: &Needed) -> Result<(), RepositoryError> {
+        let mut folders: BTreeMap<String, Folder<'_>> = BTreeMap::new();
+        for (pack, size_bytes) in packs {
+            let key = pack.object_key();
+            let folder = key.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let folder = folders.entry(format!("{folder}/")).or_default();
+            folder.insert(key, (pack, *size_bytes));
+        }
+        for (folder, keys) in folders {
+            let listed = self.list(&folder).await?;
+            let histories = histories(&listed);
+            let mut wanted = Vec::with_capacity(keys.len());
+            for (key, (pack, size_bytes)) in keys {
+                let mut history = histories.get(key.as_str()).cloned().unwrap_or_default();
+                warn_if_covered(&history);
+                history.retain(|version| match size_bytes {
+                    Some(size_bytes) => version.size_bytes == size_bytes,
+                    None => version.size_bytes <= PACK_SIZE_MAX,
+                });
+                let found = self.of_pack(pack, history).await?;
+                if found.is_empty() {
+                    return Err(StoreError::NotFound { key }.into());
+                }
+                wanted.extend(found);
+            }
+            self.retain(wanted).await?;
+        }
+        Ok(())
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<ObjectVersion>, RepositoryError> {
+        self.progress.requested(1);
+        Ok(self.versions.versions(prefix).await?)
+    }
+
+    /// The slots that can be seen, and the one that opened the repository: the oldest first, since whoever adds some to
+    /// hide ours comes later.
+    fn slots<'v>(&self, listed: &'v [ObjectVersion]) -> Vec<(&'v str, History<'v>)> {
+        let visible: BTreeSet<&str> = listed
+            .iter()
+            .filter(|version| version.is_latest && !version.is_delete_marker)
+            .map(|version| version.key.as_str())
+            .collect();
+        let mut slots: Vec<_> = histories(listed)
+            .into_iter()
+            .filter(|(key, _)| visible.contains(key))
+            .collect();
+        let age = |history: &History<'_>| history.last().map(|version| version.modified_at_s);
+        slots.sort_by(|(a_key, a), (b_key, b)| (age(a), a_key).cmp(&(age(b), b_key)));
+        if slots.len() > SLOTS_LOCKED_MAX {
+            tracing::warn!(
+                slots = slots.len(),
+                locked = SLOTS_LOCKED_MAX,
+                "there are more key slots than a repository has: only the oldest are locked"
+            );
+            slots.truncate(SLOTS_LOCKED_MAX);
+        }
+        slots
+    }
+
+    /// Of a small object the versions that differ from each other and are ours, as far as that can be told.
+    async fn small<'v>(
+        &self,
+        key: &str,
+        history: &History<'v>,
+        is_ours: impl Fn(&Bytes) -> bool,
+    ) -> Result<Vec<&'v ObjectVersion>, RepositoryError> {
+        warn_if_covered(history);
+        let (mut bodies, mut wanted) = (Vec::<Bytes>::new(), Vec::new());
+        for version in bounded(history) {
+            self.progress.requested(1);
+            let read = self
+                .versions
+                .get_version(key, &version.version_id, SMALL_OBJECT_MAX);
+            match read.await {
+                Ok(body) if is_ours(&body) && !bodies.contains(&body) => {
+                    bodies.push(body);
+                    wanted.push(version);
+                }
+                Ok(_) => {}
+                Err(error) if error.is_of_one_object() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(wanted)
+    }
+
+    /// Of a pack the version that the key vouches for; all where nothing can.
+    async fn of_pack<'v>(
+        &self,
+        pack: &Arc<PackName>,
+        history: History<'v>,
+    ) -> Result<Vec<&'v ObjectVersion>, RepositoryError> {
+        if history.len() < 2 {
+            return Ok(history);
+        }
+        let candidates = bounded(&history);
+        if !self.repository.is_sealed() {
+            return Ok(candidates);
+        }
+        let sealer = self.repository.sealer()?;
+        self.progress.requested(2);
+        let found = genuine_pack(self.versions, sealer, pack, candidates).await?;
+        Ok(found.into_iter().collect())
+    }
+
+    async fn retain(&self, wanted: Vec<&ObjectVersion>) -> Result<(), RepositoryError> {
+        let asked: Vec<BoxFuture<'_, Result<(), StoreError>>> = wanted
+            .into_iter()
+            .map(|version| {
+                self.progress.requested(1);
+                self.versions
+                    .retain(&version.key, &version.version_id, self.retention)
+            })
+            .collect();
+        stream::iter(asked)
+            .buffer_unordered(LOCKS_IN_FLIGHT)
+            .try_collect::<()>()
+            .await?;
+        Ok(())
+    }
+}
+
+/// The first of the versions whose index opens: only the owner of the key can have made it, and whatever copies it came later.
+///
+/// # Errors
+/// If the store does not answer.
+pub(crate) async fn genuine_pack<'v>(
+    versions: &dyn Versions,
+    sealer: &Sealer,
+    pack: &Arc<PackName>,
+    oldest_first: Vec<&'v ObjectVersion>,
+) -> Result<Option<&'v ObjectVersion>, RepositoryError> {
+    for version in oldest_first {
+        let get = |range| -> BoxFuture<'_, _> {
+            Box::pin(async move {
+                let read = versions.get_version_range(&version.key, &version.version_id, range);
+                Ok(read.await?)
+            })
+        };
+        match read_index_with(get, sealer, pack, version.size_bytes).await {
+            Ok(_) => return Ok(Some(version)),
+            Err(error) if error.is_of_one_object() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+/// By key, without delete markers. A listing has the newest first.
+fn histories(listed: &[ObjectVersion]) -> HashMap<&str, History<'_>> {
+    let mut histories: HashMap<&str, History<'_>> = HashMap::new();
+    for version in listed.iter().filter(|version| !version.is_delete_marker) {
+        histories.entry(&version.key).or_default().push(version);
+    }
+    histories
+}
+
+/// The oldest first, as many as are looked at: the last of them is the newest.
+pub(crate) fn bounded<'v>(history: &[&'v ObjectVersion]) -> Vec<&'v ObjectVersion> {
+    let mut oldest_first: History<'v> = history.iter().rev().copied().collect();
+    if let Some(newest) = oldest_first.last().copied()
+        && oldest_first.len() > VERSIONS_MAX
+    {
+        tracing::warn!(
+            object = newest.key,
+            versions = oldest_first.len(),
+            looked_at = VERSIONS_MAX,
+            "somebody has put many versions of this object: only the oldest and the newest are looked at, and locked"
+        );
+        oldest_first.truncate(VERSIONS_MAX - 1);
+        oldest_first.push(newest);
+    }
+    oldest_first
+}
+
+fn warn_if_covered(history: &[&ObjectVersion]) {
+    let Some(first) = history.last() else {
+        return;
+    };
+    if !first.is_latest {
+        tracing::warn!(
+            object = first.key,
+            "this object was overwritten or deleted after it was written: what is below is locked as well, and reading it \
+             may need --first-versions"
+        );
+    }
+}
