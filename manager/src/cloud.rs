@@ -4,6 +4,8 @@
 //! This is the only part of the manager that calls the repository's verbs, and the place where their two id types
 //! meet the driver's.
 
+mod failures;
+mod first;
 mod secrets;
 mod stores;
 #[cfg(test)]
@@ -19,13 +21,14 @@ use stockpot_driver::{SnapshotId, VolumeId};
 use stockpot_repository::{
     CreateOptions, DEFAULT_CHUNK_SIZE_BYTES, Opened, Repository, RepositoryError,
     format::{ids as format_ids, manifest::Manifest},
-    snapshots::{self, SnapshotSummary},
-    store::StoreError,
+    lock,
+    snapshots::{self, RecordCache, SnapshotSummary},
 };
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+pub(crate) use self::failures::{cannot_be_opened, may_be_covered, may_be_credentials};
 pub use self::stores::{S3Stores, Stores};
 use crate::{
     ManagerError,
@@ -47,6 +50,8 @@ pub(crate) struct Clouds {
     catalog: Catalog,
     // One slot per place, so that a slow bucket holds up nobody but its own callers.
     open: Mutex<HashMap<String, Slot>>,
+    /// What listings have read, by place and repository.
+    records: Mutex<HashMap<String, Arc<RecordCache>>>,
     answer_within: Duration,
     /// Repositories being made; drained before the manager ends.
     tasks: TaskTracker,
@@ -84,6 +89,7 @@ impl Clouds {
             stores,
             catalog,
             open: Mutex::default(),
+            records: Mutex::default(),
             answer_within: ANSWER_WITHIN,
             tasks,
         }
@@ -183,6 +189,21 @@ impl Clouds {
         unanswered.map_or(Ok(None), Err)
     }
 
+    /// Everything that a repository says of snapshots: committed, deleted, being uploaded, unreadable. What was read
+    /// for an earlier listing is not read again.
+    pub(crate) async fn list(
+        &self,
+        repository: &Repository,
+    ) -> Result<Vec<SnapshotSummary>, ManagerError> {
+        let records = {
+            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+            let key = format!("{} {}", repository.location(), repository.id());
+            records.entry(key).or_default().clone()
+        };
+        let asking = async { Ok(snapshots::list_with(repository, &records).await?) };
+        within(&repository.location(), self.answer_within, asking).await
+    }
+
     /// Forgets an open repository, so that changed credentials and keys are read again.
     pub(crate) fn forget(&self, profile: &Profile) {
         if let Ok(topology) = profile.topology() {
@@ -232,6 +253,10 @@ async fn open(
     let store = stores.open(&topology).await?;
     if !make {
         return Ok(Repository::open(store, key).await?);
+    }
+    if topology.lock.is_some() {
+        // Before anything is written: what cannot be locked is not begun.
+        lock::require(&*store).await?;
     }
     let options = CreateOptions {
         chunk_size_bytes: topology
@@ -308,12 +333,6 @@ pub(crate) async fn look_up(
     within(&repository.location(), ANSWER_WITHIN, asking).await
 }
 
-/// Everything that a repository says of snapshots: committed, deleted, being uploaded, unreadable.
-pub(crate) async fn list(repository: &Repository) -> Result<Vec<SnapshotSummary>, ManagerError> {
-    let asking = async { Ok(snapshots::list(repository).await?) };
-    within(&repository.location(), ANSWER_WITHIN, asking).await
-}
-
 /// The volume of a snapshot that is or was in a repository, or on its way there, from as few requests as that takes.
 pub(crate) async fn volume_of(
     repository: &Repository,
@@ -364,37 +383,4 @@ pub(crate) fn format_volume(id: &VolumeId) -> Result<format_ids::VolumeId, Manag
 pub(crate) fn format_snapshot(id: &SnapshotId) -> Result<format_ids::SnapshotId, ManagerError> {
     format_ids::SnapshotId::new(id.as_str())
         .map_err(|error| ManagerError::Internal(error.to_string()))
-}
-
-/// Whether a repository cannot be opened until somebody changes a profile, a key or the bucket.
-pub(crate) fn cannot_be_opened(error: &ManagerError) -> bool {
-    use RepositoryError as Error;
-    match error {
-        ManagerError::NoProfileLeads { .. } | ManagerError::SecretFile { .. } => true,
-        ManagerError::Repository(error) => matches!(
-            error,
-            Error::WrongKey { .. }
-                | Error::OtherKey { .. }
-                | Error::UnknownSlot { .. }
-                | Error::KeyNeeded { .. }
-                | Error::NotSealed { .. }
-                | Error::NoRepository { .. }
-                | Error::Foreign { .. }
-                | Error::Store(StoreError::NoSuchBucket { .. })
-        ),
-        _ => false,
-    }
-}
-
-/// Whether the credentials or the key may be the cause: then they are read again at the next attempt.
-pub(crate) fn may_be_credentials(error: &ManagerError) -> bool {
-    matches!(
-        error,
-        ManagerError::Repository(
-            RepositoryError::Store(
-                StoreError::Credentials { .. } | StoreError::AccessDenied { .. }
-            ) | RepositoryError::WrongKey { .. }
-                | RepositoryError::OtherKey { .. }
-        )
-    )
 }

@@ -15,6 +15,7 @@
 //!     caFile: ca.pem
 //!     credentials: {profile: backups}            # or {file: s3-credentials}; left out: the AWS chain
 //!     key: {file: repository.key}                # or {passphraseFile: …}; left out: not sealed
+//!     lock: {days: 30, mode: compliance}         # or governance; left out: nothing is locked
 //! ```
 //!
 //! The topology is where the cloud copy lies. Secrets stand in files that a profile names, never in the profile.
@@ -28,7 +29,7 @@ pub use self::{
     error::ProfileError,
     files::Profiles,
     model::{
-        Credentials, Key, Occurrence, PathStyle, Profile, Retention, Schedule, SnapshotProperties,
-        Topology,
+        Credentials, Key, Lock, Occurrence, PathStyle, Profile, Retention, Schedule,
+        SnapshotProperties, Topology,
     },
 };

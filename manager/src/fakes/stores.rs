@@ -180,6 +180,10 @@ impl ObjectStore for FaultyStore {
             .await
     }
 
+    async fn now_s(&self) -> Result<i64, StoreError> {
+        self.call("now", self.bucket.now_s()).await
+    }
+
     async fn probe(&self) -> Result<EndpointReport, StoreError> {
         let duration = *lock(&self.probe_takes);
         // As the real one: with an object of its own, which it removes.

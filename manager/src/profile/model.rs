@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use serde::{Deserialize, de::IgnoredAny};
-use stockpot_repository::upload::BaseChoice;
+use stockpot_repository::{
+    lock::{LockMode, LockPolicy},
+    upload::BaseChoice,
+};
 
 use super::ProfileError;
 
@@ -160,6 +163,35 @@ pub struct Topology {
     /// Chunk size of the repository, should it be made.
     #[serde(default)]
     pub chunk_size_bytes: Option<u32>,
+    /// Object Lock of all that a cloud copy needs; the bucket has to be made for it. Nothing is locked without.
+    #[serde(default)]
+    pub lock: Option<Lock>,
+}
+
+/// How long, at least, and how well a cloud copy is locked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Lock {
+    /// Days from the commit on; 1 to 36,500.
+    pub days: u32,
+    /// How strong it is.
+    #[serde(default = "compliance")]
+    pub mode: LockMode,
+}
+
+impl Lock {
+    /// As the repository takes it.
+    #[must_use]
+    pub fn policy(&self) -> LockPolicy {
+        LockPolicy {
+            days: self.days,
+            mode: self.mode,
+        }
+    }
+}
+
+fn compliance() -> LockMode {
+    LockMode::Compliance
 }
 
 impl Topology {
@@ -246,6 +278,13 @@ impl Profile {
         }
     }
 
+    /// How a new cloud copy is locked.
+    #[must_use]
+    pub fn lock(&self) -> Option<LockPolicy> {
+        let topology = self.snapshot_properties.as_ref()?.topology.as_ref()?;
+        topology.lock.as_ref().map(Lock::policy)
+    }
+
     /// What does not fit together in it, if anything.
     pub(super) fn problem(&self) -> Option<String> {
         if self.name.is_empty() || self.name.len() > 128 {
@@ -273,6 +312,11 @@ impl Profile {
             return Some(
                 "topology.credentials: name a file or a profile, or leave it out".to_owned(),
             );
+        }
+        if let Some(lock) = &topology.lock
+            && let Err(error) = lock.policy().check()
+        {
+            return Some(format!("topology.lock: {error}"));
         }
         match &topology.key {
             Some(key) if key.file.is_some() == key.passphrase_file.is_some() => {

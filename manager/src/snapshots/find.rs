@@ -7,6 +7,7 @@ use crate::{
     Manager, ManagerError,
     catalog::{CopyState, Deleting, SnapshotRow},
     cloud::{self, Found},
+    error::chain,
     ids,
 };
 
@@ -81,6 +82,66 @@ impl Manager {
             (Found::Absent, true) => CloudCopy::Unusable(format!("{place} does not show it")),
             (Found::Deleted | Found::Absent, false) => CloudCopy::Unknown,
         })
+    }
+
+    /// As [`cloud_copy`](Self::cloud_copy), and what was written first where that has been deleted or overwritten since.
+    pub(crate) async fn cloud_copy_to_restore(
+        &self,
+        row: Option<&SnapshotRow>,
+        id: &SnapshotId,
+    ) -> Result<CloudCopy, ManagerError> {
+        let found = self.cloud_copy(row, id).await;
+        let may_be_covered = match &found {
+            Ok(CloudCopy::Committed(..)) => false,
+            Ok(CloudCopy::Unusable(_) | CloudCopy::Unknown) => true,
+            // Whatever it is that no profile leads to the copy: it may be found below.
+            Err(error) => !error.is_passing(),
+        };
+        if !may_be_covered {
+            return found;
+        }
+        match self.first_cloud_copy(row, id).await {
+            Ok(Some((repository, manifest))) => {
+                tracing::error!(
+                    snapshot_id = %id,
+                    location = repository.location(),
+                    "the cloud copy can be seen only as it was first written: somebody has deleted or overwritten objects of \
+                     this repository"
+                );
+                Ok(CloudCopy::Committed(repository, manifest))
+            }
+            Ok(None) => found,
+            Err(error) => {
+                tracing::warn!(
+                    snapshot_id = %id,
+                    error = chain(&error),
+                    "nor can it be seen whether an earlier version of the cloud copy is there"
+                );
+                found
+            }
+        }
+    }
+
+    /// The cloud copy as it was first written, where the bucket keeps versions. One that we deleted stays deleted.
+    pub(crate) async fn first_cloud_copy(
+        &self,
+        row: Option<&SnapshotRow>,
+        id: &SnapshotId,
+    ) -> Result<Option<(Repository, Box<Manifest>)>, ManagerError> {
+        if row.and_then(unusable).is_some() {
+            return Ok(None);
+        }
+        let Some(short_id) = ids::repository_of(id) else {
+            return Ok(None);
+        };
+        let Some(repository) = self.clouds.first_versions(short_id).await? else {
+            return Ok(None);
+        };
+        let volume = row.map(|row| &row.volume_id);
+        match cloud::look_up(&repository, volume, id).await? {
+            Found::Committed(manifest) => Ok(Some((repository, manifest))),
+            Found::Deleted | Found::Uploading | Found::Absent => Ok(None),
+        }
     }
 }
 

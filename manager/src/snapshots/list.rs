@@ -177,7 +177,7 @@ impl Manager {
                 let Some(repository) = self.clouds.for_reading(&profile).await? else {
                     return Ok(None);
                 };
-                let listed = cloud::list(&repository).await?;
+                let listed = self.clouds.list(&repository).await?;
                 Ok::<_, ManagerError>(Some((repository, listed)))
             };
             let listed = listed.await;

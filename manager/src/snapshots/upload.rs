@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 use jiff::Timestamp;
 use stockpot_driver::{SnapshotId, VolumeDriver};
 use stockpot_repository::{
-    Progress, Repository,
+    Progress, Repository, UploadSettings,
     device::{Source, SourceOptions},
     format::manifest::{Manifest, Reason},
     snapshots::abort_uploads,
@@ -184,8 +184,8 @@ impl Manager {
             .await
             .map_err(|error| ManagerError::Internal(error.to_string()))?
             .map_err(stockpot_repository::RepositoryError::from)?;
-        let base = self.clouds.profile(&row.profile).await?.base();
-        let (base, changes, why) = match base {
+        let profile = self.clouds.profile(&row.profile).await?;
+        let (base, changes, why) = match profile.base() {
             BaseChoice::Nothing => (BaseChoice::Nothing, None, None),
             _ => self.base(repository, row).await?,
         };
@@ -202,7 +202,10 @@ impl Manager {
             changes,
             source_check: Some(source_check(driver, &row.id)),
             source_is_fixed: true,
-            settings: self.config.transfers.upload_settings(),
+            settings: UploadSettings {
+                lock: profile.lock(),
+                ..self.config.transfers.upload_settings()
+            },
         };
         let report = match upload(repository, source, request, progress, cancel).await {
             Ok(report) => report,

@@ -135,7 +135,7 @@ impl Manager {
                 },
             });
         }
-        match self.cloud_copy(row.as_ref(), id).await? {
+        match self.cloud_copy_to_restore(row.as_ref(), id).await? {
             CloudCopy::Committed(_, manifest) => Ok(Origin {
                 how: How::Restore,
                 pool: self.pool_of(pool)?.to_owned(),

@@ -17,7 +17,7 @@ use crate::{
     Manager, ManagerError,
     attach::Subject,
     catalog::{JobKind, Purpose, VolumeRow, VolumeSource, VolumeStatus},
-    codes,
+    cloud, codes,
     error::chain,
     snapshots::CloudCopy,
     transfers::Entry,
@@ -104,7 +104,7 @@ impl Manager {
             )));
         };
         let known = self.catalog.snapshot(snapshot).await?;
-        let (repository, manifest) = match self.cloud_copy(known.as_ref(), snapshot).await? {
+        let copy = match self.cloud_copy_to_restore(known.as_ref(), snapshot).await? {
             CloudCopy::Committed(repository, manifest) => (repository, manifest),
             CloudCopy::Unusable(why) => {
                 return Err(ManagerError::FailedPrecondition(format!(
@@ -115,11 +115,49 @@ impl Manager {
                 return Err(ManagerError::NotFound(format!("snapshot {snapshot}")));
             }
         };
-        let size_bytes = self.make_anew(&row, manifest.size_bytes).await?;
-        let subject = Subject::Volume(id.clone(), AccessMode::ReadWrite);
+        let error = match self.fill_anew(&row, &copy, &progress, &cancel).await {
+            Err(error) if cloud::may_be_covered(&error) => error,
+            done => return done,
+        };
+        let first = match self.first_cloud_copy(known.as_ref(), snapshot).await {
+            Ok(Some(first)) => self.fill_anew(&row, &first, &progress, &cancel).await,
+            Ok(None) => return Err(error),
+            Err(also) => Err(also),
+        };
+        match first {
+            Ok(size_bytes) => {
+                tracing::error!(
+                    error = chain(&error),
+                    "what was written first under the same names was restored instead: somebody has deleted or overwritten \
+                     objects of this repository"
+                );
+                Ok(size_bytes)
+            }
+            // To be tried again, or not at all.
+            Err(also) if also.is_passing() || matches!(also, ManagerError::Cancelled) => Err(also),
+            Err(also) => {
+                tracing::warn!(
+                    error = chain(&also),
+                    "nor can what was written first be restored"
+                );
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes the volume anew and fills it, to its size.
+    async fn fill_anew(
+        &self,
+        row: &VolumeRow,
+        (repository, manifest): &(Repository, Box<Manifest>),
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<u64, ManagerError> {
+        let size_bytes = self.make_anew(row, manifest.size_bytes).await?;
+        let subject = Subject::Volume(row.id.clone(), AccessMode::ReadWrite);
         let device = self.attach(&row.pool, &subject, Purpose::Transfer).await?;
         let filled = self
-            .fill(&repository, &manifest, device.path, &progress, &cancel)
+            .fill(repository, manifest, device.path, progress, cancel)
             .await;
         let detached = self.detach(&subject).await;
         filled?;

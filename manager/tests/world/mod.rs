@@ -2,6 +2,7 @@ mod bases;
 mod crashes;
 mod deletions;
 mod failures;
+mod locked;
 mod rules;
 mod story;
 
