@@ -88,7 +88,8 @@ pub(crate) struct NewKeyArgs {
 Example:
   stockpot repository key remove s3://backups/site-a slot-01jd… --key-file /etc/stockpot/key
 
-The last slot goes only with --exported-key: without a slot and without an exported key the data would be lost.")]
+The slot that opened the repository stays: open it with the key file or passphrase that is to be kept. The last slot goes only with
+--exported-key: without a slot and without an exported key the data would be lost.")]
 pub(crate) struct KeyRemoveArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,

@@ -51,6 +51,9 @@ struct Row {
 struct Done {
     deleted_packs: u64,
     deleted_bytes: u64,
+    /// Of the deleted packs, those of which the bucket keeps old versions.
+    hidden_packs: u64,
+    hidden_bytes: u64,
     held_packs: u64,
     held_bytes: u64,
     held_because: Option<String>,
@@ -125,6 +128,8 @@ impl Report {
         self.done = Some(Done {
             deleted_packs: pruned.deleted.packs,
             deleted_bytes: pruned.deleted.bytes,
+            hidden_packs: pruned.hidden.packs,
+            hidden_bytes: pruned.hidden.bytes,
             held_packs: pruned.held.packs,
             held_bytes: pruned.held.bytes,
             held_because: pruned.held_because.clone(),
@@ -218,6 +223,12 @@ fn text(report: &Report) -> String {
         text.push_str(&format!(
             "\naborted {} multipart uploads that crashes left open",
             done.aborted_multiparts
+        ));
+    }
+    if done.hidden_packs > 0 {
+        text.push_str(&format!(
+            "\nthe bucket keeps old versions of {} that were deleted: what they take is not free",
+            packs(done.hidden_packs, done.hidden_bytes)
         ));
     }
     if let Some(why) = &done.held_because {

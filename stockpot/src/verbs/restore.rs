@@ -8,7 +8,7 @@ use stockpot_repository::{
     device::{Target, TargetOptions},
     format::{keys::KeySource, manifest::Manifest},
     restore::restore,
-    store::s3::S3Config,
+    store::{StoreError, s3::S3Config},
 };
 
 use crate::{
@@ -64,8 +64,11 @@ pub(crate) async fn run(
                     );
                     Ok(done)
                 }
-                // Nothing was hidden: what was wrong first is what is wrong.
-                Err(_) => Err(error),
+                Err(also) if interrupt.happened() => Err(also),
+                Err(also) => {
+                    say_unless_same(&error, &also);
+                    Err(error)
+                }
             }
         }
         done => done,
@@ -149,6 +152,21 @@ impl Job<'_> {
         display.finish().await;
         done?;
         Ok((manifest, progress))
+    }
+}
+
+/// What was wrong with the second try, where it tells something new.
+fn say_unless_same(error: &anyhow::Error, also: &anyhow::Error) {
+    let has_no_versions = matches!(
+        also.downcast_ref::<RepositoryError>(),
+        Some(
+            RepositoryError::NoVersions { .. }
+                | RepositoryError::Store(StoreError::Unsupported { .. })
+        )
+    );
+    let also = context::chain(also);
+    if !has_no_versions && also != context::chain(error) {
+        eprintln!("stockpot: what was written first cannot be restored either: {also}");
     }
 }
 

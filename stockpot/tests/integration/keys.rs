@@ -85,8 +85,12 @@ fn a_lost_key_file_costs_nothing_while_a_passphrase_or_an_exported_key_is_left()
     let first = text(current.context("one is current")?, "slot")?.to_owned();
     keys.restores_with("--passphrase-file", &phrase)?;
 
-    // The passphrase removes the file's slot, and becomes the only one.
+    // Nobody cuts off the branch that he sits on: that another slot is listed does not prove that it opens.
     let remove = ["repository", "key", "remove", REPO];
+    keys.run(&[&remove[..], &[&first], &["--key-file", &keys.first]].concat())?
+        .failed(1, &["opened just now", "--passphrase-file"])?;
+
+    // The passphrase removes the file's slot, and becomes the only one.
     let by_phrase = ["--passphrase-file", &phrase[..]];
     let run = keys.run(&[&remove[..], &[&first], &by_phrase].concat())?;
     ensure!(

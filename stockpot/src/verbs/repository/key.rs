@@ -77,6 +77,9 @@ async fn remove(cli: &Cli, args: &KeyRemoveArgs, interrupt: &Interrupt) -> anyho
     let repository = open(&args.place, interrupt).await?;
     match repository.remove_key_slot(&slot, exported.as_ref()).await {
         Err(error @ RepositoryError::LastSlot { .. }) => Err(anyhow!("{error} (--exported-key)")),
+        Err(error @ RepositoryError::OwnSlot { .. }) => Err(anyhow!(
+            "{error} (--key-file or --passphrase-file of the other slot, --exported-key)"
+        )),
         removed => Ok(removed?),
     }?;
     if !cli.quiet {
