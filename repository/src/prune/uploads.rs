@@ -55,7 +55,7 @@ pub(super) fn judge(
     }
     for intent in found {
         let place = intent.place();
-        let idle_s = now_s.saturating_sub(newest.get(&place).copied().unwrap_or(now_s));
+        let idle_s = age_s(now_s, newest.get(&place).copied().unwrap_or(now_s));
         if survey.snapshots.contains_key(&place) {
             judged.left_over.push(intent);
         } else if idle_s >= limit {
@@ -135,7 +135,12 @@ async fn is_alive(
         },
     )
     .await?;
-    Ok(newest.is_some_and(|newest| now_s.saturating_sub(newest) < limit))
+    Ok(newest.is_some_and(|newest| age_s(now_s, newest) < limit))
+}
+
+/// How old something is. A server's date may be a moment behind what it stamps objects with.
+fn age_s(now_s: i64, put_at_s: i64) -> i64 {
+    now_s.saturating_sub(put_at_s).max(0)
 }
 
 /// Puts a tombstone where nothing is yet. Refused is as good: the snapshot is decided, and the listing that follows
@@ -212,7 +217,7 @@ pub(super) async fn unaccounted(
             Err(StoreError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
-        if now_s.saturating_sub(newest_s) < limit {
+        if age_s(now_s, newest_s) < limit {
             return Err(PruneError::Unaccounted {
                 volume: place.0.to_string(),
                 snapshot: place.1,

@@ -19,7 +19,7 @@ use crate::{
     lock,
     repository::{list_keys, read_object, too_many},
     snapshots::{Unreadable, chain, read_record, remove_intents},
-    store::PutMode,
+    store::{PutMode, StoreError},
 };
 
 /// Records of one kind that are read at most: a bucket that shows more is not one that we wrote.
@@ -170,6 +170,10 @@ impl Attempt<'_> {
         // Refused, or no answer: what lies there now decides.
         let found = match store.get(&key, SMALL_OBJECT_MAX).await {
             Ok(found) => found,
+            // Who decided cannot be seen now; it may be a moment later.
+            Err(unseen) if matches!(error, StoreError::AlreadyExists { .. }) => {
+                return Err(unseen.into());
+            }
             Err(_) => return Err(error.into()),
         };
         if peek(&found).is_ok_and(|head| head.nonce == object.nonce) {
