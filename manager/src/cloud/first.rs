@@ -27,7 +27,7 @@ impl Clouds {
             let place = profile.topology().map(Topology::place);
             place.is_ok_and(|place| known.get(&place).is_some_and(|id| id == short_id))
         };
-        let mut profiles = self.profiles.all()?;
+        let mut profiles = self.all_profiles().await?;
         // What is on record first; the others too, since a place may have been made anew over what was deleted.
         profiles.sort_by_key(|profile| !is_named(profile));
         let mut failure = None;
