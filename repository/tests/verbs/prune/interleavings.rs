@@ -7,6 +7,7 @@ use stockpot_repository::{
     RepositoryError,
     prune::{PruneError, PruneSettings},
     snapshots::{self, Status},
+    store::StoreError,
 };
 
 use super::{
@@ -61,7 +62,7 @@ fn was_killed(error: &RepositoryError) -> bool {
 }
 
 impl Tally {
-    fn upload(&mut self, uploaded: Uploaded) {
+    fn upload(&mut self, uploaded: Uploaded, has_killed: bool) {
         match uploaded {
             Ok(report) => {
                 self.committed += 1;
@@ -70,6 +71,8 @@ impl Tally {
             }
             Err(RepositoryError::Deleted { .. }) => self.given_up += 1,
             Err(error) if was_killed(&error) => {}
+            // Refused at the commit, and killed before it could ask why.
+            Err(RepositoryError::Store(StoreError::AlreadyExists { .. })) if has_killed => {}
             Err(error) => panic!("{error:?}"),
         }
     }
@@ -151,11 +154,10 @@ async fn interleave(bed: &Bed, seed: u64, tally: &mut Tally) {
             Ok::<(), RepositoryError>(())
         })
     };
-    if run_all(&scene, &mut dice).await {
-        tally.killed += 1;
-    }
+    let has_killed = run_all(&scene, &mut dice).await;
+    tally.killed += usize::from(has_killed);
     for uploaded in uploads {
-        tally.upload(uploaded.await.unwrap());
+        tally.upload(uploaded.await.unwrap(), has_killed);
     }
     for pruned in prunes {
         tally.prune(pruned.await.unwrap());
