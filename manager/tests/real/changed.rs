@@ -1,4 +1,5 @@
-//! Only what changed goes to the bucket: told by a real thin pool, by image files that share blocks.
+//! Only what changed goes to the bucket: told by a real thin pool, by the exception table of a classic snapshot, by image
+//! files that share blocks.
 
 use std::{
     fs::{File, OpenOptions},
@@ -7,7 +8,9 @@ use std::{
 
 use stockpot_proto::stockpot::v1 as api;
 
-use super::{Kind, SIZE, World, assert_holds, attach, content, detach, filled_volume, snapshot};
+use super::{
+    Kind, SIZE, World, assert_holds, attach, content, detach, filled_volume, run_async, snapshot,
+};
 use crate::lab::{self, Client};
 
 const MIB: u64 = 1 << 20;
@@ -15,6 +18,11 @@ const MIB: u64 = 1 << 20;
 #[test]
 fn only_what_changed_on_lvm_thin() {
     only_what_changed(Kind::LvmThin);
+}
+
+#[test]
+fn only_what_changed_on_lvm_thick() {
+    only_what_changed(Kind::LvmThick);
 }
 
 #[test]
@@ -27,8 +35,8 @@ async fn upload(client: &mut Client, volume: &str, name: &str) -> api::Snapshot 
     lab::ready_snapshot(client, &request).await.unwrap()
 }
 
-/// Random bytes in three places, and a discard.
-async fn change(client: &mut Client, volume: &str) {
+/// Random bytes in three places, and a discard (zeroes where the storage does not know discards).
+async fn change(client: &mut Client, volume: &str, kind: Kind) {
     let path = attach(client, volume).await;
     let device = OpenOptions::new().write(true).open(&path).unwrap();
     let noise: Vec<u8> = (0..MIB).map(|at| (at * at / 7 % 251) as u8).collect();
@@ -37,6 +45,15 @@ async fn change(client: &mut Client, volume: &str) {
     }
     device.sync_all().unwrap();
     drop(device);
+    let how = match kind {
+        Kind::LvmThick => "--zeroout",
+        Kind::LvmThin | Kind::File => "--verbose",
+    };
+    let offset = (40 * MIB).to_string();
+    let length = (4 * MIB).to_string();
+    let device = path.to_str().unwrap();
+    let range = ["--offset", &offset, "--length", &length];
+    run_async("blkdiscard", &[&[how][..], &range, &[device]].concat()).await;
     detach(client, volume).await;
 }
 
@@ -60,8 +77,10 @@ fn only_what_changed(kind: Kind) {
             .await
             .unwrap();
         assert!(snapshot(&mut client, &first.snapshot_id).await.kept_as_base);
-        change(&mut client, &volume).await;
+        change(&mut client, &volume, kind).await;
         let expected = bytes_of(&mut client, &volume).await;
+        let discarded = &expected[40 << 20..44 << 20];
+        assert!(discarded.iter().all(|byte| *byte == 0), "discarded");
         let second = upload(&mut client, &volume, "second").await;
         assert_eq!(second.reason, "incremental", "{second:?}");
         assert!(

@@ -160,7 +160,7 @@ fn assert_old_or_new(device: &Path, taken: &[u64], refused_at: u64) {
 /// itself is untouched by that, and the next snapshot is uploaded.
 #[test]
 fn a_thick_snapshot_that_overflows_fails_its_upload() {
-    let world = World::new(Kind::LvmThick);
+    let world = World::new(Kind::LvmThickTight);
     let run = world.start();
     let mut client = run.client();
     let vg = world.volume_group().to_owned();

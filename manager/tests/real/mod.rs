@@ -46,12 +46,15 @@ fn turn() -> MutexGuard<'static, ()> {
 pub(crate) enum Kind {
     LvmThin,
     LvmThick,
+    /// With little room for changes, never looked at before it is all used.
+    LvmThickTight,
     File,
 }
 
 enum Storage {
     LvmThin(ThrowAwayVg),
-    LvmThick(ThrowAwayVg),
+    /// With the settings of its pool.
+    LvmThick(ThrowAwayVg, &'static str),
     File(Mounted),
 }
 
@@ -97,12 +100,11 @@ impl World {
         let server = Server::builder().bucket(BUCKET).start().unwrap();
         let storage = match kind {
             Kind::LvmThin => Storage::LvmThin(ThrowAwayVg::new(size_bytes).unwrap()),
-            Kind::LvmThick => {
-                let vg = ThrowAwayVg::new(512 << 20).unwrap();
-                let pool = format!("{}/{}", vg.name(), ThrowAwayVg::POOL);
-                run("lvremove", &["--yes", &pool]);
-                Storage::LvmThick(vg)
-            }
+            Kind::LvmThick => Storage::LvmThick(without_pool(size_bytes), ""),
+            Kind::LvmThickTight => Storage::LvmThick(
+                without_pool(512 << 20),
+                ", snapshotPercent: 1, snapshotLeastBytes: 8388608, extendAtPercent: 100",
+            ),
             Kind::File => Storage::File(Mounted::new(dir.path())),
         };
         let real = real.map(|kind| {
@@ -146,10 +148,8 @@ impl World {
                 vg.name(),
                 ThrowAwayVg::POOL
             ),
-            // Room for changes is small, and never looked at before it is all used.
-            Storage::LvmThick(vg) => format!(
-                "{{name: pool, driver: lvm-thick, volumeGroup: {}, snapshotPercent: 1,
-                   snapshotLeastBytes: 8388608, extendAtPercent: 100}}",
+            Storage::LvmThick(vg, settings) => format!(
+                "{{name: pool, driver: lvm-thick, volumeGroup: {}{settings}}}",
                 vg.name()
             ),
             Storage::File(mounted) => format!(
@@ -162,6 +162,11 @@ impl World {
         config
     }
 
+    /// Whether snapshots need their volume, as classic ones do.
+    pub(crate) fn snapshots_need_their_volume(&self) -> bool {
+        matches!(self.storage, Some(Storage::LvmThick(..)))
+    }
+
     pub(crate) fn start(&self) -> Run {
         let config = self.config();
         let parts = Parts::new(&config).unwrap();
@@ -171,7 +176,7 @@ impl World {
     /// The name of the volume group, where the storage is LVM's.
     pub(crate) fn volume_group(&self) -> &str {
         match self.storage.as_ref().unwrap() {
-            Storage::LvmThin(vg) | Storage::LvmThick(vg) => vg.name(),
+            Storage::LvmThin(vg) | Storage::LvmThick(vg, _) => vg.name(),
             Storage::File(_) => panic!("no volume group"),
         }
     }
@@ -260,6 +265,14 @@ fn ask<T: Send + 'static, F: Future<Output = T>>(
         })
     });
     thread.join().unwrap()
+}
+
+/// A volume group that is all for thick volumes.
+fn without_pool(size_bytes: u64) -> ThrowAwayVg {
+    let vg = ThrowAwayVg::new(size_bytes).unwrap();
+    let pool = format!("{}/{}", vg.name(), ThrowAwayVg::POOL);
+    run("lvremove", &["--yes", &pool]);
+    vg
 }
 
 impl Mounted {

@@ -2,6 +2,7 @@
 
 use stockpot_proto::stockpot::v1 as api;
 use stockpot_test_fixtures::s3::real;
+use tonic::Code;
 
 use super::{Kind, SIZE, World, assert_holds, attach, attach_as, content, detach, filled_volume};
 use crate::lab::{self, Client};
@@ -9,6 +10,11 @@ use crate::lab::{self, Client};
 #[test]
 fn story_on_lvm_thin() {
     story(Kind::LvmThin);
+}
+
+#[test]
+fn story_on_lvm_thick() {
+    story(Kind::LvmThick);
 }
 
 #[test]
@@ -91,13 +97,21 @@ fn story_in(world: World) {
         world.assert_tidy("after the upload");
 
         let [local, clone] = local_copies(&mut client, &volume, &cut.snapshot_id).await;
-        for id in [&local, &clone, &volume] {
+        for id in [&local, &clone] {
             lab::delete_volume(&mut client, id).await.unwrap();
         }
         let snapshot_id = cut.snapshot_id.clone();
+        let early = lab::delete_volume(&mut client, &volume).await;
+        if world.snapshots_need_their_volume() {
+            let refused = early.unwrap_err();
+            assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        } else {
+            early.unwrap();
+        }
         lab::drop_local_copy(&mut client, &snapshot_id)
             .await
             .unwrap();
+        lab::delete_volume(&mut client, &volume).await.unwrap();
         snapshot_id
     });
     run.stop();

@@ -6,7 +6,10 @@ use std::{
     ops::Range,
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use nix::unistd::{Whence, lseek64};
@@ -37,6 +40,16 @@ pub struct Source {
     use_direct: AtomicBool,
     opened_as: Metadata,
     force: bool,
+    known: Mutex<Option<Known>>,
+}
+
+/// The last answer of the file's map. Some file systems (tmpfs) walk page by page to the end of an extent, which is too long
+/// a way to go for each of the many ranges of an increment.
+#[derive(Debug, Clone)]
+struct Known {
+    /// Nothing but a hole from here to the data.
+    from: u64,
+    data: Range<u64>,
 }
 
 impl Source {
@@ -79,6 +92,7 @@ impl Source {
             direct,
             opened_as,
             force: options.force,
+            known: Mutex::new(None),
         })
     }
 
@@ -170,10 +184,23 @@ impl Source {
         if from >= self.size_bytes {
             return Ok(None);
         }
-        let rest = from..self.size_bytes;
         if self.kind == DeviceKind::Block {
-            return Ok(Some(rest));
+            return Ok(Some(from..self.size_bytes));
         }
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = known.as_ref()
+            && (known.from..known.data.end).contains(&from)
+        {
+            return Ok(Some(from.max(known.data.start)..known.data.end));
+        }
+        let found = self.look_for_data(from)?;
+        *known = found.clone().map(|data| Known { from, data });
+        Ok(found)
+    }
+
+    /// Asks the file's map.
+    fn look_for_data(&self, from: u64) -> Result<Option<Range<u64>>, DeviceError> {
+        let rest = from..self.size_bytes;
         let failed = |errno: nix::Error| DeviceError::Read {
             path: self.path.clone(),
             offset: from,

@@ -53,6 +53,30 @@ fn a_file_that_is_being_written_is_refused() {
     open(&path).unwrap();
 }
 
+/// The map of a file answers the same to whoever has asked before, in whatever order.
+#[test]
+fn the_order_of_questions_does_not_change_the_map() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("volume");
+    let file = File::create(&path).unwrap();
+    const UNIT: u64 = 64 << 10;
+    file.set_len(40 * UNIT).unwrap();
+    for extent in [2..5, 9..10, 11..20, 30..33] {
+        for unit in extent {
+            file.write_all_at(&[7; UNIT as usize], unit * UNIT).unwrap();
+        }
+    }
+    drop(file);
+    let asked_before = open(&path).unwrap();
+    for step in [1, 7, 13, 39] {
+        for number in 0..=40 {
+            let from = number * step % 41 * UNIT + step;
+            let fresh = open(&path).unwrap().next_data(from).unwrap();
+            assert_eq!(asked_before.next_data(from).unwrap(), fresh, "{from}");
+        }
+    }
+}
+
 #[test]
 fn odd_ends_are_read_and_filled_with_zeroes() {
     let folder = tempfile::tempdir().unwrap();
