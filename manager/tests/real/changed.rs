@@ -46,7 +46,7 @@ async fn change(client: &mut Client, volume: &str, kind: Kind) {
     device.sync_all().unwrap();
     drop(device);
     let how = match kind {
-        Kind::LvmThick => "--zeroout",
+        Kind::LvmThick | Kind::LvmThickTight => "--zeroout",
         Kind::LvmThin | Kind::File => "--verbose",
     };
     let offset = (40 * MIB).to_string();
