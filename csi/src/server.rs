@@ -1,17 +1,14 @@
 //! Binding the socket, answering, draining.
 
-use std::{
-    future::Future,
-    io::ErrorKind,
-    os::unix::fs::{FileTypeExt, PermissionsExt},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{future::Future, path::PathBuf, time::Duration};
 
-use stockpot_proto::csi::v1::{
-    controller_server::ControllerServer, identity_server::IdentityServer, node_server::NodeServer,
+use stockpot_proto::{
+    csi::v1::{
+        controller_server::ControllerServer, identity_server::IdentityServer,
+        node_server::NodeServer,
+    },
+    socket::{self, BindError},
 };
-use tokio::net::{UnixListener, UnixStream};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::Server;
@@ -34,27 +31,9 @@ pub enum ServeError {
     /// A setting cannot be used.
     #[error("the settings of the CSI frontend cannot be used")]
     Config(#[from] EndpointError),
-    /// Another process answers on the socket.
-    #[error("another process is serving on {}", .path.display())]
-    InUse {
-        /// The socket.
-        path: PathBuf,
-    },
-    /// Something that is not a socket is in the way.
-    #[error("{} is there and is not a socket", .path.display())]
-    NotASocket {
-        /// The path.
-        path: PathBuf,
-    },
     /// The socket cannot be made.
-    #[error("cannot make the socket {}", .path.display())]
-    Bind {
-        /// The socket.
-        path: PathBuf,
-        /// The system's answer.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("the CSI frontend has no socket")]
+    Socket(#[from] BindError),
     /// Serving ended by itself.
     #[error("serving on {} failed", .path.display())]
     Transport {
@@ -79,7 +58,7 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     config.check()?;
     let path = config.endpoint.clone();
-    let listener = bind(&path).await?;
+    let listener = socket::bind(&path).await?;
     tracing::info!(endpoint = %path.display(), driver = config.driver_name, "serving CSI");
     let stopping = CancellationToken::new();
     let tasks = TaskTracker::new();
@@ -124,36 +103,4 @@ pub async fn serve(
         tracing::debug!(%error, "cannot remove the socket");
     }
     result.map_err(|source| ServeError::Transport { path, source })
-}
-
-/// Makes the socket, in the place of one that nobody serves any more.
-async fn bind(path: &Path) -> Result<UnixListener, ServeError> {
-    let failed = |source| ServeError::Bind {
-        path: path.to_owned(),
-        source,
-    };
-    match std::fs::symlink_metadata(path) {
-        Ok(metadata) if !metadata.file_type().is_socket() => {
-            return Err(ServeError::NotASocket {
-                path: path.to_owned(),
-            });
-        }
-        Ok(_) => match UnixStream::connect(path).await {
-            Ok(_) => {
-                return Err(ServeError::InUse {
-                    path: path.to_owned(),
-                });
-            }
-            Err(_) => std::fs::remove_file(path).map_err(failed)?,
-        },
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            if let Some(parent) = path.parent() {
-                std::fs::create_dir_all(parent).map_err(failed)?;
-            }
-        }
-        Err(error) => return Err(failed(error)),
-    }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(listener)
 }

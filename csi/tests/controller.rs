@@ -108,10 +108,14 @@ async fn no_manager_is_no_crash() {
     // A second server must not take the socket of a living one.
     let config = stockpot_csi::CsiConfig::new(bench.path("csi.sock"), dir.path().join("m"), "n");
     let second = stockpot_csi::serve(config, std::future::pending()).await;
-    assert!(matches!(
-        second,
-        Err(stockpot_csi::ServeError::InUse { .. })
-    ));
+    let taken = stockpot_proto::socket::BindError::InUse {
+        path: bench.path("csi.sock"),
+    };
+    let error = second.unwrap_err();
+    assert!(
+        matches!(&error, stockpot_csi::ServeError::Socket(why) if why.to_string() == taken.to_string()),
+        "{error}"
+    );
     bench.cut_off_manager();
     bench.restart_frontend().await;
     let probe = bench.identity.probe(csi::ProbeRequest {}).await;

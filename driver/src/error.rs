@@ -1,6 +1,6 @@
 //! What can go wrong in a driver, named by what the caller can do about it.
 
-use std::path::PathBuf;
+use std::{borrow::Cow, path::PathBuf};
 
 /// The error of every [`VolumeDriver`](crate::VolumeDriver) call.
 #[derive(Debug, thiserror::Error)]
@@ -47,7 +47,7 @@ pub enum DriverError {
     },
     /// This driver cannot do that at all.
     #[error("{0} is not supported by this driver")]
-    Unsupported(&'static str),
+    Unsupported(Cow<'static, str>),
     /// The host lacks a program, a module, a permission or the storage itself; the text says which and what to do.
     #[error("this host cannot do that: {0}")]
     Host(String),
@@ -63,6 +63,9 @@ pub enum DriverError {
     /// The kernel's iSCSI target did not do as it was told.
     #[error("exporting over iSCSI")]
     Target(#[source] Box<crate::target::TargetError>),
+    /// The storage is another node's, and that node cannot be asked, or could not do it.
+    #[error(transparent)]
+    Node(Box<crate::remote::NodeError>),
     /// The operating system refused.
     #[error("{doing} {}", path.display())]
     Io {
@@ -92,6 +95,7 @@ impl DriverError {
         use stockpot_command::CommandError::Deadline;
         let source = match self {
             Self::Command { source, .. } => source,
+            Self::Node(error) => return error.may_go_on(),
             _ => return false,
         };
         matches!(source, Deadline { .. })

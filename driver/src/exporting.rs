@@ -71,7 +71,7 @@ impl ExportingDriver {
         match connection {
             ConnectionInfo::Local(local) => Ok(local),
             ConnectionInfo::Iscsi(_) => Err(DriverError::Unsupported(
-                "exporting what another host exports",
+                "exporting what another host exports".into(),
             )),
         }
     }

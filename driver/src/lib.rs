@@ -14,6 +14,7 @@
 //! | [`file`] | the driver `file`: image files and loop devices, where there is no LVM |
 //! | [`target`] | iSCSI targets of this host: the kernel's own, by configfs |
 //! | [`exporting`] | a driver around another: hosts other than its own get iSCSI |
+//! | [`remote`] | the driver's calls over the network: pools of other nodes, and the service that answers |
 //! | [`error`] | what can go wrong, by what the caller can do about it |
 
 pub mod connection;
@@ -26,6 +27,7 @@ pub mod model;
 mod name;
 mod origin;
 mod ranges;
+pub mod remote;
 pub mod target;
 mod task;
 pub mod volume_driver;

@@ -20,6 +20,7 @@
 //! | `portal` | whether an address can be listened on, and why not |
 //! | `names` | names of exports, targets and backstores; serial numbers |
 //! | `records` | what must survive a reboot, with its secrets |
+//! | `seal` | how records are sealed |
 //! | `sealed` | records as sealed files in a directory |
 //! | `secret` | fresh secrets |
 
@@ -32,6 +33,7 @@ mod names;
 mod portal;
 mod records;
 mod recover;
+mod seal;
 mod sealed;
 mod secret;
 mod targets;
@@ -42,5 +44,6 @@ pub use error::TargetError;
 pub use names::ExportName;
 pub use records::{ExportRecord, ExportRecords, Grant, RecordsError};
 pub use recover::RecoveredExports;
+pub use seal::Sealer;
 pub use sealed::SealedDirectory;
 pub use targets::Targets;

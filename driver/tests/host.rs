@@ -4,7 +4,6 @@
 //! checks at the end that no device, mount or loop device is left.
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-#[expect(dead_code, reason = "shared with other test programs")]
 mod contract;
 mod file;
 #[expect(dead_code, reason = "shared with other test programs")]
@@ -12,6 +11,7 @@ mod fixture;
 mod guard;
 mod lvm;
 mod ranges;
+mod remote;
 mod without_attach;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};

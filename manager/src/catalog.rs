@@ -10,6 +10,7 @@
 mod attachments;
 mod codec;
 mod error;
+mod exports;
 mod jobs;
 mod model;
 mod repositories;

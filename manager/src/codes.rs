@@ -3,7 +3,7 @@
 //! The text is the whole chain of causes: here an error leaves the program.
 
 use stockpot_connector::ConnectorError;
-use stockpot_driver::DriverError;
+use stockpot_driver::{DriverError, remote::NodeError};
 use stockpot_repository::{RepositoryError, store::StoreError};
 use tonic::{Code, Status};
 
@@ -44,7 +44,8 @@ fn code_of(error: &ManagerError) -> Code {
         ManagerError::Driver(error) => of_driver(error),
         ManagerError::Connector(error) => of_connector(error),
         ManagerError::Repository(error) => of_repository(error),
-        ManagerError::Socket { .. }
+        ManagerError::Socket(_)
+        | ManagerError::StorageNode(_)
         | ManagerError::Server(_)
         | ManagerError::Internal(_)
         | ManagerError::Config(_)
@@ -71,7 +72,20 @@ fn of_driver(error: &DriverError) -> Code {
         DriverError::OutOfRange(_) => Code::OutOfRange,
         DriverError::ResourceExhausted(_) => Code::ResourceExhausted,
         DriverError::InUse { .. } | DriverError::Void { .. } => Code::FailedPrecondition,
+        DriverError::Node(error) => of_node(error),
         _ => Code::Internal,
+    }
+}
+
+fn of_node(error: &NodeError) -> Code {
+    match error {
+        NodeError::Unreachable { .. } | NodeError::NoAnswer { .. } | NodeError::NotReady { .. } => {
+            Code::Unavailable
+        }
+        NodeError::Refused { .. } | NodeError::Lacks { .. } | NodeError::Certificate(_) => {
+            Code::FailedPrecondition
+        }
+        NodeError::Failed { .. } | NodeError::Malformed { .. } => Code::Internal,
     }
 }
 

@@ -3,15 +3,20 @@
 //! The structs are read from YAML by the program (`camelCase` keys, unknown keys refused). No secret stands here:
 //! credentials and keys are named by profiles, as files or as AWS profiles.
 
+mod nodes;
+mod transfers;
+
 use std::{
     collections::BTreeSet,
-    num::NonZeroU64,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use serde::Deserialize;
-use stockpot_repository::{ReadSettings, UploadSettings, store::Bandwidth};
+
+pub use self::{
+    nodes::{CertificateConfig, ExportsConfig, StorageNodeConfig},
+    transfers::TransferConfig,
+};
 
 /// The configuration of a manager.
 #[derive(Debug, Clone, Deserialize)]
@@ -39,6 +44,15 @@ pub struct Config {
     /// How this host presents itself to storage.
     #[serde(default)]
     pub host: HostConfig,
+    /// How volumes and snapshots are handed to other hosts, if they are.
+    #[serde(default)]
+    pub exports: Option<ExportsConfig>,
+    /// How managers on other nodes are served, if they are.
+    #[serde(default)]
+    pub storage_node: Option<StorageNodeConfig>,
+    /// By which this node proves itself to other nodes.
+    #[serde(default)]
+    pub certificate: Option<CertificateConfig>,
     /// How data is moved.
     #[serde(default)]
     pub transfers: TransferConfig,
@@ -90,6 +104,18 @@ pub enum PoolConfig {
         #[serde(default)]
         extend_at_percent: Option<u64>,
     },
+    /// A pool of another node's.
+    Remote {
+        /// The pool's name in requests.
+        name: String,
+        /// The storage node's name, as its certificate says it.
+        node: String,
+        /// Where it is: `HOST:PORT`, or `unix:///PATH` for one on this host.
+        address: String,
+        /// The pool's name there; its only pool otherwise.
+        #[serde(default)]
+        pool: Option<String>,
+    },
     /// Image files in a folder.
     File {
         /// The pool's name in requests.
@@ -107,10 +133,17 @@ impl PoolConfig {
     #[must_use]
     pub fn name(&self) -> &str {
         match self {
-            Self::LvmThin { name, .. } | Self::LvmThick { name, .. } | Self::File { name, .. } => {
-                name
-            }
+            Self::LvmThin { name, .. }
+            | Self::LvmThick { name, .. }
+            | Self::Remote { name, .. }
+            | Self::File { name, .. } => name,
         }
+    }
+
+    /// Whether the storage is another node's.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Self::Remote { .. })
     }
 }
 
@@ -152,123 +185,6 @@ pub struct HostConfig {
     /// Its address as storage nodes see it.
     #[serde(default)]
     pub ip: Option<String>,
-}
-
-/// How data is moved. Sizes in bytes; the ranges are those of the repository's settings.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct TransferConfig {
-    /// Uploads at the same time; the others wait.
-    pub uploads_max: usize,
-    /// Restores at the same time; the others wait.
-    pub restores_max: usize,
-    /// How often a transfer is begun, while what stops it may pass, before it is given up.
-    pub attempts_max: u32,
-    /// First pause between attempts in seconds; it doubles.
-    pub pause_first_seconds: u64,
-    /// Longest pause between attempts in seconds.
-    pub pause_max_seconds: u64,
-    /// Keeps the device of the newest cloud copy of a volume when its local copy is deleted, so that the next upload is
-    /// told what changed.
-    pub keep_base: bool,
-    /// Parts sent at the same time by one upload.
-    pub parts_in_flight: Option<usize>,
-    /// Size of a part.
-    pub part_size_bytes: Option<usize>,
-    /// Size at which a pack is closed.
-    pub pack_size_bytes: Option<u64>,
-    /// Threads of one upload or restore.
-    pub workers: Option<usize>,
-    /// Compression level of zstd.
-    pub zstd_level: Option<i32>,
-    /// Share of what is said to be unchanged that is read to make sure of it, in parts per million.
-    pub guard_share_ppm: Option<u32>,
-    /// The least of it, in chunks.
-    pub guard_chunks_min: Option<u32>,
-    /// Packs of which less than this share is needed, in percent, are given up: what is needed of them is sent anew.
-    pub repack_below_percent: Option<u32>,
-    /// The most that one upload sends anew for that.
-    pub repack_budget_bytes: Option<u64>,
-    /// Ranges fetched at the same time by one restore.
-    pub gets_in_flight: Option<usize>,
-    /// Most that is sent per second, all uploads of this node together.
-    pub upload_bytes_per_second_max: Option<NonZeroU64>,
-    /// Most that is received per second, all restores of this node together.
-    pub download_bytes_per_second_max: Option<NonZeroU64>,
-}
-
-impl Default for TransferConfig {
-    fn default() -> Self {
-        Self {
-            uploads_max: 2,
-            restores_max: 2,
-            attempts_max: 12,
-            pause_first_seconds: 5,
-            pause_max_seconds: 300,
-            keep_base: true,
-            parts_in_flight: None,
-            part_size_bytes: None,
-            pack_size_bytes: None,
-            workers: None,
-            zstd_level: None,
-            guard_share_ppm: None,
-            guard_chunks_min: None,
-            repack_below_percent: None,
-            repack_budget_bytes: None,
-            gets_in_flight: None,
-            upload_bytes_per_second_max: None,
-            download_bytes_per_second_max: None,
-        }
-    }
-}
-
-impl TransferConfig {
-    /// As the repository takes it.
-    #[must_use]
-    pub fn upload_settings(&self) -> UploadSettings {
-        let usual = UploadSettings::default();
-        UploadSettings {
-            parts_in_flight: self.parts_in_flight.unwrap_or(usual.parts_in_flight),
-            part_size_bytes: self.part_size_bytes.unwrap_or(usual.part_size_bytes),
-            pack_size_bytes: self.pack_size_bytes.unwrap_or(usual.pack_size_bytes),
-            workers: self.workers.unwrap_or(usual.workers),
-            zstd_level: self.zstd_level.unwrap_or(usual.zstd_level),
-            guard_share_ppm: self.guard_share_ppm.unwrap_or(usual.guard_share_ppm),
-            guard_chunks_min: self.guard_chunks_min.unwrap_or(usual.guard_chunks_min),
-            repack_below_percent: self
-                .repack_below_percent
-                .unwrap_or(usual.repack_below_percent),
-            repack_budget_bytes: self
-                .repack_budget_bytes
-                .unwrap_or(usual.repack_budget_bytes),
-            ..usual
-        }
-    }
-
-    /// As the repository takes it.
-    #[must_use]
-    pub fn read_settings(&self) -> ReadSettings {
-        let usual = ReadSettings::default();
-        ReadSettings {
-            gets_in_flight: self.gets_in_flight.unwrap_or(usual.gets_in_flight),
-            workers: self.workers.unwrap_or(usual.workers),
-            ..usual
-        }
-    }
-
-    /// Sets the limits on what goes over the network, also for transfers that run.
-    pub fn limit(&self, bandwidth: &Bandwidth) {
-        bandwidth.set_upload(self.upload_bytes_per_second_max);
-        bandwidth.set_download(self.download_bytes_per_second_max);
-    }
-
-    /// The pause before attempt `next` (2 is the first repetition).
-    #[must_use]
-    pub fn pause_before(&self, next: u32) -> Duration {
-        let doublings = next.saturating_sub(2).min(20);
-        let seconds = self.pause_first_seconds.saturating_mul(1 << doublings);
-        Duration::from_secs(seconds.min(self.pause_max_seconds))
-    }
 }
 
 /// A configuration that cannot work.
@@ -320,6 +236,7 @@ impl Config {
                 return wrong("pools", format!("{} is there twice", pool.name()));
             }
         }
+        self.check_nodes()?;
         match &self.default_pool {
             Some(name) if !names.contains(name.as_str()) => {
                 wrong("defaultPool", format!("there is no pool {name}"))
@@ -340,30 +257,6 @@ impl Config {
             (None, Some(pool)) => pool.name(),
             (None, None) => "",
         }
-    }
-}
-
-impl TransferConfig {
-    fn check(&self) -> Result<(), ConfigError> {
-        let wrong = |field: &str, problem: String| {
-            Err(ConfigError {
-                field: format!("transfers.{field}"),
-                problem,
-            })
-        };
-        for (field, value, max) in [
-            ("uploadsMax", self.uploads_max, 64),
-            ("restoresMax", self.restores_max, 64),
-            ("attemptsMax", self.attempts_max as usize, 10_000),
-        ] {
-            if !(1..=max).contains(&value) {
-                return wrong(field, format!("{value} is not from 1 to {max}"));
-            }
-        }
-        let settings = self.upload_settings().check();
-        settings
-            .and_then(|()| self.read_settings().check())
-            .or_else(|error| wrong("settings", error.to_string()))
     }
 }
 

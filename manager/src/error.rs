@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use stockpot_connector::ConnectorError;
-use stockpot_driver::DriverError;
+use stockpot_driver::{DriverError, remote::ServeError};
+use stockpot_proto::socket::BindError;
 use stockpot_repository::{RepositoryError, store::StoreError};
 
 use crate::{
@@ -73,15 +74,12 @@ pub enum ManagerError {
         /// What is wrong.
         problem: String,
     },
-    /// The socket cannot be served.
-    #[error("cannot serve on {}", path.display())]
-    Socket {
-        /// The socket.
-        path: PathBuf,
-        /// The system's answer.
-        #[source]
-        source: std::io::Error,
-    },
+    /// The socket cannot be made.
+    #[error("the manager has no socket")]
+    Socket(#[from] BindError),
+    /// Other nodes cannot be served.
+    #[error("other nodes cannot be served")]
+    StorageNode(#[from] ServeError),
     /// The server ended by itself.
     #[error("the server failed")]
     Server(#[source] tonic::transport::Error),
@@ -125,6 +123,7 @@ impl ManagerError {
             }
             // A device that is just being looked at by udev, or held by what a crash left.
             Self::Driver(DriverError::InUse { .. }) => true,
+            Self::Driver(DriverError::Node(error)) => error.is_passing(),
             // Or a storage node that is being started again.
             Self::Connector(
                 ConnectorError::Missing { .. }

@@ -48,6 +48,14 @@ impl Manager {
                         "the pool is nearly full, and no room can be made: {text}"
                     );
                 }
+                // Its storage node looks after it as well.
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(
+                        pool,
+                        error = chain(&error),
+                        "the pool cannot be looked after now"
+                    );
+                }
                 Err(error) => {
                     tracing::error!(
                         pool,

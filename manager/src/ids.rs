@@ -48,6 +48,14 @@ pub fn new_volume_id(node: &NodeShortId) -> VolumeId {
         .expect("letters, digits and hyphens")
 }
 
+/// Whether a node of this short id made the volume.
+#[must_use]
+pub(crate) fn is_volume_of(id: &VolumeId, node: &NodeShortId) -> bool {
+    let rest = id.as_str().strip_prefix("vol-");
+    let rest = rest.and_then(|rest| rest.strip_prefix(node.as_str()));
+    rest.is_some_and(|rest| rest.starts_with('-'))
+}
+
 /// A new snapshot id; with the short id of the repository where its cloud copy will lie.
 #[must_use]
 pub fn new_snapshot_id(repository: Option<&str>) -> SnapshotId {

@@ -14,6 +14,9 @@
 //! | `attempts`, `transfers` | uploads and restores: repeated while what stops them may pass, watched, cancelled |
 //! | [`cloud`] | the repositories that profiles name |
 //! | [`fakes`] | storage, host and buckets in memory, that fail or hang at the k-th call |
+//! | `parts` | drivers, connector and stores, as the configuration names them |
+//! | `exports` | how other hosts get volumes of this one, and what of that survives a reboot |
+//! | `storage_node` | what managers on other nodes may do here |
 //! | `guard` | pools that run full |
 //! | `recovery` | what is done at start |
 //! | `service`, `server`, `codes`, `translate` | the interface |
@@ -33,23 +36,27 @@ pub mod cloud;
 mod codes;
 pub mod config;
 pub mod error;
+mod exports;
 pub mod fakes;
 mod guard;
 pub mod ids;
 mod locks;
 mod manager;
 mod page;
+mod parts;
 pub mod profile;
 mod recovery;
 mod request;
 mod server;
 mod service;
 mod snapshots;
+mod storage_node;
 mod transfers;
 mod translate;
 mod volumes;
 
 pub use config::{Config, ConfigError};
 pub use error::ManagerError;
-pub use manager::{Manager, Parts};
+pub use manager::Manager;
+pub use parts::Parts;
 pub use server::{serve, serve_manager};

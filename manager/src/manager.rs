@@ -6,114 +6,24 @@ use std::{
     time::Duration,
 };
 
-use stockpot_connector::{Connector, HostConfig, HostConnector};
-use stockpot_driver::{
-    VolumeDriver,
-    file::{FileConfig, FileDriver},
-    lvm::{LvmThickConfig, LvmThickDriver, LvmThinConfig, LvmThinDriver},
-};
-use stockpot_repository::store::Bandwidth;
+use stockpot_connector::Connector;
+use stockpot_driver::{DriverError, VolumeDriver};
 use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     ManagerError,
     catalog::{Catalog, CopyState},
-    cloud::{Clouds, S3Stores, Stores},
-    config::{Config, PoolConfig},
+    cloud::Clouds,
+    config::Config,
+    exports::Exports,
     ids::NodeShortId,
     locks::Locks,
+    parts::Parts,
     profile::Profiles,
     recovery,
     transfers::Transfers,
 };
-
-/// The sides that a manager works with: storage, this host, buckets.
-#[derive(Debug)]
-pub struct Parts {
-    /// Drivers by the name of their pool.
-    pub pools: BTreeMap<String, Arc<dyn VolumeDriver>>,
-    /// This host.
-    pub connector: Arc<dyn Connector>,
-    /// How buckets are reached.
-    pub stores: Arc<dyn Stores>,
-}
-
-impl Parts {
-    /// The parts that a configuration names.
-    ///
-    /// # Errors
-    /// If a pool's settings cannot work. Nothing is touched yet.
-    pub fn new(config: &Config) -> Result<Self, ManagerError> {
-        Self::within(config, Bandwidth::unlimited())
-    }
-
-    /// The same, with a hand on the limits of what goes over the network: they are set as the configuration says, and a
-    /// clone of `bandwidth` changes them while transfers run.
-    ///
-    /// # Errors
-    /// As [`new`](Self::new).
-    pub fn within(config: &Config, bandwidth: Bandwidth) -> Result<Self, ManagerError> {
-        config.transfers.limit(&bandwidth);
-        let mut pools: BTreeMap<String, Arc<dyn VolumeDriver>> = BTreeMap::new();
-        for pool in &config.pools {
-            let driver: Arc<dyn VolumeDriver> = match pool {
-                PoolConfig::LvmThin {
-                    volume_group,
-                    thin_pool,
-                    pool_size_bytes,
-                    limits,
-                    ..
-                } => {
-                    let mut thin = LvmThinConfig::new(volume_group, thin_pool);
-                    thin.pool_size_bytes = *pool_size_bytes;
-                    thin.overcommit_factor = limits.over_provisioning_ratio;
-                    thin.data_limit_percent = limits.data_percent;
-                    thin.metadata_limit_percent = limits.metadata_percent;
-                    thin.make_room_percent = limits.make_room_percent;
-                    thin.grow_percent = limits.grow_percent;
-                    Arc::new(LvmThinDriver::new(thin)?)
-                }
-                PoolConfig::LvmThick {
-                    volume_group,
-                    snapshot_percent,
-                    snapshot_least_bytes,
-                    extend_at_percent,
-                    ..
-                } => {
-                    let usual = LvmThickConfig::new(volume_group);
-                    Arc::new(LvmThickDriver::new(LvmThickConfig {
-                        snapshot_percent: snapshot_percent.unwrap_or(usual.snapshot_percent),
-                        snapshot_least_bytes: snapshot_least_bytes
-                            .unwrap_or(usual.snapshot_least_bytes),
-                        extend_at_percent: extend_at_percent.unwrap_or(usual.extend_at_percent),
-                        ..usual
-                    })?)
-                }
-                PoolConfig::File {
-                    directory,
-                    allow_copy,
-                    ..
-                } => {
-                    let mut file = FileConfig::new(directory);
-                    file.allow_copy = *allow_copy;
-                    Arc::new(FileDriver::new(file))
-                }
-            };
-            pools.insert(pool.name().to_owned(), driver);
-        }
-        let host = HostConfig {
-            host: Some(config.host.name.clone().unwrap_or(config.node_name.clone())),
-            ip: config.host.ip.clone(),
-            ..HostConfig::default()
-        };
-        Ok(Self {
-            pools,
-            connector: Arc::new(HostConnector::new(host)),
-            stores: Arc::new(S3Stores { bandwidth }),
-        })
-    }
-}
 
 /// Whether operations are taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,6 +45,8 @@ pub struct Manager {
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) catalog: Catalog,
     pub(crate) clouds: Clouds,
+    /// What other hosts get from this one, if anything.
+    pub(crate) exports: Option<Exports>,
     pub(crate) locks: Locks,
     pub(crate) transfers: Arc<Transfers>,
     pub(crate) tasks: TaskTracker,
@@ -150,16 +62,14 @@ impl Manager {
     ///
     /// # Errors
     /// `Config`, `Catalog`, or the driver's check of its host.
-    pub async fn open(config: Config, parts: Parts) -> Result<Arc<Self>, ManagerError> {
+    pub async fn open(config: Config, mut parts: Parts) -> Result<Arc<Self>, ManagerError> {
         config.check()?;
         let catalog = Catalog::open(&config.state_dir)?;
+        let connector = parts.connector.as_ref();
+        let exports = Exports::open(&config, &mut parts.pools, &catalog, connector).await?;
         let in_use = pools_in_use(&catalog).await?;
         for (name, driver) in &parts.pools {
-            match in_use.contains(name) {
-                true => driver.check_in_use().await?,
-                false => driver.check().await?,
-            }
-            tracing::info!(pool = name, driver = driver.name(), "the pool is usable");
+            check_pool(name, driver, in_use.contains(name)).await?;
         }
         let profiles = Arc::new(Profiles::new(&config.profiles_dir, &config.credentials_dir));
         let tasks = TaskTracker::new();
@@ -169,6 +79,7 @@ impl Manager {
             connector: parts.connector,
             clouds: Clouds::new(profiles, parts.stores, catalog.clone(), tasks.clone()),
             catalog,
+            exports,
             locks: Locks::default(),
             transfers: Transfers::new(&config.transfers),
             tasks,
@@ -279,6 +190,30 @@ impl Manager {
 
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
+    }
+}
+
+/// Checks a pool at the start. One of a storage node that is down keeps nobody from starting: its calls fail until it
+/// is back.
+async fn check_pool(
+    name: &str,
+    driver: &Arc<dyn VolumeDriver>,
+    is_in_use: bool,
+) -> Result<(), ManagerError> {
+    let checked = match is_in_use {
+        true => driver.check_in_use().await,
+        false => driver.check().await,
+    };
+    match checked {
+        Ok(()) => {
+            tracing::info!(pool = name, driver = driver.name(), "the pool is usable");
+            Ok(())
+        }
+        Err(DriverError::Node(error)) if error.is_passing() => {
+            tracing::error!(pool = name, %error, "the pool is not usable now");
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
     }
 }
 

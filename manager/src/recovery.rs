@@ -2,6 +2,7 @@
 //!
 //! | found | done |
 //! | --- | --- |
+//! | exported to other hosts | kept, or made again after a reboot; removed if the volume or snapshot is gone |
 //! | attached for a transfer | taken down |
 //! | attached for the node service | kept; the connector removes other leftovers |
 //! | volume being made by the storage | removed: nobody was told its id, and the name makes a new one |
@@ -16,7 +17,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use stockpot_driver::{AccessMode, SnapshotId};
+use stockpot_driver::{AccessMode, SnapshotId, SnapshotInfo, VolumeId};
 
 use crate::{
     Manager, ManagerError,
@@ -26,6 +27,9 @@ use crate::{
 };
 
 pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
+    if let Some(exports) = &manager.exports {
+        exports.recover().await?;
+    }
     attachments(manager).await?;
     let volumes = manager.catalog.volumes().await?;
     for row in &volumes {
@@ -147,10 +151,9 @@ async fn report_orphans(manager: &Manager, volumes: &[VolumeRow], snapshots: &[S
     for (pool, driver) in &manager.pools {
         match driver.list_volumes().await {
             Ok(found) => {
-                for volume in found
-                    .iter()
-                    .filter(|v| !known_volumes.contains(v.id.as_str()))
-                {
+                let unknown =
+                    |id: &VolumeId| !known_volumes.contains(id.as_str()) && !manager.is_lent(id);
+                for volume in found.iter().filter(|v| unknown(&v.id)) {
                     tracing::warn!(pool, volume_id = %volume.id, "a volume is on no record; it is left alone");
                 }
             }
@@ -158,10 +161,10 @@ async fn report_orphans(manager: &Manager, volumes: &[VolumeRow], snapshots: &[S
         }
         match driver.list_snapshots().await {
             Ok(found) => {
-                for snapshot in found
-                    .iter()
-                    .filter(|s| !known_snapshots.contains(s.id.as_str()))
-                {
+                let unknown = |s: &SnapshotInfo| {
+                    !known_snapshots.contains(s.id.as_str()) && !manager.is_lent(&s.volume_id)
+                };
+                for snapshot in found.iter().filter(|s| unknown(s)) {
                     tracing::warn!(pool, snapshot_id = %snapshot.id, "a snapshot is on no record; it is left alone");
                 }
             }

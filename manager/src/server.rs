@@ -1,21 +1,15 @@
-//! `stockpot.v1` on a unix socket, from start to a clean end.
+//! `stockpot.v1` on a unix socket, and what other nodes may ask on the network, from start to a clean end.
 
-use std::{
-    fs, io,
-    os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, io, sync::Arc, time::Duration};
 
-use stockpot_proto::stockpot::v1::manager_server::ManagerServer;
+use stockpot_proto::{socket, stockpot::v1::manager_server::ManagerServer};
 use stockpot_repository::store::Bandwidth;
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use crate::{Config, Manager, ManagerError, Parts, service::Service};
+use crate::{Config, Manager, ManagerError, Parts, service::Service, storage_node::Network};
 
 /// How long calls under way may take to be answered after the stop has begun, besides the grace of transfers.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
@@ -46,10 +40,9 @@ pub async fn serve_manager(
     shutdown: impl Future<Output = ()> + Send,
 ) -> Result<(), ManagerError> {
     let path = manager.config.socket.clone();
-    let listener = listen(&path).await.map_err(|source| ManagerError::Socket {
-        path: path.clone(),
-        source,
-    })?;
+    manager.start_certificate_watch().await?;
+    let network = Network::bind(&manager.config).await?;
+    let listener = socket::bind(&path).await?;
     tracing::info!(socket = %path.display(), node = %manager.node, "serving");
     let recovering = {
         let manager = manager.clone();
@@ -61,13 +54,7 @@ pub async fn serve_manager(
     };
     let recovery = manager.tasks.spawn(recovering);
     let drained = CancellationToken::new();
-    let service = ManagerServer::new(Service(manager.clone()));
-    let serving = Server::builder()
-        .add_service(service)
-        .serve_with_incoming_shutdown(
-            UnixListenerStream::new(listener),
-            drained.clone().cancelled_owned(),
-        );
+    let serving = answer(&manager, listener, network, &drained);
     let mut serving = std::pin::pin!(serving);
     let ended = tokio::select! {
         ended = &mut serving => Some(ended),
@@ -83,14 +70,14 @@ pub async fn serve_manager(
     let outcome = match ended {
         Some(ended) => {
             stop.await;
-            ended.map_err(ManagerError::Server)
+            ended
         }
         None => {
             drained.cancel();
             let drain = tokio::time::timeout(DRAIN_WITHIN, &mut serving);
             let (drain, ()) = tokio::join!(drain, stop);
             match drain {
-                Ok(ended) => ended.map_err(ManagerError::Server),
+                Ok(ended) => ended,
                 Err(_) => {
                     tracing::warn!(
                         "calls were still open at the end; their connections are closed"
@@ -108,63 +95,27 @@ pub async fn serve_manager(
     outcome
 }
 
-/// Binds the socket for root alone. One that a crash left is replaced, one that answers is not.
-async fn listen(path: &Path) -> io::Result<UnixListener> {
-    if let Some(dir) = path.parent() {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(dir)?;
-    }
-    match fs::symlink_metadata(path) {
-        Ok(meta) if !meta.file_type().is_socket() => {
-            return Err(io::Error::new(
-                io::ErrorKind::AlreadyExists,
-                "something else is in its place",
-            ));
+/// Answers calls on the socket, and those of other nodes, until `drained`.
+async fn answer(
+    manager: &Arc<Manager>,
+    listener: UnixListener,
+    network: Option<Network>,
+    drained: &CancellationToken,
+) -> Result<(), ManagerError> {
+    let storage = manager.storage_service();
+    let on_socket = Server::builder()
+        .add_service(ManagerServer::new(Service(manager.clone())))
+        .add_service(storage.on_socket())
+        .serve_with_incoming_shutdown(
+            UnixListenerStream::new(listener),
+            drained.clone().cancelled_owned(),
+        );
+    let on_socket = async { on_socket.await.map_err(ManagerError::Server) };
+    let on_network = async {
+        match network {
+            Some(network) => network.serve(&storage, drained.clone()).await,
+            None => Ok(()),
         }
-        Ok(_) => {
-            if UnixStream::connect(path).await.is_ok() {
-                return Err(io::Error::new(
-                    io::ErrorKind::AddrInUse,
-                    "another process serves it",
-                ));
-            }
-            fs::remove_file(path)?;
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error),
-    }
-    // Bound under another name and moved when its mode is right, so that it is never open to others.
-    let hidden = path.with_extension("new");
-    match fs::remove_file(&hidden) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(&hidden)?;
-    fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600))?;
-    fs::rename(&hidden, path)?;
-    Ok(listener)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_socket_is_private_and_a_stale_one_is_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("run/manager.sock");
-        let first = listen(&path).await.unwrap();
-        let mode = fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
-        let taken = listen(&path).await.unwrap_err();
-        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
-        drop(first);
-        drop(listen(&path).await.unwrap());
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, "a file").unwrap();
-        let kind = listen(&path).await.unwrap_err().kind();
-        assert_eq!(kind, io::ErrorKind::AlreadyExists);
-    }
+    };
+    tokio::try_join!(on_socket, on_network).map(drop)
 }

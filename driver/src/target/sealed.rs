@@ -1,24 +1,23 @@
 //! Records as sealed files in a directory: where there is no catalog, and for tests.
 //!
-//! A file is a nonce and one sealed record (AES-256-GCM, its name as associated data). The key is a file of
-//! 32 random bytes, made at first. All files have mode 0600, the directory 0700.
+//! A file is one sealed record; the key is another file, made at first. All files have mode 0600, the directory 0700.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs::{self, DirBuilder},
+    io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use async_trait::async_trait;
-use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
-use zeroize::Zeroizing;
 
-use super::{ExportName, ExportRecord, ExportRecords, RecordsError};
+use super::{
+    ExportName, ExportRecord, ExportRecords, RecordsError,
+    seal::{Sealer, sync_directory, write_whole},
+};
 use crate::task::blocking;
 
-const KEY_LEN: usize = 32;
 const ENDING: &str = ".sealed";
 
 /// Records in a directory.
@@ -30,7 +29,7 @@ pub struct SealedDirectory {
 #[derive(Debug)]
 struct Inner {
     directory: PathBuf,
-    key: RandomizedNonceKey,
+    sealer: Sealer,
 }
 
 impl SealedDirectory {
@@ -46,15 +45,9 @@ impl SealedDirectory {
                 move |error: io::Error| RecordsError::because(doing, error)
             };
             make_directory(&directory).map_err(failed(&directory))?;
-            let key = read_or_make_key(&key_file).map_err(failed(&key_file))?;
-            let key = RandomizedNonceKey::new(&AES_256_GCM, &key[..]).map_err(|_| {
-                RecordsError::new(format!(
-                    "{} is no key: it must hold {KEY_LEN} bytes",
-                    key_file.display()
-                ))
-            })?;
+            let sealer = Sealer::open(&key_file)?;
             Ok(Self {
-                inner: Arc::new(Inner { directory, key }),
+                inner: Arc::new(Inner { directory, sealer }),
             })
         })
         .await
@@ -91,14 +84,7 @@ impl Inner {
 
     fn put(&self, record: &ExportRecord) -> Result<(), RecordsError> {
         let path = self.path(&record.name);
-        let mut bytes = record.to_bytes();
-        let aad = Aad::from(record.name.key());
-        let nonce = self
-            .key
-            .seal_in_place_append_tag(aad, &mut *bytes)
-            .map_err(|_| RecordsError::new("cannot seal"))?;
-        let mut sealed = nonce.as_ref().to_vec();
-        sealed.extend_from_slice(&bytes);
+        let sealed = self.sealer.seal(record)?;
         write_whole(&path, &sealed).map_err(|error| {
             RecordsError::because(format!("cannot write {}", path.display()), error)
         })
@@ -114,26 +100,13 @@ impl Inner {
                 return Err(RecordsError::because(doing, error));
             }
         };
-        let record = self
-            .unseal(name, &sealed)
-            .filter(|record| record.name == *name);
+        let record = self.sealer.unseal(name, &sealed);
         record.map(Some).ok_or_else(|| {
             RecordsError::new(format!(
                 "{} is damaged, or was sealed with another key; remove it, and connect again",
                 path.display()
             ))
         })
-    }
-
-    fn unseal(&self, name: &ExportName, sealed: &[u8]) -> Option<ExportRecord> {
-        let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN)?;
-        let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
-        let mut bytes = Zeroizing::new(sealed.to_vec());
-        let plain = self
-            .key
-            .open_in_place(nonce, Aad::from(name.key()), &mut bytes)
-            .ok()?;
-        ExportRecord::from_bytes(plain)
     }
 
     fn remove(&self, name: &ExportName) -> Result<(), RecordsError> {
@@ -173,38 +146,6 @@ fn make_directory(directory: &Path) -> io::Result<()> {
         .recursive(true)
         .mode(0o700)
         .create(directory)
-}
-
-fn read_or_make_key(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    match fs::read(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        read => return read.map(Zeroizing::new),
-    }
-    let mut key = Zeroizing::new(vec![0; KEY_LEN]);
-    aws_lc_rs::rand::fill(&mut key).map_err(|_| io::Error::other("no random numbers"))?;
-    write_whole(path, &key)?;
-    Ok(key)
-}
-
-/// Writes a file so that after a crash there is the old one or the new one, with mode 0600.
-fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    sync_directory(directory)
-}
-
-fn sync_directory(directory: &Path) -> io::Result<()> {
-    File::open(directory)?.sync_all()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
 mod attach;
+mod contract;
 mod cycles;
 #[expect(dead_code, reason = "shared with another test program")]
 #[path = "../fixture/mod.rs"]

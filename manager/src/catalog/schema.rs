@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::CatalogError;
 
 /// One script per version; `user_version` counts how many have run. Published scripts never change.
-const MIGRATIONS: [&str; 3] = [FIRST, SECOND, THIRD];
+const MIGRATIONS: [&str; 4] = [FIRST, SECOND, THIRD, FOURTH];
 
 const FIRST: &str = "
 CREATE TABLE volumes (
@@ -103,6 +103,15 @@ ALTER TABLE snapshots ADD COLUMN reason_text TEXT;
 ALTER TABLE snapshots ADD COLUMN kept_as_base INTEGER NOT NULL DEFAULT 0;
 ";
 
+const FOURTH: &str = "
+-- To whom volumes and snapshots of this host are exported, with the secrets of each connection: sealed with a key that
+-- is not in here.
+CREATE TABLE exports (
+    name            TEXT PRIMARY KEY,
+    sealed          BLOB NOT NULL
+) STRICT;
+";
+
 /// Brings the tables up to date.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), CatalogError> {
     let known = i64::try_from(MIGRATIONS.len()).expect("a handful of scripts");
@@ -142,5 +151,8 @@ mod tests {
         let sent = "SELECT stored_bytes FROM snapshots WHERE id = 'snap-1'";
         let sent: Option<i64> = connection.query_row(sent, [], |row| row.get(0)).unwrap();
         assert_eq!(sent, None);
+        let exports = "SELECT count(*) FROM exports";
+        let exports: i64 = connection.query_row(exports, [], |row| row.get(0)).unwrap();
+        assert_eq!(exports, 0);
     }
 }

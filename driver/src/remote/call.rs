@@ -1,0 +1,269 @@
+//! What each call passes through: who calls, whether that is allowed, and to its end.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use async_trait::async_trait;
+use stockpot_proto::stockpot::v1::storage as api;
+use tonic::{Request, Status};
+
+use super::{CertificateFacts, failure::Refusal, wire};
+use crate::{
+    ConnectorProperties, DriverError, SnapshotId, VolumeDriver, VolumeId, target::ExportRecord,
+};
+
+/// Who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Caller {
+    /// Whoever may open the unix socket.
+    Local,
+    /// The node whose certificate was shown.
+    Node(String),
+}
+
+/// What is to be done with a volume or snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Intent {
+    /// It is looked at, exported or connected to.
+    Use,
+    /// It is made, grown or removed.
+    Change,
+}
+
+/// What a call is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject<'a> {
+    /// A volume.
+    Volume(&'a VolumeId),
+    /// A snapshot, and the volume that it was cut from.
+    Snapshot(&'a SnapshotId, &'a VolumeId),
+}
+
+impl<'a> Subject<'a> {
+    /// The volume that says whose it is.
+    #[must_use]
+    pub fn volume(&self) -> &'a VolumeId {
+        match self {
+            Self::Volume(id) | Self::Snapshot(_, id) => id,
+        }
+    }
+}
+
+/// Decides who may do what. The answer to what is not allowed is the reason, for the caller to read.
+#[async_trait]
+pub trait Gate: Send + Sync + fmt::Debug {
+    /// Whether calls are taken at all now.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    fn ready(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    /// Whether this caller may call at all.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    fn admit(&self, caller: &Caller) -> Result<(), String>;
+
+    /// Whether this caller may do that.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    async fn allow(
+        &self,
+        caller: &Caller,
+        subject: Subject<'_>,
+        intent: Intent,
+    ) -> Result<(), String>;
+
+    /// Who is connected to what, each with its pool where one has it.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    async fn exports(&self) -> Result<Vec<(Option<String>, ExportRecord)>, DriverError>;
+}
+
+/// Lets whoever may open the socket do everything, and nobody else anything: where there is no manager.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenGate;
+
+#[async_trait]
+impl Gate for OpenGate {
+    fn admit(&self, caller: &Caller) -> Result<(), String> {
+        match caller {
+            Caller::Local => Ok(()),
+            Caller::Node(name) => Err(format!("node {name} is not known here")),
+        }
+    }
+
+    async fn allow(&self, _: &Caller, _: Subject<'_>, _: Intent) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn exports(&self) -> Result<Vec<(Option<String>, ExportRecord)>, DriverError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A message that names its pool.
+pub(super) trait NamesPool {
+    fn pool(&self) -> &str;
+}
+
+macro_rules! names_pool {
+    ($($message:ident),+ $(,)?) => {$(
+        impl NamesPool for api::$message {
+            fn pool(&self) -> &str {
+                &self.pool
+            }
+        }
+    )+};
+}
+
+names_pool!(
+    PoolRequest,
+    ObjectRequest,
+    MakeVolumeRequest,
+    CutRequest,
+    ConnectRequest,
+    DisconnectRequest,
+    ChangedRequest,
+);
+
+/// What all calls share.
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) node: String,
+    pub(super) pools: BTreeMap<String, Arc<dyn VolumeDriver>>,
+    pub(super) gate: Arc<dyn Gate>,
+}
+
+/// How the service is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    Socket,
+    Network,
+}
+
+impl Inner {
+    /// Who makes this request, if calls of that caller are taken.
+    pub(super) fn caller<R>(&self, way: Way, request: &Request<R>) -> Result<Caller, Refusal> {
+        self.gate.ready().map_err(Refusal::NotReady)?;
+        let caller = match way {
+            Way::Socket => Caller::Local,
+            Way::Network => Caller::Node(name_of(request).map_err(Refusal::Denied)?),
+        };
+        self.gate.admit(&caller).map_err(|why| {
+            tracing::warn!(?caller, why, "a call was refused");
+            Refusal::Denied(why)
+        })?;
+        Ok(caller)
+    }
+
+    /// The pool of this name; the only one where none is named.
+    fn pool(&self, name: &str) -> Result<(&String, &Arc<dyn VolumeDriver>), DriverError> {
+        let found = match (name, self.pools.len()) {
+            ("", 1) => self.pools.first_key_value(),
+            _ => self.pools.get_key_value(name),
+        };
+        found.ok_or_else(|| {
+            let known: Vec<&str> = self.pools.keys().map(String::as_str).collect();
+            DriverError::InvalidArgument(format!(
+                "storage node {} has no pool {name:?} for other nodes; it has {}",
+                self.node,
+                known.join(", ")
+            ))
+        })
+    }
+}
+
+fn name_of<R>(request: &Request<R>) -> Result<String, String> {
+    let certificates = request.peer_certs();
+    let first = certificates.as_ref().and_then(|chain| chain.first());
+    let certificate = first.ok_or("show a certificate")?;
+    let facts = CertificateFacts::of_der(certificate)?;
+    Ok(facts.node()?.to_owned())
+}
+
+/// One call: its pool's driver, and what its caller may do there.
+#[derive(Debug, Clone)]
+pub(super) struct Call {
+    inner: Arc<Inner>,
+    pub(super) caller: Caller,
+    pub(super) driver: Arc<dyn VolumeDriver>,
+}
+
+impl Call {
+    /// Does the work of a call to its end, even if the caller goes away meanwhile.
+    pub(super) async fn carry_out<R, T, F>(
+        inner: &Arc<Inner>,
+        way: Way,
+        request: Request<R>,
+        work: impl FnOnce(Self, R) -> F + Send,
+    ) -> Result<T, Status>
+    where
+        R: NamesPool + Send,
+        T: Send + 'static,
+        F: Future<Output = Result<T, Refusal>> + Send + 'static,
+    {
+        let caller = inner.caller(way, &request)?;
+        let request = request.into_inner();
+        let (_, driver) = inner.pool(request.pool()).map_err(Refusal::Driver)?;
+        let call = Self {
+            inner: inner.clone(),
+            caller,
+            driver: driver.clone(),
+        };
+        match tokio::spawn(work(call, request)).await {
+            Ok(result) => result.map_err(Status::from),
+            Err(error) => Err(Status::internal(format!("a call ended by itself: {error}"))),
+        }
+    }
+
+    pub(super) fn node(&self) -> &str {
+        &self.inner.node
+    }
+
+    async fn check(&self, subject: Subject<'_>, intent: Intent) -> Result<(), Refusal> {
+        let allowed = self.inner.gate.allow(&self.caller, subject, intent).await;
+        allowed.map_err(|why| {
+            tracing::warn!(caller = ?self.caller, why, "a call was refused");
+            Refusal::Denied(why)
+        })
+    }
+
+    /// Reads the id of a volume that the caller may do that with.
+    pub(super) async fn volume(&self, id: &str, intent: Intent) -> Result<VolumeId, Refusal> {
+        let id = wire::id(id).map_err(DriverError::InvalidArgument)?;
+        self.check(Subject::Volume(&id), intent).await?;
+        Ok(id)
+    }
+
+    /// Reads the id of a snapshot that the caller may do that with. One that is not there is nobody's.
+    pub(super) async fn snapshot(&self, id: &str, intent: Intent) -> Result<SnapshotId, Refusal> {
+        let id: SnapshotId = wire::id(id).map_err(DriverError::InvalidArgument)?;
+        if let Some(info) = self.driver.snapshot(&id).await? {
+            let subject = Subject::Snapshot(&id, &info.volume_id);
+            self.check(subject, intent).await?;
+        }
+        Ok(id)
+    }
+
+    /// Whether the caller may see it.
+    pub(super) async fn sees(&self, subject: Subject<'_>) -> bool {
+        let allowed = self.inner.gate.allow(&self.caller, subject, Intent::Use);
+        allowed.await.is_ok()
+    }
+
+    /// What the host says of itself; a node speaks for itself only.
+    pub(super) fn host(&self, host: Option<api::Host>) -> Result<ConnectorProperties, Refusal> {
+        let properties = wire::properties(host).map_err(DriverError::InvalidArgument)?;
+        match &self.caller {
+            Caller::Node(name) if *name != properties.host => Err(Refusal::Denied(format!(
+                "the certificate is of node {name}, and the host calls itself {}: they have to be the same",
+                properties.host
+            ))),
+            _ => Ok(properties),
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! One call to a storage node: connecting, repeating, giving up.
+
+use std::time::Duration;
+
+use stockpot_proto::{socket, stockpot::v1::storage::storage_node_client::StorageNodeClient};
+use tokio::{sync::OnceCell, time::timeout};
+use tonic::{
+    Request, Status,
+    transport::{Channel, Endpoint},
+};
+
+use super::{Address, CertificateError, NodeCertificate, NodeError, RemoteConfig, failure};
+use crate::DriverError;
+
+/// Largest message that is taken; long lists come in many.
+const MESSAGE_BYTES_MAX: usize = 4 << 20;
+
+pub(super) type Client = StorageNodeClient<Channel>;
+
+/// What a call is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A matter of moments; made again when its answer is lost.
+    Quick,
+    /// May copy or zero a whole volume; made again when its answer is lost.
+    Long,
+    /// Not idempotent: made once.
+    Once,
+}
+
+/// A storage node as its callers have it. Connects with the first call, and again when the connection broke.
+#[derive(Debug)]
+pub(super) struct Node {
+    pub(super) config: RemoteConfig,
+    client: OnceCell<Client>,
+}
+
+impl Node {
+    pub(super) fn new(config: RemoteConfig) -> Self {
+        Self {
+            config,
+            client: OnceCell::new(),
+        }
+    }
+
+    /// Makes a call, and makes it again while the node cannot be reached, unless it is to be made once.
+    pub(super) async fn call<R, T, F>(
+        &self,
+        name: &'static str,
+        kind: Kind,
+        message: R,
+        work: impl Fn(Client, Request<R>) -> F + Send + Sync,
+    ) -> Result<T, DriverError>
+    where
+        R: Clone + Send + Sync,
+        T: Send,
+        F: Future<Output = Result<T, Status>> + Send,
+    {
+        let limits = &self.config.limits;
+        let (limit, attempts) = match kind {
+            Kind::Quick => (limits.call, limits.attempts),
+            Kind::Long => (limits.long_call, limits.attempts),
+            Kind::Once => (limits.call, 1),
+        };
+        let mut pause = limits.pause;
+        let mut attempt = 1;
+        loop {
+            let client = self.client().await?;
+            let mut request = Request::new(message.clone());
+            request.set_timeout(limit);
+            let answer = match timeout(limit, work(client, request)).await {
+                Ok(answer) => answer,
+                Err(_) => Err(Status::deadline_exceeded("")),
+            };
+            let error = match answer {
+                Ok(answer) => return Ok(answer),
+                Err(status) => self.error(&status, name, limit),
+            };
+            if attempt >= attempts || !may_be_repeated(&error) {
+                return Err(error);
+            }
+            tracing::warn!(call = name, %error, "a call to a storage node is made again");
+            tokio::time::sleep(pause).await;
+            pause *= 2;
+            attempt += 1;
+        }
+    }
+
+    fn error(&self, status: &Status, call: &'static str, limit: Duration) -> DriverError {
+        let address = self.config.address.to_string();
+        failure::error_of(status, &self.config.node, &address, call, limit.as_secs())
+    }
+
+    /// An answer that cannot be meant.
+    pub(super) fn malformed(&self, call: &'static str, what: impl Into<String>) -> DriverError {
+        let error = NodeError::Malformed {
+            node: self.config.node.clone(),
+            call,
+            what: what.into(),
+        };
+        error.into()
+    }
+
+    async fn client(&self) -> Result<Client, NodeError> {
+        let client = self.client.get_or_try_init(|| self.connect_later()).await?;
+        Ok(client.clone())
+    }
+
+    async fn connect_later(&self) -> Result<Client, NodeError> {
+        let channel = match &self.config.address {
+            Address::Unix(path) => socket::channel(path.clone()),
+            Address::Network(authority) => {
+                let certificate = self.certificate().await?;
+                self.endpoint(authority, &certificate)
+                    .map_err(|error| NodeError::Unreachable {
+                        node: self.config.node.clone(),
+                        address: authority.clone(),
+                        why: failure::chain(&error),
+                    })?
+                    .connect_lazy()
+            }
+        };
+        Ok(StorageNodeClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
+    }
+
+    async fn certificate(&self) -> Result<NodeCertificate, NodeError> {
+        let files = self.config.certificate.clone();
+        let files = files.ok_or(CertificateError::None)?;
+        let path = files.certificate.clone();
+        let reading = tokio::task::spawn_blocking(move || NodeCertificate::read(&files));
+        match reading.await {
+            // The other node would only hang up.
+            Ok(Ok(read)) if read.facts().left().is_zero() => {
+                Err(CertificateError::Expired { path }.into())
+            }
+            Ok(read) => Ok(read?),
+            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+        }
+    }
+
+    fn endpoint(
+        &self,
+        authority: &str,
+        certificate: &NodeCertificate,
+    ) -> Result<Endpoint, tonic::transport::Error> {
+        let limits = &self.config.limits;
+        Ok(Endpoint::from_shared(format!("https://{authority}"))?
+            .tls_config(certificate.client(&self.config.node, limits.connect))?
+            .connect_timeout(limits.connect)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(limits.alive)
+            .keep_alive_timeout(limits.alive))
+    }
+}
+
+/// A call without an answer in time is not made again: its next caller decides.
+fn may_be_repeated(error: &DriverError) -> bool {
+    match error {
+        DriverError::Node(error) => matches!(
+            **error,
+            NodeError::Unreachable { .. } | NodeError::NotReady { .. }
+        ),
+        _ => false,
+    }
+}
