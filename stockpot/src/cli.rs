@@ -1,6 +1,8 @@
 //! The command line: what can be said, and its help.
 
+mod export;
 mod lock;
+mod pki;
 mod repository;
 mod upkeep;
 
@@ -8,7 +10,9 @@ use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::export::{ExportEndArgs, ExportVerb};
 pub(crate) use self::lock::{LockArgs, Strength};
+pub(crate) use self::pki::{PkiInitArgs, PkiIssueArgs, PkiShowArgs, PkiVerb};
 pub(crate) use self::repository::{
     InitArgs, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, PlaceArgs, RepositoryVerb,
 };
@@ -83,6 +87,12 @@ pub(crate) enum Verb {
     /// Ask a running driver about its snapshots, or give up copies of them.
     #[command(subcommand)]
     Snapshot(SnapshotVerb),
+    /// Ask a running driver who is connected to what, or end a connection.
+    #[command(subcommand)]
+    Export(ExportVerb),
+    /// Make and look at the certificates by which nodes prove who they are.
+    #[command(subcommand)]
+    Pki(PkiVerb),
 }
 
 /// `stockpot backup`.

@@ -138,6 +138,8 @@ fn left_by(verb: &Verb) -> &'static str {
         | Verb::Forget(_)
         | Verb::Repository(_)
         | Verb::Serve(_)
+        | Verb::Export(_)
+        | Verb::Pki(_)
         | Verb::Snapshot(_) => "",
     }
 }

@@ -1,7 +1,9 @@
 //! The verbs, a module each.
 
 mod backup;
+mod export;
 mod forget;
+mod pki;
 mod prune;
 mod repository;
 mod restore;
@@ -29,6 +31,8 @@ pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
         Verb::Prune(args) => prune::run(&cli, args, interrupt).await,
         Verb::Repository(verb) => repository::run(&cli, verb, interrupt).await,
         Verb::Serve(args) => serve::run(args, interrupt).await,
+        Verb::Export(verb) => interrupt.unless(export::run(&cli, verb)).await,
+        Verb::Pki(verb) => pki::run(&cli, verb),
         Verb::Snapshot(verb) => interrupt.unless(snapshot::run(&cli, verb)).await,
     }
 }

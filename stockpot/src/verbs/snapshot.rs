@@ -225,7 +225,7 @@ fn client(at: &SocketArgs) -> ManagerClient<Channel> {
 }
 
 /// What the driver said, or that it is not there.
-fn said(at: &SocketArgs, status: &Status) -> anyhow::Error {
+pub(super) fn said(at: &SocketArgs, status: &Status) -> anyhow::Error {
     if status.code() == tonic::Code::Unavailable && !Path::new(&at.socket).exists() {
         return anyhow!(
             "no driver is running at {}: start `stockpot serve`, or give its socket with --socket",

@@ -15,6 +15,8 @@ fn each_verb_has_examples() -> anyhow::Result<()> {
         "forget",
         "prune",
         "serve",
+        "export",
+        "pki",
     ] {
         let run = bench.run([verb, "--help"])?;
         ensure!(

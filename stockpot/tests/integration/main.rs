@@ -9,6 +9,7 @@ mod increments;
 mod interrupts;
 mod keys;
 mod limits;
+mod pki;
 mod printing;
 mod sealing;
 mod upkeep;

@@ -1,0 +1,142 @@
+//! `stockpot export …`: who is connected to what of this node, and ending that.
+
+use anyhow::{Context as _, bail};
+use serde::Serialize;
+use stockpot_proto::{
+    socket,
+    stockpot::v1::storage::{
+        AccessMode, DisconnectRequest, Host, ListExportsRequest, ObjectRequest,
+        storage_node_client::StorageNodeClient,
+    },
+};
+use tonic::transport::Channel;
+
+use super::snapshot::said;
+use crate::{
+    cli::{Cli, ExportEndArgs, ExportVerb, SocketArgs},
+    context,
+    table::Table,
+};
+
+/// One host's access as it is printed; the names stay.
+#[derive(Debug, Serialize)]
+struct Row {
+    /// `v.VOLUME` or `s.SNAPSHOT`
+    name: String,
+    /// Empty where no pool has it any more.
+    pool: String,
+    initiator: String,
+    mode: &'static str,
+}
+
+pub(super) async fn run(cli: &Cli, verb: &ExportVerb) -> anyhow::Result<()> {
+    match verb {
+        ExportVerb::List { socket } => list(cli, socket).await,
+        ExportVerb::End(args) => end(args).await,
+    }
+}
+
+async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
+    let rows = rows(at).await?;
+    context::print(cli.output, &rows, || {
+        let mut table = Table::new(["EXPORT", "POOL", "INITIATOR", "MODE"]);
+        for row in &rows {
+            table.row([
+                row.name.clone(),
+                row.pool.clone(),
+                row.initiator.clone(),
+                row.mode.to_owned(),
+            ]);
+        }
+        table.to_string()
+    })
+}
+
+async fn rows(at: &SocketArgs) -> anyhow::Result<Vec<Row>> {
+    let listed = client(at).list_exports(ListExportsRequest {}).await;
+    let exports = listed.map_err(|status| said(at, &status))?.into_inner();
+    let rows = exports.exports.into_iter().flat_map(|export| {
+        let (name, pool) = (export.name, export.pool);
+        export.grants.into_iter().map(move |grant| Row {
+            name: name.clone(),
+            pool: pool.clone(),
+            mode: match grant.mode() {
+                AccessMode::ReadOnly => "ro",
+                AccessMode::ReadWrite => "rw",
+                AccessMode::Unspecified => "unknown",
+            },
+            initiator: grant.initiator,
+        })
+    });
+    Ok(rows.collect())
+}
+
+async fn end(args: &ExportEndArgs) -> anyhow::Result<()> {
+    let at = &args.socket;
+    let initiator = args.initiator.to_ascii_lowercase();
+    let all = rows(at).await?;
+    let row = all
+        .into_iter()
+        .find(|row| row.name == args.name && row.initiator == initiator)
+        .with_context(|| {
+            format!(
+                "{} is not connected to {}; see `stockpot export list`",
+                args.initiator, args.name
+            )
+        })?;
+    let id = |kind| row.name.strip_prefix(kind).map(str::to_owned);
+    let mut client = client(at);
+    let request = |id| DisconnectRequest {
+        pool: row.pool.clone(),
+        id,
+        host: Some(Host {
+            // Only the initiator counts for a host that is not this one.
+            host: format!("initiator {initiator}"),
+            ip: None,
+            initiator: Some(initiator.clone()),
+            multipath: false,
+        }),
+        force: args.force,
+    };
+    if row.pool.is_empty() {
+        bail!(
+            "no pool has {} any more: the daemon removes the export at its next start",
+            row.name
+        );
+    }
+    let ended = match (id("v."), id("s.")) {
+        (Some(id), _) => client.terminate_connection(request(id)).await.map(drop),
+        (_, Some(id)) => {
+            let ended = client.terminate_connection_snapshot(request(id));
+            ended.await.map(drop)
+        }
+        _ => bail!("{} is neither v.VOLUME nor s.SNAPSHOT", row.name),
+    };
+    ended.map_err(|status| said(at, &status))?;
+    release(&mut client, &row, at).await
+}
+
+/// What nobody is connected to any more needs no export.
+async fn release(
+    client: &mut StorageNodeClient<Channel>,
+    row: &Row,
+    at: &SocketArgs,
+) -> anyhow::Result<()> {
+    if rows(at).await?.iter().any(|other| other.name == row.name) {
+        return Ok(());
+    }
+    let request = |id: &str| ObjectRequest {
+        pool: row.pool.clone(),
+        id: id.to_owned(),
+    };
+    let released = match (row.name.strip_prefix("v."), row.name.strip_prefix("s.")) {
+        (Some(id), _) => client.remove_export(request(id)).await.map(drop),
+        (_, Some(id)) => client.remove_export_snapshot(request(id)).await.map(drop),
+        _ => Ok(()),
+    };
+    released.map_err(|status| said(at, &status))
+}
+
+fn client(at: &SocketArgs) -> StorageNodeClient<Channel> {
+    StorageNodeClient::new(socket::channel(at.socket.clone()))
+}
