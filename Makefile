@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests selftest csi-sanity reader test-s3 test-long bench deny clean
+.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests two-nodes selftest csi-sanity reader test-s3 test-long bench deny clean
 
 # Build output is shared by all checkouts of a user, so that a second one builds quickly.
 XDG_CACHE_HOME ?= $(HOME)/.cache
@@ -38,7 +38,7 @@ print-binary: # where `make build` puts it
 demo: setup ## the whole promise in one run: snapshot, upload, loss, volume from the cloud copy
 	$(FIXTURES)/demo
 
-test: setup setup-csi check unit reader host-tests selftest csi-sanity ## all of: check, unit, reader, host-tests, selftest, csi-sanity
+test: setup setup-csi check unit reader host-tests two-nodes selftest csi-sanity ## all of: check, unit, reader, host-tests, two-nodes, selftest, csi-sanity
 
 check: ## formatting and lints
 	cargo fmt --all --check
@@ -49,6 +49,10 @@ unit: ## the tests that need only Rust
 
 host-tests: setup ## the tests that need LVM, mounts and loop devices, in guests of the test host
 	$(FIXTURES)/host-tests
+
+two-nodes: setup ## two booted hosts: a storage node, and a worker whose volumes lie there
+	cargo build --locked --quiet --workspace --bins
+	python3 $(FIXTURES)/two-nodes/run.py --bin $(CARGO_TARGET_DIR)/debug $(NODES_OPTIONS)
 
 selftest: setup ## the tests of the test host itself
 	$(FIXTURES)/testhost-selftest
@@ -68,6 +72,7 @@ test-s3: setup setup-s3 ## the store and the whole flow against real S3 servers 
 
 test-long: setup setup-s3 ## many more property cases, interleavings, kills and storms, on all servers (an hour)
 	PROPTEST_CASES=2000 cargo test --locked --workspace
+	$(MAKE) two-nodes NODES_OPTIONS=--long
 	STOCKPOT_TEST_INTERLEAVINGS=60 STOCKPOT_TEST_KILLS=60 STOCKPOT_TEST_STORMS=60 $(MAKE) test-s3
 	STOCKPOT_TEST_CYCLES=200 STOCKPOT_HOST_TESTS_SECONDS=3600 $(FIXTURES)/host-tests --package stockpot-driver iscsi -- cycles
 
