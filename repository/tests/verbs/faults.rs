@@ -231,6 +231,26 @@ async fn settled(bench: &Bench, request: &UploadRequest, done: bool, place: &str
     );
 }
 
+/// The one pack is there, and whoever sent it was not told: a prune knows whose it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_whose_answer_was_lost_is_accounted_for() {
+    let small = Image::new(1 << 20).extent(0, 100_000, Fill::Random(1));
+    let mut lost = 0;
+    for call in 1..40 {
+        let faulty = Arc::new(Faulty::new(When::After));
+        let bench = Bench::on(faulty.clone(), true).await;
+        faulty.calls_left.store(call, Ordering::SeqCst);
+        let failed = bench.try_up(&small, bench.request()).await.is_err();
+        faulty.calls_left.store(-1, Ordering::SeqCst);
+        let packs = bench.store.list("packs/", None).await.unwrap().objects;
+        lost += usize::from(failed && packs.len() == 1);
+        let none = CancellationToken::new();
+        let planned = prune::plan(&bench.repository, &PruneSettings::default(), &none).await;
+        planned.unwrap_or_else(|error| panic!("call {call}: {error}"));
+    }
+    assert!(lost > 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_that_fails_leaves_no_file() {
     for call in 1..100 {
