@@ -243,7 +243,7 @@ pub enum StoreError {
         #[source]
         source: BoxError,
     },
-    /// Nothing answered, or only with passing faults, until the retries were used up.
+    /// Nothing answered, or only with passing faults, until the retries were used up; or an answer did not end.
     #[error("{endpoint} did not answer usefully ({doing}, {attempts} attempts)")]
     Unavailable {
         /// The endpoint asked.

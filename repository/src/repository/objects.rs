@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use super::PROBE_PREFIX;
+use super::{
+    PROBE_PREFIX,
+    listing::{each_key, too_many},
+};
 use crate::{
     RepositoryError,
     format::{
@@ -10,8 +13,11 @@ use crate::{
         ids::{MARKER_KEY, SLOTS_PREFIX},
         limits::SMALL_OBJECT_MAX,
     },
-    store::{ObjectStore, StoreError},
+    store::{ObjectMeta, ObjectStore, StoreError},
 };
+
+/// Objects that creations which were broken off may have left below a prefix, before it is looked at no further.
+const LEFTOVERS_MAX: usize = 512;
 
 /// Reads an object whole; `None` if it is not there. One that is larger than the format allows is damaged.
 pub(crate) async fn read_object(
@@ -44,19 +50,75 @@ pub(super) async fn read_marker(store: &dyn ObjectStore) -> Result<Option<Bytes>
 
 /// A prefix without a marker may hold what a creation that was broken off left, and nothing else.
 pub(super) async fn refuse_foreign(store: &dyn ObjectStore) -> Result<(), RepositoryError> {
-    let mut from = None;
-    loop {
-        let page = store.list("", from.as_deref()).await?;
-        let ours = |key: &str| key.starts_with(PROBE_PREFIX) || key.starts_with(SLOTS_PREFIX);
-        if let Some(object) = page.objects.into_iter().find(|object| !ours(&object.key)) {
+    let mut leftovers = 0;
+    let look = |object: ObjectMeta| {
+        let is_ours = object.key.starts_with(PROBE_PREFIX) || object.key.starts_with(SLOTS_PREFIX);
+        if !is_ours {
             return Err(RepositoryError::Foreign {
                 location: store.location(),
                 found: object.key,
             });
         }
-        from = page.next;
-        if from.is_none() {
-            return Ok(());
+        leftovers += 1;
+        too_many(
+            &store.location(),
+            "remains of repositories that were never finished",
+            leftovers,
+            LEFTOVERS_MAX,
+        )
+    };
+    each_key(store, "", look).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{MemoryStore, PutMode};
+
+    /// A bucket with so many key slots and no marker, told in small pages.
+    async fn slots_alone(count: usize) -> MemoryStore {
+        let store = MemoryStore::new().with_page_length(10);
+        for slot in 0..count {
+            let key = format!("{SLOTS_PREFIX}{slot:012}");
+            let body = Bytes::from_static(b"x");
+            store.put(&key, body, PutMode::Overwrite).await.unwrap();
         }
+        store
+    }
+
+    #[tokio::test]
+    async fn slots_without_end_are_not_followed() {
+        let sound = slots_alone(LEFTOVERS_MAX).await;
+        refuse_foreign(&sound).await.unwrap();
+        let store = slots_alone(3 * LEFTOVERS_MAX).await;
+        let before = store.requests().list;
+        let error = refuse_foreign(&store).await.unwrap_err();
+        assert!(
+            matches!(
+                error,
+                RepositoryError::TooMany {
+                    limit: LEFTOVERS_MAX,
+                    ..
+                }
+            ),
+            "{error:?}"
+        );
+        let pages = store.requests().list - before;
+        assert!(pages <= LEFTOVERS_MAX as u64 / 10 + 1, "{pages} pages");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_ours_is_named() {
+        let store = slots_alone(25).await;
+        let body = Bytes::from_static(b"x");
+        store
+            .put("photo.jpg", body, PutMode::Overwrite)
+            .await
+            .unwrap();
+        let error = refuse_foreign(&store).await.unwrap_err();
+        assert!(
+            matches!(&error, RepositoryError::Foreign { found, .. } if found == "photo.jpg"),
+            "{error:?}"
+        );
     }
 }

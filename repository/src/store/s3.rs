@@ -10,6 +10,7 @@
 //! - **Refusals that are lost**: a server may refuse a large body by closing the connection; a small request asks why.
 //! - **Exact lengths**: a GET gives the bytes asked for or an error.
 //! - **Bounded lengths**: a whole object is refused by the length that its answer announces, and again while it comes.
+//!   Any other answer ends after 8 MiB, an error after 64 KiB (`answers`).
 //!
 //! # What is relied on
 //! Reads and lists see completed writes (AWS since 2020, MinIO, versitygw, Ceph). The clock may be wrong: the SDK corrects its
@@ -20,6 +21,7 @@
 //! started; the probe finds that, and the whole bucket's are sorted out here. An upload that outlived a crash of both
 //! sides is left to the bucket's lifecycle rule there.
 
+mod answers;
 mod capability;
 mod checksum;
 mod config;

@@ -27,6 +27,7 @@ use rustls::{
 };
 
 use super::{
+    answers::bounded,
     config::{CredentialSource, PathStyle, S3Config},
     credentials::RenewingCredentials,
     url::check_endpoint,
@@ -212,7 +213,7 @@ fn http_client(config: &S3Config, trust: TrustStore) -> SharedHttpClient {
         .build()
         .expect("a context of a trust store alone is valid");
     let idle = config.limits.requests_in_flight;
-    HttpClientBuilder::new().build_with_connector_fn(move |settings, components| {
+    let client = HttpClientBuilder::new().build_with_connector_fn(move |settings, components| {
         let mut connector = Connector::builder()
             .pool_max_idle_per_host(idle)
             .proxy_config(ProxyConfig::from_env());
@@ -224,7 +225,8 @@ fn http_client(config: &S3Config, trust: TrustStore) -> SharedHttpClient {
             ))
             .tls_context(context.clone())
             .build()
-    })
+    });
+    bounded(client)
 }
 
 /// The cache as the SDK takes it: shared with the retries, which renew what it holds.

@@ -6,6 +6,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::answers::AnswerTooLong;
+
 /// Longest message taken from a server.
 const MESSAGE_CHARS_MAX: usize = 300;
 
@@ -49,6 +51,8 @@ pub(super) enum Class {
         /// Bytes that were allowed.
         limit_bytes: u64,
     },
+    /// An answer without end: what it was going to say is not known, and asking again would bring as much.
+    Endless,
     /// Anything else: final.
     Refused,
 }
@@ -93,7 +97,11 @@ impl Failure {
             }
             SdkError::ResponseError(response) => {
                 let status = response.raw().status().as_u16();
-                let class = if (400..500).contains(&status) {
+                // A proxy's page about a fault that passes is one, however long.
+                let may_pass = status == 429 || status >= 500;
+                let class = if !may_pass && find::<AnswerTooLong>(error).is_some() {
+                    Class::Endless
+                } else if (400..500).contains(&status) {
                     by_status(status)
                 } else {
                     Class::Passing

@@ -285,7 +285,7 @@ impl Core {
                 key,
                 problem: failure.to_string(),
             },
-            Class::Passing | Class::Throttled => StoreError::Unavailable {
+            Class::Passing | Class::Throttled | Class::Endless => StoreError::Unavailable {
                 endpoint,
                 doing: request.words(),
                 attempts,
