@@ -14,6 +14,7 @@
 //! # Memory
 //! About 16 bytes for each pack and a name for each upload attempt and snapshot; of manifests only the pack lists are read.
 
+mod below;
 mod error;
 mod packs;
 mod round;

@@ -26,13 +26,43 @@ pub enum PruneError {
     /// A snapshot that is known to have been there has neither manifest nor tombstone.
     #[error(
         "{snapshot} of volume {volume} was in the repository, and now there is neither its manifest nor a tombstone; nothing \
-         was deleted. If its record was removed on purpose, end it with `stockpot forget`; else bring the record back"
+         was deleted. If its record was removed on purpose, end it with `stockpot forget`; else bring the record back: where the \
+         bucket keeps versions, delete the delete marker above it (until then `stockpot restore --first-versions` reads it)"
     )]
     Vanished {
         /// Its volume.
         volume: String,
         /// The snapshot.
         snapshot: SnapshotId,
+    },
+    /// Packs of a snapshot without a record in sight, and the old versions that its record may have cannot be looked at.
+    #[error(
+        "{snapshot} of volume {volume} has packs and no record, and whether the bucket keeps its manifest as an old version cannot be \
+         seen; nothing was deleted. Allow listing and reading versions (s3:ListBucketVersions, s3:GetObjectVersion), or end it \
+         with `stockpot forget`"
+    )]
+    VersionsUnknown {
+        /// Its volume.
+        volume: String,
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// The store's answer.
+        #[source]
+        source: Box<StoreError>,
+    },
+    /// A snapshot that had been deleted is committed again, since its tombstone was taken away, and it is not whole.
+    #[error(
+        "{snapshot} of volume {volume} was deleted and is committed again: somebody took its tombstone away. What it needs is \
+         not known for certain, so nothing more is deleted. Delete it again with `stockpot forget`"
+    )]
+    Returned {
+        /// Its volume.
+        volume: String,
+        /// The snapshot.
+        snapshot: SnapshotId,
+        /// What is wrong with it.
+        #[source]
+        source: Box<RepositoryError>,
     },
     /// A listing leaves out an object that is there.
     #[error(

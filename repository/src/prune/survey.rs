@@ -29,6 +29,7 @@ use crate::{
     pages::{Pages, broken_list_page},
     repository::{each_key, list_keys, read_object, too_many},
     snapshots::record_at,
+    store::ObjectMeta,
 };
 
 /// Records, and pack lists, read at the same time.
@@ -79,6 +80,8 @@ pub(super) struct Survey {
     table: Arc<Mutex<PackTable>>,
     /// Every snapshot with a record. Those that were found committed are taken for needed from then on.
     pub(super) snapshots: BTreeMap<Place, LastSeen>,
+    /// The tombstones as they were listed. One may be taken away again, and a manifest be in sight instead.
+    tombstones: BTreeMap<Place, ObjectMeta>,
     /// Intents are put once: what was read stays true.
     intents: BTreeMap<String, Found>,
     /// What earlier prunes saw.
@@ -104,6 +107,7 @@ impl Survey {
             cancel: cancel.clone(),
             table: Arc::default(),
             snapshots: BTreeMap::new(),
+            tombstones: BTreeMap::new(),
             intents: BTreeMap::new(),
             lists,
             foreign: 0,
@@ -192,13 +196,13 @@ impl Survey {
     }
 
     /// Lists the snapshots, reads the records that are new, and marks what they reach. Whatever was known before has to
-    /// be in the listing.
+    /// be in the listing. What earlier prunes saw spares no reading: a manifest that is in sight counts.
     pub(super) async fn read_snapshots(&mut self) -> Result<(), PruneError> {
         let store = self.repository.store().clone();
-        let mut listed: BTreeMap<String, Place> = BTreeMap::new();
+        let mut listed: BTreeMap<String, (Place, ObjectMeta)> = BTreeMap::new();
         for meta in list_keys(&*store, SNAPSHOTS_PREFIX).await? {
             match parse_snapshot_key(&meta.key) {
-                Ok(place) => drop(listed.insert(meta.key, place)),
+                Ok(place) => drop(listed.insert(meta.key.clone(), (place, meta))),
                 Err(_) => tracing::warn!(
                     object = meta.key,
                     "this object does not belong to the repository"
@@ -215,33 +219,40 @@ impl Survey {
             }
         }
         let mut new = Vec::new();
-        for (key, place) in listed {
-            if self.snapshots.contains_key(&place) {
-                continue;
-            }
-            if self.lists.snapshots.get(&key) == Some(&LastSeen::Ended) {
-                // A tombstone is the end: it need not be read again.
-                self.snapshots.insert(place, LastSeen::Ended);
-            } else {
-                new.push((key, place));
+        for (key, (place, meta)) in listed {
+            let is_known = match self.snapshots.get(&place) {
+                Some(LastSeen::Committed) => true,
+                Some(LastSeen::Ended) => self.tombstones.get(&place) == Some(&meta),
+                None => false,
+            };
+            if !is_known {
+                let was_ended = self.snapshots.contains_key(&place)
+                    || self.lists.snapshots.get(&key) == Some(&LastSeen::Ended);
+                new.push((meta, place, was_ended));
             }
         }
         let read = stream::iter(new)
-            .map(|(key, place)| {
+            .map(|(meta, place, was_ended)| {
                 let (repository, cancel) = (self.repository.clone(), self.cancel.clone());
                 let (pages, table) = (self.pages.clone(), self.table.clone());
                 async move {
                     if cancel.is_cancelled() {
                         return Err(RepositoryError::Cancelled.into());
                     }
-                    let last = read_snapshot(&repository, &pages, &table, &key, &place).await?;
-                    Ok::<_, PruneError>((place, last))
+                    let read = read_snapshot(&repository, &pages, &table, &place, was_ended);
+                    let last = read.await?;
+                    Ok::<_, PruneError>((place, meta, last))
                 }
             })
             .buffer_unordered(READS_IN_FLIGHT)
             .try_collect::<Vec<_>>()
             .await?;
-        self.snapshots.extend(read);
+        for (place, meta, last) in read {
+            if last == LastSeen::Ended {
+                self.tombstones.insert(place.clone(), meta);
+            }
+            self.snapshots.insert(place, last);
+        }
         Ok(())
     }
 
@@ -303,13 +314,15 @@ fn lock(table: &Mutex<PackTable>) -> MutexGuard<'_, PackTable> {
     table.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Reads a record, and marks what a manifest reaches: also that of a snapshot which is known to have ended.
 async fn read_snapshot(
     repository: &Repository,
     pages: &Pages,
     table: &Mutex<PackTable>,
-    key: &str,
     place: &Place,
+    was_ended: bool,
 ) -> Result<LastSeen, PruneError> {
+    let key = &snapshot_key(&place.0, &place.1);
     let manifest = match record_at(repository, key).await {
         Ok(Some(SnapshotRecord::Manifest(manifest, _))) => manifest,
         Ok(Some(SnapshotRecord::Tombstone(..))) => return Ok(LastSeen::Ended),
@@ -322,6 +335,14 @@ async fn read_snapshot(
         }
         Err(error) => return Err(PruneError::doubt(error)),
     };
+    if was_ended {
+        tracing::warn!(
+            snapshot = %place.1,
+            volume = %place.0,
+            "this snapshot was deleted and is committed again: somebody took its tombstone away. What it needs is kept, as far as \
+             it is there still; verify it, or delete it again"
+        );
+    }
     let reach = |name: &PackName, live| lock(table).reach(name, live);
     let Err(error) = walk_list(pages, manifest.pack_list.as_ref(), reach).await else {
         return Ok(LastSeen::Committed);
@@ -329,6 +350,11 @@ async fn read_snapshot(
     // It may have been deleted since, and another prune may have done its work on it.
     match record_at(repository, key).await {
         Ok(Some(SnapshotRecord::Tombstone(..))) => Ok(LastSeen::Ended),
+        _ if was_ended && error.is_of_one_object() => Err(PruneError::Returned {
+            volume: place.0.to_string(),
+            snapshot: place.1.clone(),
+            source: Box::new(error),
+        }),
         _ => Err(PruneError::doubt(error)),
     }
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     PruneError, PruneSettings,
+    below::{Below, below, require_nothing_below},
     packs::RunKey,
     seen::LastSeen,
     survey::{Found, Place, Survey},
@@ -86,6 +87,21 @@ pub(super) async fn give_up(
             judged.under_way.extend(intents);
             continue;
         }
+        match below(survey, &place).await? {
+            Below::Nothing => {}
+            Below::Manifest => {
+                return Err(PruneError::Vanished {
+                    volume: place.0.to_string(),
+                    snapshot: place.1,
+                });
+            }
+            // Uploads do die, and this one told of itself; where nothing did, that it died is not believed.
+            Below::Denied(error) => tracing::warn!(
+                snapshot = %place.1,
+                error = crate::snapshots::chain(&error),
+                "an upload is given up, without a look whether the bucket keeps its manifest as an old version"
+            ),
+        }
         end(survey, &place).await?;
         tracing::info!(snapshot = %place.1, volume = %place.0, "a dead upload was given up");
         remove(survey, &intents).await?;
@@ -111,6 +127,7 @@ pub(super) async fn end_orphans(
             tracing::info!(snapshot = %place.1, volume = %place.0, "a snapshot without a record is being uploaded after all");
             continue;
         }
+        require_nothing_below(survey, &place).await?;
         end(survey, &place).await?;
         ended.push(place);
     }
@@ -196,7 +213,7 @@ pub(super) async fn spare(survey: &Survey, under_way: &[Found]) -> Result<(), Pr
 
 /// Snapshots that packs were written for and that have neither record nor intent: old ones are to be given up. That does
 /// not happen by itself (an intent is there before the first pack, and until the snapshot is decided), so the store
-/// is asked for the record by its name before anything is believed.
+/// is asked for the record by its name, and for old versions of it, before anything is believed.
 pub(super) async fn unaccounted(
     survey: &Survey,
     intents: &[Found],
@@ -217,6 +234,7 @@ pub(super) async fn unaccounted(
             Err(StoreError::NotFound { .. }) => {}
             Err(error) => return Err(error.into()),
         }
+        require_nothing_below(survey, &place).await?;
         if age_s(now_s, newest_s) < limit {
             return Err(PruneError::Unaccounted {
                 volume: place.0.to_string(),

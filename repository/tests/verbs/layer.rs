@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use stockpot_repository::store::{
     EndpointReport, ListPage, Multipart, ObjectMeta, ObjectStore, PartReceipt, PutMode,
-    RequestCounts, StoreError,
+    RequestCounts, StoreError, versions::Versions,
 };
 
 /// What is done in between.
@@ -58,6 +58,9 @@ pub(crate) trait Layer: Send + Sync + fmt::Debug {
     }
     async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError> {
         self.inner().multipart_list(prefix).await
+    }
+    fn versions(&self) -> Option<&dyn Versions> {
+        None
     }
 }
 
@@ -125,6 +128,9 @@ impl<L: Layer> ObjectStore for Over<L> {
     }
     async fn probe(&self) -> Result<EndpointReport, StoreError> {
         self.0.inner().probe().await
+    }
+    fn versions(&self) -> Option<&dyn Versions> {
+        self.0.versions()
     }
     fn adopt(&self, report: &EndpointReport) {
         self.0.inner().adopt(report);

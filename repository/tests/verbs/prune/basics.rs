@@ -132,13 +132,8 @@ async fn what_cannot_be_read_stops_it() {
         for bad in [Bytes::from_static(b"{}"), good.slice(..good.len() / 2)] {
             memory.tamper(&key, Some(bad));
             let before = packs(&memory);
-            let stopped = scene.pruned(at_once()).await;
-            // A tombstone that an earlier prune saw is not read again.
-            if stopped.is_ok() {
-                assert!(key.contains(first.as_str()), "{key}");
-                continue;
-            }
-            let error = stopped.unwrap_err();
+            // Also where it is a tombstone that an earlier prune saw: it may be one no longer.
+            let error = scene.pruned(at_once()).await.unwrap_err();
             let PruneError::Unreadable { source } = &error else {
                 panic!("{key}: {error:?}");
             };

@@ -7,5 +7,7 @@ mod clocks;
 mod gate;
 mod interleavings;
 mod killed;
+mod robbed;
 mod scene;
 mod traces;
+mod versioned;

@@ -1,0 +1,175 @@
+//! Records that somebody took away past the rules: a tombstone, so that a snapshot is committed again, or a manifest in a
+//! bucket that keeps it as an old version.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use stockpot_repository::{
+    forget,
+    format::ids::SnapshotId,
+    prune::{PruneError, PruneSettings, execute},
+    snapshots,
+    store::MemoryStore,
+};
+
+use super::{
+    scene::{Scene, at_once},
+    versioned::Versioned,
+};
+use crate::layer::Over;
+
+fn below(memory: &MemoryStore, prefix: &str) -> Vec<String> {
+    let keys = memory.keys().into_iter();
+    keys.filter(|key| key.starts_with(prefix)).collect()
+}
+
+fn record(snapshot: &SnapshotId) -> String {
+    format!("snapshots/vol-1/{snapshot}.json")
+}
+
+/// Two snapshots of the same data, the first of which was deleted: all that it needs is there still, for the second one.
+async fn one_deleted_of_two() -> (Scene, MemoryStore, SnapshotId, Bytes) {
+    let (scene, memory) = Scene::in_memory().await;
+    let first = scene.up(1).await;
+    let second = scene.up(1).await;
+    let manifest = memory.peek(&record(&first)).unwrap();
+    // The list of the first one's packs lies in a pack that only it needs.
+    let kept: Vec<(String, Bytes)> = below(&memory, "packs/")
+        .into_iter()
+        .map(|key| (key.clone(), memory.peek(&key).unwrap()))
+        .collect();
+    scene.delete(&first).await;
+    scene.pruned(PruneSettings::default()).await.unwrap();
+    for (key, body) in kept {
+        if memory.peek(&key).is_none() {
+            memory.tamper(&key, Some(body));
+        }
+    }
+    scene.delete(&second).await;
+    (scene, memory, first, manifest)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_whose_tombstone_is_taken_away_keeps_its_packs() {
+    let (scene, memory, first, manifest) = one_deleted_of_two().await;
+    memory.tamper(&record(&first), Some(manifest));
+    let plan = scene.planned(at_once()).await.unwrap();
+    assert_eq!(plan.snapshots, 1);
+    let report = execute(plan).await.unwrap();
+    assert!(report.kept.packs > 0, "{report:?}");
+    assert_eq!((scene.problems().await, scene.check_images().await), (0, 1));
+    // It is noted as committed from now on.
+    scene.pruned(at_once()).await.unwrap();
+    assert_eq!(scene.check_images().await, 1);
+    scene.check_tidy().await;
+}
+
+/// A plan may be as old as it likes.
+#[tokio::test(flavor = "multi_thread")]
+async fn also_where_it_is_taken_away_after_the_plan() {
+    let (scene, memory, first, manifest) = one_deleted_of_two().await;
+    let plan = scene.planned(at_once()).await.unwrap();
+    assert!(plan.to_delete.packs > 0);
+    memory.tamper(&record(&first), Some(manifest));
+    execute(plan).await.unwrap();
+    assert_eq!((scene.problems().await, scene.check_images().await), (0, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_whose_pack_list_is_gone_as_well_stops_it_until_it_is_deleted_again() {
+    let (scene, memory) = Scene::in_memory().await;
+    let first = scene.up(1).await;
+    scene.up(2).await;
+    let manifest = memory.peek(&record(&first)).unwrap();
+    scene.delete(&first).await;
+    scene.pruned(at_once()).await.unwrap();
+    memory.tamper(&record(&first), Some(manifest));
+    let before = below(&memory, "packs/");
+    let error = scene.pruned(at_once()).await.unwrap_err();
+    let PruneError::Returned { snapshot, .. } = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(*snapshot, first);
+    assert!(error.to_string().contains("stockpot forget"), "{error}");
+    assert_eq!(below(&memory, "packs/"), before);
+    scene.delete(&first).await;
+    assert_eq!(scene.check_images().await, 1);
+    scene.check_tidy().await;
+}
+
+/// A bucket with versions, two snapshots in it that no prune remembers, and the way to what is in sight.
+async fn with_versions(may_list: bool) -> (Scene, MemoryStore, [SnapshotId; 2]) {
+    let memory = MemoryStore::new();
+    let scene = Scene::new(Arc::new(Over(Versioned::over(&memory, may_list)))).await;
+    let snapshots = [scene.up(1).await, scene.up(2).await];
+    scene.pruned(PruneSettings::default()).await.unwrap();
+    for key in below(&memory, "snapshots/") {
+        scene.bench.store.delete(&key).await.unwrap();
+    }
+    for key in below(&memory, "seen/") {
+        scene.bench.store.delete(&key).await.unwrap();
+    }
+    (scene, memory, snapshots)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_is_only_an_old_version_is_not_taken_for_an_upload_that_died() {
+    let (scene, memory, [first, second]) = with_versions(true).await;
+    // With something on top, as if to hide what is below.
+    let store = &scene.bench.store;
+    for snapshot in [&first, &second] {
+        let key = record(snapshot);
+        scene.show(&key, Bytes::from_static(b"coins")).await;
+        store.delete(&key).await.unwrap();
+    }
+    let before = memory.keys();
+    for settings in [PruneSettings::default(), at_once()] {
+        let error = scene.pruned(settings).await.unwrap_err();
+        assert!(matches!(error, PruneError::Vanished { .. }), "{error:?}");
+        let text = error.to_string();
+        assert!(text.contains("--first-versions"), "{text}");
+    }
+    assert_eq!(memory.keys(), before, "no tombstone, and no pack is gone");
+    // One is put back, the other one was meant.
+    let versions = store.versions().unwrap().versions(&record(&first)).await;
+    let manifest = versions.unwrap().pop().unwrap();
+    let read =
+        (store.versions().unwrap()).get_version(&manifest.key, &manifest.version_id, 1 << 20);
+    let body = read.await.unwrap();
+    memory.tamper(&record(&first), Some(body));
+    let found = snapshots::list(&scene.bench.repository).await.unwrap();
+    let named = forget::named(&scene.bench.repository, &found, &[second.to_string()]).await;
+    for target in named.unwrap() {
+        scene.delete(&target.snapshot_id).await;
+    }
+    let report = scene.pruned(at_once()).await.unwrap();
+    assert!(report.deleted.packs > 0 && report.given_up.is_empty());
+    assert_eq!(scene.check_images().await, 1);
+    scene.check_tidy().await;
+}
+
+/// Deleted by us, and the tombstone taken out of sight: it is ended anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_by_a_tombstone_that_is_an_old_version_stays_deleted() {
+    let (scene, memory, [first, second]) = with_versions(true).await;
+    let store = &scene.bench.store;
+    for snapshot in [&first, &second] {
+        scene.delete(snapshot).await;
+        store.delete(&record(snapshot)).await.unwrap();
+    }
+    let report = scene.pruned(at_once()).await.unwrap();
+    assert_eq!(report.given_up.len(), 2);
+    assert_eq!(below(&memory, "packs/"), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_ended_where_the_credentials_may_not_look_below() {
+    let (scene, memory, _) = with_versions(false).await;
+    let before = memory.keys();
+    let error = scene.pruned(at_once()).await.unwrap_err();
+    assert!(
+        matches!(error, PruneError::VersionsUnknown { .. }),
+        "{error:?}"
+    );
+    assert_eq!(memory.keys(), before);
+}
