@@ -78,10 +78,11 @@ test-long: setup setup-s3 ## many more property cases, interleavings, kills and 
 
 # BENCH_RUNS (5), BENCH_PEERS (pipe,restic,borg), BENCH_IMAGES (A,B,C), BENCH_DIR for the images (12 GiB).
 BENCH_DIR ?= /var/tmp/stockpot-bench
-bench: setup build ## side by side with zstd | aws, restic and borg; report with plots in target/bench; a 1 TiB thin volume in a guest
+bench: setup build ## side by side with zstd | aws, restic and borg; report with plots in target/bench; a 1 TiB thin volume, and iSCSI, in a guest
 	@$(FIXTURES)/setup bench
 	python3 $(FIXTURES)/bench/run.py --binary $(BINARY) --server $(CACHE)/bin/versitygw --aws $(CACHE)/awscli/bin/aws --dir $(BENCH_DIR)
 	$(FIXTURES)/bench/thin
+	$(FIXTURES)/bench/attach
 
 deny: ## licences, advisories and duplicates among the dependencies (builds cargo-deny once)
 	@$(FIXTURES)/setup deny

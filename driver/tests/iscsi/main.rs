@@ -14,3 +14,4 @@ mod lab;
 mod lifetime;
 mod paths;
 mod refusals;
+mod speed;
