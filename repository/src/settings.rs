@@ -41,9 +41,9 @@ pub struct UploadSettings {
     /// Packs of which less than this share is needed, in percent, are referred to no longer: what is needed of them is
     /// sent anew. 0 to 90; 0: never.
     pub repack_below_percent: u32,
-    /// The most that one upload sends anew for that, in bytes.
+    /// The most that one upload sends anew for that, in bytes; 0: nothing.
     pub repack_budget_bytes: u64,
-    /// Less room than this, in bytes, is not worth it.
+    /// What there is to gain by it at least, in bytes; 0: however little.
     pub repack_gain_bytes_min: u64,
     /// Locks all that the snapshot needs (Object Lock); the bucket has to be able to.
     pub lock: Option<LockPolicy>,

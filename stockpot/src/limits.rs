@@ -1,6 +1,11 @@
 //! How fast bytes may go, as the arguments say, or a file that is read again at each SIGHUP.
 
-use std::{fs::File, io::Read as _, num::NonZeroU64, path::Path};
+use std::{
+    fs::{self, File},
+    io::Read as _,
+    num::NonZeroU64,
+    path::Path,
+};
 
 use anyhow::Context as _;
 use stockpot_repository::store::Bandwidth;
@@ -38,9 +43,10 @@ pub(crate) fn follow(args: &S3Args, bandwidth: &Bandwidth) -> anyhow::Result<()>
         limits.apply(bandwidth);
         return Ok(());
     };
-    read(path)?.apply(bandwidth);
+    // Before the file is read: a change that is told of meanwhile must neither be missed nor end the program.
     let mut hangups =
         signal(SignalKind::hangup()).context("cannot receive SIGHUP, which --limit-file needs")?;
+    read(path)?.apply(bandwidth);
     let (path, bandwidth) = (path.clone(), bandwidth.clone());
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
@@ -63,12 +69,20 @@ pub(crate) fn follow(args: &S3Args, bandwidth: &Bandwidth) -> anyhow::Result<()>
 }
 
 fn read(path: &Path) -> anyhow::Result<Limits> {
+    let unreadable = || format!("cannot read --limit-file {}", path.display());
+    let wrong = |problem: &str| Usage::new(format!("--limit-file {}: {problem}", path.display()));
+    // Opening a pipe would wait for somebody to write to it.
+    if !fs::metadata(path).with_context(unreadable)?.is_file() {
+        return Err(wrong("it has to be a regular file").into());
+    }
     let mut text = String::new();
-    File::open(path)
-        .and_then(|file| file.take(SIZE_MAX).read_to_string(&mut text))
-        .with_context(|| format!("cannot read --limit-file {}", path.display()))?;
-    parse(&text)
-        .map_err(|problem| Usage::new(format!("--limit-file {}: {problem}", path.display())).into())
+    let length = File::open(path)
+        .and_then(|file| file.take(SIZE_MAX + 1).read_to_string(&mut text))
+        .with_context(unreadable)?;
+    if length as u64 > SIZE_MAX {
+        return Err(wrong("it is longer than 64 KiB").into());
+    }
+    parse(&text).map_err(|problem| wrong(&problem).into())
 }
 
 fn parse(text: &str) -> Result<Limits, String> {
@@ -106,6 +120,21 @@ pub(crate) fn parse_rate(text: &str) -> Result<NonZeroU64, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_is_read_whole_or_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("limits");
+        let mut text = "# night\n".repeat(8191);
+        text.push_str("upload 7");
+        fs::write(&path, &text).unwrap();
+        assert_eq!(read(&path).unwrap().upload, NonZeroU64::new(7));
+        fs::write(&path, format!("#{text}")).unwrap();
+        let refused = read(&path).unwrap_err().to_string();
+        assert!(refused.contains("longer than 64 KiB"), "{refused}");
+        let refused = read(folder.path()).unwrap_err().to_string();
+        assert!(refused.contains("regular file"), "{refused}");
+    }
 
     #[test]
     fn limits_are_read() {
