@@ -7,6 +7,7 @@
 //! # What a policy never touches
 //! - The newest committed snapshot of a volume, whatever the numbers say.
 //! - Whatever is not committed, or cannot be read: only a user's word ends that.
+//! - What was cut at a time that is still to come. It takes no other's place either.
 
 mod named;
 mod periods;
@@ -19,8 +20,10 @@ pub use named::{Target, named};
 use periods::Period;
 
 use crate::{
+    Repository,
     format::ids::{SnapshotId, VolumeId},
     snapshots::{SnapshotSummary, Status},
+    store::StoreError,
 };
 
 /// How many of what to keep, for each volume by itself. Days, weeks (ISO), months and years are those of UTC, and only
@@ -66,6 +69,8 @@ pub enum Rule {
     Yearly,
     /// The newest of its volume: a policy never takes it.
     Newest,
+    /// Cut at a time that is still to come: by a wrong clock.
+    Ahead,
 }
 
 impl Rule {
@@ -80,7 +85,30 @@ impl Rule {
             Self::Monthly => "monthly",
             Self::Yearly => "yearly",
             Self::Newest => "newest",
+            Self::Ahead => "ahead of time",
         }
+    }
+}
+
+/// Clocks of hosts may differ from that of the store by this much.
+pub const CLOCK_SLACK: SignedDuration = SignedDuration::from_mins(15);
+
+/// Whether a moment that a host noted is still to come. What was cut then is neither the newest nor older than anything: a
+/// clock was wrong.
+#[must_use]
+pub fn is_ahead(moment: Timestamp, now: Timestamp) -> bool {
+    moment.duration_since(now) > CLOCK_SLACK
+}
+
+/// The time by the clock of the store, which every host shares; by this host's where the store does not tell.
+///
+/// # Errors
+/// If the store does not answer.
+pub async fn now(repository: &Repository) -> Result<Timestamp, StoreError> {
+    match repository.store().now_s().await {
+        Ok(seconds) => Ok(Timestamp::from_second(seconds).unwrap_or_else(|_| Timestamp::now())),
+        Err(StoreError::Unsupported { .. }) => Ok(Timestamp::now()),
+        Err(error) => Err(error),
     }
 }
 
@@ -130,7 +158,8 @@ pub fn items(found: &[SnapshotSummary]) -> Vec<Item> {
     committed.filter_map(item).collect()
 }
 
-/// Judges snapshots, each volume by itself. The result has every item once: by volume, newest first.
+/// Judges snapshots, each volume by itself, at a moment that [`now`] tells. The result has every item once: by volume, newest
+/// first.
 #[must_use]
 pub fn plan(items: &[Item], retention: &Retention, now: Timestamp) -> Vec<Choice> {
     let mut volumes: BTreeMap<&VolumeId, Vec<&Item>> = BTreeMap::new();
@@ -140,6 +169,13 @@ pub fn plan(items: &[Item], retention: &Retention, now: Timestamp) -> Vec<Choice
     let mut choices = Vec::with_capacity(items.len());
     for mut of_volume in volumes.into_values() {
         of_volume.sort_by(|a, b| order(b).cmp(&order(a)));
+        let (ahead, of_volume): (Vec<&Item>, Vec<&Item>) = of_volume
+            .into_iter()
+            .partition(|item| is_ahead(item.cut_at, now));
+        choices.extend(ahead.into_iter().map(|item| Choice {
+            item: item.clone(),
+            kept_by: vec![Rule::Ahead],
+        }));
         choices.extend(judge(&of_volume, retention, now));
     }
     choices

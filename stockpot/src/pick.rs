@@ -2,7 +2,7 @@
 
 use anyhow::bail;
 use stockpot_repository::{
-    Repository,
+    Repository, forget,
     format::manifest::Manifest,
     snapshots::{self, Status},
 };
@@ -16,6 +16,12 @@ pub(crate) async fn pick(repository: &Repository, text: &str) -> anyhow::Result<
         return Ok(snapshots::find(repository, text).await?);
     };
     let mut unreadable = 0;
+    let now = forget::now(repository).await?;
+    // Whatever a wrong clock has cut in the future is the latest only if there is nothing else.
+    let rank = |manifest: &Manifest| {
+        let is_ahead = forget::is_ahead(manifest.cut_at, now);
+        (!is_ahead, manifest.cut_at)
+    };
     let mut newest: Option<Manifest> = None;
     for found in snapshots::list(repository).await? {
         let of_volume = found.volume() == Some(volume)
@@ -30,7 +36,7 @@ pub(crate) async fn pick(repository: &Repository, text: &str) -> anyhow::Result<
             (Status::Committed, Some(manifest))
                 if newest
                     .as_ref()
-                    .is_none_or(|newest| newest.cut_at <= manifest.cut_at) =>
+                    .is_none_or(|newest| rank(newest) <= rank(&manifest)) =>
             {
                 newest = Some(manifest);
             }

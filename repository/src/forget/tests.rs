@@ -77,6 +77,24 @@ fn a_week_at_the_turn_of_the_year_is_one_week() {
     assert_eq!(kept(&plan(&items, &retention, now)), ["s-0", "s-2"]);
 }
 
+/// One backup by a host whose clock was years ahead must not push the others out, nor count as the newest.
+#[test]
+fn what_a_wrong_clock_cut_stays_and_takes_no_place() {
+    let items = [
+        item("v", 0, "2031-01-01T00:00:00Z"),
+        item("v", 1, "2026-03-02T00:10:00Z"),
+        item("v", 2, "2026-03-01T00:00:00Z"),
+    ];
+    let now = "2026-03-02T00:00:00Z".parse().unwrap();
+    let one = Retention {
+        last: 1,
+        ..Retention::default()
+    };
+    let choices = plan(&items, &one, now);
+    assert_eq!(kept(&choices), ["s-0", "s-1"]);
+    assert_eq!(choices[0].kept_by, [Rule::Ahead]);
+}
+
 fn any_items() -> impl Strategy<Value = Vec<Item>> {
     let one = (0..3_u8, 0..200_000_000_i64, 0..4_i64);
     proptest::collection::vec(one, 0..40).prop_map(|drawn| {
@@ -120,7 +138,14 @@ proptest! {
             let of_volume = &volumes[&item.volume_id];
             prop_assert_eq!(of_volume.iter().filter(|c| c.item == *item).count(), 1);
         }
-        for of_volume in volumes.values() {
+        for of_volume in volumes.values_mut() {
+            let (ahead, there): (Vec<&Choice>, Vec<&Choice>) =
+                of_volume.iter().partition(|c| is_ahead(c.item.cut_at, now));
+            prop_assert!(ahead.iter().all(|c| c.kept_by == [Rule::Ahead]));
+            *of_volume = there;
+            if of_volume.is_empty() {
+                continue;
+            }
             prop_assert!(of_volume.is_sorted_by(|a, b| a.item.cut_at >= b.item.cut_at));
             // The newest stays, and the newest so many.
             prop_assert!(of_volume[0].stays());
@@ -150,7 +175,7 @@ proptest! {
     #[test]
     fn more_time_only_matters_to_within(items in any_items(), retention in any_retention()) {
         let retention = Retention { within: None, ..retention };
-        let early = plan(&items, &retention, Timestamp::UNIX_EPOCH);
+        let early = plan(&items, &retention, Timestamp::from_second(1_900_000_000).unwrap());
         prop_assert_eq!(early, plan(&items, &retention, Timestamp::from_second(4_000_000_000).unwrap()));
     }
 

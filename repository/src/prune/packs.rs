@@ -1,6 +1,6 @@
 //! All packs of a repository, in little memory: about 16 bytes for each, and a name for each run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::format::{
     ids::{PackName, Run, SnapshotId, VolumeId},
@@ -100,7 +100,12 @@ pub(super) struct Tallies {
 #[derive(Debug, Default)]
 pub(super) struct PackTable {
     runs: BTreeMap<RunKey, OfRun>,
+    /// Packs that manifests reach and the listing did not name: lost, or younger than it.
+    unlisted: BTreeSet<PackName>,
 }
+
+/// So many unlisted packs are remembered; with more, all that the listing did not name are taken for needed.
+const UNLISTED_MAX: usize = 1 << 16;
 
 impl PackTable {
     /// Takes a pack of the listing.
@@ -131,14 +136,22 @@ impl PackTable {
         slots.get_mut(at.ok()?)
     }
 
-    /// A manifest reaches `live_bytes` of a pack; `None`: all of it. A pack that is not in the table is younger than it.
+    /// A manifest reaches `live_bytes` of a pack; `None`: all of it. A pack that is not in the table is younger than it, or
+    /// lost.
     pub(super) fn reach(&mut self, name: &PackName, live_bytes: Option<u64>) {
         if let Some(slot) = self.slot(name) {
             let size = slot.size_bytes;
             let live = live_bytes.map_or(size, |live| u32::try_from(live).unwrap_or(size));
             slot.live_bytes = slot.live_bytes.max(live.min(size));
             slot.marks |= REACHED;
+        } else if self.unlisted.len() < UNLISTED_MAX {
+            self.unlisted.insert(name.clone());
         }
+    }
+
+    /// Whether a manifest may reach a pack that the listing did not name.
+    pub(super) fn is_reached_unlisted(&self, name: &PackName) -> bool {
+        self.unlisted.len() >= UNLISTED_MAX || self.unlisted.contains(name)
     }
 
     /// An upload may refer to a pack.

@@ -65,7 +65,8 @@ impl Rounds {
         Ok(())
     }
 
-    /// Removes marks all of whose packs are gone.
+    /// Removes marks all of whose packs are gone and needed by nothing. One of a pack that was lost stays: it is what makes the
+    /// next backup store again what was in it.
     pub(super) async fn remove_void_marks(
         &mut self,
         marks: Vec<ObjectMeta>,
@@ -82,7 +83,19 @@ impl Rounds {
             };
             let is_void = {
                 let mut table = self.survey.table();
-                mark.bad.iter().all(|bad| !table.has(&bad.pack))
+                let mut is_void = true;
+                for bad in &mark.bad {
+                    let is_lost = table.is_reached_unlisted(&bad.pack);
+                    if is_lost {
+                        tracing::warn!(
+                            pack = %bad.pack,
+                            "a pack that snapshots need is not in the bucket; the next backup of the volume stores again what was in it, \
+                             verify names the snapshots"
+                        );
+                    }
+                    is_void &= !is_lost && !table.has(&bad.pack);
+                }
+                is_void
             };
             if is_void {
                 store.delete(&meta.key).await?;

@@ -9,6 +9,7 @@ use stockpot_repository::{
         ids::SnapshotId,
         manifest::{Manifest, Reason},
     },
+    prune::{self, PruneSettings},
     store::PutMode,
     verify::{Sample, VerifyReport, VerifySettings, verify},
 };
@@ -93,6 +94,11 @@ async fn heals(
         "marked once"
     );
     assert!(bench.try_down(&old).await.is_err());
+    // A prune in between takes neither what is needed nor what is known of the damage.
+    let none = CancellationToken::new();
+    let pruned = prune::plan(&bench.repository, &PruneSettings::default(), &none).await;
+    let report = prune::execute(pruned.unwrap()).await.unwrap();
+    assert_eq!((report.removed_marks, report.removed.packs), (0, 0));
 
     let changed = image().extent(150 * CHUNK, 10, Fill::Byte(3));
     let new = bench.up(&changed).await.manifest;

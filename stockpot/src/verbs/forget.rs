@@ -53,7 +53,7 @@ pub(crate) async fn run(cli: &Cli, args: &ForgetArgs, interrupt: &Interrupt) -> 
         let repository = repository::open(config, key).await?;
         let found = snapshots::list(&repository).await?;
         let report = if args.snapshots.is_empty() {
-            by_policy(args, &found, &retention)?
+            by_policy(args, &found, &retention, forget::now(&repository).await?)?
         } else {
             let targets = forget::named(&repository, &found, &args.snapshots).await?;
             by_name(args, &found, targets)
@@ -84,6 +84,7 @@ fn by_policy(
     args: &ForgetArgs,
     found: &[SnapshotSummary],
     retention: &Retention,
+    now: Timestamp,
 ) -> anyhow::Result<Report> {
     let of_volume = |summary: &&SnapshotSummary| {
         args.volume.as_deref().is_none_or(|name| {
@@ -97,7 +98,7 @@ fn by_policy(
     {
         anyhow::bail!("no snapshot of a volume {name} is there; `stockpot snapshots` lists them");
     }
-    let choices = forget::plan(&forget::items(&found), retention, Timestamp::now());
+    let choices = forget::plan(&forget::items(&found), retention, now);
     let (kept, forgotten): (Vec<Choice>, Vec<Choice>) =
         choices.into_iter().partition(Choice::stays);
     let row = |choice: Choice| Row {
