@@ -21,7 +21,7 @@ use crate::{
     RepositoryError,
     format::{
         crypto::Sealer,
-        ids::{MARKER_KEY, ObjectId, RepositoryId, SnapshotId, slot_key},
+        ids::{MARKER_KEY, RepositoryId, SnapshotId, slot_key},
         keys::{KeySource, RepositoryKey},
         marker::Marker,
     },
@@ -94,7 +94,7 @@ struct Inner {
     sealer: Option<Sealer>,
     key: Option<RepositoryKey>,
     /// What the key was in.
-    slot: Option<ObjectId>,
+    slot: Option<slots::KnownSlot>,
 }
 
 impl fmt::Debug for Repository {
@@ -259,7 +259,7 @@ impl Repository {
             }
             Err(StoreError::AlreadyExists { .. }) => {
                 if let Some(slot) = slot {
-                    store.delete(&slot_key(&slot)).await?;
+                    store.delete(&slot_key(&slot.id)).await?;
                 }
                 Err(RepositoryError::AlreadyThere {
                     location: store.location(),
@@ -274,7 +274,7 @@ impl Repository {
         (marker, marker_object): (Marker, Bytes),
         sealer: Option<Sealer>,
         key: Option<RepositoryKey>,
-        slot: Option<ObjectId>,
+        slot: Option<slots::KnownSlot>,
     ) -> Self {
         match serde_json::from_value::<EndpointReport>(marker.endpoint.clone()) {
             Ok(report) => store.adopt(&report),

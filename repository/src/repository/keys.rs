@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use super::{
     Repository,
     objects::read_object,
-    slots::{self, slot_keys, slot_name},
+    slots::{self, KnownSlot, slot_keys, slot_name},
 };
 use crate::{
     RepositoryError,
@@ -19,6 +19,7 @@ use crate::{
         limits::{SLOTS_MAX, SMALL_OBJECT_MAX},
         slot::{Slot, SlotKind},
     },
+    lock::{self, Purged},
     snapshots::chain,
     store::{PutMode, StoreError},
 };
@@ -72,7 +73,7 @@ impl Repository {
             Err(error) => return Err(error),
         };
         let id = slot_name(object_key);
-        let is_current = self.0.slot.as_ref().is_some_and(|slot| slot.as_str() == id);
+        let is_current = self.opened_slot().is_some_and(|slot| slot.as_str() == id);
         Ok(Some(match read {
             Ok(slot) => SlotSummary {
                 id,
@@ -110,13 +111,15 @@ impl Repository {
                 slots,
             });
         }
-        slots::put_slot(&**self.store(), self.id(), Arc::new(source), key.clone()).await
+        let put = slots::put_slot(&**self.store(), self.id(), Arc::new(source), key.clone());
+        Ok(put.await?.id)
     }
 
-    /// Removes a slot: what opened it opens nothing any more. It does not take the repository key from anybody who had it.
+    /// Removes a slot: what opened it opens nothing any more. It does not take the repository key from anybody who had it; and where
+    /// the bucket keeps an old version of it ([`Purged::Hidden`]), whoever reads versions still has the slot itself.
     ///
-    /// Something that is known to open the repository has to be left: the slot that this repository was opened through, or an
-    /// exported key that is shown or was used. That other slots are listed proves nothing: whoever writes to the bucket can put
+    /// Something that is known to open the repository has to be left: the slot that this repository was opened through, byte
+    /// for byte as it was then, or an exported key that is shown or was used. That other slots are listed proves nothing: whoever writes to the bucket can put
     /// some there.
     ///
     /// # Errors
@@ -127,7 +130,7 @@ impl Repository {
         &self,
         slot: &ObjectId,
         exported: Option<&KeySource>,
-    ) -> Result<(), RepositoryError> {
+    ) -> Result<Purged, RepositoryError> {
         self.sealer_to_write()?;
         let id = self.key()?.id();
         if let Some(source) = exported
@@ -137,7 +140,7 @@ impl Repository {
                 location: self.location(),
             });
         }
-        let proven = match self.opened_slot() {
+        let proven = match &self.0.slot {
             Some(opened) if exported.is_none() => Some(opened),
             _ => None,
         };
@@ -158,12 +161,12 @@ impl Repository {
         if let Some(proven) = proven {
             self.check_other(slot, proven).await?;
         }
-        let removed = store.delete(&object_key).await;
+        let removed = lock::delete(&**store, &object_key).await;
         let certain = match (removed, proven) {
             (Err(error), _) => Err(error.into()),
             // Two at a time may each have removed the other's slot.
-            (Ok(()), Some(proven)) => self.check_other(slot, proven).await,
-            (Ok(()), None) => Ok(()),
+            (Ok(purged), Some(proven)) => self.check_other(slot, proven).await.map(|()| purged),
+            (Ok(purged), None) => Ok(purged),
         };
         if let (Err(_), Some(object)) = (&certain, object) {
             self.put_back(&object_key, object).await;
@@ -171,9 +174,13 @@ impl Repository {
         certain
     }
 
-    /// Whether a slot may go: the one that is known to open is another one, and is there.
-    async fn check_other(&self, slot: &ObjectId, proven: &ObjectId) -> Result<(), RepositoryError> {
-        if slot == proven {
+    /// Whether a slot may go: the one that is known to open is another one, and is there as it was when it opened.
+    async fn check_other(
+        &self,
+        slot: &ObjectId,
+        proven: &KnownSlot,
+    ) -> Result<(), RepositoryError> {
+        if *slot == proven.id {
             let slots = self.key_slots().await?;
             let is_beside = |other: &SlotSummary| other.kind.is_some() && other.id != slot.as_str();
             return Err(if slots.iter().any(is_beside) {
@@ -185,11 +192,20 @@ impl Repository {
                 self.last_slot(slot)
             });
         }
-        let object_key = slot_key(proven);
-        match self.slot_summary(&object_key, false).await? {
-            Some(found) if found.kind.is_some() => Ok(()),
-            _ => Err(self.last_slot(slot)),
-        }
+        let object_key = slot_key(&proven.id);
+        let what = match read_object(&**self.store(), &object_key, SMALL_OBJECT_MAX).await {
+            Ok(Some(found)) if found == proven.object => return Ok(()),
+            Ok(Some(_)) => "somebody overwrote it".to_owned(),
+            Ok(None) => "it is gone".to_owned(),
+            Err(error) if error.is_of_one_object() => chain(&error),
+            Err(error) => return Err(error),
+        };
+        tracing::error!(
+            object = object_key,
+            what,
+            "the key slot that was opened just now opens nothing any more"
+        );
+        Err(self.last_slot(slot))
     }
 
     async fn put_back(&self, object_key: &str, object: Bytes) {
@@ -226,6 +242,6 @@ impl Repository {
     /// The slot that the repository was opened through; `None` with an exported key, and where nothing is sealed.
     #[must_use]
     pub fn opened_slot(&self) -> Option<&ObjectId> {
-        self.0.slot.as_ref()
+        self.0.slot.as_ref().map(|slot| &slot.id)
     }
 }

@@ -25,13 +25,20 @@ use crate::{
 /// More slots than this are not even counted.
 const SLOTS_COUNTED_MAX: usize = 1000;
 
-/// Puts a slot that the source opens, and returns its id.
+/// A slot, and its object as it was read or put.
+#[derive(Clone)]
+pub(super) struct KnownSlot {
+    pub(super) id: ObjectId,
+    pub(super) object: Bytes,
+}
+
+/// Puts a slot that the source opens.
 pub(super) async fn put_slot(
     store: &dyn ObjectStore,
     repository: RepositoryId,
     source: Arc<KeySource>,
     key: RepositoryKey,
-) -> Result<ObjectId, RepositoryError> {
+) -> Result<KnownSlot, RepositoryError> {
     let unstorable = |source| RepositoryError::Unstorable {
         what: "the repository's key".to_owned(),
         source,
@@ -40,16 +47,17 @@ pub(super) async fn put_slot(
         "slot-{}",
         ulid::Ulid::generate().to_string().to_ascii_lowercase()
     );
-    let slot = ObjectId::new(name).map_err(unstorable)?;
-    let sealed = slot.clone();
+    let id = ObjectId::new(name).map_err(unstorable)?;
+    let sealed = id.clone();
     let object =
         blocking(move || Slot::seal(&sealed, repository, &source, &key, KdfCost::default()))
             .await?
             .map_err(unstorable)?;
+    let object = Bytes::from(object);
     store
-        .put(&slot_key(&slot), Bytes::from(object), PutMode::IfAbsent)
+        .put(&slot_key(&id), object.clone(), PutMode::IfAbsent)
         .await?;
-    Ok(slot)
+    Ok(KnownSlot { id, object })
 }
 
 /// Object keys of the slots, ascending, as far as they are counted.
@@ -72,7 +80,7 @@ pub(super) async fn unwrap_key(
     store: &dyn ObjectStore,
     marker: &Marker,
     source: Arc<KeySource>,
-) -> Result<(RepositoryKey, Option<ObjectId>), RepositoryError> {
+) -> Result<Found, RepositoryError> {
     if let Some(key) = source.exported() {
         if Some(key.id()) == marker.key_id {
             return Ok((key.clone(), None));
@@ -110,7 +118,7 @@ struct Search<'a> {
 }
 
 /// A key and the slot it was in.
-type Found = (RepositoryKey, Option<ObjectId>);
+type Found = (RepositoryKey, Option<KnownSlot>);
 
 impl Search<'_> {
     async fn named(&mut self, slot: &ObjectId) -> Result<Found, RepositoryError> {
@@ -157,9 +165,9 @@ impl Search<'_> {
     async fn open(
         &mut self,
         object_key: &str,
-        object: &Bytes,
+        read: &Bytes,
     ) -> Result<Option<Found>, RepositoryError> {
-        let slot = match Slot::parse(object_key, self.marker.id, object) {
+        let slot = match Slot::parse(object_key, self.marker.id, read) {
             Ok(slot) => slot,
             Err(error) => {
                 self.set_damaged(object_key, error);
@@ -176,10 +184,11 @@ impl Search<'_> {
                 }
             }
         }
-        let (object, source) = (object.clone(), self.source.clone());
+        let (object, source) = (read.clone(), self.source.clone());
         match blocking(move || slot.open(&object, &source)).await? {
             Ok(Opened::Key(key)) if Some(key.id()) == self.marker.key_id => {
-                return Ok(Some((key, Some(id))));
+                let object = read.clone();
+                return Ok(Some((key, Some(KnownSlot { id, object }))));
             }
             Ok(_) => self.tried += 1,
             Err(error) => self.set_damaged(object_key, error),

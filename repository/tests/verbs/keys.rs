@@ -151,21 +151,47 @@ async fn the_last_slot_stays_unless_an_exported_key_is_shown() {
     assert_eq!(image().first_difference(&restored).unwrap(), None);
 }
 
+/// A slot that is well-formed and opens nothing.
+fn zero_check(text: &str) -> String {
+    let check = text.find("\"check\":\"").unwrap() + 9;
+    let zeroes = "0".repeat(64);
+    format!("{}{zeroes}{}", &text[..check], &text[check + 64..])
+}
+
+async fn forged(bench: &Bench, slot: &ObjectId) -> Bytes {
+    let object = bench.store.get(&slot_key(slot), 1 << 16).await.unwrap();
+    Bytes::from(zero_check(std::str::from_utf8(&object).unwrap()))
+}
+
+/// Whoever overwrites the slot that we came in by, with one that looks like a slot, does not make us delete the last real one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_stays_if_the_opened_one_was_overwritten() {
+    let bench = Bench::new(true).await;
+    let opened = bench.repository.opened_slot().unwrap().clone();
+    let real = bench.repository.add_key_slot(passphrase()).await.unwrap();
+    let forged = forged(&bench, &opened).await;
+    bench
+        .store
+        .put(&slot_key(&opened), forged, PutMode::Overwrite)
+        .await
+        .unwrap();
+    let slots = bench.repository.key_slots().await.unwrap();
+    assert!(slots.iter().all(|slot| slot.kind.is_some()), "{slots:?}");
+    let error = bench.repository.remove_key_slot(&real, None).await;
+    let error = error.unwrap_err();
+    assert!(
+        matches!(error, RepositoryError::LastSlot { .. }),
+        "{error:?}"
+    );
+    open(&bench, passphrase()).await.unwrap();
+}
+
 /// Somebody else can put slots there that open nothing: that they are listed does not prove that anything opens.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_slot_that_was_opened_stays_unless_another_key_is_proven() {
     let bench = Bench::new(true).await;
     let opened = bench.repository.opened_slot().unwrap().clone();
-    copy_slot(&bench, &opened, "slot-forged", |text| {
-        let check = text.find("\"check\":\"").unwrap() + 9;
-        format!(
-            "{}{}{}",
-            &text[..check],
-            "0".repeat(64),
-            &text[check + 64..]
-        )
-    })
-    .await;
+    copy_slot(&bench, &opened, "slot-forged", |text| zero_check(&text)).await;
     bench.repository.add_key_slot(passphrase()).await.unwrap();
     let error = bench
         .repository
@@ -194,7 +220,12 @@ async fn a_slot_comes_back_when_it_is_not_certain_that_another_is_left() {
     let bench = Bench::new(true).await;
     let opened = bench.repository.opened_slot().unwrap().clone();
     let other = bench.repository.add_key_slot(passphrase()).await.unwrap();
-    for fault in [Fault::GoneWithIt(slot_key(&opened)), Fault::NoAnswer] {
+    let overwritten = Fault::OverwrittenWithIt(slot_key(&opened), forged(&bench, &opened).await);
+    for fault in [
+        Fault::GoneWithIt(slot_key(&opened)),
+        overwritten,
+        Fault::NoAnswer,
+    ] {
         let before = bench.store.list("keys/", None).await.unwrap().objects;
         let slot = bench.store.get(&slot_key(&opened), 1 << 16).await.unwrap();
         let layer = Over(Meddling {
@@ -222,6 +253,8 @@ async fn a_slot_comes_back_when_it_is_not_certain_that_another_is_left() {
 enum Fault {
     /// Somebody else deletes this object at the same moment.
     GoneWithIt(String),
+    /// Somebody else overwrites this object at the same moment.
+    OverwrittenWithIt(String, Bytes),
     /// From then on nothing can be read.
     NoAnswer,
 }
@@ -243,6 +276,11 @@ impl Layer for Meddling {
         self.inner.delete(key).await?;
         match &self.fault {
             Fault::GoneWithIt(other) => self.inner.delete(other).await,
+            Fault::OverwrittenWithIt(other, with) => {
+                self.inner
+                    .put(other, with.clone(), PutMode::Overwrite)
+                    .await
+            }
             Fault::NoAnswer => Ok(()),
         }
     }

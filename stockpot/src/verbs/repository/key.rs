@@ -8,6 +8,7 @@ use serde::Serialize;
 use stockpot_repository::{
     RepositoryError, SlotSummary,
     format::{ids::ObjectId, slot::SlotKind},
+    lock::Purged,
 };
 
 use super::open;
@@ -38,6 +39,8 @@ struct Row {
 struct Change<'a> {
     slot: String,
     change: &'a str,
+    /// The bucket keeps an old version of what was removed.
+    old_version_kept: bool,
 }
 
 pub(super) async fn run(cli: &Cli, verb: &KeyVerb, interrupt: &Interrupt) -> anyhow::Result<()> {
@@ -59,7 +62,7 @@ async fn add(cli: &Cli, args: &KeyAddArgs, interrupt: &Interrupt) -> anyhow::Res
     let repository = open(&args.place, interrupt).await?;
     // Not broken off: whether the slot is there would not be known.
     let slot = repository.add_key_slot(new).await?;
-    print_change(cli, &slot, "added")
+    print_change(cli, &slot, "added", false)
 }
 
 async fn remove(cli: &Cli, args: &KeyRemoveArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
@@ -75,7 +78,7 @@ async fn remove(cli: &Cli, args: &KeyRemoveArgs, interrupt: &Interrupt) -> anyho
         ));
     }
     let repository = open(&args.place, interrupt).await?;
-    match repository.remove_key_slot(&slot, exported.as_ref()).await {
+    let removed = match repository.remove_key_slot(&slot, exported.as_ref()).await {
         Err(error @ RepositoryError::LastSlot { .. }) => Err(anyhow!("{error} (--exported-key)")),
         Err(error @ RepositoryError::OwnSlot { .. }) => Err(anyhow!(
             "{error} (--key-file or --passphrase-file of the other slot, --exported-key)"
@@ -85,16 +88,29 @@ async fn remove(cli: &Cli, args: &KeyRemoveArgs, interrupt: &Interrupt) -> anyho
     if !cli.quiet {
         eprintln!("whoever opened the repository through this slot may have kept its key");
     }
-    print_change(cli, &slot, "removed")
+    let old_version_kept = removed != Purged::Gone;
+    print_change(cli, &slot, "removed", old_version_kept)
 }
 
-fn print_change(cli: &Cli, slot: &ObjectId, change: &str) -> anyhow::Result<()> {
+fn print_change(
+    cli: &Cli,
+    slot: &ObjectId,
+    change: &str,
+    old_version_kept: bool,
+) -> anyhow::Result<()> {
     let change = Change {
         slot: slot.to_string(),
         change,
+        old_version_kept,
     };
     context::print(cli.output, &change, || {
-        format!("{} key slot {}", change.change, change.slot)
+        let mut text = format!("{} key slot {}", change.change, change.slot);
+        if change.old_version_kept {
+            text.push_str(
+                "\nthe bucket keeps an old version of it: with its secret, whoever reads versions still unwraps the key",
+            );
+        }
+        text
     })
 }
 
