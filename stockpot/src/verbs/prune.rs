@@ -30,6 +30,8 @@ struct Report {
     spared_packs: u64,
     spared_bytes: u64,
     uploads: Vec<Row>,
+    /// Snapshots that only old packs tell of: they are given up, and their ids are used up.
+    abandoned: Vec<Abandoned>,
     foreign_objects: u64,
     /// Only when something was done.
     done: Option<Done>,
@@ -46,6 +48,13 @@ struct Row {
     state: &'static str,
 }
 
+/// A snapshot without record or upload.
+#[derive(Debug, Serialize)]
+struct Abandoned {
+    snapshot_id: String,
+    volume_id: String,
+}
+
 /// What was done.
 #[derive(Debug, Serialize)]
 struct Done {
@@ -60,6 +69,10 @@ struct Done {
     given_up: Vec<String>,
     aborted_multiparts: u64,
     multiparts_listed: bool,
+    /// Lists of prunes that were killed.
+    removed_lists: u64,
+    /// Marks all of whose packs are gone.
+    removed_marks: u64,
 }
 
 pub(crate) async fn run(cli: &Cli, args: &PruneArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
@@ -99,6 +112,12 @@ fn report(args: &PruneArgs, plan: &Plan) -> Report {
         spared_packs: plan.spared.packs,
         spared_bytes: plan.spared.bytes,
         uploads: plan.uploads.iter().map(row).collect(),
+        abandoned: (plan.abandoned.iter())
+            .map(|(volume, snapshot)| Abandoned {
+                snapshot_id: snapshot.to_string(),
+                volume_id: volume.to_string(),
+            })
+            .collect(),
         foreign_objects: plan.foreign_objects,
         done: None,
         seconds: 0.0,
@@ -136,6 +155,8 @@ impl Report {
             given_up: given_up.map(|(_, snapshot)| snapshot.to_string()).collect(),
             aborted_multiparts: pruned.aborted_multiparts,
             multiparts_listed: pruned.multiparts_listed,
+            removed_lists: pruned.removed_lists,
+            removed_marks: pruned.removed_marks,
         });
     }
 }
@@ -177,6 +198,13 @@ fn planned(report: &Report) -> String {
             },
         ));
     }
+    for snapshot in &report.abandoned {
+        text.push_str(&format!(
+            "{} ({}) has packs and no upload: it is given up for good\n",
+            printable::line(&snapshot.snapshot_id),
+            printable::line(&snapshot.volume_id),
+        ));
+    }
     if report.foreign_objects > 0 {
         text.push_str(&format!(
             "{} objects below packs/ are no packs and stay\n",
@@ -194,6 +222,35 @@ fn utilisation(report: &Report) -> String {
     }
     let percent = u128::from(report.live_bytes) * 100 / u128::from(report.kept_bytes);
     format!("at least {percent} % of that is live")
+}
+
+/// What became of things that cost little, on a line each.
+fn left_over(done: &Done) -> String {
+    let mut text = String::new();
+    if done.aborted_multiparts > 0 {
+        text.push_str(&format!(
+            "\naborted {} multipart uploads that crashes left open",
+            done.aborted_multiparts
+        ));
+    }
+    if !done.multiparts_listed {
+        text.push_str(
+            "\nthe store cannot list open multipart uploads: a lifecycle rule has to abort what crashes left open",
+        );
+    }
+    if done.removed_lists > 0 {
+        text.push_str(&format!(
+            "\nremoved {} lists of prunes that were killed",
+            done.removed_lists
+        ));
+    }
+    if done.removed_marks > 0 {
+        text.push_str(&format!(
+            "\nremoved {} marks whose packs are gone",
+            done.removed_marks
+        ));
+    }
+    text
 }
 
 fn text(report: &Report) -> String {
@@ -219,12 +276,7 @@ fn text(report: &Report) -> String {
             printable::line(snapshot)
         ));
     }
-    if done.aborted_multiparts > 0 {
-        text.push_str(&format!(
-            "\naborted {} multipart uploads that crashes left open",
-            done.aborted_multiparts
-        ));
-    }
+    text.push_str(&left_over(done));
     if done.hidden_packs > 0 {
         text.push_str(&format!(
             "\nthe bucket keeps old versions of {} that were deleted: what they take is not free",
