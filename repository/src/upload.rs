@@ -203,11 +203,8 @@ pub async fn upload(
         return Err(RepositoryError::SourceVoid { source });
     }
     let mut manifest = manifest(&attempt, &basis, &written, repository.chunk_size_bytes());
-    if let Some(policy) = request.settings.lock {
-        let locking = lock::extend(repository, policy, &manifest, progress);
-        manifest.lock = Some(heeding(cancel, locking).await?);
-    }
-    attempt.commit(&manifest).await?;
+    let finishing = attempt.finish(&mut manifest, written.has_sent, cancel);
+    finishing.await?;
     attempt.clear_intents().await;
     progress.enter(Phase::Done);
     Ok(UploadReport {

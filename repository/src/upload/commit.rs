@@ -4,8 +4,9 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
 
-use super::{UploadRequest, unstorable};
+use super::{UploadRequest, heeding, unstorable};
 use crate::{
     Progress, Repository, RepositoryError,
     format::{
@@ -154,8 +155,49 @@ impl Attempt<'_> {
         Ok(records)
     }
 
+    /// Locks what the snapshot needs, where that is asked for, and commits it.
+    pub(super) async fn finish(
+        &self,
+        manifest: &mut Manifest,
+        has_sent: bool,
+        cancel: &CancellationToken,
+    ) -> Result<(), RepositoryError> {
+        let (error, is_over) = match self.lock(manifest, cancel).await {
+            Err(error) => (error, true),
+            Ok(()) => match self.commit(manifest).await {
+                Ok(()) => return Ok(()),
+                // After any other error the manifest may be there.
+                Err(error) => {
+                    let is_over = matches!(
+                        error,
+                        RepositoryError::AlreadyCommitted { .. }
+                            | RepositoryError::Deleted { .. }
+                            | RepositoryError::Unstorable { .. }
+                    );
+                    (error, is_over)
+                }
+            },
+        };
+        if is_over && !has_sent {
+            self.withdraw().await;
+        }
+        Err(self.or_decided(error).await)
+    }
+
+    async fn lock(
+        &self,
+        manifest: &mut Manifest,
+        cancel: &CancellationToken,
+    ) -> Result<(), RepositoryError> {
+        if let Some(policy) = self.request.settings.lock {
+            let locking = lock::extend(self.repository, policy, manifest, self.progress);
+            manifest.lock = Some(heeding(cancel, locking).await?);
+        }
+        Ok(())
+    }
+
     /// Puts the manifest where nothing is yet. This is the commit.
-    pub(super) async fn commit(&self, manifest: &Manifest) -> Result<(), RepositoryError> {
+    async fn commit(&self, manifest: &Manifest) -> Result<(), RepositoryError> {
         let key = manifest.object_key();
         let object = self
             .sealer

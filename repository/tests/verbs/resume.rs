@@ -159,6 +159,33 @@ async fn what_was_given_up_meanwhile_is_sent_again() {
     broken.is(&done.manifest, &image()).await;
 }
 
+/// Deleted while it was uploaded, and nothing was new: no intent is left for a prune to wonder at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_commit_of_what_sent_nothing_leaves_no_intent() {
+    let broken = Broken::new(true).await;
+    broken.up(&image(), &broken.request()).await;
+    let request = broken.request();
+    let (volume, refused) = (&request.volume_id, &request.snapshot_id);
+    let (key, store) = (snapshot_key(volume, refused), &broken.bench.store);
+    snapshots::delete(&broken.bench.repository, volume, refused)
+        .await
+        .unwrap();
+    let tombstone = store.get(&key, 1 << 20).await.unwrap();
+    store.delete(&key).await.unwrap();
+    let packs = store.list("packs/", None).await.unwrap().objects;
+    *broken.store.with_intent.lock().unwrap() = Some((key, tombstone));
+    let error = broken.bench.try_up(&image(), request.clone()).await;
+    let error = error.unwrap_err();
+    assert!(
+        matches!(error, RepositoryError::Deleted { .. }),
+        "{error:?}"
+    );
+    let after = store.list("packs/", None).await.unwrap().objects;
+    assert_eq!(after, packs, "nothing was sent");
+    let intents = store.list("intents/", None).await.unwrap().objects;
+    assert_eq!(intents, []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_changed_since_the_broken_attempt_is_sent() {
     let broken = Broken::new(false).await;
