@@ -82,7 +82,7 @@ pub(super) struct Survey {
     pub(super) snapshots: BTreeMap<Place, LastSeen>,
     /// The tombstones as they were listed. One may be taken away again, and a manifest be in sight instead.
     tombstones: BTreeMap<Place, ObjectMeta>,
-    /// Intents are put once: what was read stays true.
+    /// The intents that were read. One is put again only to say that its source was void; then it is read again.
     intents: BTreeMap<String, Found>,
     /// What earlier prunes saw.
     pub(super) lists: Lists,
@@ -170,7 +170,9 @@ impl Survey {
                 );
                 continue;
             }
-            if let Some(known) = self.intents.get(&meta.key) {
+            if let Some(known) = self.intents.get(&meta.key)
+                && known.put_at_s == meta.modified_at_s
+            {
                 found.push(known.clone());
                 continue;
             }

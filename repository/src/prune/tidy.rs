@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{PruneError, packs::RunKey, round::Rounds};
+use super::{PruneError, packs::RunKey, round::Rounds, uploads::age_s};
 use crate::{
     RepositoryError,
     format::{
@@ -53,7 +53,7 @@ impl Rounds {
         let store = self.survey.repository.store().clone();
         let limit = i64::try_from(self.settings.stale_after.as_secs()).unwrap_or(i64::MAX);
         for meta in list_keys(&*store, CONDEMNED_PREFIX).await? {
-            if self.now_s.saturating_sub(meta.modified_at_s) >= limit {
+            if age_s(self.now_s, meta.modified_at_s) >= limit {
                 tracing::info!(
                     object = meta.key,
                     "removing the list of a prune that was killed"

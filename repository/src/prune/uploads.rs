@@ -156,7 +156,7 @@ async fn is_alive(
 }
 
 /// How old something is. A server's date may be a moment behind what it stamps objects with.
-fn age_s(now_s: i64, put_at_s: i64) -> i64 {
+pub(super) fn age_s(now_s: i64, put_at_s: i64) -> i64 {
     now_s.saturating_sub(put_at_s).max(0)
 }
 
