@@ -98,7 +98,7 @@ async fn heals(
     let none = CancellationToken::new();
     let pruned = prune::plan(&bench.repository, &PruneSettings::default(), &none).await;
     let report = prune::execute(pruned.unwrap()).await.unwrap();
-    assert_eq!((report.removed_marks, report.removed.packs), (0, 0));
+    assert_eq!((report.removed_marks, report.deleted.packs), (0, 0));
 
     let changed = image().extent(150 * CHUNK, 10, Fill::Byte(3));
     let new = bench.up(&changed).await.manifest;
