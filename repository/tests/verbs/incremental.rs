@@ -335,6 +335,8 @@ async fn told_all_the_way(
     let (last, image) = known.last().unwrap();
     let mut request = bench.request();
     request.base = BaseChoice::Snapshot(last.into());
+    // It refers to all that the last one refers to.
+    request.settings.repack_below_percent = 0;
     let compared = bench.try_up(image, request).await.unwrap().manifest;
     prop_assert_eq!(compared.chunks.mapped, last.chunks.mapped);
     prop_assert_eq!(
