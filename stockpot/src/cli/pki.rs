@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
-  stockpot pki init --dir /root/stockpot-pki
-  stockpot pki issue storage-1 --dir /root/stockpot-pki --out storage-1
+  stockpot pki init --dir stockpot-pki
+  stockpot pki issue storage-1 --dir stockpot-pki --out storage-1
   stockpot pki show /etc/stockpot/node.pem
 
 The authority's key makes certificates for every node: keep its directory on one machine, away from the nodes. Each node
@@ -28,7 +28,7 @@ pub(crate) enum PkiVerb {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Example:
-  stockpot pki init --dir /root/stockpot-pki
+  stockpot pki init --dir stockpot-pki
 
 Nothing that is there is overwritten.")]
 pub(crate) struct PkiInitArgs {
@@ -44,7 +44,7 @@ pub(crate) struct PkiInitArgs {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  stockpot pki issue storage-1 --dir /root/stockpot-pki --out storage-1
+  stockpot pki issue storage-1 --dir stockpot-pki --out storage-1
   scp storage-1/node.* storage-1/ca.pem storage-1:/etc/stockpot/
 
 To renew, issue again into another directory, replace node.pem and node.key on the node, and start its daemon again.")]
