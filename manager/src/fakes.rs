@@ -4,11 +4,13 @@
 //! again can be tested for every step on any machine. Nothing real is attached: a "device" is the file itself.
 
 mod faults;
+mod host;
 mod storage;
 mod stores;
 
 pub use self::{
     faults::{Fault, Faults},
-    storage::{FakeHost, FakeStorage, Leftovers},
+    host::FakeHost,
+    storage::{FakeStorage, Leftovers},
     stores::FakeStores,
 };
