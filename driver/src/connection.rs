@@ -122,11 +122,13 @@ impl PartialEq for ChapCredentials {
 
 impl Eq for ChapCredentials {}
 
+/// Connections for tests.
 #[cfg(test)]
-mod tests {
+pub(crate) mod samples {
     use super::*;
 
-    fn connection() -> IscsiConnection {
+    /// Over two portals, with secrets for both directions.
+    pub(crate) fn iscsi() -> IscsiConnection {
         let credentials = |username: &str, password: &str| ChapCredentials {
             username: username.into(),
             password: SecretString::from(password),
@@ -147,10 +149,15 @@ mod tests {
             size_bytes: 4096,
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{samples::iscsi, *};
 
     #[test]
     fn what_is_written_down_or_printed_holds_no_secret() {
-        let info = ConnectionInfo::Iscsi(connection());
+        let info = ConnectionInfo::Iscsi(iscsi());
         let json = serde_json::to_string(&info).unwrap();
         for text in [&json, &format!("{info:?}")] {
             assert!(!text.contains("-secret"), "{text}");
@@ -158,7 +165,7 @@ mod tests {
         let read: ConnectionInfo = serde_json::from_str(&json).unwrap();
         let without = IscsiConnection {
             auth: None,
-            ..connection()
+            ..iscsi()
         };
         assert_eq!(read, ConnectionInfo::Iscsi(without));
         assert_ne!(read, info);
@@ -166,7 +173,7 @@ mod tests {
 
     #[test]
     fn the_shape_is_cinders() {
-        let json = serde_json::to_value(ConnectionInfo::Iscsi(connection())).unwrap();
+        let json = serde_json::to_value(ConnectionInfo::Iscsi(iscsi())).unwrap();
         assert_eq!(json["driver_volume_type"], "iscsi");
         assert_eq!(
             json["data"]["target_portals"],

@@ -233,27 +233,10 @@ pub(super) fn append_ranges(all: &mut Vec<ByteRange>, page: Vec<api::Range>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::samples;
 
     fn iscsi() -> ConnectionInfo {
-        let credentials = |username: &str, password: &str| ChapCredentials {
-            username: username.into(),
-            password: SecretString::from(password),
-        };
-        ConnectionInfo::Iscsi(IscsiConnection {
-            target_portals: vec![
-                "192.0.2.1:3260".parse().unwrap(),
-                "[2001:db8::1]:3260".parse().unwrap(),
-            ],
-            target_iqn: "iqn.2026-01.test:v.a".into(),
-            target_lun: 0,
-            serial: "0123456789abcdef".into(),
-            auth: Some(IscsiAuth {
-                initiator: credentials("in", "initiator-secret"),
-                target: Some(credentials("out", "target-secret")),
-            }),
-            access_mode: AccessMode::ReadOnly,
-            size_bytes: 4096,
-        })
+        ConnectionInfo::Iscsi(samples::iscsi())
     }
 
     #[test]

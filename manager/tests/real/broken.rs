@@ -7,7 +7,8 @@ use stockpot_test_fixtures::s3::{Action, Fault, Op};
 use tonic::Code;
 
 use super::{
-    BUCKET, Kind, World, assert_holds, attach, content, detach, filled_volume, run_async, snapshot,
+    BUCKET, Kind, World, assert_holds, attach, content, delete_all, detach, filled_volume,
+    run_async, snapshot,
 };
 use crate::lab::{self, Client, Run};
 
@@ -102,12 +103,8 @@ fn a_refused_upload_is_told_once_and_tried_again() {
         let back = lab::available_volume(&mut client, &request).await.unwrap();
         assert_holds(&mut client, &back.volume_id, &content(1)).await;
 
-        for id in [&back.volume_id, &volume] {
-            lab::delete_volume(&mut client, id).await.unwrap();
-        }
-        lab::delete_snapshot(&mut client, &ready.snapshot_id)
-            .await
-            .unwrap();
+        let volumes = [back.volume_id.as_str(), &volume];
+        delete_all(&mut client, volumes, &ready.snapshot_id).await;
     });
     run.stop();
     world.close();

@@ -15,7 +15,7 @@ use tonic::Code;
 use super::{
     Kind, SIZE, World, assert_holds, attach,
     broken::{SLOW, until_sending},
-    content, detach, filled_volume, run_async, snapshot,
+    content, delete_all, detach, filled_volume, run_async, snapshot,
 };
 use crate::lab::{self, Client, Run};
 
@@ -123,12 +123,8 @@ fn a_pool_that_fills_during_an_upload_harms_nothing() {
         let request = lab::volume_from("back", &ready.snapshot_id, api::SourceCopy::Cloud);
         let back = lab::available_volume(&mut client, &request).await.unwrap();
         assert_holds(&mut client, &back.volume_id, &content(1)).await;
-        for id in [&back.volume_id, &volume] {
-            lab::delete_volume(&mut client, id).await.unwrap();
-        }
-        lab::delete_snapshot(&mut client, &ready.snapshot_id)
-            .await
-            .unwrap();
+        let volumes = [back.volume_id.as_str(), &volume];
+        delete_all(&mut client, volumes, &ready.snapshot_id).await;
     });
     run.stop();
     world.close();

@@ -375,6 +375,14 @@ pub(crate) async fn assert_holds(client: &mut Client, volume_id: &str, image: &I
     );
 }
 
+/// Deletes them, each with all its copies.
+pub(crate) async fn delete_all(client: &mut Client, volumes: [&str; 2], snapshot: &str) {
+    for id in volumes {
+        lab::delete_volume(client, id).await.unwrap();
+    }
+    lab::delete_snapshot(client, snapshot).await.unwrap();
+}
+
 pub(crate) async fn snapshot(client: &mut Client, id: &str) -> api::Snapshot {
     let snapshot_id = id.to_owned();
     let request = api::GetSnapshotRequest { snapshot_id };

@@ -315,30 +315,46 @@ fn where_writes_wait_the_pool_grows_before_bases_are_given_back() {
     run.stop();
 }
 
+/// Snapshots that pin their volume, and a volume with one that is in the bucket as well.
+async fn pinned_volume(world: &World, client: &mut Client) -> (String, api::Snapshot) {
+    world.storage.snapshots_pin_volumes();
+    let volume = filled_volume(world, client).await.volume_id;
+    let kept = upload(client, &volume, "kept").await;
+    (volume, kept)
+}
+
+/// Only its cloud copy is wanted from now on: what stays of it is a base.
+async fn keep_as_base_only(client: &mut Client, snapshot: &api::Snapshot) {
+    lab::drop_local_copy(client, &snapshot.snapshot_id)
+        .await
+        .unwrap();
+    assert!(get(client, snapshot).await.kept_as_base);
+}
+
+async fn assert_base_given_back(client: &mut Client, snapshot: &api::Snapshot) {
+    let left = get(client, snapshot).await;
+    assert!(!left.kept_as_base && left.ready);
+}
+
 #[test]
 fn a_base_does_not_keep_its_volume_from_growing() {
     let world = World::new();
-    world.storage.snapshots_pin_volumes();
     let run = world.start();
     let mut client = run.client();
     run.block_on(async {
-        let volume = filled_volume(&world, &mut client).await.volume_id;
-        let kept = upload(&mut client, &volume, "kept").await;
+        let (volume, kept) = pinned_volume(&world, &mut client).await;
         let request = api::ExtendVolumeRequest {
-            volume_id: volume.clone(),
+            volume_id: volume,
             required_bytes: 2 * SIZE,
             ..Default::default()
         };
         // Somebody wants that one.
         let refused = client.extend_volume(request.clone()).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
-        lab::drop_local_copy(&mut client, &kept.snapshot_id)
-            .await
-            .unwrap();
+        keep_as_base_only(&mut client, &kept).await;
         let grown = client.extend_volume(request).await.unwrap().into_inner();
         assert_eq!(grown.size_bytes, 2 * SIZE);
-        let left = get(&mut client, &kept).await;
-        assert!(!left.kept_as_base && left.ready);
+        assert_base_given_back(&mut client, &kept).await;
     });
     run.stop();
 }
@@ -346,22 +362,16 @@ fn a_base_does_not_keep_its_volume_from_growing() {
 #[test]
 fn a_base_does_not_keep_its_volume() {
     let world = World::new();
-    world.storage.snapshots_pin_volumes();
     let run = world.start();
     let mut client = run.client();
     run.block_on(async {
-        let volume = filled_volume(&world, &mut client).await.volume_id;
-        let kept = upload(&mut client, &volume, "kept").await;
+        let (volume, kept) = pinned_volume(&world, &mut client).await;
         let refused = lab::delete_volume(&mut client, &volume).await.unwrap_err();
         assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
         assert!(refused.message().contains(&kept.snapshot_id), "{refused}");
-        lab::drop_local_copy(&mut client, &kept.snapshot_id)
-            .await
-            .unwrap();
-        assert!(get(&mut client, &kept).await.kept_as_base);
+        keep_as_base_only(&mut client, &kept).await;
         lab::delete_volume(&mut client, &volume).await.unwrap();
-        let left = get(&mut client, &kept).await;
-        assert!(!left.kept_as_base && left.ready);
+        assert_base_given_back(&mut client, &kept).await;
     });
     assert_eq!(devices(&world), 0);
     run.stop();
