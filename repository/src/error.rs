@@ -27,6 +27,16 @@ pub enum RepositoryError {
         /// The place.
         location: String,
     },
+    /// A repository was here, and somebody deleted its marker: a new one must not come to lie over it.
+    #[error(
+        "{location} held a repository, and its marker was deleted: the bucket still has it as an older version. With \
+         --first-versions `stockpot snapshots`, `verify` and `restore` read what was written first; a new repository needs another \
+         prefix, or the older versions removed"
+    )]
+    Hidden {
+        /// The place.
+        location: String,
+    },
     /// The repository, or an object in it, needs a format or features that this version does not know.
     #[error("{object} was made by a newer version of Stockpot")]
     Newer {

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 
 pub use self::keys::SlotSummary;
-use self::objects::{read_marker, refuse_foreign};
+use self::objects::{read_marker, refuse_foreign, refuse_hidden};
 pub(crate) use self::{
     listing::{each_key, list_keys, too_many},
     objects::read_object,
@@ -110,7 +110,8 @@ impl Repository {
     /// Makes a repository in an empty prefix.
     ///
     /// # Errors
-    /// [`RepositoryError::AlreadyThere`], [`RepositoryError::Foreign`] where something else is, and whatever the store says.
+    /// [`RepositoryError::AlreadyThere`], [`RepositoryError::Foreign`] where something else is, [`RepositoryError::Hidden`]
+    /// where a marker was deleted and is kept as an older version, and whatever the store says.
     pub async fn create(
         store: Arc<dyn ObjectStore>,
         options: CreateOptions,
@@ -224,6 +225,7 @@ impl Repository {
             ));
         }
         refuse_foreign(&*store).await?;
+        refuse_hidden(&*store).await?;
         let unstorable = |source| RepositoryError::Unstorable {
             what: "the repository's marker".to_owned(),
             source,

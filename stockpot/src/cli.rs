@@ -132,7 +132,7 @@ pub(crate) struct BackupArgs {
     /// Read only what changed since a snapshot: FILE has one "OFFSET LENGTH" in bytes per line, or is a JSON list.
     #[arg(long, value_name = "FILE", requires = "since")]
     pub(crate) changed: Option<PathBuf>,
-    /// The snapshot that --changed counts from.
+    /// The snapshot that --changed counts from: its id, the start of it, or `latest:NAME`.
     #[arg(long, value_name = "SNAPSHOT", requires = "changed")]
     pub(crate) since: Option<String>,
     /// Chunk size of a repository that this backup makes (64KiB to 4MiB, a power of two).
@@ -163,7 +163,7 @@ pub(crate) struct RestoreArgs {
     /// Where from: s3://BUCKET[/PREFIX].
     #[arg(value_name = "URL")]
     pub(crate) from: String,
-    /// Which snapshot.
+    /// Which snapshot: its id, the start of it, or `latest:NAME`.
     pub(crate) snapshot: String,
     /// Block device or file to fill.
     pub(crate) target: PathBuf,
@@ -226,7 +226,7 @@ pub(crate) struct VerifyArgs {
     /// Where: s3://BUCKET[/PREFIX].
     #[arg(value_name = "URL")]
     pub(crate) from: String,
-    /// Which snapshot [default: all].
+    /// Which snapshot: its id, the start of it, or `latest:NAME` [default: all].
     pub(crate) snapshot: Option<String>,
     /// Read, decrypt and hash every chunk, not only the structure.
     #[arg(long)]

@@ -7,6 +7,7 @@ mod changed;
 mod cli;
 mod config;
 mod context;
+mod history;
 mod interrupt;
 mod limits;
 mod pick;

@@ -1,11 +1,15 @@
 //! Which snapshot is meant: an id, the start of one, or `latest:VOLUME`.
 
+use std::collections::BTreeSet;
+
 use anyhow::bail;
 use stockpot_repository::{
     Repository, forget,
-    format::manifest::Manifest,
+    format::{ids::VolumeId, manifest::Manifest},
     snapshots::{self, Status},
 };
+
+use crate::history::Records;
 
 /// The manifest of the snapshot that `text` names.
 ///
@@ -16,6 +20,7 @@ pub(crate) async fn pick(repository: &Repository, text: &str) -> anyhow::Result<
         return Ok(snapshots::find(repository, text).await?);
     };
     let mut unreadable = 0;
+    let mut ids: BTreeSet<VolumeId> = VolumeId::new(volume).into_iter().collect();
     let now = forget::now(repository).await?;
     // Whatever a wrong clock has cut in the future is the latest only if there is nothing else.
     let rank = |manifest: &Manifest| {
@@ -32,6 +37,7 @@ pub(crate) async fn pick(repository: &Repository, text: &str) -> anyhow::Result<
         if !of_volume {
             continue;
         }
+        ids.extend(found.volume_id);
         match (found.status, found.manifest) {
             (Status::Committed, Some(manifest))
                 if newest
@@ -44,11 +50,14 @@ pub(crate) async fn pick(repository: &Repository, text: &str) -> anyhow::Result<
             _ => {}
         }
     }
-    if unreadable > 0 {
+    let records = Records::look(&**repository.store()).await;
+    let deleted = records.hidden_of(|id| ids.contains(id));
+    if unreadable + deleted > 0 {
         // The newest may be among them: choosing an older one must not happen quietly.
         bail!(
-            "{unreadable} of the snapshots of volume {volume} cannot be read, so which one is the latest is not known; \
-             `stockpot snapshots` shows them: name the one you want"
+            "{}, so which one is the latest is not known; `stockpot snapshots` shows them: name the one you want, or read what \
+             was written first with --first-versions where the bucket keeps versions",
+            why_unknown(volume, unreadable, deleted)
         );
     }
     match newest {
@@ -56,6 +65,20 @@ pub(crate) async fn pick(repository: &Repository, text: &str) -> anyhow::Result<
         None => bail!(
             "no snapshot of volume {volume} in {}",
             repository.location()
+        ),
+    }
+}
+
+fn why_unknown(volume: &str, unreadable: usize, deleted: usize) -> String {
+    match (unreadable, deleted) {
+        (_, 0) => format!("{unreadable} of the snapshots of volume {volume} cannot be read"),
+        (0, _) => format!(
+            "the records of {deleted} of the snapshots of volume {volume} were deleted by somebody, and the bucket still has \
+             older versions of them"
+        ),
+        (_, _) => format!(
+            "{unreadable} of the snapshots of volume {volume} cannot be read, and the records of {deleted} were deleted by \
+             somebody"
         ),
     }
 }

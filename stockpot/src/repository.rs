@@ -20,6 +20,7 @@ use zeroize::Zeroizing;
 
 use crate::{
     cli::{Addressing, Cli, KeyArgs, S3Args},
+    history,
     interrupt::Interrupt,
     limits, printable,
     sizes::human_size,
@@ -143,7 +144,22 @@ fn read_key(path: &Path, is_key: bool) -> anyhow::Result<KeySource> {
 /// As the repository says, with the options of this command line named.
 pub(crate) async fn open(config: S3Config, key: Option<KeySource>) -> anyhow::Result<Repository> {
     let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
-    Repository::open(store, key).await.map_err(name_options)
+    let opened = Repository::open(store.clone(), key).await;
+    let opened = history::explained(&*store, opened).await;
+    opened.map_err(name_options)
+}
+
+/// As [`open`], for a caller that tries what was written first by itself where that may help.
+///
+/// # Errors
+/// As [`open`].
+pub(crate) async fn open_as_it_is(
+    config: S3Config,
+    key: Option<KeySource>,
+) -> anyhow::Result<Repository> {
+    let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
+    let opened = Repository::open(store, key).await;
+    opened.map_err(|error| name_options(error.into()))
 }
 
 /// Opens a repository as it was first written.
@@ -155,9 +171,8 @@ pub(crate) async fn open_first(
     key: Option<KeySource>,
 ) -> anyhow::Result<Repository> {
     let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
-    Repository::open_first(store, key)
-        .await
-        .map_err(name_options)
+    let opened = Repository::open_first(store, key).await;
+    opened.map_err(|error| name_options(error.into()))
 }
 
 /// Opens a repository, or makes it where there is nothing, and says so on standard error if it may. Whether it was
@@ -181,7 +196,10 @@ pub(crate) async fn open_or_create(
         }
         match Repository::open(store.clone(), key.clone()).await {
             Err(RepositoryError::NoRepository { .. }) => Ok((store, None)),
-            opened => Ok((store, Some(opened.map_err(name_options)?))),
+            opened => {
+                let opened = history::explained(&*store, opened).await;
+                Ok((store, Some(opened.map_err(name_options)?)))
+            }
         }
     };
     let store = match interrupt.unless(opening).await? {
@@ -196,9 +214,9 @@ pub(crate) async fn open_or_create(
         chunk_size_bytes: chunk_size.unwrap_or(DEFAULT_CHUNK_SIZE_BYTES),
         endpoint: None,
     };
-    let (repository, opened) = Repository::open_or_create(store, options)
-        .await
-        .map_err(name_options)?;
+    let opened = Repository::open_or_create(store.clone(), options).await;
+    let opened = history::explained(&*store, opened).await;
+    let (repository, opened) = opened.map_err(name_options)?;
     let Opened::Created(report) = opened else {
         check_chunk_size(&repository, chunk_size)?;
         return Ok((repository, false));
@@ -223,7 +241,11 @@ pub(crate) async fn open_or_create(
 }
 
 /// Names the options that help.
-fn name_options(error: RepositoryError) -> anyhow::Error {
+fn name_options(error: anyhow::Error) -> anyhow::Error {
+    let error = match error.downcast() {
+        Ok(error) => error,
+        Err(other) => return other,
+    };
     match error {
         RepositoryError::KeyNeeded { .. } => anyhow!("{error} (--key-file or --passphrase-file)"),
         RepositoryError::WrongKey { ref untried, .. } if !untried.is_empty() => {

@@ -18,6 +18,7 @@ pub(crate) fn cannot_be_opened(error: &ManagerError) -> bool {
                 | Error::NotSealed { .. }
                 | Error::NoRepository { .. }
                 | Error::Foreign { .. }
+                | Error::Hidden { .. }
                 | Error::Store(StoreError::NoSuchBucket { .. })
         ),
         _ => false,
@@ -46,6 +47,7 @@ pub(crate) fn may_be_covered(error: &ManagerError) -> bool {
                     error,
                     RepositoryError::NoRepository { .. }
                         | RepositoryError::Foreign { .. }
+                        | RepositoryError::Hidden { .. }
                         | RepositoryError::NotSealed { .. }
                         | RepositoryError::UnknownSnapshot { .. }
                         | RepositoryError::WrongKey { .. }

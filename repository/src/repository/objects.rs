@@ -70,6 +70,37 @@ pub(super) async fn refuse_foreign(store: &dyn ObjectStore) -> Result<(), Reposi
     each_key(store, "", look).await
 }
 
+/// A marker that was deleted in a bucket with versions lies there still, and with it all that can be restored. Where
+/// versions cannot be listed, nobody can tell.
+pub(super) async fn refuse_hidden(store: &dyn ObjectStore) -> Result<(), RepositoryError> {
+    let Some(versions) = store.versions() else {
+        return Ok(());
+    };
+    match versions.versions(MARKER_KEY).await {
+        Ok(found) => {
+            let mut markers = found.iter().filter(|version| version.key == MARKER_KEY);
+            if markers.any(|version| !version.is_delete_marker) {
+                return Err(RepositoryError::Hidden {
+                    location: store.location(),
+                });
+            }
+            Ok(())
+        }
+        Err(
+            error @ (StoreError::Unsupported { .. }
+            | StoreError::AccessDenied { .. }
+            | StoreError::Refused { .. }),
+        ) => {
+            tracing::debug!(
+                %error,
+                "whether the bucket has an older version of a marker here cannot be seen"
+            );
+            Ok(())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -21,7 +21,6 @@ use stockpot_repository::{
         keys::KeySource,
     },
     lock::{LockMode, LockPolicy},
-    snapshots,
     store::s3::S3Config,
     upload::{BaseChoice, Changes, SnapshotRef, SourceCheck, UploadReport, UploadRequest, upload},
 };
@@ -29,8 +28,9 @@ use stockpot_repository::{
 use crate::{
     changed,
     cli::{BackupArgs, Cli, LockArgs, Strength, UploadTuning},
-    context,
+    context, history,
     interrupt::{GRACE, Interrupt, Interrupted},
+    pick::pick,
     progress::Display,
     repository,
     usage::{Usage, within_budget},
@@ -190,7 +190,7 @@ impl Job<'_> {
                 if let (Some(snapshot), false) = (self.snapshot, error.is_cancelled()) {
                     snapshot.check().await?;
                 }
-                return Err(error.into());
+                return history::explained(&**repository.store(), Err(error)).await;
             }
         };
         Ok(Done {
@@ -218,7 +218,10 @@ impl Job<'_> {
             _ if self.args.full => Ok(BaseChoice::Nothing),
             None => Ok(BaseChoice::Newest),
             Some(name) => {
-                let finding = async { Ok(snapshots::find(repository, name).await?) };
+                let finding = async {
+                    let picked = pick(repository, name).await;
+                    history::explained(&**repository.store(), picked).await
+                };
                 let manifest = self.interrupt.unless(finding).await.context("--base")?;
                 Ok(BaseChoice::Snapshot(SnapshotRef::from(&manifest)))
             }
@@ -227,17 +230,17 @@ impl Job<'_> {
 
     /// The snapshot since which changes are known; its id may be shortened.
     async fn since(&self, repository: &Repository, since: &str) -> anyhow::Result<SnapshotRef> {
-        let manifest = match snapshots::find(repository, since).await {
-            Ok(manifest) => manifest,
-            // No error: then all is read and compared, and the result says so.
-            Err(RepositoryError::Deleted { snapshot }) => {
-                return Ok(SnapshotRef {
-                    volume_id: self.volume.clone(),
-                    snapshot_id: SnapshotId::new(&snapshot)?,
-                });
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let picked = pick(repository, since).await;
+        // No error: then all is read and compared, and the result says so.
+        if let Err(error) = &picked
+            && let Some(RepositoryError::Deleted { snapshot }) = error.downcast_ref()
+        {
+            return Ok(SnapshotRef {
+                volume_id: self.volume.clone(),
+                snapshot_id: SnapshotId::new(snapshot)?,
+            });
+        }
+        let manifest = history::explained(&**repository.store(), picked).await?;
         if manifest.volume_id != self.volume {
             return Err(Usage::new(format!(
                 "--since {since}: this is a snapshot of volume {}, not of {}",

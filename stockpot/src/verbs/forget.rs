@@ -12,8 +12,9 @@ use stockpot_repository::{
 
 use crate::{
     cli::{Cli, ForgetArgs, KeepArgs},
-    context,
+    context, history,
     interrupt::Interrupt,
+    pick::pick,
     repository,
     table::Table,
     usage::Usage,
@@ -55,7 +56,9 @@ pub(crate) async fn run(cli: &Cli, args: &ForgetArgs, interrupt: &Interrupt) -> 
         let report = if args.snapshots.is_empty() {
             by_policy(args, &found, &retention, forget::now(&repository).await?)?
         } else {
-            let targets = forget::named(&repository, &found, &args.snapshots).await?;
+            let names = resolved(&repository, &args.snapshots).await?;
+            let targets = forget::named(&repository, &found, &names).await;
+            let targets = history::explained(&**repository.store(), targets).await?;
             by_name(args, &found, targets)
         };
         Ok((repository, report))
@@ -144,6 +147,19 @@ fn by_name(args: &ForgetArgs, found: &[SnapshotSummary], targets: Vec<Target>) -
         forgotten: targets.into_iter().map(row).collect(),
         kept: Vec::new(),
     }
+}
+
+/// The names, with what `latest:VOLUME` means in place of it.
+async fn resolved(repository: &Repository, names: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut resolved = Vec::with_capacity(names.len());
+    for name in names {
+        resolved.push(if name.starts_with("latest:") {
+            pick(repository, name).await?.snapshot_id.to_string()
+        } else {
+            name.clone()
+        });
+    }
+    Ok(resolved)
 }
 
 /// The volume as people call it.

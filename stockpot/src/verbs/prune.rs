@@ -10,7 +10,7 @@ use stockpot_repository::prune::{
 
 use crate::{
     cli::{Cli, Output, PruneArgs},
-    context,
+    context, history,
     interrupt::Interrupt,
     printable, repository,
     sizes::human_size,
@@ -85,16 +85,19 @@ pub(crate) async fn run(cli: &Cli, args: &PruneArgs, interrupt: &Interrupt) -> a
     };
     let planning = async {
         let repository = repository::open(config, key).await?;
-        Ok(prune::plan(&repository, &settings, interrupt.token()).await?)
+        let plan = prune::plan(&repository, &settings, interrupt.token()).await;
+        let plan = history::explained(&**repository.store(), plan).await?;
+        Ok((plan, repository))
     };
-    let plan = interrupt.unless(planning).await?;
+    let (plan, repository) = interrupt.unless(planning).await?;
     let mut report = report(args, &plan);
     if !args.dry_run {
         if cli.output == Output::Text && !cli.quiet {
             eprintln!("{}", printable::own_lines(&planned(&report)));
         }
         // Not dropped on a signal: it stops by itself, and takes its list away.
-        report.take(&prune::execute(plan).await?);
+        let pruned = prune::execute(plan).await;
+        report.take(&history::explained(&**repository.store(), pruned).await?);
     }
     report.seconds = start.elapsed().as_secs_f64();
     context::print(cli.output, &report, || text(&report))

@@ -133,7 +133,7 @@ impl Job<'_> {
             let repository = if first_versions {
                 repository::open_first(config, key).await?
             } else {
-                repository::open(config, key).await?
+                repository::open_as_it_is(config, key).await?
             };
             let manifest = pick(&repository, &args.snapshot).await?;
             Ok((repository, manifest))
@@ -180,6 +180,7 @@ fn may_be_deleted(error: &anyhow::Error) -> bool {
                     error,
                     RepositoryError::NoRepository { .. }
                         | RepositoryError::Foreign { .. }
+                        | RepositoryError::NotSealed { .. }
                         | RepositoryError::UnknownSnapshot { .. }
                         | RepositoryError::WrongKey { .. }
                 )

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use stockpot_repository::{
     Repository,
-    format::keys::KeySource,
+    format::{ids::snapshot_key, keys::KeySource},
     snapshots::{self, SnapshotSummary, Status},
     store::{
         ObjectStore,
@@ -17,6 +17,7 @@ use stockpot_repository::{
 use crate::{
     cli::{Cli, SnapshotsArgs},
     context,
+    history::{self, Records},
     interrupt::Interrupt,
     repository,
     sizes::human_size,
@@ -53,16 +54,33 @@ pub(crate) async fn run(
         } else {
             open(cli, config, key).await?
         };
-        Ok(snapshots::list(&repository).await?)
+        let found = snapshots::list(&repository).await?;
+        let records = Records::look(&**repository.store()).await;
+        Ok((found, records))
     };
-    let found = interrupt.unless(listing).await?;
+    let (found, records) = interrupt.unless(listing).await?;
+    let remark = records.remark(&unreadable(&found));
     let rows: Vec<Row> = found
         .into_iter()
         .filter(|found| args.all || found.status != Status::Deleted)
         .filter(|found| args.volume.as_deref().is_none_or(|name| is_of(found, name)))
         .map(row)
         .collect();
-    context::print(cli.output, &rows, || text(&rows))
+    context::print(cli.output, &rows, || text(&rows))?;
+    if let Some(remark) = remark {
+        history::say(&remark);
+    }
+    Ok(())
+}
+
+/// The records that cannot be read, by their keys.
+fn unreadable(found: &[SnapshotSummary]) -> Vec<String> {
+    let unreadable = found
+        .iter()
+        .filter(|found| matches!(found.status, Status::Unreadable(_)));
+    unreadable
+        .filter_map(|found| Some(snapshot_key(found.volume_id.as_ref()?, &found.snapshot_id)))
+        .collect()
 }
 
 /// Without a key, a sealed repository still shows its ids.
@@ -71,7 +89,8 @@ async fn open(cli: &Cli, config: S3Config, key: Option<KeySource>) -> anyhow::Re
         Some(key) => repository::open(config, Some(key)).await,
         None => {
             let store: Arc<dyn ObjectStore> = Arc::new(S3Store::connect(config).await?);
-            let repository = Repository::open_locked(store).await?;
+            let opened = Repository::open_locked(store.clone()).await;
+            let repository = history::explained(&*store, opened).await?;
             if repository.is_sealed() && !cli.quiet {
                 eprintln!(
                     "the repository is sealed: without its key only ids and states are known"

@@ -5,13 +5,14 @@ use std::{sync::Arc, time::Instant};
 use anyhow::bail;
 use serde::Serialize;
 use stockpot_repository::{
-    Progress,
+    Progress, Repository,
     verify::{Problem, Sample, VerifySettings, verify},
 };
 
 use crate::{
     cli::{Cli, VerifyArgs},
     context,
+    history::{self, Records},
     interrupt::Interrupt,
     pick::pick,
     printable,
@@ -68,7 +69,11 @@ pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> 
             repository::open(config, key).await?
         };
         let only = match &args.snapshot {
-            Some(text) => Some([pick(&repository, text).await?.snapshot_id]),
+            Some(text) => {
+                let picked = pick(&repository, text).await;
+                let picked = history::explained(&**repository.store(), picked).await?;
+                Some([picked.snapshot_id])
+            }
             None => None,
         };
         Ok((repository, only))
@@ -94,7 +99,7 @@ pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> 
     let only = only.as_ref().map(<[_; 1]>::as_slice);
     let found = verify(&repository, only, &settings, &progress, interrupt.token()).await;
     display.finish().await;
-    let found = found?;
+    let found = history::explained(&**repository.store(), found).await?;
     let report = Report {
         snapshots: found.snapshots.len(),
         packs: found.packs,
@@ -115,10 +120,27 @@ pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> 
             printable::line(why)
         );
     }
+    say_what_is_covered(&repository, &report, only.is_none()).await;
     match report.problems.len() {
         0 => Ok(()),
         1 => bail!("1 problem was found"),
         n => bail!("{n} problems were found"),
+    }
+}
+
+/// What has a problem may have an older version below, and a record that was deleted was not verified at all.
+async fn say_what_is_covered(repository: &Repository, report: &Report, is_whole: bool) {
+    let store = &**repository.store();
+    let objects: Vec<&str> = (report.problems.iter())
+        .map(|problem| problem.object.as_str())
+        .collect();
+    let of_objects = history::remark_on(store, &objects).await;
+    let of_records = match is_whole {
+        true => Records::look(store).await.remark(&[]),
+        false => None,
+    };
+    for remark in of_records.iter().chain(&of_objects) {
+        history::say(remark);
     }
 }
 

@@ -12,5 +12,6 @@ mod limits;
 mod pki;
 mod printing;
 mod sealing;
+mod thief;
 mod upkeep;
 mod verify;
