@@ -34,12 +34,15 @@ pub use uploads::UploadState;
 
 use crate::{
     Repository,
-    format::ids::{SnapshotId, VolumeId},
+    format::ids::{PackName, SnapshotId, VolumeId},
     store::{ObjectMeta, StoreError},
 };
 use round::{Ended, Rounds};
 use seen::LastSeen;
 use survey::{Found, Survey};
+
+/// So many of the packs that the listing did not name are asked for.
+const MISSING_ASKED_MAX: usize = 32;
 
 /// How often a round is begun again whose list another prune took for left over.
 const ROUND_TRIES: usize = 3;
@@ -115,6 +118,9 @@ pub struct Plan {
     pub spared: Tally,
     /// Objects below `packs/` that are no packs, and stay.
     pub foreign_objects: u64,
+    /// Packs that manifests reach and that are not in the bucket: somebody deleted them. The first few; empty if all is
+    /// there.
+    pub missing: Vec<PackName>,
     /// The uploads that intents tell of.
     pub uploads: Vec<Upload>,
     /// Snapshots without record or upload whose packs are old enough to be given up.
@@ -153,6 +159,21 @@ pub struct Report {
     pub removed_marks: u64,
 }
 
+/// Of the packs that the listing did not name, those that are not there: the others are younger than it.
+async fn missing(survey: &Survey) -> Result<Vec<PackName>, PruneError> {
+    let unlisted = survey.table().unlisted(MISSING_ASKED_MAX);
+    let mut missing = Vec::new();
+    for name in unlisted {
+        survey.check_cancelled()?;
+        match survey.repository.store().head(&name.to_string()).await {
+            Ok(_) => {}
+            Err(StoreError::NotFound { .. }) => missing.push(name),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(missing)
+}
+
 /// Looks what is needed and what is not. Nothing is written.
 ///
 /// # Errors
@@ -186,6 +207,7 @@ pub async fn plan(
     uploads.extend((judged.under_way.iter()).map(|f| upload(f, UploadState::UnderWay)));
     uploads.extend((judged.dead.iter()).map(|(f, _)| upload(f, UploadState::Dead)));
     uploads.extend((judged.left_over.iter()).map(|f| upload(f, UploadState::LeftOver)));
+    let missing = missing(&survey).await?;
     let tallies = survey.table().tallies();
     let committed = survey.snapshots.values();
     Ok(Plan {
@@ -197,6 +219,7 @@ pub async fn plan(
         to_delete: tallies.unneeded,
         spared: tallies.spared,
         foreign_objects: survey.foreign,
+        missing,
         uploads,
         abandoned,
         survey,

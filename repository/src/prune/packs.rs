@@ -154,6 +154,11 @@ impl PackTable {
         self.unlisted.len() >= UNLISTED_MAX || self.unlisted.contains(name)
     }
 
+    /// The first so many packs that manifests reach and the listing did not name.
+    pub(super) fn unlisted(&self, most: usize) -> Vec<PackName> {
+        self.unlisted.iter().take(most).cloned().collect()
+    }
+
     /// An upload may refer to a pack.
     pub(super) fn spare(&mut self, name: &PackName) {
         if let Some(slot) = self.slot(name) {
