@@ -15,7 +15,7 @@ pools:
   - {name: plain, driver: lvm-thick, volumeGroup: vg1, snapshotPercent: 30}
   - {name: images, driver: file, directory: /srv/images, allowCopy: true}
 host: {ip: 192.0.2.1}
-transfers: {uploadsMax: 1, partsInFlight: 8, zstdLevel: 3, keepBase: false, guardSharePpm: 5000, repackBelowPercent: 0}
+transfers: {uploadsMax: 1, partsInFlight: 8, zstdLevel: 3, keepBase: false, guardSharePpm: 5000, repackBelowPercent: 0, repackGainBytes: 65536}
 poolGuardSeconds: 5
 shutdownGraceSeconds: 5
 ";
@@ -37,6 +37,7 @@ fn a_whole_configuration() {
         (5000, 0)
     );
     assert_eq!(settings.guard_chunks_min, 16);
+    assert_eq!(settings.repack_gain_bytes_min, 65536);
     assert!(matches!(
         &config.pools[0],
         PoolConfig::LvmThin {

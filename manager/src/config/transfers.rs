@@ -42,6 +42,8 @@ pub struct TransferConfig {
     pub repack_below_percent: Option<u32>,
     /// The most that one upload sends anew for that.
     pub repack_budget_bytes: Option<u64>,
+    /// What there is to gain by it at least.
+    pub repack_gain_bytes: Option<u64>,
     /// Ranges fetched at the same time by one restore.
     pub gets_in_flight: Option<usize>,
     /// Most that is sent per second, all uploads of this node together.
@@ -68,6 +70,7 @@ impl Default for TransferConfig {
             guard_chunks_min: None,
             repack_below_percent: None,
             repack_budget_bytes: None,
+            repack_gain_bytes: None,
             gets_in_flight: None,
             upload_bytes_per_second_max: None,
             download_bytes_per_second_max: None,
@@ -94,6 +97,9 @@ impl TransferConfig {
             repack_budget_bytes: self
                 .repack_budget_bytes
                 .unwrap_or(usual.repack_budget_bytes),
+            repack_gain_bytes_min: self
+                .repack_gain_bytes
+                .unwrap_or(usual.repack_gain_bytes_min),
             ..usual
         }
     }
