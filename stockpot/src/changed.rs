@@ -1,6 +1,6 @@
 //! `--changed FILE`: which bytes of a volume changed, as another program wrote it down.
 
-use std::{ops::Range, path::Path};
+use std::{fs::File, io::Read as _, ops::Range, path::Path};
 
 use anyhow::Context as _;
 use serde::Deserialize;
@@ -10,6 +10,9 @@ use crate::usage::Usage;
 /// A file of ranges is no longer than this, in bytes: some millions of them.
 const SIZE_MAX: u64 = 256 << 20;
 
+/// Read at a time, in bytes: what is no text is found out before much of it is in memory.
+const PIECE_BYTES: u64 = 64 << 10;
+
 /// One range in JSON.
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
@@ -18,23 +21,33 @@ enum Entry {
     Pair(u64, u64),
 }
 
-/// Reads ranges of bytes: a JSON list of `{"offset":…,"length":…}` or `[offset, length]`, or lines of `offset length`.
+/// Reads ranges of bytes: a JSON list of `{"offset":…,"length":…}` or `[offset, length]`, or lines of `offset length`. None
+/// in it, or only empty ones: nothing changed.
 ///
 /// # Errors
 /// [`Usage`] with the line of what is not a range.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<Range<u64>>> {
     let cannot = || format!("cannot read --changed {}", path.display());
-    let size = std::fs::metadata(path).with_context(cannot)?.len();
-    if size > SIZE_MAX {
-        return Err(Usage::new(format!(
-            "--changed {}: it has {size} bytes; a list of ranges has at most {SIZE_MAX}",
-            path.display()
-        ))
-        .into());
+    let wrong =
+        |problem: &str| Usage::new(format!("--changed {}: {problem}", path.display())).into();
+    let mut file = File::open(path).with_context(cannot)?;
+    let mut text = Vec::new();
+    // A device or FIFO tells no length, and some have no end.
+    while text.len() as u64 <= SIZE_MAX {
+        let before = text.len();
+        let mut piece = file.by_ref().take(PIECE_BYTES);
+        piece.read_to_end(&mut text).with_context(cannot)?;
+        if text.len() == before {
+            let text = String::from_utf8(text).map_err(|_| wrong("it is no text"))?;
+            return parse(&text).map_err(|problem| wrong(&problem));
+        }
+        if text[before..].contains(&0) {
+            return Err(wrong("it is no text"));
+        }
     }
-    let text = std::fs::read_to_string(path).with_context(cannot)?;
-    parse(&text)
-        .map_err(|problem| Usage::new(format!("--changed {}: {problem}", path.display())).into())
+    Err(wrong(&format!(
+        "it has more than {SIZE_MAX} bytes; a list of ranges has fewer"
+    )))
 }
 
 fn parse(text: &str) -> Result<Vec<Range<u64>>, String> {

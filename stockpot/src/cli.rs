@@ -4,6 +4,7 @@ mod export;
 mod lock;
 mod pki;
 mod repository;
+mod tuning;
 mod upkeep;
 
 use std::{num::NonZeroU64, path::PathBuf};
@@ -16,6 +17,7 @@ pub(crate) use self::pki::{PkiInitArgs, PkiIssueArgs, PkiShowArgs, PkiVerb};
 pub(crate) use self::repository::{
     InitArgs, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, PlaceArgs, RepositoryVerb,
 };
+pub(crate) use self::tuning::UploadTuning;
 pub(crate) use self::upkeep::{ForgetArgs, KeepArgs, PruneArgs};
 use crate::{
     limits::parse_rate,
@@ -102,6 +104,7 @@ Examples:
   stockpot backup /dev/vg0/data --to s3://backups/site-a --key-file /etc/stockpot/key
   stockpot backup disk.img --to s3://backups/site-a --volume web-1 --passphrase-file pass.txt
   stockpot backup disk.img --to s3://backups/site-a --changed blocks.txt --since snap-1f0c22ab-01jd…
+  stockpot backup disk.img --to s3://backups/site-a --repack-below 50 --repack-budget 1GiB --repack-gain 16MiB
   AWS_ENDPOINT_URL=https://s3.example.net stockpot backup disk.img --to s3://backups/lab -o json
 
 A live LVM volume is snapshotted first, and the snapshot is read and removed. Any other source that is mounted or
@@ -158,7 +161,8 @@ Examples:
 SNAPSHOT may be shortened as long as it stays unique; `latest:NAME` is the newest of volume NAME. A file is made with the
 exact size, holes stay holes; it is filled as .NAME.stockpot-partial-PID-N beside TARGET and gets its name only when it is
 whole. A killed restore leaves that file, which can be removed; any other restore that fails takes it away. A file that
-is overwritten with --force is left empty by a restore that fails. A block device must be at least as large as the volume and not in use.")]
+is overwritten with --force is left empty by a restore that fails. A block device must be at least as large as the volume, not in
+use, and without a file system, partition table or other known signature.")]
 pub(crate) struct RestoreArgs {
     /// Where from: s3://BUCKET[/PREFIX].
     #[arg(value_name = "URL")]
@@ -167,7 +171,8 @@ pub(crate) struct RestoreArgs {
     pub(crate) snapshot: String,
     /// Block device or file to fill.
     pub(crate) target: PathBuf,
-    /// Overwrite a file that has content, or a device that seems to be in use.
+    /// Overwrite a file that has content, or a device that seems to be in use or carries a file system, partition table,
+    /// LVM or RAID signature.
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]
@@ -327,11 +332,17 @@ pub(crate) struct KeyArgs {
         long,
         value_name = "FILE",
         env = "STOCKPOT_KEY_FILE",
+        hide_env_values = true,
         conflicts_with = "passphrase_file"
     )]
     pub(crate) key_file: Option<PathBuf>,
     /// File with the repository's passphrase; makes a new repository sealed.
-    #[arg(long, value_name = "FILE", env = "STOCKPOT_PASSPHRASE_FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "STOCKPOT_PASSPHRASE_FILE",
+        hide_env_values = true
+    )]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Try this key slot only, also where there are more than are tried (see `repository key list`).
     #[arg(long, value_name = "SLOT")]
@@ -377,51 +388,6 @@ pub(crate) enum Addressing {
     Path,
     /// `bucket.endpoint/key`.
     Virtual,
-}
-
-/// Settings of the upload.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Upload")]
-pub(crate) struct UploadTuning {
-    /// Memory to stay within: sizes and numbers that are not given follow from it.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) memory: Option<u64>,
-    /// Parts under way at once.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) parts_in_flight: Option<u16>,
-    /// Size of a part (5MiB to 256MiB).
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) part_size: Option<u64>,
-    /// Size at which a pack is closed (one part to 3GiB).
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) pack_size: Option<u64>,
-    /// Threads that read, hash, compress and seal.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub(crate) workers: Option<u16>,
-    /// zstd's level.
-    #[arg(long, value_name = "N", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-7..=19))]
-    pub(crate) compression_level: Option<i32>,
-    /// With --changed: share of what is said to be unchanged that is read to make sure; 0%: none [default: 0.1%].
-    #[arg(long, value_name = "PERCENT", value_parser = parse_share)]
-    pub(crate) guard_share: Option<u32>,
-    /// The least of it, in chunks (1 to 1024) [default: 16].
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub(crate) guard_min: Option<u32>,
-    /// Packs of which less than this share is needed are given up, and what is needed of them is sent anew; 0: never
-    /// (0 to 90) [default: 25].
-    #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u32).range(0..=90))]
-    pub(crate) repack_below: Option<u32>,
-    /// The most that one backup sends anew for that [default: 256MiB].
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub(crate) repack_budget: Option<u64>,
-}
-
-/// A share of which none is a choice.
-fn parse_share(text: &str) -> Result<u32, String> {
-    match text {
-        "0" | "0%" => Ok(0),
-        text => parse_percent(text),
-    }
 }
 
 fn parse_label(text: &str) -> Result<(String, String), String> {

@@ -14,6 +14,8 @@ mod pick;
 mod printable;
 mod progress;
 mod repository;
+mod secret_file;
+mod signature;
 mod sizes;
 mod table;
 mod usage;
@@ -31,6 +33,10 @@ const EXIT_INTERRUPTED: u8 = 130;
 fn main() -> ExitCode {
     let cli = Cli::parse();
     context::start_logging(&cli);
+    // Before any key is read: whoever gets at a core file would have it.
+    if let Err(error) = nix::sys::prctl::set_dumpable(false) {
+        tracing::warn!(%error, "core files are not kept from being written: after a crash one may hold keys");
+    }
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

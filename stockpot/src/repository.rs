@@ -1,34 +1,26 @@
 //! From arguments to an open repository.
 
-use std::{fs::File, io::Read as _, path::Path, sync::Arc};
+use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{anyhow, bail};
 use stockpot_repository::{
     CreateOptions, DEFAULT_CHUNK_SIZE_BYTES, Opened, Repository, RepositoryError,
-    format::{
-        FormatError,
-        ids::ObjectId,
-        keys::{KeySource, SECRET_SIZE_MIN},
-    },
+    format::{ids::ObjectId, keys::KeySource},
     lock,
     store::{
         ObjectStore,
         s3::{PathStyle, S3Config, S3Store},
     },
 };
-use zeroize::Zeroizing;
 
 use crate::{
     cli::{Addressing, Cli, KeyArgs, S3Args},
     history,
     interrupt::Interrupt,
-    limits, printable,
+    limits, printable, secret_file,
     sizes::human_size,
     usage::Usage,
 };
-
-/// Longest file with a key or passphrase, in bytes: far more than either needs, and `/dev/zero` has an end.
-const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
 
 /// What can be checked without asking anybody: the URL, the settings.
 ///
@@ -41,12 +33,32 @@ pub(crate) fn s3_config(url: &str, s3: &S3Args) -> anyhow::Result<S3Config> {
     config.profile.clone_from(&s3.aws_profile);
     config.ca_file.clone_from(&s3.ca_file);
     limits::follow(s3, &config.bandwidth)?;
+    if config.profile.is_none() {
+        warn_of_half_credentials();
+    }
     config.path_style = match s3.addressing {
         Addressing::Auto => PathStyle::Auto,
         Addressing::Path => PathStyle::Path,
         Addressing::Virtual => PathStyle::Virtual,
     };
     Ok(config)
+}
+
+/// Half of a pair in the environment is passed over by all AWS tools, and what they then use may be anybody's.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "where the AWS tools' environment is part of the configuration"
+)]
+fn warn_of_half_credentials() {
+    let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let id = is_set("AWS_ACCESS_KEY_ID");
+    let secret = is_set("AWS_SECRET_ACCESS_KEY") || is_set("SECRET_ACCESS_KEY");
+    let (has, lacks) = match (id, secret) {
+        (true, false) => ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"),
+        (false, true) => ("AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID"),
+        _ => return,
+    };
+    tracing::warn!("{has} is set without {lacks}: credentials are looked for elsewhere");
 }
 
 /// Reads the key that the arguments name. A FIFO may keep it waiting as long as no signal comes.
@@ -65,30 +77,11 @@ pub(crate) async fn key(
         None => None,
     };
     let (file, passphrase) = (args.key_file.as_deref(), args.passphrase_file.as_deref());
-    let key = key_in(file, passphrase, interrupt).await?;
+    let key = secret_file::key(file, passphrase, interrupt).await?;
     Ok(match slot {
         Some(slot) => key.map(|key| key.for_slot(slot)),
         None => key,
     })
-}
-
-/// Reads the key file or the passphrase file, whichever is given.
-///
-/// # Errors
-/// As [`key`].
-pub(crate) async fn key_in(
-    file: Option<&Path>,
-    passphrase: Option<&Path>,
-    interrupt: &Interrupt,
-) -> anyhow::Result<Option<KeySource>> {
-    let (path, is_key) = match (file, passphrase) {
-        (Some(path), _) => (path.to_owned(), true),
-        (None, Some(path)) => (path.to_owned(), false),
-        (None, None) => return Ok(None),
-    };
-    interrupt
-        .unless_blocking(move || read_key(&path, is_key).map(Some))
-        .await
 }
 
 /// The chunk size that was asked for, if any.
@@ -120,21 +113,6 @@ fn check_chunk_size(repository: &Repository, asked: Option<u32>) -> anyhow::Resu
             human_size(size.into()),
         ),
         _ => Ok(()),
-    }
-}
-
-fn read_key(path: &Path, is_key: bool) -> anyhow::Result<KeySource> {
-    let content = read_secret(path)?;
-    if !is_key {
-        return KeySource::from_passphrase(&content)
-            .with_context(|| format!("the passphrase in {} cannot be used", path.display()));
-    }
-    match KeySource::from_secret(&content) {
-        Err(FormatError::Limit { found, .. }) => Err(anyhow!(
-            "the key in {} has {found} bytes; it has to have at least {SECRET_SIZE_MIN} bytes",
-            path.display()
-        )),
-        key => key.with_context(|| format!("the key in {} cannot be used", path.display())),
     }
 }
 
@@ -248,27 +226,13 @@ fn name_options(error: anyhow::Error) -> anyhow::Error {
     };
     match error {
         RepositoryError::KeyNeeded { .. } => anyhow!("{error} (--key-file or --passphrase-file)"),
+        RepositoryError::WrongKey { slots: 0, .. } => anyhow!(
+            "{error}: somebody removed them all. A file that `stockpot repository key export` wrote still opens it (--key-file); \
+             where the bucket keeps versions, --first-versions reads the slots that were there first"
+        ),
         RepositoryError::WrongKey { ref untried, .. } if !untried.is_empty() => {
             anyhow!("{error} (--key-slot)")
         }
         error => error.into(),
     }
-}
-
-fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    // Never moved while it grows: a copy would not be wiped.
-    let capacity = usize::try_from(SECRET_FILE_BYTES_MAX + 1).expect("64 KiB and a byte");
-    let mut content = Zeroizing::new(Vec::with_capacity(capacity));
-    File::open(path)
-        .and_then(|file| {
-            file.take(SECRET_FILE_BYTES_MAX + 1)
-                .read_to_end(&mut content)
-        })
-        .with_context(|| format!("cannot read {}", path.display()))?;
-    ensure!(
-        content.len() as u64 <= SECRET_FILE_BYTES_MAX,
-        "{} has more than 64 KiB: that is no key and no passphrase",
-        path.display()
-    );
-    Ok(content)
 }

@@ -43,6 +43,15 @@ pub(crate) fn parse_percent(text: &str) -> Result<u32, String> {
         .ok_or_else(expected)
 }
 
+/// A number of things, in the plural where it is not 1: `1 pack`, `2 packs`.
+#[must_use]
+pub(crate) fn count(number: u64, thing: &str) -> String {
+    match number {
+        1 => format!("1 {thing}"),
+        number => format!("{number} {thing}s"),
+    }
+}
+
 /// A size with three figures: `1.50 GiB`.
 #[must_use]
 pub(crate) fn human_size(bytes: u64) -> String {

@@ -1,9 +1,10 @@
 //! `stockpot backup`: a device or file to a bucket, without any daemon.
 
 mod report;
+mod request;
+mod settings;
 
 use std::{
-    collections::BTreeMap,
     ops::Range,
     path::Path,
     sync::{Arc, OnceLock},
@@ -14,26 +15,25 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use stockpot_driver::lvm::live::{LiveSnapshot, LiveVolume};
 use stockpot_repository::{
-    DEFAULT_CHUNK_SIZE_BYTES, Progress, Repository, RepositoryError, UploadSettings,
+    DEFAULT_CHUNK_SIZE_BYTES, Progress,
     device::{Source, SourceOptions},
     format::{
         ids::{SnapshotId, VolumeId},
         keys::KeySource,
     },
-    lock::{LockMode, LockPolicy},
     store::s3::S3Config,
-    upload::{BaseChoice, Changes, SnapshotRef, SourceCheck, UploadReport, UploadRequest, upload},
+    upload::{UploadReport, upload},
 };
 
+use self::settings::settings;
 use crate::{
     changed,
-    cli::{BackupArgs, Cli, LockArgs, Strength, UploadTuning},
+    cli::{BackupArgs, Cli},
     context, history,
     interrupt::{GRACE, Interrupt, Interrupted},
-    pick::pick,
     progress::Display,
     repository,
-    usage::{Usage, within_budget},
+    usage::Usage,
 };
 
 pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
@@ -41,7 +41,7 @@ pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> 
     // All that can be wrong without asking anybody comes first.
     let chunk_size = repository::chunk_size(args.chunk_size)?;
     settings(args, chunk_size.unwrap_or(DEFAULT_CHUNK_SIZE_BYTES))?;
-    let changed = args.changed.as_deref().map(changed::read).transpose()?;
+    let changed = changes(args, interrupt).await?;
     let named = args.volume.as_deref().map(volume_id).transpose()?;
     let config = repository::s3_config(&args.to, &args.s3)?;
     let key = repository::key(&args.key, interrupt).await?;
@@ -150,30 +150,7 @@ impl Job<'_> {
         if self.interrupt.happened() {
             return Err(Interrupted.into());
         }
-        let changes = match (&self.changed, &self.args.since) {
-            (Some(ranges), Some(since)) => Some(Changes {
-                since: self
-                    .interrupt
-                    .unless(self.since(&repository, since))
-                    .await?,
-                ranges: ranges.clone(),
-            }),
-            _ => None,
-        };
-        let request = UploadRequest {
-            snapshot_id: repository.new_snapshot_id(),
-            volume_name: self.volume.to_string(),
-            volume_id: self.volume.clone(),
-            metadata: metadata(self.args),
-            cut_at: self.cut_at,
-            extents: None,
-            source_check: self.snapshot.map(source_check),
-            base: self.base(&repository).await?,
-            changes,
-            // Nobody promises that a file or device is what it was: what an earlier backup sent is found by hash.
-            source_is_fixed: false,
-            settings: settings(self.args, repository.chunk_size_bytes())?,
-        };
+        let request = self.request(&repository, source.size_bytes()).await?;
         // It is set once: a job runs once.
         let _ = self
             .started
@@ -202,54 +179,19 @@ impl Job<'_> {
     }
 }
 
-/// Asks LVM whether the snapshot lasted until it was read.
-fn source_check(snapshot: &LiveSnapshot) -> SourceCheck {
-    let snapshot = snapshot.clone();
-    SourceCheck::new(move || {
-        let snapshot = snapshot.clone();
-        async move { snapshot.check().await }
-    })
-}
-
-impl Job<'_> {
-    /// What is to be compared with; the snapshot's id may be shortened.
-    async fn base(&self, repository: &Repository) -> anyhow::Result<BaseChoice> {
-        match &self.args.base {
-            _ if self.args.full => Ok(BaseChoice::Nothing),
-            None => Ok(BaseChoice::Newest),
-            Some(name) => {
-                let finding = async {
-                    let picked = pick(repository, name).await;
-                    history::explained(&**repository.store(), picked).await
-                };
-                let manifest = self.interrupt.unless(finding).await.context("--base")?;
-                Ok(BaseChoice::Snapshot(SnapshotRef::from(&manifest)))
-            }
-        }
-    }
-
-    /// The snapshot since which changes are known; its id may be shortened.
-    async fn since(&self, repository: &Repository, since: &str) -> anyhow::Result<SnapshotRef> {
-        let picked = pick(repository, since).await;
-        // No error: then all is read and compared, and the result says so.
-        if let Err(error) = &picked
-            && let Some(RepositoryError::Deleted { snapshot }) = error.downcast_ref()
-        {
-            return Ok(SnapshotRef {
-                volume_id: self.volume.clone(),
-                snapshot_id: SnapshotId::new(snapshot)?,
-            });
-        }
-        let manifest = history::explained(&**repository.store(), picked).await?;
-        if manifest.volume_id != self.volume {
-            return Err(Usage::new(format!(
-                "--since {since}: this is a snapshot of volume {}, not of {}",
-                manifest.volume_id, self.volume
-            ))
-            .into());
-        }
-        Ok(SnapshotRef::from(&manifest))
-    }
+/// What is said to have changed, if anything is said.
+async fn changes(
+    args: &BackupArgs,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Option<Vec<Range<u64>>>> {
+    let Some(path) = args.changed.clone() else {
+        return Ok(None);
+    };
+    let mut ranges = interrupt
+        .unless_blocking(move || changed::read(&path))
+        .await?;
+    ranges.retain(|range| !range.is_empty());
+    Ok(Some(ranges))
 }
 
 /// Removes the snapshot whatever happened.
@@ -273,58 +215,6 @@ async fn finish_snapshot<T>(
             Err(error)
         }
     }
-}
-
-fn lock_policy(args: &LockArgs) -> Option<LockPolicy> {
-    Some(LockPolicy {
-        days: args.lock_days?,
-        mode: match args.lock_mode {
-            Strength::Governance => LockMode::Governance,
-            Strength::Compliance => LockMode::Compliance,
-        },
-    })
-}
-
-/// What the arguments make of the defaults.
-fn settings(args: &BackupArgs, chunk_size_bytes: u32) -> anyhow::Result<UploadSettings> {
-    let tuning: &UploadTuning = &args.tuning;
-    let mut settings = match tuning.memory {
-        Some(bytes) => {
-            UploadSettings::within_memory(bytes, chunk_size_bytes).map_err(Usage::new)?
-        }
-        None => UploadSettings::default(),
-    };
-    settings.lock = lock_policy(&args.lock);
-    if let Some(parts) = tuning.parts_in_flight {
-        settings.parts_in_flight = usize::from(parts);
-    }
-    if let Some(bytes) = tuning.part_size {
-        settings.part_size_bytes = usize::try_from(bytes).map_err(Usage::new)?;
-    }
-    if let Some(bytes) = tuning.pack_size {
-        settings.pack_size_bytes = bytes;
-    }
-    if let Some(workers) = tuning.workers {
-        settings.workers = usize::from(workers);
-    }
-    if let Some(level) = tuning.compression_level {
-        settings.zstd_level = level;
-    }
-    if let Some(ppm) = tuning.guard_share {
-        settings.guard_share_ppm = ppm;
-    }
-    if let Some(chunks) = tuning.guard_min {
-        settings.guard_chunks_min = chunks;
-    }
-    if let Some(percent) = tuning.repack_below {
-        settings.repack_below_percent = percent;
-    }
-    if let Some(bytes) = tuning.repack_budget {
-        settings.repack_budget_bytes = bytes;
-    }
-    settings.check().map_err(Usage::new)?;
-    within_budget(tuning.memory, settings.memory_bytes(chunk_size_bytes))?;
-    Ok(settings)
 }
 
 fn volume_id(name: &str) -> anyhow::Result<VolumeId> {
@@ -362,17 +252,6 @@ fn default_volume(source: &Path, live: Option<&LiveVolume>) -> anyhow::Result<Vo
     }
     name.truncate(63);
     VolumeId::new(&name).map_err(|_| Usage::new("give the volume a name with --volume").into())
-}
-
-fn metadata(args: &BackupArgs) -> BTreeMap<String, String> {
-    let mut metadata: BTreeMap<_, _> = args
-        .labels
-        .iter()
-        .cloned()
-        .map(|(k, v)| (format!("label.{k}"), v))
-        .collect();
-    metadata.insert("source".to_owned(), args.source.display().to_string());
-    metadata
 }
 
 #[cfg(test)]

@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use jiff::Timestamp;
 use serde::Serialize;
-use stockpot_repository::prune::{
-    self, Plan, PruneSettings, Report as Pruned, Tally, Upload, UploadState,
+use stockpot_repository::{
+    Repository,
+    prune::{self, Plan, PruneSettings, Report as Pruned, Upload, UploadState},
 };
 
 use crate::{
@@ -13,7 +14,7 @@ use crate::{
     context, history,
     interrupt::Interrupt,
     printable, repository,
-    sizes::human_size,
+    sizes::{self, human_size},
 };
 
 /// What is printed; the names stay.
@@ -29,6 +30,8 @@ struct Report {
     to_delete_bytes: u64,
     spared_packs: u64,
     spared_bytes: u64,
+    /// Some of the packs that snapshots need and that are not in the bucket; empty if all are.
+    missing_packs: Vec<String>,
     uploads: Vec<Row>,
     /// Snapshots that only old packs tell of: they are given up, and their ids are used up.
     abandoned: Vec<Abandoned>,
@@ -99,8 +102,31 @@ pub(crate) async fn run(cli: &Cli, args: &PruneArgs, interrupt: &Interrupt) -> a
         let pruned = prune::execute(plan).await;
         report.take(&history::explained(&**repository.store(), pruned).await?);
     }
+    say_what_is_missing(&repository, &report.missing_packs).await;
     report.seconds = start.elapsed().as_secs_f64();
     context::print(cli.output, &report, || text(&report))
+}
+
+/// No reason to stop: nothing of what is missing is deleted by it.
+async fn say_what_is_missing(repository: &Repository, missing: &[String]) {
+    let Some(first) = missing.first() else {
+        return;
+    };
+    history::say(&format!(
+        "{first}{} not in the bucket, and snapshots need {}: `stockpot verify` names them",
+        match missing.len() {
+            1 => " is".to_owned(),
+            packs => format!(
+                " and at least {} more are",
+                sizes::count(packs as u64 - 1, "pack")
+            ),
+        },
+        if missing.len() == 1 { "it" } else { "them" },
+    ));
+    let objects: Vec<&str> = missing.iter().map(String::as_str).collect();
+    if let Some(remark) = history::remark_on(&**repository.store(), &objects).await {
+        history::say(&remark);
+    }
 }
 
 fn report(args: &PruneArgs, plan: &Plan) -> Report {
@@ -114,6 +140,7 @@ fn report(args: &PruneArgs, plan: &Plan) -> Report {
         to_delete_bytes: plan.to_delete.bytes,
         spared_packs: plan.spared.packs,
         spared_bytes: plan.spared.bytes,
+        missing_packs: plan.missing.iter().map(ToString::to_string).collect(),
         uploads: plan.uploads.iter().map(row).collect(),
         abandoned: (plan.abandoned.iter())
             .map(|(volume, snapshot)| Abandoned {
@@ -165,18 +192,18 @@ impl Report {
 }
 
 fn packs(count: u64, bytes: u64) -> String {
-    let Tally { packs, bytes } = Tally {
-        packs: count,
-        bytes,
-    };
-    let word = if packs == 1 { "pack" } else { "packs" };
-    format!("{packs} {word}, {}", human_size(bytes))
+    format!("{}, {}", sizes::count(count, "pack"), human_size(bytes))
 }
 
 fn planned(report: &Report) -> String {
     let mut text = format!(
-        "{} snapshots need {} ({}); {} of no use\n",
-        report.snapshots,
+        "{} {} {} ({}); {} of no use\n",
+        sizes::count(report.snapshots, "snapshot"),
+        if report.snapshots == 1 {
+            "needs"
+        } else {
+            "need"
+        },
         packs(report.kept_packs, report.kept_bytes),
         utilisation(report),
         packs(report.to_delete_packs, report.to_delete_bytes),
@@ -210,8 +237,13 @@ fn planned(report: &Report) -> String {
     }
     if report.foreign_objects > 0 {
         text.push_str(&format!(
-            "{} objects below packs/ are no packs and stay\n",
-            report.foreign_objects
+            "{} below packs/ that {} and stay\n",
+            sizes::count(report.foreign_objects, "object"),
+            if report.foreign_objects == 1 {
+                "is no pack"
+            } else {
+                "are no packs"
+            },
         ));
     }
     text.truncate(text.trim_end().len());
@@ -232,8 +264,8 @@ fn left_over(done: &Done) -> String {
     let mut text = String::new();
     if done.aborted_multiparts > 0 {
         text.push_str(&format!(
-            "\naborted {} multipart uploads that crashes left open",
-            done.aborted_multiparts
+            "\naborted {} that crashes left open",
+            sizes::count(done.aborted_multiparts, "multipart upload")
         ));
     }
     if !done.multiparts_listed {
@@ -243,14 +275,14 @@ fn left_over(done: &Done) -> String {
     }
     if done.removed_lists > 0 {
         text.push_str(&format!(
-            "\nremoved {} lists of prunes that were killed",
-            done.removed_lists
+            "\nremoved {} of prunes that were killed",
+            sizes::count(done.removed_lists, "list")
         ));
     }
     if done.removed_marks > 0 {
         text.push_str(&format!(
-            "\nremoved {} marks whose packs are gone",
-            done.removed_marks
+            "\nremoved {} whose packs are gone",
+            sizes::count(done.removed_marks, "mark")
         ));
     }
     text

@@ -2,10 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
+use anyhow::{Context as _, bail};
 use serde::Serialize;
 use stockpot_repository::{
     DEFAULT_CHUNK_SIZE_BYTES, Progress, ReadSettings, RepositoryError,
-    device::{Target, TargetOptions},
+    device::{DeviceKind, Target, TargetOptions},
     format::{keys::KeySource, manifest::Manifest},
     restore::restore,
     store::{StoreError, s3::S3Config},
@@ -17,7 +18,7 @@ use crate::{
     interrupt::Interrupt,
     pick::pick,
     progress::Display,
-    repository,
+    repository, signature,
     sizes::human_size,
     usage::{Usage, within_budget},
 };
@@ -145,6 +146,9 @@ impl Job<'_> {
             zeroed: false,
         };
         let target = Target::open(&args.target, manifest.size_bytes, options)?;
+        if target.kind() == DeviceKind::Block && !args.force {
+            refuse_content(&target)?;
+        }
         let progress = Arc::new(Progress::new());
         let display = Display::start(self.cli, "restore", &progress);
         let token = self.interrupt.token();
@@ -152,6 +156,19 @@ impl Job<'_> {
         display.finish().await;
         done?;
         Ok((manifest, progress))
+    }
+}
+
+/// A device that is not in use may be somebody's all the same.
+fn refuse_content(target: &Target) -> anyhow::Result<()> {
+    let path = target.path();
+    let found = signature::find(path).with_context(|| format!("cannot read {}", path.display()))?;
+    match found {
+        Some(what) => bail!(
+            "{} carries {what}: give another device, or --force to overwrite it",
+            path.display()
+        ),
+        None => Ok(()),
     }
 }
 

@@ -36,6 +36,8 @@ struct Row {
     status: String,
     data_bytes: Option<u64>,
     committed_at: Option<Timestamp>,
+    /// Until when all that it needs was locked when it was committed.
+    locked_until: Option<Timestamp>,
     labels: std::collections::BTreeMap<String, String>,
     /// Why it cannot be read.
     error: Option<String>,
@@ -120,6 +122,9 @@ fn row(found: SnapshotSummary) -> Row {
         stored_bytes: manifest.map(|m| m.stored_bytes),
         data_bytes: manifest.map(|m| m.data_bytes),
         committed_at: manifest.map(|m| m.committed_at),
+        locked_until: manifest
+            .and_then(|m| m.lock.as_ref())
+            .map(|lock| lock.until),
         labels: manifest.map(|m| m.metadata.clone()).unwrap_or_default(),
         status: found.status.to_string(),
         error: match &found.status {
@@ -133,27 +138,48 @@ fn text(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "no snapshots".to_owned();
     }
-    let mut table = Table::new([
-        "SNAPSHOT", "VOLUME", "CREATED", "SIZE", "DATA", "STORED", "STATUS",
-    ]);
-    let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), human_size);
+    // Most repositories lock nothing.
+    if rows.iter().any(|row| row.locked_until.is_some()) {
+        let mut table = Table::new(joined(HEAD, "LOCKED UNTIL"));
+        for row in rows {
+            let until = row.locked_until.map(moment).unwrap_or_default();
+            table.row(joined(cells(row), until));
+        }
+        return table.to_string();
+    }
+    let mut table = Table::new(HEAD);
     for row in rows {
-        let status = match &row.error {
-            Some(why) => format!("{}: {why}", row.status),
-            None => row.status.clone(),
-        };
-        table.row([
-            row.snapshot_id.clone(),
-            row.volume.clone().unwrap_or_else(|| "?".to_owned()),
-            row.created_at.map_or_else(
-                || "?".to_owned(),
-                |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-            ),
-            size(row.size_bytes),
-            size(row.data_bytes),
-            size(row.stored_bytes),
-            status,
-        ]);
+        table.row(cells(row));
     }
     table.to_string()
+}
+
+/// The columns that are always there.
+const HEAD: [&str; 7] = [
+    "SNAPSHOT", "VOLUME", "CREATED", "SIZE", "DATA", "STORED", "STATUS",
+];
+
+fn cells(row: &Row) -> [String; 7] {
+    let size = |bytes: Option<u64>| bytes.map_or_else(|| "?".to_owned(), human_size);
+    [
+        row.snapshot_id.clone(),
+        row.volume.clone().unwrap_or_else(|| "?".to_owned()),
+        row.created_at.map_or_else(|| "?".to_owned(), moment),
+        size(row.size_bytes),
+        size(row.data_bytes),
+        size(row.stored_bytes),
+        match &row.error {
+            Some(why) => format!("{}: {why}", row.status),
+            None => row.status.clone(),
+        },
+    ]
+}
+
+fn joined<T>([a, b, c, d, e, f, g]: [T; 7], last: T) -> [T; 8] {
+    // Before the status, which may be a long text.
+    [a, b, c, d, e, f, last, g]
+}
+
+fn moment(at: Timestamp) -> String {
+    at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }

@@ -6,6 +6,8 @@ use anyhow::bail;
 use serde::Serialize;
 use stockpot_repository::{
     Progress, Repository,
+    format::{ids::SnapshotId, keys::KeySource},
+    store::s3::S3Config,
     verify::{Problem, Sample, VerifySettings, verify},
 };
 
@@ -18,7 +20,8 @@ use crate::{
     printable,
     progress::Display,
     repository,
-    sizes::human_size,
+    sizes::{count, human_size},
+    usage::Usage,
 };
 
 /// What is printed at the end; the names stay.
@@ -60,24 +63,15 @@ struct Row {
 
 pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     let start = Instant::now();
+    if args.read_data && args.sample.is_some() {
+        return Err(Usage::new(
+            "--sample reads a share of the data and --read-data all of it: give one of them",
+        )
+        .into());
+    }
     let config = repository::s3_config(&args.from, &args.s3)?;
     let key = repository::key(&args.key, interrupt).await?;
-    let finding = async {
-        let repository = if args.first_versions {
-            repository::open_first(config, key).await?
-        } else {
-            repository::open(config, key).await?
-        };
-        let only = match &args.snapshot {
-            Some(text) => {
-                let picked = pick(&repository, text).await;
-                let picked = history::explained(&**repository.store(), picked).await?;
-                Some([picked.snapshot_id])
-            }
-            None => None,
-        };
-        Ok((repository, only))
-    };
+    let finding = find(args, config, key);
     let (repository, only) = interrupt.unless(finding).await?;
     let sample = args.sample.map(|share_ppm| Sample {
         share_ppm,
@@ -128,6 +122,28 @@ pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> 
     }
 }
 
+/// The repository, and the snapshot that is meant if not all are.
+async fn find(
+    args: &VerifyArgs,
+    config: S3Config,
+    key: Option<KeySource>,
+) -> anyhow::Result<(Repository, Option<[SnapshotId; 1]>)> {
+    let repository = if args.first_versions {
+        repository::open_first(config, key).await?
+    } else {
+        repository::open(config, key).await?
+    };
+    let only = match &args.snapshot {
+        Some(text) => {
+            let picked = pick(&repository, text).await;
+            let picked = history::explained(&**repository.store(), picked).await?;
+            Some([picked.snapshot_id])
+        }
+        None => None,
+    };
+    Ok((repository, only))
+}
+
 /// What has a problem may have an older version below, and a record that was deleted was not verified at all.
 async fn say_what_is_covered(repository: &Repository, report: &Report, is_whole: bool) {
     let store = &**repository.store();
@@ -158,6 +174,14 @@ fn row(problem: Problem) -> Row {
     }
 }
 
+/// So many bad chunks or pages, and the verb that goes with them.
+fn bad(number: u64, [one, many]: [&str; 2]) -> String {
+    match number {
+        1 => format!("1 bad chunk or page {one}"),
+        number => format!("{number} bad chunks or pages {many}"),
+    }
+}
+
 fn text(report: &Report) -> String {
     let mut text = String::new();
     for problem in &report.problems {
@@ -173,21 +197,22 @@ fn text(report: &Report) -> String {
     }
     if report.marked > 0 {
         text.push_str(&format!(
-            "{} bad chunks or pages were marked: the next backup of a volume that still has the data stores them again\n",
-            report.marked
+            "{} marked: the next backup of a volume that still has the data stores them again\n",
+            bad(report.marked, ["was", "were"])
         ));
     }
     if report.unneeded > 0 {
         text.push_str(&format!(
-            "{} bad chunks or pages are needed by none of these snapshots\n",
-            report.unneeded
+            "{} needed by none of these snapshots\n",
+            bad(report.unneeded, ["is", "are"])
         ));
     }
     if report.problems.is_empty() {
         text.push_str(&format!(
-            "{} snapshots in {} packs are sound: {}, {} received, {:.1} s",
-            report.snapshots,
-            report.packs,
+            "{} in {} {} sound: {}, {} received, {:.1} s",
+            count(report.snapshots as u64, "snapshot"),
+            count(report.packs, "pack"),
+            if report.snapshots == 1 { "is" } else { "are" },
             match (&report.sample, report.read_data) {
                 (Some(sample), _) => format!(
                     "a sample of {} was checked (--sample-seed {})",

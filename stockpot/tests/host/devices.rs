@@ -57,6 +57,52 @@ fn a_target_that_is_mounted_or_too_small_is_refused_untouched() -> anyhow::Resul
 }
 
 #[test]
+fn a_target_that_carries_something_is_refused_untouched() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 60 * MIB, &[(0, 5 << 20)])?;
+    bench.backup(&image, "v")?;
+    let file = bench.path("loop.img");
+    let device = sh(&format!(
+        "truncate -s 400M {0}; losetup -f --show {0}",
+        file.display()
+    ))?;
+    let cases = [
+        ("mkfs.ext4 -q -F", "ext4 file system"),
+        ("mkfs.xfs -q -f", "XFS file system"),
+        ("mkswap -q -f", "swap space"),
+        ("pvcreate -q -y -ff", "LVM physical volume"),
+        ("echo 'label: gpt' | sfdisk -q", "GPT partition table"),
+        ("echo 'label: dos\n,20M' | sfdisk -q", "partition table"),
+    ];
+    let outcome = cases.into_iter().try_for_each(|(make, words)| {
+        sh(&format!("wipefs -q -a {device}; {make} {device}"))?;
+        let hash = sha256(device.as_ref())?;
+        bench
+            .run(["restore", REPO, "latest:v", &device])?
+            .failed(1, &[&device, words, "--force"])
+            .with_context(|| make.to_owned())?;
+        ensure!(
+            sha256(device.as_ref())? == hash,
+            "{make}: a refused target was written"
+        );
+        Ok(())
+    });
+    let forced = bench.run(["restore", REPO, "latest:v", &device, "--force"]);
+    let same = sh(&format!("cmp -n {} {} {device}", 60 * MIB, image.display()));
+    // Noise at both ends is no signature.
+    let again = bench.run(["restore", REPO, "latest:v", &device]);
+    sh(&format!("losetup -d {device}"))?;
+    outcome?;
+    let forced = forced?;
+    ensure!(forced.code == Some(0), "{forced:?}");
+    same?;
+    // What was at the device's end is there still, as after any restore of a smaller volume.
+    let again = again?;
+    ensure!(again.code == Some(0), "{again:?}");
+    Ok(())
+}
+
+#[test]
 fn a_mounted_device_that_is_no_logical_volume_needs_force() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let image = bench.path("loop.img");

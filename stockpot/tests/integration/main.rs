@@ -4,6 +4,7 @@ mod backup_restore;
 mod bad_input;
 mod bench;
 mod faults;
+mod first_steps;
 mod help;
 mod increments;
 mod interrupts;

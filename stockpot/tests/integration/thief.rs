@@ -253,3 +253,56 @@ fn a_record_or_pack_that_was_overwritten_is_pointed_to() -> anyhow::Result<()> {
         scene.comes_back()
     })
 }
+
+#[test]
+fn packs_of_data_that_were_deleted_are_missed_by_a_prune() -> anyhow::Result<()> {
+    on_each(|scene| {
+        // The largest is data; the maps and lists, which a prune has to read, are small.
+        let list = scene.thief.list_objects_v2().bucket(BUCKET);
+        let found = scene
+            .runtime
+            .block_on(list.prefix("site-a/packs/").send())?;
+        let largest = found.contents().iter().max_by_key(|object| object.size());
+        let pack = largest.and_then(|object| object.key()).context("a pack")?;
+        scene.delete(pack.trim_start_matches("site-a/"))?;
+        for verb in ["prune", "verify"] {
+            let run = scene.run(&[verb, REPO])?;
+            ensure!(run.stderr.contains(HINT), "{run:?}");
+        }
+        let pruned = scene.run(&["prune", REPO, "-o", "json"])?.json()?;
+        let missing = pruned["missing_packs"].as_array().context("a list")?;
+        ensure!(
+            missing.len() == 1 && pack.ends_with(missing[0].as_str().context("a name")?),
+            "{pruned}"
+        );
+        scene.comes_back()
+    })
+}
+
+/// Not a thief's doing, but it needs the same bucket.
+#[test]
+fn the_list_shows_until_when_snapshots_are_locked() -> anyhow::Result<()> {
+    on_each(|scene| {
+        let unlocked = scene.run(&["snapshots", REPO])?;
+        ensure!(!unlocked.stdout.contains("LOCKED"), "{unlocked:?}");
+        let image = scene.path("disk.img");
+        let to = [
+            "backup", &image, "--to", REPO, "--volume", "v", "-o", "json",
+        ];
+        let locked = scene
+            .run(&[&to[..], &["--lock-days", "1"]].concat())?
+            .json()?;
+        let until = locked["locked_until"].as_str().context("a lock")?;
+        let listed = scene.run(&["snapshots", REPO, "-o", "json"])?.json()?;
+        ensure!(
+            listed[0]["locked_until"].is_null() && listed[2]["locked_until"] == until,
+            "{listed}"
+        );
+        let text = scene.run(&["snapshots", REPO])?.stdout;
+        ensure!(
+            text.contains("LOCKED UNTIL") && text.contains(&until[..10]),
+            "{text}"
+        );
+        Ok(())
+    })
+}

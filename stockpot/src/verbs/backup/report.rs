@@ -4,7 +4,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Done;
-use crate::{cli::Cli, context, sizes::human_size};
+use crate::{
+    cli::Cli,
+    context,
+    sizes::{count, human_size},
+};
 
 /// What is printed at the end; the names stay.
 #[derive(Debug, Serialize)]
@@ -88,7 +92,8 @@ pub(super) fn print(cli: &Cli, done: &Done, seconds: f64) -> anyhow::Result<()> 
             match report.repacked_packs {
                 0 => String::new(),
                 packs => format!(
-                    "; {packs} sparse packs given up, {} of them sent anew",
+                    "; {} given up, {} of it sent anew",
+                    count(packs, "sparse pack"),
                     human_size(report.repacked_bytes)
                 ),
             },

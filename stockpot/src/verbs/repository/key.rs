@@ -16,7 +16,7 @@ use crate::{
     cli::{Cli, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, PlaceArgs},
     context,
     interrupt::Interrupt,
-    repository,
+    secret_file,
     table::Table,
     usage::Usage,
 };
@@ -53,7 +53,7 @@ pub(super) async fn run(cli: &Cli, verb: &KeyVerb, interrupt: &Interrupt) -> any
 }
 
 async fn add(cli: &Cli, args: &KeyAddArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
-    let new = repository::key_in(
+    let new = secret_file::key(
         args.new.new_key_file.as_deref(),
         args.new.new_passphrase_file.as_deref(),
         interrupt,
@@ -68,7 +68,7 @@ async fn add(cli: &Cli, args: &KeyAddArgs, interrupt: &Interrupt) -> anyhow::Res
 async fn remove(cli: &Cli, args: &KeyRemoveArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     let slot = ObjectId::new(&args.slot)
         .map_err(|_| Usage::new(format!("{:?} is no id of a key slot", args.slot)))?;
-    let exported = repository::key_in(args.exported_key.as_deref(), None, interrupt).await?;
+    let exported = secret_file::key(args.exported_key.as_deref(), None, interrupt).await?;
     if let (Some(source), Some(path)) = (&exported, &args.exported_key)
         && source.exported().is_none()
     {

@@ -1,0 +1,101 @@
+//! Files with keys and passphrases: reading them without leaving copies, and without telling what they hold.
+
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
+
+use anyhow::{Context as _, anyhow, ensure};
+use stockpot_repository::format::{
+    FormatError,
+    keys::{KeySource, SECRET_SIZE_MIN},
+};
+use zeroize::Zeroizing;
+
+use crate::interrupt::Interrupt;
+
+/// Longest file with a key or passphrase, in bytes: far more than either needs, and `/dev/zero` has an end.
+const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// Bytes that a name has at least to be taken for a secret.
+const SECRET_TEXT_BYTES_MIN: usize = 16;
+
+/// Reads the key file or the passphrase file, whichever is given. A FIFO may keep it waiting as long as no signal comes.
+///
+/// # Errors
+/// When the file cannot be read, or is too short or too long.
+pub(crate) async fn key(
+    file: Option<&Path>,
+    passphrase: Option<&Path>,
+    interrupt: &Interrupt,
+) -> anyhow::Result<Option<KeySource>> {
+    let (path, is_key) = match (file, passphrase) {
+        (Some(path), _) => (path.to_owned(), true),
+        (None, Some(path)) => (path.to_owned(), false),
+        (None, None) => return Ok(None),
+    };
+    interrupt
+        .unless_blocking(move || read_key(&path, is_key).map(Some))
+        .await
+}
+
+fn read_key(path: &Path, is_key: bool) -> anyhow::Result<KeySource> {
+    let content = read_secret(path)?;
+    let shown = path.display();
+    if !is_key {
+        return KeySource::from_passphrase(&content)
+            .with_context(|| format!("the passphrase in {shown} cannot be used"));
+    }
+    match KeySource::from_secret(&content) {
+        Err(FormatError::Limit { found, .. }) => Err(anyhow!(
+            "the key in {shown} has {found} bytes; it has to have at least {SECRET_SIZE_MIN} bytes"
+        )),
+        key => key.with_context(|| format!("the key in {shown} cannot be used")),
+    }
+}
+
+fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    // Never moved while it grows: a copy would not be wiped.
+    let capacity = usize::try_from(SECRET_FILE_BYTES_MAX + 1).expect("64 KiB and a byte");
+    let mut content = Zeroizing::new(Vec::with_capacity(capacity));
+    let file = File::open(path).map_err(|error| not_opened(path, error))?;
+    warn_of_readers(path, &file);
+    file.take(SECRET_FILE_BYTES_MAX + 1)
+        .read_to_end(&mut content)
+        .with_context(|| format!("cannot read {}", path.display()))?;
+    ensure!(
+        content.len() as u64 <= SECRET_FILE_BYTES_MAX,
+        "{} has more than 64 KiB: that is no key and no passphrase",
+        path.display()
+    );
+    Ok(content)
+}
+
+/// A name of a file that is not there may be the secret itself, given by mistake: it is not repeated then.
+fn not_opened(path: &Path, error: io::Error) -> anyhow::Error {
+    let name = path.to_string_lossy();
+    let is_plain = !name.contains('/') && !name.contains('.');
+    let cannot: &dyn fmt::Display = if is_plain && name.len() >= SECRET_TEXT_BYTES_MIN {
+        &"there is no such file, and its name is not repeated, since it may be a secret: give the name of a file that holds the key \
+          or passphrase (such as ./NAME), never these themselves"
+    } else {
+        &format!("cannot read {name}")
+    };
+    anyhow::Error::new(error).context(cannot.to_string())
+}
+
+/// Files that anybody may read are used all the same: they may lie where nobody else comes.
+fn warn_of_readers(path: &Path, file: &File) {
+    let Ok(meta) = file.metadata() else {
+        return;
+    };
+    if meta.is_file() && meta.mode() & 0o004 != 0 {
+        tracing::warn!(
+            "{} can be read by every user of this machine: chmod 600 it",
+            path.display()
+        );
+    }
+}
