@@ -4,7 +4,7 @@ import json
 import time
 
 from guest import Failed
-from nodes import MIB, STORAGE, STORAGE6, until
+from nodes import INITIATOR, MIB, STORAGE, STORAGE6, until
 
 STAGE = "/run/stage"
 # What node records say, as the initiator's tool prints it.
@@ -131,6 +131,57 @@ login nobody "" ""
     check(len(lab.worker.sessions()) == 2, f"sessions: {lab.worker.sessions()}")
 
 
+def another_device_behind_the_target_is_refused(lab) -> None:
+    """Somebody swaps the device before the login: the worker sees it by the serial number and neither reads nor writes."""
+    worker, storage = lab.worker, lab.storage
+    volume = worker.csi(f"create-volume swapped --size {64 * MIB} --fs ext4 --param pool=far")["volume_id"]
+    storage.run("""
+lvcreate --quiet --yes --wipesignatures n --size 64m --name decoy fast
+head -c 64M /dev/zero | tr '\\0' x | dd of=/dev/fast/decoy bs=1M iflag=fullblock conv=fsync status=none
+decoy=/sys/kernel/config/target/core/iblock_7/decoy
+mkdir -p $decoy
+echo udev_path=/dev/fast/decoy >$decoy/control
+echo 0123456789abcdef >$decoy/wwn/vpd_unit_serial
+echo 1 >$decoy/enable
+""")
+    disks = "ls /sys/block | grep -c ^sd"
+    before = worker.run(disks)
+    # Without the initiator's daemon no login comes to its end.
+    worker.run(f"""
+kill -STOP $(pidof iscsid)
+mkdir -p /run/swapped
+setsid bash -c '{worker.bin}/csi-client --endpoint unix:///run/stockpot/csi.sock stage {volume} /run/swapped --fs ext4
+echo $? >/run/swapped.code' >/run/swapped.log 2>&1 </dev/null &
+""")
+    acl = f"/sys/kernel/config/target/iscsi/*:v.{volume}/tpgt_1/acls/{INITIATOR}/lun_0"
+    until("the worker may log in", 30, lambda: storage.run(f"cat {acl}/write_protect 2>/dev/null || true") == "0")
+    storage.run(f"""
+acl=$(echo {acl})
+lun=${{acl%/acls/*}}/lun/lun_0
+rm $acl/lun
+rm $lun/store
+ln -s /sys/kernel/config/target/core/iblock_7/decoy $lun/store
+ln -s $lun $acl/lun
+""")
+    worker.run("kill -CONT $(pidof iscsid)")
+    code = until("the worker has an answer", 90, lambda: worker.run("cat /run/swapped.code 2>/dev/null || true"))
+    answer = worker.run("cat /run/swapped.log")
+    check(code != "0" and "0123456789abcdef" in answer and "another device" in answer, answer)
+    # Nothing is left of it, on neither side, and the other device was not touched.
+    check(len(worker.sessions()) == 2, f"sessions: {worker.sessions()}")
+    check(worker.run(disks) == before, "a disk of it is left")
+    check(len(storage.targets()) == 1, f"targets: {storage.targets()}")
+    storage.run("""
+cmp <(head -c 64M /dev/zero | tr '\\0' x) /dev/fast/decoy
+rmdir /sys/kernel/config/target/core/iblock_7/decoy
+rmdir /sys/kernel/config/target/core/iblock_7
+lvremove --quiet --yes fast/decoy
+""")
+    worker.attached("/run/swapped", volume)
+    worker.detached("/run/swapped", volume)
+    worker.csi(f"delete-volume {volume}")
+
+
 def it_is_restored_onto_the_storage_node(lab) -> None:
     worker = lab.worker
     copy = worker.csi(f"create-volume two --size {128 * MIB} --fs ext4 --param pool=far --param sourceCopy=cloud --from-snapshot {lab.snapshot}")["volume_id"]
@@ -223,6 +274,7 @@ STEPS = [
     ("its snapshot goes to the bucket from the worker", its_snapshot_goes_to_the_bucket_from_the_worker),
     ("a lost path is not noticed", a_lost_path_is_not_noticed),
     ("others are refused", others_are_refused),
+    ("another device behind the target is refused", another_device_behind_the_target_is_refused),
     ("it is restored onto the storage node", it_is_restored_onto_the_storage_node),
     ("a killed storage node comes back with its exports", a_killed_storage_node_comes_back_with_its_exports),
     ("it is read on the storage node", it_is_read_on_the_storage_node),
