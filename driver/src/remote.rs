@@ -17,7 +17,7 @@
 //! | `config` | where a storage node is, and how long to wait for it |
 //! | `service`, `call` | the service that answers, and what each call passes through |
 //! | `serve` | the service on the network |
-//! | `certificate` | a node's certificate: whose it is, how long it lasts |
+//! | `certificate`, `renewal` | a node's certificate: whose it is, how long it lasts; taken anew when it was renewed |
 //! | `pages` | long lists in pieces |
 //! | `wire` | values to messages and back |
 //! | `failure` | errors to statuses and back |
@@ -31,6 +31,7 @@ mod error;
 mod failure;
 mod node;
 mod pages;
+mod renewal;
 mod serve;
 mod service;
 mod wire;
@@ -40,5 +41,6 @@ pub use certificate::{CertificateError, CertificateFacts, CertificateFiles, Node
 pub use config::{Address, InvalidAddress, Limits, RemoteConfig};
 pub use driver::RemoteDriver;
 pub use error::NodeError;
+pub use renewal::RenewedCertificate;
 pub use serve::{Listeners, ServeError};
 pub use service::StorageService;

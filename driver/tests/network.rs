@@ -5,4 +5,5 @@ mod network {
     mod identity;
     mod lab;
     mod loss;
+    mod renewal;
 }

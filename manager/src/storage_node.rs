@@ -14,7 +14,10 @@ use std::{
 use async_trait::async_trait;
 use stockpot_driver::{
     DriverError, VolumeId,
-    remote::{Caller, Gate, Intent, Listeners, NodeCertificate, StorageService, Subject},
+    remote::{
+        Caller, CertificateFiles, Gate, Intent, Listeners, NodeCertificate, RenewedCertificate,
+        StorageService, Subject,
+    },
     target::ExportRecord,
 };
 use tokio_util::sync::CancellationToken;
@@ -34,7 +37,7 @@ const WARN_BEFORE: Duration = Duration::from_secs(30 * 24 * 3600);
 #[derive(Debug)]
 pub(crate) struct Network {
     listeners: Listeners,
-    certificate: NodeCertificate,
+    certificate: Arc<RenewedCertificate>,
 }
 
 impl Network {
@@ -43,11 +46,13 @@ impl Network {
         let Some(serving) = &config.storage_node else {
             return Ok(None);
         };
-        let certificate = read_certificate(config).await?;
+        let files = files(config)?;
+        // One that is wrong is told before anybody is listened to.
+        read_certificate(config).await?;
         let listeners = Listeners::bind(&serving.listen).await?;
         Ok(Some(Self {
             listeners,
-            certificate,
+            certificate: Arc::new(RenewedCertificate::new(files)),
         }))
     }
 
@@ -65,15 +70,21 @@ impl Network {
     }
 }
 
-/// This node's certificate, which has to be of this node.
-async fn read_certificate(config: &Config) -> Result<NodeCertificate, ManagerError> {
-    let wrong = |problem: String| ConfigError {
+fn wrong(problem: String) -> ConfigError {
+    ConfigError {
         field: "certificate".to_owned(),
         problem,
-    };
-    let files = config
-        .certificate_files()
-        .ok_or_else(|| wrong("is not there".to_owned()))?;
+    }
+}
+
+fn files(config: &Config) -> Result<CertificateFiles, ConfigError> {
+    let files = config.certificate_files();
+    files.ok_or_else(|| wrong("is not there".to_owned()))
+}
+
+/// This node's certificate, which has to be of this node.
+async fn read_certificate(config: &Config) -> Result<NodeCertificate, ManagerError> {
+    let files = files(config)?;
     let reading = tokio::task::spawn_blocking(move || NodeCertificate::read(&files));
     let read = reading
         .await
@@ -152,7 +163,7 @@ fn tell_the_end(certificate: &NodeCertificate) {
     } else if left <= WARN_BEFORE {
         tracing::warn!(
             days,
-            "this node's certificate expires soon: make a new one (`stockpot pki issue`) and start the daemon again"
+            "this node's certificate expires soon: put a new one in its place (`stockpot pki issue`)"
         );
     } else {
         tracing::info!(days, "this node's certificate lasts");

@@ -10,9 +10,12 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use tonic::transport::{Certificate, ClientTlsConfig, Identity, Server, ServerTlsConfig};
 use x509_parser::prelude::{FromDer, GeneralName, Pem, X509Certificate};
 use zeroize::Zeroizing;
+
+use super::failure;
+use crate::task::Stopping;
 
 /// Largest file of certificates or of a key, in bytes.
 const FILE_SIZE_MAX: u64 = 256 << 10;
@@ -59,6 +62,15 @@ pub enum CertificateError {
     /// None is configured, and the network wants one.
     #[error("this node has no certificate, and another node is reached with one only")]
     None,
+    /// The process ended before the files were read.
+    #[error("the process is stopping")]
+    Stopping,
+}
+
+impl From<Stopping> for CertificateError {
+    fn from(_: Stopping) -> Self {
+        Self::Stopping
+    }
 }
 
 /// What a certificate says.
@@ -174,7 +186,8 @@ impl NodeCertificate {
     /// Reads the files.
     ///
     /// # Errors
-    /// If one cannot be read or is not what it has to be, or every user of the host can read the key.
+    /// If one cannot be read or is not what it has to be, every user of the host can read the key, or they do not go
+    /// together.
     pub fn read(files: &CertificateFiles) -> Result<Self, CertificateError> {
         let unusable = |path: &Path, problem: &str| CertificateError::Unusable {
             path: path.to_owned(),
@@ -202,13 +215,22 @@ impl NodeCertificate {
         if !key.windows(11).any(|window| window == b"PRIVATE KEY") {
             return Err(unusable(&files.key, "it holds no private key in PEM"));
         }
-        Ok(Self {
+        let this = Self {
             certificate,
             key,
             ca,
             facts,
             node,
-        })
+        };
+        match Server::builder().tls_config(this.server()) {
+            Ok(_) => Ok(this),
+            Err(error) => {
+                let why = failure::chain(&error);
+                let problem =
+                    format!("it does not go with the certificate and the authority: {why}");
+                Err(unusable(&files.key, &problem))
+            }
+        }
     }
 
     /// The name of the node that it is of.

@@ -275,6 +275,34 @@ mod tests {
         assert!(failed.to_string().contains("os error 5"), "{failed}");
     }
 
+    /// A command that ran out of time over there may still make something: the caller must not forget it.
+    #[test]
+    fn what_may_go_on_over_there_is_known_here() {
+        let command = |source| DriverError::Command {
+            doing: "making a volume".to_owned(),
+            source,
+        };
+        let late = stockpot_command::CommandError::Deadline {
+            command: "lvcreate".to_owned(),
+            deadline: std::time::Duration::from_secs(60),
+            stderr: String::new(),
+        };
+        let ended = stockpot_command::CommandError::Start {
+            command: "lvcreate".to_owned(),
+            source: std::io::Error::from_raw_os_error(12),
+        };
+        for (error, goes_on) in [(command(late), true), (command(ended), false)] {
+            let (_, after) = there_and_back(error);
+            assert_eq!(after.may_go_on(), goes_on, "{after}");
+        }
+        // Nor is it known what became of a call whose answer is lost.
+        let broken = Status::new(Code::Unavailable, "connection closed");
+        let error = error_of(&broken, "storage-1", "192.0.2.1:1", "create_volume", 9);
+        assert!(error.may_go_on(), "{error}");
+        let (_, refused) = there_and_back(DriverError::ResourceExhausted("full".to_owned()));
+        assert!(!refused.may_go_on(), "{refused}");
+    }
+
     #[test]
     fn what_the_connection_says_is_no_answer_of_the_driver() {
         for (code, passing) in [

@@ -1,15 +1,18 @@
 //! One call to a storage node: connecting, repeating, giving up.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use stockpot_proto::{socket, stockpot::v1::storage::storage_node_client::StorageNodeClient};
-use tokio::{sync::OnceCell, time::timeout};
+use tokio::{sync::Mutex, time::timeout};
 use tonic::{
     Request, Status,
     transport::{Channel, Endpoint},
 };
 
-use super::{Address, CertificateError, NodeCertificate, NodeError, RemoteConfig, failure};
+use super::{
+    Address, CertificateError, NodeCertificate, NodeError, RemoteConfig, RenewedCertificate,
+    failure,
+};
 use crate::DriverError;
 
 /// Largest message that is taken; long lists come in many.
@@ -28,18 +31,30 @@ pub(super) enum Kind {
     Once,
 }
 
-/// A storage node as its callers have it. Connects with the first call, and again when the connection broke.
+/// A storage node as its callers have it. Connects with the first call, and again when the connection broke or this node's
+/// certificate was renewed.
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) config: RemoteConfig,
-    client: OnceCell<Client>,
+    certificate: Option<Arc<RenewedCertificate>>,
+    connected: Mutex<Option<Connected>>,
+}
+
+/// A connection that is made with the first call on it.
+#[derive(Debug)]
+struct Connected {
+    client: Client,
+    /// None is needed on a socket.
+    with: Option<Arc<NodeCertificate>>,
 }
 
 impl Node {
     pub(super) fn new(config: RemoteConfig) -> Self {
+        let files = config.certificate.clone();
         Self {
+            certificate: files.map(|files| Arc::new(RenewedCertificate::new(files))),
             config,
-            client: OnceCell::new(),
+            connected: Mutex::default(),
         }
     }
 
@@ -102,16 +117,38 @@ impl Node {
     }
 
     async fn client(&self) -> Result<Client, NodeError> {
-        let client = self.client.get_or_try_init(|| self.connect_later()).await?;
-        Ok(client.clone())
+        let with = match self.config.address {
+            Address::Unix(_) => None,
+            Address::Network(_) => Some(self.certificate().await?),
+        };
+        let mut connected = self.connected.lock().await;
+        if let Some(there) = &*connected
+            && there.with.as_ref().map(Arc::as_ptr) == with.as_ref().map(Arc::as_ptr)
+        {
+            return Ok(there.client.clone());
+        }
+        let client = self.connect_later(with.as_deref())?;
+        *connected = Some(Connected {
+            client: client.clone(),
+            with,
+        });
+        Ok(client)
     }
 
-    async fn connect_later(&self) -> Result<Client, NodeError> {
+    fn connect_later(&self, certificate: Option<&NodeCertificate>) -> Result<Client, NodeError> {
         let channel = match &self.config.address {
             Address::Unix(path) => socket::channel(path.clone()),
             Address::Network(authority) => {
-                let certificate = self.certificate().await?;
-                self.endpoint(authority, &certificate)
+                let certificate = certificate.ok_or(CertificateError::None)?;
+                // The other node would only hang up.
+                if let (true, Some(files)) = (
+                    certificate.facts().left().is_zero(),
+                    &self.config.certificate,
+                ) {
+                    let path = files.certificate.clone();
+                    return Err(CertificateError::Expired { path }.into());
+                }
+                self.endpoint(authority, certificate)
                     .map_err(|error| NodeError::Unreachable {
                         node: self.config.node.clone(),
                         address: authority.clone(),
@@ -123,19 +160,9 @@ impl Node {
         Ok(StorageNodeClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    async fn certificate(&self) -> Result<NodeCertificate, NodeError> {
-        let files = self.config.certificate.clone();
-        let files = files.ok_or(CertificateError::None)?;
-        let path = files.certificate.clone();
-        let reading = tokio::task::spawn_blocking(move || NodeCertificate::read(&files));
-        match reading.await {
-            // The other node would only hang up.
-            Ok(Ok(read)) if read.facts().left().is_zero() => {
-                Err(CertificateError::Expired { path }.into())
-            }
-            Ok(read) => Ok(read?),
-            Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
-        }
+    async fn certificate(&self) -> Result<Arc<NodeCertificate>, NodeError> {
+        let certificate = self.certificate.as_ref().ok_or(CertificateError::None)?;
+        Ok(certificate.current().await?)
     }
 
     fn endpoint(

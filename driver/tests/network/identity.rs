@@ -141,9 +141,13 @@ fn files_that_cannot_be_a_nodes_are_refused_before_anything_is_sent() {
     let mut swapped = good.clone();
     swapped.ca.clone_from(&good.certificate);
     assert!(unusable(swapped).contains("not an authority"));
+    let mut crossed = good.clone();
+    let other = authority.issue(home.path(), &["worker-2"], false);
+    crossed.key.clone_from(&other.key);
+    assert!(unusable(crossed).contains("does not go with"));
     let mut keyless = good.clone();
     keyless.key.clone_from(&good.certificate);
-    assert!(unusable(keyless).contains("read this key"));
+    assert!(unusable(keyless).contains("no private key"));
     fs::set_permissions(&good.key, fs::Permissions::from_mode(0o644)).unwrap();
     assert!(unusable(good.clone()).contains("chmod 600"));
     fs::remove_file(&good.ca).unwrap();

@@ -21,8 +21,8 @@ use stockpot_driver::{
     DriverError, VolumeDriver,
     file::{FileConfig, FileDriver},
     remote::{
-        Address, Caller, CertificateFiles, Gate, Intent, Limits, Listeners, NodeCertificate,
-        NodeError, RemoteConfig, RemoteDriver, StorageService, Subject,
+        Address, Caller, CertificateFiles, Gate, Intent, Limits, Listeners, NodeError,
+        RemoteConfig, RemoteDriver, RenewedCertificate, StorageService, Subject,
     },
     target::ExportRecord,
 };
@@ -48,9 +48,20 @@ impl Authority {
 
     /// A certificate with these names, its files in a directory of its own.
     pub(crate) fn issue(&self, home: &Path, names: &[&str], expired: bool) -> CertificateFiles {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let directory = home.join(format!("{}-{expired}", names.join("-")));
         fs::create_dir_all(&directory).unwrap();
+        let files = CertificateFiles {
+            certificate: directory.join("node.pem"),
+            key: directory.join("node.key"),
+            ca: directory.join("ca.pem"),
+        };
+        self.renew(&files, names, expired);
+        files
+    }
+
+    /// Puts a new certificate in the place of what is in these files.
+    pub(crate) fn renew(&self, files: &CertificateFiles, names: &[&str], expired: bool) {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
@@ -62,17 +73,18 @@ impl Authority {
         }
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let files = CertificateFiles {
-            certificate: directory.join("node.pem"),
-            key: directory.join("node.key"),
-            ca: directory.join("ca.pem"),
-        };
-        fs::write(&files.certificate, certificate.pem()).unwrap();
-        fs::write(&files.key, key.serialize_pem()).unwrap();
-        fs::set_permissions(&files.key, fs::Permissions::from_mode(0o600)).unwrap();
-        fs::write(&files.ca, &self.pem).unwrap();
-        files
+        replace(&files.certificate, &certificate.pem());
+        replace(&files.key, &key.serialize_pem());
+        replace(&files.ca, &self.pem);
     }
+}
+
+/// As a careful administrator does it: there is never half of a file.
+pub(crate) fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    fs::write(&new, text).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(new, path).unwrap();
 }
 
 /// Lets `worker-1` and `worker-2` at volumes that begin with their last letter.
@@ -116,6 +128,8 @@ pub(crate) enum Line {
 pub(crate) struct Lab {
     pub(crate) home: tempfile::TempDir,
     pub(crate) authority: Authority,
+    /// The storage node's certificate.
+    pub(crate) files: CertificateFiles,
     address: SocketAddr,
     line: watch::Sender<Line>,
     /// Connections that were begun.
@@ -138,7 +152,7 @@ impl Lab {
         let anywhere = ["127.0.0.1:0".parse().unwrap()];
         let listeners = Listeners::bind(&anywhere).await.unwrap();
         let node = listeners.addresses().next().unwrap();
-        let certificate = NodeCertificate::read(&files).unwrap();
+        let certificate = Arc::new(RenewedCertificate::new(files.clone()));
         let stop = CancellationToken::new();
         let stopped = stop.clone();
         let serving = tokio::spawn(async move {
@@ -150,6 +164,7 @@ impl Lab {
         Self {
             home,
             authority,
+            files,
             address,
             line,
             connections,
