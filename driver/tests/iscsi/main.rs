@@ -15,3 +15,4 @@ mod lifetime;
 mod paths;
 mod refusals;
 mod speed;
+mod void;
