@@ -70,10 +70,11 @@ test-s3: setup setup-s3 ## the store and the whole flow against real S3 servers 
 	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked -p stockpot --test kills -- --nocapture
 	STOCKPOT_TEST_S3=$(S3_SERVERS) $(FIXTURES)/host-tests --package stockpot-manager
 
-test-long: setup setup-s3 ## many more property cases, interleavings, kills and storms, on all servers (an hour)
+test-long: setup setup-s3 setup-csi ## many more property cases, interleavings, kills and storms, on all servers (an hour)
 	PROPTEST_CASES=2000 cargo test --locked --workspace
 	$(MAKE) two-nodes NODES_OPTIONS=--long
 	STOCKPOT_TEST_INTERLEAVINGS=60 STOCKPOT_TEST_KILLS=60 STOCKPOT_TEST_STORMS=60 $(MAKE) test-s3
+	$(FIXTURES)/csi-sanity-run thick
 	STOCKPOT_TEST_CYCLES=200 STOCKPOT_HOST_TESTS_SECONDS=3600 $(FIXTURES)/host-tests --package stockpot-driver iscsi -- cycles
 
 # BENCH_RUNS (5), BENCH_PEERS (pipe,restic,borg), BENCH_IMAGES (A,B,C), BENCH_DIR for the images (12 GiB).
