@@ -7,9 +7,11 @@
 //! and the snapshots that suffer. Only a bucket that does not answer ends it early.
 //!
 //! Frames that snapshots need and that are bad are put into a mark: later uploads do not refer to them, so that a backup of a
-//! volume that still has the data stores it again. A pack that is missing, or of which nobody can say which frames are good, is
+//! volume that still has the data stores it again. What is wrong with a snapshot that was deleted while the verify ran is told
+//! of nowhere: a prune may take away what it needed. A pack that is missing, or of which nobody can say which frames are good, is
 //! marked as a whole.
 
+mod ended;
 mod index;
 mod problems;
 mod sample;
@@ -73,6 +75,8 @@ pub struct VerifyReport {
     pub data_bytes: u64,
     /// Everything that is wrong; empty is what one hopes for.
     pub problems: Vec<Problem>,
+    /// Snapshots that were deleted meanwhile: what they alone needed may be gone, and that is no problem.
+    pub ended: Vec<SnapshotId>,
     /// Frames that are bad and that none of these snapshots needs.
     pub unneeded: u64,
     /// Bad frames that were not marked before and are now: the next backup stores them again.
@@ -123,7 +127,7 @@ async fn check(
     if ids.is_none() {
         job.check_others(&mut problems).await?;
     }
-    let manifests = job.manifests(ids, &mut problems).await?;
+    let mut manifests = job.manifests(ids, &mut problems).await?;
     progress.enter(Phase::Map);
     let mut unsound = Unsound::default();
     let needed = structure::check(&job, &manifests, &mut problems, &mut unsound).await?;
@@ -137,13 +141,11 @@ async fn check(
         walk::check(&job, &needed, choice, &mut problems, &mut unsound).await?;
         data_bytes = progress.snapshot().bytes_scanned;
     }
-    let (bad, unneeded) = unsound
-        .attribute(&job, &needed, &manifests, &mut problems)
-        .await?;
-    let marked = if bad.is_empty() || settings.no_marks {
+    let settled = ended::settle(&job, problems, &unsound, &needed, &mut manifests).await?;
+    let marked = if settled.bad.is_empty() || settings.no_marks {
         Ok(0)
     } else {
-        unsound::mark(&job, bad).await
+        unsound::mark(&job, settled.bad).await
     };
     progress.enter(Phase::Done);
     Ok(VerifyReport {
@@ -151,8 +153,9 @@ async fn check(
         packs: needed.len() as u64,
         received_bytes: progress.snapshot().bytes_moved,
         data_bytes,
-        problems: problems.into_sorted(),
-        unneeded,
+        problems: settled.problems.into_sorted(),
+        ended: settled.ended.into_iter().collect(),
+        unneeded: settled.unneeded,
         marked: *marked.as_ref().unwrap_or(&0),
         unmarked: marked.err(),
     })

@@ -25,6 +25,8 @@ mod layer;
 mod lock_versions;
 #[path = "verbs/locks.rs"]
 mod locks;
+#[path = "verbs/meanwhile.rs"]
+mod meanwhile;
 #[path = "verbs/odd_objects.rs"]
 mod odd_objects;
 #[path = "verbs/opening.rs"]

@@ -39,9 +39,11 @@ impl std::fmt::Display for Problem {
 }
 
 /// Problems by object, offset and text, so that what several snapshots share is told once.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub(super) struct Problems {
     found: BTreeMap<(String, Option<u64>, String), BTreeSet<SnapshotId>>,
+    /// Whom problems hurt that are not kept.
+    hurt_besides: BTreeSet<SnapshotId>,
 }
 
 impl Problems {
@@ -60,6 +62,7 @@ impl Problems {
                 what = key.2,
                 "one problem more than are kept"
             );
+            self.hurt_besides.extend(snapshots);
             return;
         }
         self.found.entry(key).or_default().extend(snapshots);
@@ -112,6 +115,23 @@ impl Problems {
         };
         self.add(&object, offset, what, snapshots.iter().cloned());
         Ok(())
+    }
+
+    /// Whoever suffers from any of them.
+    pub(super) fn snapshots(&self) -> BTreeSet<SnapshotId> {
+        let all = self.found.values().chain([&self.hurt_besides]);
+        all.flatten().cloned().collect()
+    }
+
+    /// Leaves out what only these suffer from.
+    pub(super) fn leave_out(&mut self, ended: &BTreeSet<SnapshotId>) {
+        self.found.retain(|_, snapshots| {
+            let concerned_anybody = !snapshots.is_empty();
+            snapshots.retain(|snapshot| !ended.contains(snapshot));
+            !concerned_anybody || !snapshots.is_empty()
+        });
+        self.hurt_besides
+            .retain(|snapshot| !ended.contains(snapshot));
     }
 
     pub(super) fn into_sorted(self) -> Vec<Problem> {

@@ -42,6 +42,8 @@ struct Report {
     unmarked: Option<String>,
     /// Bad ones that no snapshot needs.
     unneeded: u64,
+    /// Snapshots that were deleted while this ran, and of which nothing is said.
+    ended: Vec<String>,
     problems: Vec<Row>,
 }
 
@@ -104,6 +106,7 @@ pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> 
         marked: found.marked,
         unmarked: found.unmarked,
         unneeded: found.unneeded,
+        ended: found.ended.iter().map(ToString::to_string).collect(),
         seconds: start.elapsed().as_secs_f64(),
         problems: found.problems.into_iter().map(row).collect(),
     };
@@ -205,6 +208,12 @@ fn text(report: &Report) -> String {
         text.push_str(&format!(
             "{} needed by none of these snapshots\n",
             bad(report.unneeded, ["is", "are"])
+        ));
+    }
+    if !report.ended.is_empty() {
+        text.push_str(&format!(
+            "deleted meanwhile, so not verified: {}\n",
+            report.ended.join(", ")
         ));
     }
     if report.problems.is_empty() {
