@@ -6,6 +6,7 @@
 
 mod failures;
 mod first;
+mod records;
 mod secrets;
 mod stores;
 #[cfg(test)]
@@ -22,13 +23,14 @@ use stockpot_repository::{
     CreateOptions, DEFAULT_CHUNK_SIZE_BYTES, Opened, Repository, RepositoryError,
     format::{ids as format_ids, manifest::Manifest},
     lock,
-    snapshots::{self, RecordCache, SnapshotSummary},
+    snapshots::{self, SnapshotSummary},
 };
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
 pub(crate) use self::failures::{cannot_be_opened, may_be_covered, may_be_credentials};
+use self::records::Records;
 pub use self::stores::{S3Stores, Stores};
 use crate::{
     ManagerError,
@@ -50,8 +52,8 @@ pub(crate) struct Clouds {
     catalog: Catalog,
     // One slot per place, so that a slow bucket holds up nobody but its own callers.
     open: Mutex<HashMap<String, Slot>>,
-    /// What listings have read, by place and repository.
-    records: Mutex<HashMap<String, Arc<RecordCache>>>,
+    /// What listings have read.
+    records: Records,
     answer_within: Duration,
     /// Repositories being made; drained before the manager ends.
     tasks: TaskTracker,
@@ -89,7 +91,7 @@ impl Clouds {
             stores,
             catalog,
             open: Mutex::default(),
-            records: Mutex::default(),
+            records: Records::default(),
             answer_within: ANSWER_WITHIN,
             tasks,
         }
@@ -193,15 +195,17 @@ impl Clouds {
     /// for an earlier listing is not read again.
     pub(crate) async fn list(
         &self,
+        profile: &Profile,
         repository: &Repository,
     ) -> Result<Vec<SnapshotSummary>, ManagerError> {
-        let records = {
-            let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-            let key = format!("{} {}", repository.location(), repository.id());
-            records.entry(key).or_default().clone()
-        };
+        let records = self.records.of(&profile.topology()?.place(), repository);
         let asking = async { Ok(snapshots::list_with(repository, &records).await?) };
         within(&repository.location(), self.answer_within, asking).await
+    }
+
+    /// Forgets what was read of places that no profile leads to any more.
+    pub(crate) fn keep_records_of(&self, is_named: impl Fn(&str) -> bool) {
+        self.records.keep_only(is_named);
     }
 
     /// Forgets an open repository, so that changed credentials and keys are read again.

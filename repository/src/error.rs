@@ -190,6 +190,19 @@ pub enum RepositoryError {
         /// The place.
         location: String,
     },
+    /// A lock was asked for, and when it would end is not certain.
+    #[error(
+        "{location}: it is {server} by the store's clock and {own} by this machine's, so a lock would end at the wrong time and \
+         nothing is locked; set the clock that is wrong, or leave the lock out"
+    )]
+    Clocks {
+        /// The place.
+        location: String,
+        /// The store's time.
+        server: String,
+        /// Our own.
+        own: String,
+    },
     /// The bucket does not keep versions.
     #[error("{location}: the store keeps no versions of its objects, so what was deleted is gone")]
     NoVersions {

@@ -13,6 +13,7 @@ pub(crate) mod versions;
 use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 
 pub use crate::store::versions::{LockMode, LockSupport, Purged, Retention};
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
     fetch::Fetcher,
     format::{
         ids::PackName,
-        manifest::{Manifest, ManifestLock, SnapshotRecord},
+        manifest::{Manifest, ManifestLock, SnapshotRecord, now},
     },
     pages::{Pages, broken_list_page},
     snapshots::read_record,
@@ -35,6 +36,9 @@ pub(crate) type Needed = BTreeMap<Arc<PackName>, Option<u64>>;
 pub const LOCK_DAYS_MAX: u32 = 36_500;
 
 const DAY_S: i64 = 86_400;
+
+/// How far the store's clock and our own may be apart, in seconds.
+const CLOCKS_APART_S_MAX: u64 = DAY_S.unsigned_abs();
 
 /// How long, at least, and how well what is uploaded is locked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,12 +73,16 @@ impl LockPolicy {
     }
 }
 
-/// Makes sure that the bucket can lock, before anything is written to it.
+/// Makes sure that the bucket can lock, and that it knows the time, before anything is written to it.
 ///
 /// # Errors
-/// [`RepositoryError::NoObjectLock`].
+/// [`RepositoryError::NoObjectLock`], [`RepositoryError::Clocks`].
 pub async fn require(store: &dyn ObjectStore) -> Result<(), RepositoryError> {
-    match versions_of(store)?.lock_support().await? {
+    let support = versions_of(store)?.lock_support().await?;
+    if matches!(support, LockSupport::Enabled { .. }) {
+        agreed_now_s(store).await?;
+    }
+    match support {
         LockSupport::Missing => Err(no_object_lock(store)),
         LockSupport::Enabled { has_default } => {
             if has_default {
@@ -114,6 +122,22 @@ pub async fn purge(store: &dyn ObjectStore, key: &str) -> Result<Purged, StoreEr
     }
 }
 
+/// The store's time, by which locks end, in seconds since the Unix epoch. Only one that our own clock bears out: a lock that ends
+/// years too late can be undone by nobody, and one that has ended already keeps nothing.
+async fn agreed_now_s(store: &dyn ObjectStore) -> Result<i64, RepositoryError> {
+    let server_s = store.now_s().await?;
+    let own = now();
+    if server_s.abs_diff(own.as_second()) <= CLOCKS_APART_S_MAX {
+        return Ok(server_s);
+    }
+    Err(RepositoryError::Clocks {
+        location: store.location(),
+        server: Timestamp::from_second(server_s)
+            .map_or_else(|_| format!("{server_s} s after 1970"), |at| at.to_string()),
+        own: own.to_string(),
+    })
+}
+
 fn versions_of(store: &dyn ObjectStore) -> Result<&dyn Versions, RepositoryError> {
     store.versions().ok_or_else(|| no_object_lock(store))
 }
@@ -127,7 +151,7 @@ fn no_object_lock(store: &dyn ObjectStore) -> RepositoryError {
 /// Locks all that a manifest needs, and tells what to put into it. To be called right before the commit.
 ///
 /// # Errors
-/// [`StoreError::NotFound`] for a pack that is not there: then there is nothing to commit.
+/// [`StoreError::NotFound`] for a pack that is not there: then there is nothing to commit; [`RepositoryError::Clocks`].
 pub(crate) async fn extend(
     repository: &Repository,
     policy: LockPolicy,
@@ -139,7 +163,7 @@ pub(crate) async fn extend(
     progress.requested(1);
     let retention = Retention {
         mode: policy.mode,
-        until_s: policy.until_s(store.now_s().await?),
+        until_s: policy.until_s(agreed_now_s(store).await?),
     };
     let job = Locking {
         repository,

@@ -6,7 +6,10 @@ mod listing;
 mod objects;
 mod slots;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -25,7 +28,7 @@ use crate::{
         keys::{KeySource, RepositoryKey},
         marker::Marker,
     },
-    store::{EndpointReport, ObjectStore, PutMode, StoreError},
+    store::{EndpointReport, ObjectStore, PutMode, StoreError, first::FirstVersions},
 };
 
 /// Chunk size of a new repository when nothing else is said, in bytes. Smaller chunks make smaller increments and
@@ -95,6 +98,8 @@ struct Inner {
     key: Option<RepositoryKey>,
     /// What the key was in.
     slot: Option<slots::KnownSlot>,
+    /// What it is read through, where its first versions are.
+    first: OnceLock<FirstVersions>,
 }
 
 impl fmt::Debug for Repository {
@@ -291,6 +296,7 @@ impl Repository {
             sealer,
             key,
             slot,
+            first: OnceLock::new(),
         }))
     }
 

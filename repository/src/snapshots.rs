@@ -2,6 +2,7 @@
 
 mod cache;
 mod delete;
+mod deleted;
 mod find;
 mod intents;
 
@@ -11,9 +12,10 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
-pub use cache::RecordCache;
+pub use cache::{RecordCache, RecordRoom};
 pub(crate) use delete::tombstone;
 pub use delete::{abort_uploads, delete};
+pub use deleted::{find_deleted, list_deleted};
 use find::is_uploading;
 pub use find::{find, manifest, volume_uploading, volumes_of};
 pub(crate) use intents::{Unreadable, remove_intents};
@@ -282,11 +284,20 @@ pub(crate) async fn record_at(
     repository: &Repository,
     key: &str,
 ) -> Result<Option<SnapshotRecord>, RepositoryError> {
-    let sealer = repository.sealer()?;
-    let Some(object) = read_small(repository, key).await? else {
-        return Ok(None);
-    };
-    let record = SnapshotRecord::open(sealer, key, &object)
+    repository.sealer()?;
+    match read_small(repository, key).await? {
+        Some(object) => opened(repository, key, &object).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// What an object under a snapshot's key says.
+fn opened(
+    repository: &Repository,
+    key: &str,
+    object: &[u8],
+) -> Result<SnapshotRecord, RepositoryError> {
+    let record = SnapshotRecord::open(repository.sealer()?, key, object)
         .map_err(|source| RepositoryError::object(key, None, source))?;
     if let SnapshotRecord::Manifest(manifest, _) = &record
         && manifest.chunk_size_bytes != repository.chunk_size_bytes()
@@ -296,7 +307,7 @@ pub(crate) async fn record_at(
             problem: "its chunk size is not that of the repository".to_owned(),
         });
     }
-    Ok(Some(record))
+    Ok(record)
 }
 
 /// An error with its causes in one line.

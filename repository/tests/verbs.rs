@@ -17,10 +17,14 @@ mod golden;
 mod healing;
 #[path = "verbs/incremental.rs"]
 mod incremental;
+#[path = "verbs/keeping.rs"]
+mod keeping;
 #[path = "verbs/keys.rs"]
 mod keys;
 #[path = "verbs/layer.rs"]
 mod layer;
+#[path = "verbs/lock_memory.rs"]
+mod lock_memory;
 #[path = "verbs/lock_versions.rs"]
 mod lock_versions;
 #[path = "verbs/locks.rs"]
@@ -39,6 +43,8 @@ mod protocol;
 mod prune;
 #[path = "verbs/repack.rs"]
 mod repack;
+#[path = "verbs/repack_scattered.rs"]
+mod repack_scattered;
 #[path = "verbs/resume.rs"]
 mod resume;
 #[path = "verbs/round_trip.rs"]

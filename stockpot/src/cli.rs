@@ -182,6 +182,9 @@ pub(crate) struct RestoreArgs {
     /// Read the first version of each object, whatever was deleted or overwritten since.
     #[arg(long)]
     pub(crate) first_versions: bool,
+    /// Restore one that was deleted as well, from the newest manifest that lies below its tombstone.
+    #[arg(long, requires = "first_versions")]
+    pub(crate) deleted: bool,
     /// Memory to stay within: sizes and numbers that are not given follow from it.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) memory: Option<u64>,
@@ -212,6 +215,9 @@ pub(crate) struct SnapshotsArgs {
     /// Read the first version of each object, whatever was deleted or overwritten since.
     #[arg(long)]
     pub(crate) first_versions: bool,
+    /// Show deleted ones too, with what the newest manifest that lies below their tombstone says.
+    #[arg(long, requires = "first_versions")]
+    pub(crate) deleted: bool,
     #[command(flatten)]
     pub(crate) key: KeyArgs,
     #[command(flatten)]

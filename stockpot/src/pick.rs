@@ -6,7 +6,7 @@ use anyhow::bail;
 use stockpot_repository::{
     Repository, forget,
     format::{ids::VolumeId, manifest::Manifest},
-    snapshots::{self, Status},
+    snapshots::{self, SnapshotSummary, Status},
 };
 
 use crate::history::Records;
@@ -16,9 +16,35 @@ use crate::history::Records;
 /// # Errors
 /// When none or several fit, or it cannot be read.
 pub(crate) async fn pick(repository: &Repository, text: &str) -> anyhow::Result<Manifest> {
-    let Some(volume) = text.strip_prefix("latest:") else {
-        return Ok(snapshots::find(repository, text).await?);
-    };
+    match text.strip_prefix("latest:") {
+        Some(volume) => {
+            let listed = snapshots::list(repository).await?;
+            latest(repository, volume, listed).await
+        }
+        None => Ok(snapshots::find(repository, text).await?),
+    }
+}
+
+/// As [`pick`], among deleted snapshots as well, of which a manifest is left.
+///
+/// # Errors
+/// As [`pick`].
+pub(crate) async fn pick_deleted(repository: &Repository, text: &str) -> anyhow::Result<Manifest> {
+    match text.strip_prefix("latest:") {
+        Some(volume) => {
+            let listed = snapshots::list_deleted(repository).await?;
+            latest(repository, volume, listed).await
+        }
+        None => Ok(snapshots::find_deleted(repository, text).await?),
+    }
+}
+
+/// The newest of a volume, of those that have a manifest.
+async fn latest(
+    repository: &Repository,
+    volume: &str,
+    listed: Vec<SnapshotSummary>,
+) -> anyhow::Result<Manifest> {
     let mut unreadable = 0;
     let mut ids: BTreeSet<VolumeId> = VolumeId::new(volume).into_iter().collect();
     let now = forget::now(repository).await?;
@@ -28,7 +54,7 @@ pub(crate) async fn pick(repository: &Repository, text: &str) -> anyhow::Result<
         (!is_ahead, manifest.cut_at)
     };
     let mut newest: Option<Manifest> = None;
-    for found in snapshots::list(repository).await? {
+    for found in listed {
         let of_volume = found.volume() == Some(volume)
             || found
                 .volume_id
@@ -39,7 +65,7 @@ pub(crate) async fn pick(repository: &Repository, text: &str) -> anyhow::Result<
         }
         ids.extend(found.volume_id);
         match (found.status, found.manifest) {
-            (Status::Committed, Some(manifest))
+            (Status::Committed | Status::Deleted, Some(manifest))
                 if newest
                     .as_ref()
                     .is_none_or(|newest| rank(newest) <= rank(&manifest)) =>

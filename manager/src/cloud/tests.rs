@@ -44,3 +44,33 @@ async fn a_repository_on_a_slow_endpoint_is_made() {
     let again = clouds.for_reading(&profile).await.unwrap().unwrap();
     assert_eq!(again.short_id(), repository.short_id());
 }
+
+/// What was read of a bucket is given back when no profile leads there any more.
+#[tokio::test]
+async fn records_of_a_place_without_a_profile_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let clouds = clouds(dir.path(), FakeStores::new(Arc::new(Faults::default())));
+    let text = "{name: q, snapshotProperties: {topology: {bucket: others}}}";
+    fs::write(dir.path().join("profiles/q.yaml"), text).unwrap();
+    let all = clouds.records.left_bytes();
+    let mut places = Vec::new();
+    for name in ["p", "q"] {
+        let profile = clouds.profile(name).await.unwrap();
+        let repository = clouds.for_writing(&profile).await.unwrap();
+        let (volume, snapshot) = ("vol-1".parse().unwrap(), format!("snap-{name}"));
+        let snapshot = snapshot.parse().unwrap();
+        delete(&repository, &volume, &snapshot).await.unwrap();
+        let before = clouds.records.left_bytes();
+        let listed = clouds.list(&profile, &repository).await.unwrap();
+        assert_eq!(listed.len(), 1, "its tombstone");
+        assert!(clouds.records.left_bytes() < before);
+        places.push(profile.topology().unwrap().place());
+    }
+    let both = clouds.records.left_bytes();
+    clouds.keep_records_of(|place| places.iter().any(|named| named == place));
+    assert_eq!(clouds.records.left_bytes(), both);
+    clouds.keep_records_of(|place| place == places[0]);
+    assert!(clouds.records.left_bytes() > both);
+    clouds.keep_records_of(|_| false);
+    assert_eq!(clouds.records.left_bytes(), all);
+}

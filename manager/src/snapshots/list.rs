@@ -172,12 +172,14 @@ impl Manager {
                 profiles.entry(topology.place()).or_insert(profile);
             }
         }
+        self.clouds
+            .keep_records_of(|place| profiles.contains_key(place));
         let asked = profiles.into_values().map(|profile| async move {
             let listed = async {
                 let Some(repository) = self.clouds.for_reading(&profile).await? else {
                     return Ok(None);
                 };
-                let listed = self.clouds.list(&repository).await?;
+                let listed = self.clouds.list(&profile, &repository).await?;
                 Ok::<_, ManagerError>(Some((repository, listed)))
             };
             let listed = listed.await;

@@ -11,7 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
+use futures::{
+    StreamExt, TryStreamExt,
+    future::{BoxFuture, join_all},
+    stream,
+};
 
 use super::Needed;
 use crate::{
@@ -29,8 +33,14 @@ use crate::{
     },
 };
 
-/// Versions of one object that are looked at, and locked, at most.
-pub(crate) const VERSIONS_MAX: usize = 16;
+/// Versions of one object that are looked at, at most: to read costs little, and what is not looked at may be ours.
+const LOOKED_AT_MAX: usize = 1000;
+
+/// Versions of one object that are locked at most, where nobody can tell which one is ours.
+const LOCKED_MAX: usize = 16;
+
+/// Versions looked at at the same time.
+const LOOKS_IN_FLIGHT: usize = 8;
 
 /// Key slots that are locked at most: a repository has no more than 16 of its own, the others are somebody's.
 const SLOTS_LOCKED_MAX: usize = 64;
@@ -149,34 +159,51 @@ impl Locking<'_> {
         slots
     }
 
-    /// Of a small object the versions that differ from each other and are ours, as far as that can be told.
+    /// Of a small object the versions that differ from each other and are ours, as far as that can be told; the newest first,
+    /// since it is what this was opened with, then the oldest ones.
     async fn small<'v>(
         &self,
         key: &str,
-        history: &History<'v>,
+        history: &[&'v ObjectVersion],
         is_ours: impl Fn(&Bytes) -> bool,
     ) -> Result<Vec<&'v ObjectVersion>, RepositoryError> {
         warn_if_covered(history);
         let (mut bodies, mut wanted) = (Vec::<Bytes>::new(), Vec::new());
-        for version in bounded(history) {
-            self.progress.requested(1);
-            let read = self
-                .versions
-                .get_version(key, &version.version_id, SMALL_OBJECT_MAX);
-            match read.await {
-                Ok(body) if is_ours(&body) && !bodies.contains(&body) => {
-                    bodies.push(body);
-                    wanted.push(version);
+        let mut candidates = looked_at(history);
+        candidates.retain(|version| version.size_bytes <= SMALL_OBJECT_MAX as u64);
+        let newest = candidates.pop();
+        candidates.splice(..0, newest);
+        for some in candidates.chunks(LOOKS_IN_FLIGHT) {
+            self.progress.requested(some.len() as u64);
+            let reads = some.iter().map(|version| {
+                let id = &version.version_id;
+                self.versions.get_version(key, id, SMALL_OBJECT_MAX)
+            });
+            for (version, read) in some.iter().zip(join_all(reads).await) {
+                match read {
+                    Ok(body) if is_ours(&body) && !bodies.contains(&body) => {
+                        bodies.push(body);
+                        wanted.push(*version);
+                    }
+                    Ok(_) => {}
+                    Err(error) if error.is_of_one_object() => {}
+                    Err(error) => return Err(error.into()),
                 }
-                Ok(_) => {}
-                Err(error) if error.is_of_one_object() => {}
-                Err(error) => return Err(error.into()),
+            }
+            if wanted.len() >= LOCKED_MAX {
+                tracing::warn!(
+                    object = key,
+                    locked = LOCKED_MAX,
+                    "somebody has put many versions of this object that could be ours: only the newest and the oldest are locked"
+                );
+                wanted.truncate(LOCKED_MAX);
+                break;
             }
         }
         Ok(wanted)
     }
 
-    /// Of a pack the version that the key vouches for; all where nothing can.
+    /// Of a pack the version that the key vouches for; all that could be it where nothing can.
     async fn of_pack<'v>(
         &self,
         pack: &Arc<PackName>,
@@ -185,14 +212,14 @@ impl Locking<'_> {
         if history.len() < 2 {
             return Ok(history);
         }
-        let candidates = bounded(&history);
-        if !self.repository.is_sealed() {
-            return Ok(candidates);
-        }
+        let wanted = if self.repository.is_sealed() {
+            1
+        } else {
+            LOCKED_MAX
+        };
         let sealer = self.repository.sealer()?;
         self.progress.requested(2);
-        let found = genuine_pack(self.versions, sealer, pack, candidates).await?;
-        Ok(found.into_iter().collect())
+        genuine_packs(self.versions, sealer, pack, looked_at(&history), wanted).await
     }
 
     async fn retain(&self, wanted: Vec<&ObjectVersion>) -> Result<(), RepositoryError> {
@@ -212,30 +239,54 @@ impl Locking<'_> {
     }
 }
 
-/// The first of the versions whose index opens: only the owner of the key can have made it, and whatever copies it came later.
+/// The first of the versions whose index opens, as many as are wanted: only the owner of the key can have made one, and whatever
+/// copies it came later. Without a key anybody can.
 ///
 /// # Errors
 /// If the store does not answer.
-pub(crate) async fn genuine_pack<'v>(
+pub(crate) async fn genuine_packs<'v>(
     versions: &dyn Versions,
     sealer: &Sealer,
     pack: &Arc<PackName>,
     oldest_first: Vec<&'v ObjectVersion>,
-) -> Result<Option<&'v ObjectVersion>, RepositoryError> {
-    for version in oldest_first {
-        let get = |range| -> BoxFuture<'_, _> {
-            Box::pin(async move {
-                let read = versions.get_version_range(&version.key, &version.version_id, range);
-                Ok(read.await?)
-            })
-        };
-        match read_index_with(get, sealer, pack, version.size_bytes).await {
-            Ok(_) => return Ok(Some(version)),
-            Err(error) if error.is_of_one_object() => {}
-            Err(error) => return Err(error),
+    wanted: usize,
+) -> Result<Vec<&'v ObjectVersion>, RepositoryError> {
+    let mut found = Vec::new();
+    for some in oldest_first.chunks(LOOKS_IN_FLIGHT) {
+        let looks = some
+            .iter()
+            .map(|version| opens(versions, sealer, pack, version));
+        for (version, opens) in some.iter().zip(join_all(looks).await) {
+            if opens? {
+                found.push(*version);
+            }
+        }
+        if found.len() >= wanted {
+            found.truncate(wanted);
+            break;
         }
     }
-    Ok(None)
+    Ok(found)
+}
+
+/// Whether this version ends like a pack of that name.
+async fn opens(
+    versions: &dyn Versions,
+    sealer: &Sealer,
+    pack: &Arc<PackName>,
+    version: &ObjectVersion,
+) -> Result<bool, RepositoryError> {
+    let get = |range| -> BoxFuture<'_, _> {
+        Box::pin(async move {
+            let read = versions.get_version_range(&version.key, &version.version_id, range);
+            Ok(read.await?)
+        })
+    };
+    match read_index_with(get, sealer, pack, version.size_bytes).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_of_one_object() => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// By key, without delete markers. A listing has the newest first.
@@ -248,18 +299,18 @@ fn histories(listed: &[ObjectVersion]) -> HashMap<&str, History<'_>> {
 }
 
 /// The oldest first, as many as are looked at: the last of them is the newest.
-pub(crate) fn bounded<'v>(history: &[&'v ObjectVersion]) -> Vec<&'v ObjectVersion> {
+pub(crate) fn looked_at<'v>(history: &[&'v ObjectVersion]) -> Vec<&'v ObjectVersion> {
     let mut oldest_first: History<'v> = history.iter().rev().copied().collect();
     if let Some(newest) = oldest_first.last().copied()
-        && oldest_first.len() > VERSIONS_MAX
+        && oldest_first.len() > LOOKED_AT_MAX
     {
         tracing::warn!(
             object = newest.key,
             versions = oldest_first.len(),
-            looked_at = VERSIONS_MAX,
-            "somebody has put many versions of this object: only the oldest and the newest are looked at, and locked"
+            looked_at = LOOKED_AT_MAX,
+            "somebody has put many versions of this object: only the oldest and the newest are looked at"
         );
-        oldest_first.truncate(VERSIONS_MAX - 1);
+        oldest_first.truncate(LOOKED_AT_MAX - 1);
         oldest_first.push(newest);
     }
     oldest_first

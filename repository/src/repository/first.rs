@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use super::Repository;
 use crate::{
     RepositoryError,
-    format::{ids::MARKER_KEY, keys::KeySource},
-    lock::versions::bounded,
+    format::{ids::MARKER_KEY, keys::KeySource, limits::SMALL_OBJECT_MAX},
+    lock::versions::looked_at,
     snapshots,
-    store::{ObjectStore, first::FirstVersions},
+    store::{ObjectStore, first::FirstVersions, versions::ObjectVersion},
 };
 
 impl Repository {
@@ -34,12 +34,16 @@ impl Repository {
         let mut failure = RepositoryError::NoRepository { location };
         let mut opened: Vec<Self> = Vec::new();
         let markers = view.history(MARKER_KEY).await?;
-        for version in bounded(&markers.iter().collect::<Vec<_>>()) {
+        let possible = |marker: &&ObjectVersion| marker.size_bytes <= SMALL_OBJECT_MAX as u64;
+        let markers: Vec<&ObjectVersion> = markers.iter().filter(possible).collect();
+        for version in looked_at(&markers) {
             let view = view.with_marker(version);
             match Self::open(Arc::new(view.clone()), key.clone()).await {
                 Ok(repository) if opened.iter().any(|known| known.id() == repository.id()) => {}
                 Ok(repository) => {
                     view.trust(repository.sealer()?.clone());
+                    // It was opened just now.
+                    let _ = repository.0.first.set(view);
                     opened.push(repository);
                 }
                 Err(error) => failure = error,
@@ -49,6 +53,11 @@ impl Repository {
             return opened.pop().ok_or(failure);
         }
         newest(opened).await?.ok_or(failure)
+    }
+
+    /// What its first versions are read through; `None` where they are not.
+    pub(crate) fn first_versions(&self) -> Option<&FirstVersions> {
+        self.0.first.get()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::read_record;
+use super::{deleted::below, read_record};
 use crate::{
     Repository, RepositoryError,
     format::{
@@ -22,6 +22,15 @@ const FITTING_MAX: usize = 64;
 /// [`RepositoryError::UnknownSnapshot`], [`RepositoryError::AmbiguousSnapshot`], [`RepositoryError::Deleted`],
 /// [`RepositoryError::NotCommitted`], and what is wrong with its manifest.
 pub async fn find(repository: &Repository, id: &str) -> Result<Manifest, RepositoryError> {
+    find_in(repository, id, false).await
+}
+
+/// As [`find`], with deleted ones of which there is a manifest, or without.
+pub(super) async fn find_in(
+    repository: &Repository,
+    id: &str,
+    with_deleted: bool,
+) -> Result<Manifest, RepositoryError> {
     let unknown = || RepositoryError::UnknownSnapshot {
         snapshot: id.to_owned(),
         location: repository.location(),
@@ -43,7 +52,7 @@ pub async fn find(repository: &Repository, id: &str) -> Result<Manifest, Reposit
                 volumes.iter().map(|v| format!("{v}/{exact}")),
             ));
         };
-        return manifest(repository, volume, exact).await;
+        return manifest_in(repository, volume, exact, with_deleted).await;
     }
     if fitting.len() > FITTING_MAX {
         return Err(ambiguous(id, fitting.keys().map(SnapshotId::to_string)));
@@ -51,7 +60,7 @@ pub async fn find(repository: &Repository, id: &str) -> Result<Manifest, Reposit
     let mut live = Vec::new();
     for (snapshot, volumes) in fitting {
         for volume in volumes {
-            match manifest(repository, &volume, &snapshot).await {
+            match manifest_in(repository, &volume, &snapshot, with_deleted).await {
                 Err(RepositoryError::Deleted { .. }) => {}
                 found => live.push((snapshot.clone(), found)),
             }
@@ -133,11 +142,26 @@ pub async fn manifest(
     volume: &VolumeId,
     snapshot: &SnapshotId,
 ) -> Result<Manifest, RepositoryError> {
+    manifest_in(repository, volume, snapshot, false).await
+}
+
+async fn manifest_in(
+    repository: &Repository,
+    volume: &VolumeId,
+    snapshot: &SnapshotId,
+    with_deleted: bool,
+) -> Result<Manifest, RepositoryError> {
     match read_record(repository, volume, snapshot).await? {
         Some(SnapshotRecord::Manifest(manifest, _)) => Ok(*manifest),
-        Some(SnapshotRecord::Tombstone(..)) => Err(RepositoryError::Deleted {
-            snapshot: snapshot.to_string(),
-        }),
+        Some(SnapshotRecord::Tombstone(..)) => {
+            let found = match with_deleted {
+                true => below(repository, volume, snapshot).await?,
+                false => None,
+            };
+            found.ok_or_else(|| RepositoryError::Deleted {
+                snapshot: snapshot.to_string(),
+            })
+        }
         None if is_uploading(repository, snapshot.as_str()).await? => {
             Err(RepositoryError::NotCommitted {
                 snapshot: snapshot.to_string(),

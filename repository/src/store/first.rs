@@ -28,9 +28,10 @@ use crate::{
     format::{
         crypto::Sealer,
         ids::{PackName, SNAPSHOTS_PREFIX},
+        limits::SMALL_OBJECT_MAX,
         manifest::SnapshotRecord,
     },
-    lock::versions::{bounded, genuine_pack},
+    lock::versions::{genuine_packs, looked_at},
 };
 
 /// Versions of one manifest key that are looked at: a tombstone and a manifest are ours, the others somebody's.
@@ -162,11 +163,11 @@ impl FirstVersions {
             return Ok(known.clone());
         }
         let history: Vec<&ObjectVersion> = versions.iter().collect();
-        let oldest_first = bounded(&history);
+        let oldest_first = looked_at(&history);
         let first = oldest_first.first().copied();
-        let found = genuine_pack(self.versions()?, sealer, &pack, oldest_first).await;
+        let found = genuine_packs(self.versions()?, sealer, &pack, oldest_first, 1).await;
         let chosen = match found {
-            Ok(found) => found.or(first),
+            Ok(found) => found.first().copied().or(first),
             Err(RepositoryError::Store(error)) => return Err(error),
             Err(_) => first,
         };
@@ -179,23 +180,47 @@ impl FirstVersions {
 
     /// The newest manifest or tombstone that is genuine; else the first version, whatever it is.
     async fn record(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError> {
-        let versions = self.of_key(key).await?;
-        if let Some(sealer) = self.0.sealer.get() {
-            for version in versions.iter().take(RECORDS_TRIED_MAX) {
-                let read = self.versions()?;
-                match read.get_version(key, &version.version_id, bytes_max).await {
-                    Ok(body) if SnapshotRecord::open(sealer, key, &body).is_ok() => {
-                        return Ok(body);
-                    }
-                    Ok(_) => {}
-                    Err(error) if error.is_of_one_object() => {}
-                    Err(error) => return Err(error),
-                }
-            }
+        if let Some(body) = self.newest(key, bytes_max, |_| true).await? {
+            return Ok(body);
         }
         let first = self.first(key).await?;
         let read = self.versions()?;
         read.get_version(key, &first.version_id, bytes_max).await
+    }
+
+    /// The newest manifest that is genuine, whatever tombstone is above it.
+    ///
+    /// # Errors
+    /// As the store answers.
+    pub(crate) async fn newest_manifest(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+        let is_manifest = |record: &SnapshotRecord| matches!(record, SnapshotRecord::Manifest(..));
+        self.newest(key, SMALL_OBJECT_MAX, is_manifest).await
+    }
+
+    /// The newest record that is genuine and wanted.
+    async fn newest(
+        &self,
+        key: &str,
+        bytes_max: usize,
+        is_wanted: impl Fn(&SnapshotRecord) -> bool + Send + Sync,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let Some(sealer) = self.0.sealer.get() else {
+            return Ok(None);
+        };
+        for version in self.of_key(key).await?.iter().take(RECORDS_TRIED_MAX) {
+            let read = self.versions()?;
+            match read.get_version(key, &version.version_id, bytes_max).await {
+                Ok(body) => {
+                    if SnapshotRecord::open(sealer, key, &body).is_ok_and(|found| is_wanted(&found))
+                    {
+                        return Ok(Some(body));
+                    }
+                }
+                Err(error) if error.is_of_one_object() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
     }
 }
 

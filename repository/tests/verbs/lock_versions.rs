@@ -18,6 +18,7 @@ use stockpot_test_fixtures::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    lock_memory::a_deleted_snapshot_comes_back,
     locks::{BUCKET, Place, image, place, policy, rob, up, versions},
     support::{Bench, key},
 };
@@ -104,36 +105,61 @@ async fn a_new_slot_is_locked_though_the_base_covers_the_packs() {
     }
 }
 
-/// Somebody was there before us under the name of each pack.
+/// Somebody was there before us under the name of each pack and of the marker, and came again, more often than locks are asked for.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_pack_is_locked_whatever_was_put_before_it() {
+async fn what_is_ours_is_locked_and_found_among_any_number_of_others() {
+    let image = Image::new(1 << 20).extent(0, 300_000, Fill::Random(5));
     for kind in Kind::ALL {
         let Some(place) = place(kind, true).await else {
             continue;
         };
         let bench = Bench::on(place.store.clone(), true).await;
-        let first = up(&bench, &image(), None).await.manifest;
-        for object in bench.store.list("packs/", None).await.unwrap().objects {
-            let body = bench.store.get(&object.key, usize::MAX).await.unwrap();
+        let first = up(&bench, &image, None).await.manifest;
+        let junk = async |key: &str, length: usize| {
+            for number in 0..20 {
+                place.put(key, vec![number; length]).await;
+            }
+        };
+        let packs = bench.store.list("packs/", None).await.unwrap().objects;
+        let packs = packs.into_iter().map(|pack| pack.key);
+        for key in packs.chain(["repository.json".to_owned()]) {
+            let body = bench.store.get(&key, usize::MAX).await.unwrap();
             // With all its versions: it is not locked yet.
-            bench.store.delete(&object.key).await.unwrap();
+            bench.store.delete(&key).await.unwrap();
             // As long as ours, so that its size tells nothing.
-            place.put(&object.key, vec![7; body.len()]).await;
-            place.put(&object.key, body.to_vec()).await;
+            junk(&key, body.len()).await;
+            place.put(&key, body.to_vec()).await;
         }
-        let second = up(&bench, &image(), Some(policy())).await.manifest;
+        let second = up(&bench, &image, Some(policy())).await.manifest;
         assert_eq!(
             second.chunks.stored, 0,
             "it builds on the first one's packs"
         );
+        for version in versions(&place, "").await {
+            if version.is_latest && !version.key.starts_with("snapshots/") {
+                junk(&version.key, 1000).await;
+            }
+        }
         rob(&place, false).await;
         restored(
             &place,
             bench,
             key(),
-            &[(image(), &first), (image(), &second)],
+            &[(image.clone(), &first), (image.clone(), &second)],
         )
         .await;
+    }
+}
+
+/// Whoever has the key as well deletes like the owner.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_with_the_key_comes_back_from_servers() {
+    for kind in Kind::ALL {
+        let Some(place) = place(kind, true).await else {
+            continue;
+        };
+        let bench = Bench::on(place.store.clone(), true).await;
+        a_deleted_snapshot_comes_back(bench, true).await;
     }
 }
 

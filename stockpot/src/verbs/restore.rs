@@ -16,7 +16,7 @@ use crate::{
     cli::{Cli, RestoreArgs},
     context,
     interrupt::Interrupt,
-    pick::pick,
+    pick::{pick, pick_deleted},
     progress::Display,
     repository, signature,
     sizes::human_size,
@@ -136,7 +136,10 @@ impl Job<'_> {
             } else {
                 repository::open_as_it_is(config, key).await?
             };
-            let manifest = pick(&repository, &args.snapshot).await?;
+            let manifest = match args.deleted {
+                true => pick_deleted(&repository, &args.snapshot).await?,
+                false => pick(&repository, &args.snapshot).await?,
+            };
             Ok((repository, manifest))
         };
         let (repository, manifest) = self.interrupt.unless(finding).await?;

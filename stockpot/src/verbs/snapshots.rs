@@ -56,7 +56,10 @@ pub(crate) async fn run(
         } else {
             open(cli, config, key).await?
         };
-        let found = snapshots::list(&repository).await?;
+        let found = match args.deleted {
+            true => snapshots::list_deleted(&repository).await?,
+            false => snapshots::list(&repository).await?,
+        };
         let records = Records::look(&**repository.store()).await;
         Ok((found, records))
     };
@@ -64,7 +67,7 @@ pub(crate) async fn run(
     let remark = records.remark(&unreadable(&found));
     let rows: Vec<Row> = found
         .into_iter()
-        .filter(|found| args.all || found.status != Status::Deleted)
+        .filter(|found| args.all || args.deleted || found.status != Status::Deleted)
         .filter(|found| args.volume.as_deref().is_none_or(|name| is_of(found, name)))
         .map(row)
         .collect();
