@@ -2,6 +2,7 @@
 
 use crate::{
     RepositoryError,
+    format::limits::VOLUME_SIZE_MAX,
     lock::LockPolicy,
     restore::WRITE_SIZE_BYTES,
     upload::read_ahead::{READ_BUFFERS, READ_SIZE_BYTES},
@@ -41,9 +42,9 @@ pub struct UploadSettings {
     /// Packs of which less than this share is needed, in percent, are referred to no longer: what is needed of them is
     /// sent anew. 0 to 90; 0: never.
     pub repack_below_percent: u32,
-    /// The most that one upload sends anew for that, in bytes; 0: nothing.
+    /// The most that one upload sends anew for that, in bytes; 0 (nothing) to 64 TiB.
     pub repack_budget_bytes: u64,
-    /// What there is to gain by it at least, in bytes; 0: however little.
+    /// What there is to gain by it at least, in bytes; 0 (however little) to 64 TiB.
     pub repack_gain_bytes_min: u64,
     /// Locks all that the snapshot needs (Object Lock); the bucket has to be able to.
     pub lock: Option<LockPolicy>,
@@ -159,6 +160,18 @@ impl UploadSettings {
             self.repack_below_percent.into(),
             0,
             REPACK_BELOW_PERCENT_MAX,
+        )?;
+        within(
+            "bytes of sparse packs that are sent anew at most",
+            self.repack_budget_bytes,
+            0,
+            VOLUME_SIZE_MAX,
+        )?;
+        within(
+            "bytes to gain at least by emptying packs",
+            self.repack_gain_bytes_min,
+            0,
+            VOLUME_SIZE_MAX,
         )?;
         if let Some(lock) = self.lock {
             lock.check()?;

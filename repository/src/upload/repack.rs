@@ -3,7 +3,8 @@
 //!
 //! An upload that compares reads everything anyway: it takes what lies in such a pack for not there. One that is told
 //! what changed looks at the leaves of the map that the pack's index names, and reads the chunks that are in the pack
-//! still from the source.
+//! still from the source. Which of those leaves lead to something that is needed still shows only when they are looked at; where
+//! there are too many, each upload looks at some, and the pack is given up a part at a time.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -24,7 +25,7 @@ use crate::{
 const PACKS_MAX: usize = 32;
 
 /// Leaves of the map that are looked at for this alone, besides as many as have changes anyway.
-const LEAVES_MAX: u64 = 1024;
+const LEAVES_OPENED_MAX: u64 = 1024;
 
 /// Indexes read at the same time; each may take some MiB.
 const READS_IN_FLIGHT: usize = 4;
@@ -69,8 +70,8 @@ fn choose<'a>(
 }
 
 impl Attempt<'_> {
-    /// Makes the upload refer no longer to the base's sparse packs. With `changed`, the leaves that lead to them are
-    /// added there; a pack that so many lead to that looking at them would cost more than the upload stays.
+    /// Makes the upload refer no longer to the base's sparse packs. With `changed`, the leaves that lead to them are added there,
+    /// as many as there is room for: what the others lead to stays in use until a later upload.
     ///
     /// # Errors
     /// Only if the bucket does not answer: a pack whose index cannot be read stays in use.
@@ -87,45 +88,77 @@ impl Attempt<'_> {
             map.sparse.extend(chosen.into_iter().map(|(pack, _)| pack));
             return Ok(());
         };
-        let fetcher = self.fetcher();
         let mut found = stream::iter(chosen)
-            .map(|(pack, size_bytes)| {
-                let fetcher = &fetcher;
-                async move {
-                    let index = read_index(fetcher, self.sealer, &pack, size_bytes).await;
-                    let leaves = index.map(|index| {
-                        let entries = index.entries.iter();
-                        entries.map(|entry| leaf_of(entry.position)).collect()
-                    });
-                    (pack, leaves)
-                }
+            .map(|(pack, size_bytes)| async move {
+                let leaves = self.leaves_of(&pack, size_bytes).await;
+                (pack, leaves)
             })
             .buffered(READS_IN_FLIGHT);
-        let mut room = LEAVES_MAX + changed.leaves();
-        while let Some((pack, leaves)) = found.next().await {
-            let mut leaves: BTreeSet<u64> = match leaves {
-                Ok(leaves) => leaves,
-                Err(error) if error.is_of_one_object() => {
-                    tracing::warn!(
-                        pack = %pack,
-                        error = &error as &dyn std::error::Error,
-                        "little of this pack is needed, but its index cannot be read: it stays in use"
-                    );
-                    continue;
-                }
-                Err(error) => return Err(error),
-            };
-            leaves.retain(|leaf| !changed.opens(*leaf));
-            let Some(left) = room.checked_sub(leaves.len() as u64) else {
-                tracing::info!(pack = %pack, leaves = leaves.len(), "little of this pack is needed, but it lies too scattered: it stays in use");
+        let mut room = LEAVES_OPENED_MAX + changed.leaves();
+        let mut scattered: Option<(Arc<PackName>, BTreeSet<u64>)> = None;
+        while room > 0
+            && let Some((pack, leaves)) = found.next().await
+        {
+            let Some(mut leaves) = leaves? else {
                 continue;
             };
-            room = left;
-            leaves.into_iter().for_each(|leaf| changed.open(leaf));
+            leaves.retain(|leaf| !changed.opens(*leaf));
+            match room.checked_sub(leaves.len() as u64) {
+                Some(left) => {
+                    room = left;
+                    leaves.into_iter().for_each(|leaf| changed.open(leaf));
+                    map.sparse.insert(pack);
+                }
+                None => drop(scattered.get_or_insert((pack, leaves))),
+            }
+        }
+        if room > 0
+            && let Some((pack, leaves)) = scattered
+        {
+            tracing::info!(
+                pack = %pack,
+                leaves = leaves.len(),
+                looked_at = room,
+                "little of this pack is needed, but it lies scattered: it is given up in parts"
+            );
+            let from = random_below(leaves.len());
+            let room = usize::try_from(room).unwrap_or(usize::MAX);
+            let some = leaves.iter().cycle().skip(from).take(room);
+            some.for_each(|leaf| changed.open(*leaf));
             map.sparse.insert(pack);
         }
         Ok(())
     }
+
+    /// First chunks of the leaves that may lead to a pack: of all its frames, needed or not. `None` for one whose index cannot
+    /// be read.
+    async fn leaves_of(
+        &self,
+        pack: &Arc<PackName>,
+        size_bytes: u64,
+    ) -> Result<Option<BTreeSet<u64>>, RepositoryError> {
+        match read_index(&self.fetcher(), self.sealer, pack, size_bytes).await {
+            Ok(index) => {
+                let entries = index.entries.iter();
+                Ok(Some(entries.map(|entry| leaf_of(entry.position)).collect()))
+            }
+            Err(error) if error.is_of_one_object() => {
+                tracing::warn!(
+                    pack = %pack,
+                    error = &error as &dyn std::error::Error,
+                    "little of this pack is needed, but its index cannot be read: it stays in use"
+                );
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Some place in a list of that length; another one each time, so that all of it gets its turn.
+fn random_below(length: usize) -> usize {
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), 0);
+    usize::try_from(random % length.max(1) as u64).unwrap_or(0)
 }
 
 #[cfg(test)]
