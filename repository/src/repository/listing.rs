@@ -8,6 +8,9 @@ use crate::{
 /// Keys of one listing that are kept in memory at most, about 150 bytes each.
 const KEYS_MAX: usize = 1 << 20;
 
+/// Bytes of such keys: somebody may have given them names of a kilobyte each.
+pub(crate) const KEYS_BYTES_MAX: usize = 256 << 20;
+
 /// Pages of one listing: an endpoint that sends empty pages for ever is not waited for.
 const PAGES_MAX: usize = 1 << 17;
 
@@ -20,8 +23,11 @@ pub(crate) async fn list_keys(
     prefix: &str,
 ) -> Result<Vec<ObjectMeta>, RepositoryError> {
     let mut found = Vec::new();
-    let take = |meta| {
+    let mut bytes = 0;
+    let take = |meta: ObjectMeta| {
+        bytes += meta.key.len();
         found.push(meta);
+        too_many(prefix, "bytes of keys", bytes, KEYS_BYTES_MAX)?;
         too_many(prefix, "objects", found.len(), KEYS_MAX)
     };
     each_key(store, prefix, take).await?;

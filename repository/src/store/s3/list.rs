@@ -16,6 +16,13 @@ use super::{
 };
 use crate::store::{ListPage, ObjectMeta, StoreError, requests::RequestKind};
 
+/// Longest key that S3 has, in bytes.
+pub(super) const KEY_BYTES_MAX: usize = 1024;
+
+/// What is said of a key that cannot be.
+pub(super) const NO_KEY: &str =
+    "it holds a key outside of what was asked for, or longer than the 1024 bytes that S3 allows";
+
 /// Pages without a key that are passed over until there is one with some.
 const EMPTY_PAGES_MAX: usize = 4096;
 
@@ -81,9 +88,12 @@ impl Core {
         Ok(answer)
     }
 
-    /// A key as it was given, relative to the prefix of the repository; `None` if it is not below `prefix`.
+    /// A key as it was given, relative to the prefix of the repository; `None` if it is not below `prefix`, or too long.
     pub(super) fn listed_key(&self, prefix: &str, given: &str, is_encoded: bool) -> Option<String> {
         let relative = |full: String| {
+            if full.len() > KEY_BYTES_MAX {
+                return None;
+            }
             let key = self.url.relative_key(&full)?;
             key.starts_with(prefix).then(|| key.to_owned())
         };
@@ -108,10 +118,7 @@ impl Core {
             let given = object.key().unwrap_or_default();
             let key = self.listed_key(prefix, given, is_encoded);
             let Some(key) = key else {
-                return Err(bad_list(
-                    prefix,
-                    "it holds a key outside of what was asked for",
-                ));
+                return Err(bad_list(prefix, NO_KEY));
             };
             let before = objects.last().map(|last| last.key.as_str()).or(from);
             if before.is_some_and(|before| key.as_str() <= before) {

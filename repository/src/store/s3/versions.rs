@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::{
     Core,
     failure::{Class, Failure},
+    list::NO_KEY,
     retry::Request,
     trail::Trail,
 };
@@ -34,6 +35,12 @@ use aws_smithy_types::config_bag::ConfigBag;
 
 /// More versions below one prefix than this are not gathered (about 250 bytes each): somebody fills the bucket.
 const VERSIONS_MAX: usize = 1 << 20;
+
+/// Bytes of their keys and ids.
+const VERSIONS_BYTES_MAX: usize = 256 << 20;
+
+/// Longest id of a version, in bytes, as S3 says.
+const VERSION_ID_BYTES_MAX: usize = 1024;
 
 /// Pages of one listing of versions.
 const PAGES_MAX: usize = 1 << 14;
@@ -144,6 +151,7 @@ impl Core {
     pub(super) async fn versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
         let request = Request::new(RequestKind::List, "listing versions of", prefix);
         let mut found: Vec<ObjectVersion> = Vec::new();
+        let mut bytes = 0;
         let mut from: Option<(String, Option<String>)> = None;
         let mut trail = Trail::new(PAGES_MAX);
         loop {
@@ -152,7 +160,16 @@ impl Core {
                 .await
                 .map_err(|gave_up| self.error(&request, gave_up))?
                 .value;
+            let known = found.len();
             self.take_versions(prefix, &answer, &mut found)?;
+            bytes += found[known..]
+                .iter()
+                .map(|version| version.key.len() + version.version_id.len())
+                .sum::<usize>();
+            if bytes > VERSIONS_BYTES_MAX {
+                let problem = format!("its keys have more than {VERSIONS_BYTES_MAX} bytes");
+                return Err(bad_list(prefix, &problem));
+            }
             if found.len() > VERSIONS_MAX {
                 let problem = format!("there are more than {VERSIONS_MAX} versions");
                 return Err(bad_list(prefix, &problem));
@@ -216,12 +233,19 @@ impl Core {
         let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
         let key = |given: Option<&str>| {
             self.listed_key(prefix, given.unwrap_or_default(), is_encoded)
-                .ok_or_else(|| bad_list(prefix, "it holds a key outside of what was asked for"))
+                .ok_or_else(|| bad_list(prefix, NO_KEY))
+        };
+        let id = |given: Option<&str>| {
+            let id = given.unwrap_or("null");
+            let text = "it holds an id longer than the 1024 bytes that S3 allows";
+            let fits = id.len() <= VERSION_ID_BYTES_MAX;
+            fits.then(|| id.to_owned())
+                .ok_or_else(|| bad_list(prefix, text))
         };
         for version in answer.versions() {
             found.push(ObjectVersion {
                 key: key(version.key())?,
-                version_id: version.version_id().unwrap_or("null").to_owned(),
+                version_id: id(version.version_id())?,
                 size_bytes: version
                     .size()
                     .and_then(|size| u64::try_from(size).ok())
@@ -234,7 +258,7 @@ impl Core {
         for marker in answer.delete_markers() {
             found.push(ObjectVersion {
                 key: key(marker.key())?,
-                version_id: marker.version_id().unwrap_or("null").to_owned(),
+                version_id: id(marker.version_id())?,
                 size_bytes: 0,
                 modified_at_s: marker.last_modified().map_or(0, DateTime::secs),
                 is_delete_marker: true,
