@@ -302,6 +302,7 @@ mod tests {
     use crate::format::testing::{MemoryPages, pack_name, sealer};
     use futures::executor::block_on;
     use proptest::prelude::*;
+    use stockpot_test_fixtures::cases::at_least;
 
     fn entries(count: u32) -> Vec<PackEntry> {
         let entry = |number| PackEntry {
@@ -336,7 +337,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(24))]
+        #![proptest_config(ProptestConfig::with_cases(at_least(24)))]
 
         #[test]
         fn lists_come_back(count in prop_oneof![0..200_u32, 4090..4100_u32, Just(9000)]) {

@@ -13,11 +13,12 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use stockpot_repository::{
     Progress, RepositoryError,
+    device::{Source, SourceOptions},
     prune::{self, PruneSettings},
     store::{
         ListPage, MemoryStore, Multipart, ObjectMeta, ObjectStore, PartReceipt, PutMode, StoreError,
     },
-    upload::UploadRequest,
+    upload::{UploadRequest, upload},
     verify::{VerifySettings, verify},
 };
 use stockpot_test_fixtures::image::{Fill, Image};
@@ -47,6 +48,8 @@ pub(crate) struct Faulty {
     /// An object that somebody else puts at the moment of the next intent.
     pub(crate) with_intent: Mutex<Option<(String, Bytes)>>,
     when: When,
+    /// What the call does instead of failing, if anything: it is the caller who gives up then.
+    cancels: Mutex<Option<CancellationToken>>,
 }
 
 impl fmt::Debug for Faulty {
@@ -63,6 +66,7 @@ impl Faulty {
             packs_left: AtomicI64::new(-1),
             with_intent: Mutex::new(None),
             when,
+            cancels: Mutex::new(None),
         })
     }
 
@@ -88,7 +92,13 @@ impl Faulty {
             return Ok(());
         }
         self.calls_left.store(-1, Ordering::SeqCst);
-        Err(gone())
+        match &*self.cancels.lock().unwrap() {
+            Some(cancel) => {
+                cancel.cancel();
+                Ok(())
+            }
+            None => Err(gone()),
+        }
     }
 
     async fn call<T>(
@@ -273,37 +283,44 @@ async fn a_restore_that_fails_leaves_no_file() {
     panic!("a small restore needs more than 100 requests");
 }
 
+/// Whichever request is under way when the caller gives up, before it or after it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cancelled_upload_leaves_nothing_open_and_can_be_repeated() {
-    let bench = Bench::new(true).await;
-    let request = bench.request();
-    let path = bench.path("cancelled.img");
-    image().write_to(&path).unwrap();
-    for after_ms in [0, 1, 2, 5, 10, 20, 40] {
-        let source = stockpot_repository::device::Source::open(&path, Default::default()).unwrap();
-        let cancel = CancellationToken::new();
-        let later = cancel.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep(std::time::Duration::from_millis(after_ms)).await;
-            later.cancel();
-        });
-        let mut request = request.clone();
-        request.settings = small_settings();
-        let progress = Arc::new(Progress::new());
-        let done = stockpot_repository::upload::upload(
-            &bench.repository,
-            source,
-            request,
-            &progress,
-            &cancel,
-        )
-        .await;
-        assert_eq!(bench.store.multipart_list("").await.unwrap(), []);
-        match done {
-            Ok(_) | Err(RepositoryError::AlreadyCommitted { .. }) => break,
-            Err(RepositoryError::Cancelled) => {}
-            Err(error) => panic!("{error:?}"),
+    let mut cancelled = 0;
+    'calls: for call in 1..100 {
+        for when in [When::Before, When::After] {
+            let faulty = Arc::new(Faulty::new(when));
+            let bench = Bench::on(faulty.clone(), true).await;
+            let mut request = bench.request();
+            request.settings = small_settings();
+            let path = bench.path("cancelled.img");
+            image().write_to(&path).unwrap();
+            let source = Source::open(&path, SourceOptions::default()).unwrap();
+            let cancel = CancellationToken::new();
+            *faulty.cancels.lock().unwrap() = Some(cancel.clone());
+            faulty.calls_left.store(call, Ordering::SeqCst);
+            let progress = Arc::new(Progress::new());
+            let uploading = upload(
+                &bench.repository,
+                source,
+                request.clone(),
+                &progress,
+                &cancel,
+            );
+            let done = uploading.await;
+            faulty.calls_left.store(-1, Ordering::SeqCst);
+            let place = format!("call {call}, {when:?}");
+            match &done {
+                // Decided already, or there were fewer calls.
+                Ok(_) => {}
+                Err(RepositoryError::Cancelled) => cancelled += 1,
+                Err(error) => panic!("{place}: {error:?}"),
+            }
+            settled(&bench, &request, done.is_ok(), &place).await;
+            if !cancel.is_cancelled() {
+                break 'calls;
+            }
         }
     }
-    settled(&bench, &request, false, "after cancelling").await;
+    assert!(cancelled > 10, "{cancelled}");
 }

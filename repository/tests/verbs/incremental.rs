@@ -15,7 +15,10 @@ use stockpot_repository::{
     upload::{BaseChoice, Changes, UploadReport, UploadRequest},
     verify::{VerifySettings, verify},
 };
-use stockpot_test_fixtures::image::{Fill, Image};
+use stockpot_test_fixtures::{
+    cases::at_least,
+    image::{Fill, Image},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{errors_logged::Errors, support::Bench};
@@ -353,7 +356,7 @@ fn any_image_any_change_any_ranges() {
         .build()
         .unwrap();
     let config = ProptestConfig {
-        cases: 32,
+        cases: at_least(32),
         failure_persistence: None,
         ..ProptestConfig::default()
     };

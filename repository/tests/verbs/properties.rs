@@ -6,7 +6,10 @@ use stockpot_repository::{
     store::MemoryStore,
     verify::{VerifySettings, verify},
 };
-use stockpot_test_fixtures::image::{Fill, Image};
+use stockpot_test_fixtures::{
+    cases::at_least,
+    image::{Fill, Image},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Bench, key};
@@ -118,7 +121,7 @@ fn restore_after_upload_is_the_identity() {
         .build()
         .unwrap();
     let config = ProptestConfig {
-        cases: 48,
+        cases: at_least(48),
         failure_persistence: None,
         ..ProptestConfig::default()
     };

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::executor::block_on;
 use proptest::prelude::*;
+use stockpot_test_fixtures::cases::at_least;
 
 use super::*;
 use crate::format::{
@@ -72,7 +73,7 @@ fn maps() -> impl Strategy<Value = (u64, Chunks)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(at_least(48)))]
 
     #[test]
     fn what_is_pushed_is_read((count, chunks) in maps(), probes in prop::collection::vec(any::<u64>(), 5)) {
