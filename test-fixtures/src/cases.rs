@@ -9,6 +9,10 @@ const VARIABLE: &str = "PROPTEST_CASES";
 /// # Panics
 /// If the variable is no number.
 #[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the tests' own setting, read in this one place"
+)]
 pub fn at_least(own: u32) -> u32 {
     more(own, std::env::var(VARIABLE).ok().as_deref())
 }
