@@ -1,6 +1,7 @@
 """What the two nodes have to do, in the order in which it is tried."""
 
 import json
+import subprocess
 import time
 
 from guest import Failed
@@ -182,6 +183,22 @@ lvremove --quiet --yes fast/decoy
     worker.csi(f"delete-volume {volume}")
 
 
+def certificates_are_renewed_meanwhile(lab) -> None:
+    """No daemon is started again, and what is attached stays attached."""
+    for node in ("storage-1", "worker-1"):
+        command = [lab.worker.bin / "stockpot", "pki", "issue", node, "--dir", lab.home / "pki", "--out", lab.home / f"{node}-new"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        for file in ("node.pem", "node.key"):
+            (lab.home / f"{node}-new" / file).replace(lab.home / node / file)
+    lab.worker.csi("list-snapshots")
+    volume = lab.worker.csi(f"create-volume renewed --size {8 * MIB} --fs ext4 --param pool=far")["volume_id"]
+    lab.worker.csi(f"delete-volume {volume}")
+    for node in ("storage-1", "worker-1"):
+        log = (lab.home / f"{node}-daemon.log").read_text()
+        check(log.count("a renewed certificate is used") == 1, f"{node} did not take its new certificate once")
+    check(len(lab.worker.sessions()) == 2, f"sessions: {lab.worker.sessions()}")
+
+
 def it_is_restored_onto_the_storage_node(lab) -> None:
     worker = lab.worker
     copy = worker.csi(f"create-volume two --size {128 * MIB} --fs ext4 --param pool=far --param sourceCopy=cloud --from-snapshot {lab.snapshot}")["volume_id"]
@@ -275,6 +292,7 @@ STEPS = [
     ("a lost path is not noticed", a_lost_path_is_not_noticed),
     ("others are refused", others_are_refused),
     ("another device behind the target is refused", another_device_behind_the_target_is_refused),
+    ("certificates are renewed meanwhile", certificates_are_renewed_meanwhile),
     ("it is restored onto the storage node", it_is_restored_onto_the_storage_node),
     ("a killed storage node comes back with its exports", a_killed_storage_node_comes_back_with_its_exports),
     ("it is read on the storage node", it_is_read_on_the_storage_node),
