@@ -49,6 +49,22 @@ async fn a_snapshot_is_ready_when_the_bucket_has_it() {
     let failed = bench.controller.create_snapshot(request).await;
     assert_eq!(code(failed), Code::PermissionDenied);
 
+    for id in [cut.snapshot_id.as_str(), "absent", "s3://not/an/id"] {
+        let request = csi::DeleteSnapshotRequest {
+            snapshot_id: id.to_owned(),
+            ..Default::default()
+        };
+        bench.controller.delete_snapshot(request).await.unwrap();
+    }
+    assert_eq!(bench.manager.state().snapshots.len(), 1);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn requests_that_make_no_snapshot() {
+    let mut bench = Bench::start(false).await;
+    let source = volume(&mut bench, create_volume("v", 4 * MIB)).await;
+    snapshot(&mut bench, create_snapshot("l", &source.volume_id, "")).await;
     let other = volume(&mut bench, create_volume("v2", MIB)).await;
     let cases = [
         (
@@ -74,13 +90,6 @@ async fn a_snapshot_is_ready_when_the_bucket_has_it() {
             expected,
             "{text}"
         );
-    }
-    for id in [cut.snapshot_id.as_str(), "absent", "s3://not/an/id"] {
-        let request = csi::DeleteSnapshotRequest {
-            snapshot_id: id.to_owned(),
-            ..Default::default()
-        };
-        bench.controller.delete_snapshot(request).await.unwrap();
     }
     assert_eq!(bench.manager.state().snapshots.len(), 1);
     bench.stop().await;

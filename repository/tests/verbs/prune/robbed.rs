@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use stockpot_repository::{
-    forget,
+    CreateOptions, Repository, RepositoryError, forget,
     format::ids::SnapshotId,
     prune::{PruneError, PruneSettings, execute},
     snapshots,
@@ -172,4 +172,41 @@ async fn nothing_is_ended_where_the_credentials_may_not_look_below() {
         "{error:?}"
     );
     assert_eq!(memory.keys(), before);
+}
+
+/// A new repository would come to lie over it, and hide it for good. Who may not look below cannot know.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_repository_is_made_over_one_that_was_deleted() {
+    for may_list in [true, false] {
+        let (scene, memory, _) = with_versions(may_list).await;
+        let store = scene.bench.store.clone();
+        for key in memory.keys() {
+            store.delete(&key).await.unwrap();
+        }
+        let made = Repository::open_or_create(store, CreateOptions::default()).await;
+        let Err(error) = made else {
+            assert!(!may_list, "it was made");
+            continue;
+        };
+        assert!(may_list, "{error:?}");
+        assert!(matches!(error, RepositoryError::Hidden { .. }), "{error:?}");
+        assert!(error.to_string().contains("--first-versions"), "{error}");
+        assert_eq!(memory.keys(), [""; 0]);
+    }
+}
+
+/// Data alone: a prune reads pack lists only, and asks for what no listing named.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_that_is_needed_and_was_deleted_is_missed() {
+    let (scene, memory) = Scene::in_memory().await;
+    scene.up(1).await;
+    assert_eq!(scene.planned(at_once()).await.unwrap().missing, []);
+    let largest = below(&memory, "packs/")
+        .into_iter()
+        .max_by_key(|key| memory.peek(key).map(|pack| pack.len()));
+    let largest = largest.unwrap();
+    memory.tamper(&largest, None);
+    let plan = scene.planned(at_once()).await.unwrap();
+    let missing: Vec<String> = plan.missing.iter().map(ToString::to_string).collect();
+    assert_eq!(missing, [largest]);
 }
