@@ -60,8 +60,9 @@ def main() -> int:
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     home = pathlib.Path(tempfile.mkdtemp(prefix="stockpot-nodes-"))
-    lab, failed = Lab(home, args.bin.resolve(), args.long), None
+    lab, failed, name = None, None, "certificates"
     try:
+        lab = Lab(home, args.bin.resolve(), args.long)
         for name, step in [("two hosts boot", lambda lab: lab.boot()), *STEPS]:
             started = time.monotonic()
             step(lab)
@@ -72,7 +73,8 @@ def main() -> int:
         for log in sorted(home.glob("*-daemon.log")):
             print(f"-- {log.name}\n{log.read_text(errors='replace')[-6000:]}")
     finally:
-        lab.end()
+        if lab:
+            lab.end()
         shutil.rmtree(home)
     return 1 if failed else 0
 
