@@ -145,7 +145,7 @@ mod tests {
             modified_at_s: 7,
         };
         let summary = SnapshotSummary {
-            snapshot_id: SnapshotId::new(format!("{number:08}")).unwrap(),
+            snapshot_id: SnapshotId::new(format!("s{number:08}")).unwrap(),
             volume_id: None,
             status: Status::Deleted,
             manifest: None,
