@@ -10,6 +10,7 @@
 //! | [`local`] | devices that are on this host already |
 //! | [`iscsi`] | devices that another host exports, attached by open-iscsi |
 //! | [`host`] | the connector of a host: picks by kind of connection, says what the host is |
+//! | [`shield`] | udev's rules and LVM's settings that keep the host out of volumes |
 //! | [`error`] | what can go wrong, by what the caller can do about it |
 
 mod blkdev;
@@ -18,6 +19,7 @@ pub mod error;
 pub mod host;
 pub mod iscsi;
 pub mod local;
+pub mod shield;
 
 pub use connector::{AttachedDevice, Connector, Recovered};
 pub use error::ConnectorError;

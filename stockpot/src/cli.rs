@@ -1,6 +1,7 @@
 //! The command line: what can be said, and its help.
 
 mod export;
+mod host;
 mod lock;
 mod pki;
 mod repository;
@@ -12,6 +13,7 @@ use std::{num::NonZeroU64, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::export::{ExportEndArgs, ExportVerb};
+pub(crate) use self::host::HostVerb;
 pub(crate) use self::lock::{LockArgs, Strength};
 pub(crate) use self::pki::{PkiInitArgs, PkiIssueArgs, PkiShowArgs, PkiVerb};
 pub(crate) use self::repository::{
@@ -95,6 +97,9 @@ pub(crate) enum Verb {
     /// Make and look at the certificates by which nodes prove who they are.
     #[command(subcommand)]
     Pki(PkiVerb),
+    /// Keep this host from looking into volumes and snapshots: udev's rules and LVM's settings.
+    #[command(subcommand)]
+    Host(HostVerb),
 }
 
 /// `stockpot backup`.

@@ -140,6 +140,7 @@ fn left_by(verb: &Verb) -> &'static str {
         | Verb::Serve(_)
         | Verb::Export(_)
         | Verb::Pki(_)
+        | Verb::Host(_)
         | Verb::Snapshot(_) => "",
     }
 }

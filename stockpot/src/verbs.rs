@@ -3,6 +3,7 @@
 mod backup;
 mod export;
 mod forget;
+mod host;
 mod pki;
 mod prune;
 mod repository;
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
         Verb::Repository(verb) => repository::run(&cli, verb, interrupt).await,
         Verb::Serve(args) => serve::run(args, interrupt).await,
         Verb::Export(verb) => interrupt.unless(export::run(&cli, verb)).await,
+        Verb::Host(verb) => host::run(&cli, verb),
         Verb::Pki(verb) => pki::run(&cli, verb),
         Verb::Snapshot(verb) => interrupt.unless(snapshot::run(&cli, verb)).await,
     }

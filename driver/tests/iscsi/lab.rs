@@ -228,6 +228,11 @@ pub(crate) fn kernel_name(device: &Path) -> PathBuf {
     device.canonicalize().unwrap().file_name().unwrap().into()
 }
 
+/// How many sessions there are.
+pub(crate) fn sessions() -> usize {
+    fs::read_dir("/sys/class/iscsi_session").unwrap().count()
+}
+
 /// Waits until something is so.
 pub(crate) async fn until(what: &str, reached: impl Fn() -> bool) {
     let started = tokio::time::Instant::now();

@@ -8,14 +8,10 @@ use stockpot_driver::VolumeDriver;
 
 use crate::{
     fixture::run,
-    lab::{Lab, MIB, PORTALS, holds, kernel_name, write},
+    lab::{Lab, MIB, PORTALS, holds, kernel_name, sessions, write},
 };
 
-fn sessions() -> usize {
-    fs::read_dir("/sys/class/iscsi_session").unwrap().count()
-}
-
-async fn multipath_becomes(lab: &Lab, running: bool) {
+pub(crate) async fn multipath_becomes(lab: &Lab, running: bool) {
     for _ in 0..200 {
         if lab.worker.properties().await.unwrap().multipath == running {
             return;

@@ -1,49 +1,30 @@
 //! What is inside a volume stays inside: nothing of it is activated on the host, and no link goes astray.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use stockpot_command::Command;
-use stockpot_driver::{SnapshotId, VolumeDriver, VolumeId};
+use stockpot_driver::{
+    AccessMode, ConnectionInfo, ConnectorProperties, SnapshotId, VolumeDriver, VolumeId,
+    file::{FileConfig, FileDriver},
+};
 
 use crate::{
-    fixture::{Host, run},
+    fixture::{
+        Host,
+        inside::{self, FILE_SYSTEM, Rules, arrays, by_uuid, links, make_mirror},
+        run,
+    },
     lvm_thick, lvm_thin,
 };
 
 const MIB: u64 = 1 << 20;
-const FILE_SYSTEM: &str = "5a1ad0de-0000-4000-8000-00000000f00d";
-const RULES: &str = include_str!("../../host/57-stockpot.rules");
-const INSTALLED: &str = "/run/udev/rules.d/57-stockpot.rules";
-
-async fn settle() {
-    run("udevadm", &["settle"]).await;
-}
-
-fn by_uuid() -> Option<PathBuf> {
-    Path::new("/dev/disk/by-uuid")
-        .join(FILE_SYSTEM)
-        .canonicalize()
-        .ok()
-}
-
-/// As a guest to whom the volume is a disk would do it: one half of a mirror. Its arrays are its own.
-async fn make_mirror(device: &str) {
-    run("modprobe", &["-a", "md-mod", "raid1"]).await;
-    let create = ["--create", "/dev/md/inside", "--run", "--level=1"];
-    let members = ["--raid-devices=2", "--metadata=1.2", device, "missing"];
-    run("mdadm", &[&create[..], &members].concat()).await;
-    run("mdadm", &["--stop", "/dev/md/inside"]).await;
-    settle().await;
-    let found = run("blkid", &["--probe", device]).await;
-    assert!(found.contains("linux_raid_member"), "{found}");
-}
-
-fn arrays() -> String {
-    let all = std::fs::read_to_string("/proc/mdstat").unwrap();
-    let arrays = all.lines().filter(|line| line.starts_with("md"));
-    arrays.collect()
-}
-
 /// Both of each are attached: a volume with a file system, one with a volume group in it, one with half of a mirror, and
 /// their snapshots; all on the host that holds them.
 async fn nothing_inside_is_seen(host: &Host, driver: &dyn VolumeDriver) {
@@ -115,13 +96,114 @@ async fn nothing_inside_is_seen(host: &Host, driver: &dyn VolumeDriver) {
 #[tokio::test(flavor = "multi_thread")]
 async fn inside_a_volume_nothing_is_activated() {
     let host = Host::new().await;
-    std::fs::create_dir_all("/run/udev/rules.d").unwrap();
-    std::fs::write(INSTALLED, RULES).unwrap();
-    run("udevadm", &["control", "--reload"]).await;
+    let rules = Rules::install().await;
     nothing_inside_is_seen(&host, &lvm_thick(&host)).await;
     nothing_inside_is_seen(&host, &lvm_thin(&host)).await;
-    std::fs::remove_file(INSTALLED).unwrap();
-    run("udevadm", &["control", "--reload"]).await;
-    settle().await;
+    rules.remove().await;
     host.close().await;
+}
+
+/// Extents that held a file system are given to a volume: while it is made, and for ever, nothing of that has a link.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_bytes_have_no_links_while_a_volume_is_made() {
+    let host = Host::new().await;
+    let rules = Rules::install().await;
+    let driver = lvm_thick(&host);
+    driver.check().await.unwrap();
+    let old = host.foreign_lv("old", 256 * MIB).await;
+    run(
+        "mkfs.ext4",
+        &["-q", "-U", FILE_SYSTEM, old.to_str().unwrap()],
+    )
+    .await;
+    inside::settle().await;
+    assert!(by_uuid().is_some(), "udev makes no links at all");
+    run("lvremove", &["--yes", &format!("{}/old", host.vg())]).await;
+    inside::settle().await;
+    assert_eq!(by_uuid(), None);
+    let over = Arc::new(AtomicBool::new(false));
+    let watcher = std::thread::spawn({
+        let over = over.clone();
+        move || {
+            let mut seen = None;
+            while !over.load(Ordering::Relaxed) {
+                seen = seen.or(by_uuid());
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            seen
+        }
+    });
+    let id: VolumeId = "new".parse().unwrap();
+    driver.create_volume(&id, 256 * MIB).await.unwrap();
+    inside::settle().await;
+    over.store(true, Ordering::Relaxed);
+    assert_eq!(
+        watcher.join().unwrap(),
+        None,
+        "what was there before had a link"
+    );
+    driver.delete_volume(&id).await.unwrap();
+    rules.remove().await;
+    host.close().await;
+}
+
+/// An image's loop device is no logical volume: it is told by the image.
+#[tokio::test(flavor = "multi_thread")]
+async fn inside_an_image_nothing_is_activated() {
+    let host = Host::new().await;
+    let xfs = host.file_system("xfs", 1 << 30).await;
+    let rules = Rules::install().await;
+    let mut config = FileConfig::new(xfs.path().join("a pool"));
+    config.close_patience = Duration::from_millis(300);
+    let driver = FileDriver::new(config);
+    driver.check().await.unwrap();
+    let mut attached = Vec::new();
+    for id in ["files", "group", "mirror"] {
+        let (snapshot, volume): (SnapshotId, VolumeId) = (id.parse().unwrap(), id.parse().unwrap());
+        driver.create_volume(&volume, 64 * MIB).await.unwrap();
+        driver.create_export(&volume).await.unwrap();
+        let here = ConnectorProperties {
+            host: "here".into(),
+            ip: None,
+            initiator: None,
+            multipath: false,
+        };
+        let mode = AccessMode::ReadWrite;
+        let device = driver.initialize_connection(&volume, &here, mode).await;
+        let device = path(device.unwrap());
+        inside::fill(id, &device).await;
+        driver.create_snapshot(&snapshot, &volume).await.unwrap();
+        driver.create_export_snapshot(&snapshot).await.unwrap();
+        let hidden = driver.initialize_connection_snapshot(&snapshot, &here);
+        attached.push((device, path(hidden.await.unwrap())));
+    }
+    inside::announce("loop*").await;
+    for (shown, hidden) in &attached {
+        assert!(links(shown).await.contains("stockpot/loop"));
+        let links = links(hidden).await;
+        assert!(
+            links.contains("stockpot/loop") && !links.contains("disk/"),
+            "{links}"
+        );
+    }
+    assert!(links(&attached[0].0).await.contains(FILE_SYSTEM));
+    assert_eq!(by_uuid(), Some(attached[0].0.clone().into()));
+    inside::nothing_is_activated().await;
+    for id in ["files", "group", "mirror"] {
+        let (snapshot, volume): (SnapshotId, VolumeId) = (id.parse().unwrap(), id.parse().unwrap());
+        driver.remove_export_snapshot(&snapshot).await.unwrap();
+        driver.delete_snapshot(&snapshot).await.unwrap();
+        driver.remove_export(&volume).await.unwrap();
+        driver.delete_volume(&volume).await.unwrap();
+    }
+    rules.remove().await;
+    xfs.unmount().await;
+    host.close().await;
+}
+
+fn path(info: ConnectionInfo) -> String {
+    match info {
+        ConnectionInfo::Local(local) => local.device_path.to_str().unwrap().to_owned(),
+        ConnectionInfo::Iscsi(_) => panic!("over iSCSI to itself"),
+    }
 }

@@ -22,6 +22,9 @@ pub(crate) async fn run(args: &ServeArgs, interrupt: &Interrupt) -> anyhow::Resu
         eprintln!("{} is sound", args.config.display());
         return Ok(());
     }
+    tokio::task::spawn_blocking(super::host::warn)
+        .await
+        .context("looking at this host")?;
     let hangups = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
     let bandwidth = Bandwidth::unlimited();
     let (manager_config, csi_config) = (config.manager.clone(), config.csi.clone());

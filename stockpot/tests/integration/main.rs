@@ -6,6 +6,7 @@ mod bench;
 mod faults;
 mod first_steps;
 mod help;
+mod host;
 mod increments;
 mod interrupts;
 mod keys;

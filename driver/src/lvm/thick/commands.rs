@@ -13,7 +13,9 @@ use crate::DriverError;
 /// Unit of a classic snapshot: smaller ones cost memory for each, larger ones a copy of more than was written.
 pub(super) const COW_CHUNK_BYTES: u64 = 16 << 10;
 
-/// Makes a logical volume, inactive, with whatever bytes its extents hold: its mark says so, by the same command.
+/// Makes a logical volume, active, with whatever bytes its extents hold: its mark says so, by the same command. LVM wipes the
+/// signatures of what was there before it lets udev look: an old file system of this identifier may live elsewhere, and this
+/// volume would take its links.
 pub(super) async fn create(
     vg: &str,
     name: &str,
@@ -22,7 +24,7 @@ pub(super) async fn create(
 ) -> Result<(), DriverError> {
     let args = format!(
         "lvcreate --yes --type linear --size {size_bytes}b --name {name} --addtag {} \
-         --wipesignatures n --zero n --activate n --setactivationskip y {vg}",
+         --wipesignatures y --zero y --activate y --setactivationskip y --ignoreactivationskip {vg}",
         Marks::CREATING
     );
     run(format!("cannot create {vg}/{name}"), tagged(&args, tags)).await

@@ -1,0 +1,85 @@
+//! `stockpot host …`: the files by which a host does not look into volumes and snapshots.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::bail;
+use serde::Serialize;
+use stockpot_connector::shield::Shield;
+
+use crate::{
+    cli::{Cli, HostVerb},
+    context,
+};
+
+/// What was found or done, as it is printed; the names stay.
+#[derive(Debug, Serialize)]
+struct State {
+    written: Vec<PathBuf>,
+    missing: Vec<String>,
+}
+
+pub(super) fn run(cli: &Cli, verb: &HostVerb) -> anyhow::Result<()> {
+    let (args, install) = match verb {
+        HostVerb::Check(args) => (args, false),
+        HostVerb::Install(args) => (args, true),
+    };
+    let shield = Shield::below(&args.root);
+    let written = match install {
+        true => shield.install()?,
+        false => Vec::new(),
+    };
+    let gaps = shield.check()?;
+    let state = State {
+        missing: gaps.iter().map(ToString::to_string).collect(),
+        written,
+    };
+    context::print(cli.output, &state, || {
+        let mut text: String = state
+            .written
+            .iter()
+            .map(|path| format!("wrote {}\n", path.display()))
+            .collect();
+        if state.written.iter().any(|path| is_rules(path)) {
+            text.push_str("now run: udevadm control --reload\n");
+        }
+        for missing in &state.missing {
+            text.push_str(&format!("missing: {missing}\n"));
+        }
+        if text.is_empty() {
+            text.push_str("nothing is missing\n");
+        }
+        text
+    })?;
+    if state.missing.is_empty() {
+        return Ok(());
+    }
+    match install {
+        true => bail!("not all could be put in place"),
+        false => bail!(
+            "this host may look into volumes; `stockpot host install` puts in place what is missing"
+        ),
+    }
+}
+
+fn is_rules(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "rules")
+}
+
+/// For the daemon: says in the log what is missing on the host, and serves all the same.
+pub(super) fn warn() {
+    match Shield::below(Path::new("/")).check() {
+        Ok(gaps) => {
+            for gap in gaps {
+                tracing::warn!(%gap, "this host may look into volumes and snapshots; run `stockpot host install` on it (on the host, if this is a container)");
+            }
+        }
+        Err(error) => {
+            let error = context::chain(&error.into());
+            tracing::warn!(
+                error,
+                "it could not be seen whether this host looks into volumes"
+            );
+        }
+    }
+}
