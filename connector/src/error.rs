@@ -50,6 +50,9 @@ pub enum ConnectorError {
     /// This host lacks a program, a module or a setting; the text says which and what to do.
     #[error("this host cannot attach over iSCSI: {0}")]
     Host(String),
+    /// The connection holds names that nothing can be done with; it may not come from a driver that is to be trusted.
+    #[error("the connection cannot be meant: {0}")]
+    Odd(String),
     /// The target does not let this initiator in, or one of the two could not prove who it is.
     #[error(
         "target {target} at {portal} refuses the login: not for this initiator, or another secret; ask the driver for the connection again"

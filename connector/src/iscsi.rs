@@ -43,6 +43,9 @@ use crate::{AttachedDevice, ConnectorError, Recovered, error::ended};
 /// The interface record that everything of ours is bound to.
 const INTERFACE: &str = "stockpot";
 
+/// How long another call about the same target may take.
+const TURN_PATIENCE: Duration = Duration::from_secs(600);
+
 /// How a host attaches over iSCSI.
 #[derive(Debug, Clone)]
 pub struct IscsiConfig {
@@ -130,6 +133,7 @@ impl IscsiConnector {
     /// # Errors
     /// `InUse` if the device is mounted or held, in which case nothing was done; `Stuck`.
     pub async fn disconnect(&self, connection: &IscsiConnection) -> Result<(), ConnectorError> {
+        connection.check().map_err(ConnectorError::Odd)?;
         let target = connection.target_iqn.clone();
         self.turn(&target.clone(), |config| async move {
             detach::disconnect(&config, &target).await
@@ -155,7 +159,13 @@ impl IscsiConnector {
         T: Send + 'static,
         F: Future<Output = Result<T, ConnectorError>> + Send + 'static,
     {
-        let turn = self.turn_of(target).lock_owned().await;
+        let turn = self.turn_of(target).lock_owned();
+        let turn = tokio::time::timeout(TURN_PATIENCE, turn).await;
+        let turn = turn.map_err(|_| ConnectorError::Stuck {
+            doing: "waiting for another call about",
+            path: PathBuf::from(target),
+            waited_seconds: TURN_PATIENCE.as_secs(),
+        })?;
         let work = work(self.config.clone());
         let task = tokio::spawn(async move {
             let _turn: OwnedMutexGuard<()> = turn;

@@ -95,6 +95,61 @@ pub struct IscsiConnection {
     pub size_bytes: u64,
 }
 
+/// Most portals that a connection may name.
+const PORTALS_MAX: usize = 16;
+/// Longest serial number; LIO takes up to 253, Stockpot makes 32.
+const SERIAL_LEN_MAX: usize = 253;
+
+impl IscsiConnection {
+    /// Whether its names can be meant. They come from another node, become the names of files and lines of files, and are
+    /// given to programs that run as root; so a connector checks them again.
+    ///
+    /// # Errors
+    /// What is odd, in words; never a secret.
+    pub fn check(&self) -> Result<(), String> {
+        if !is_iscsi_name(&self.target_iqn) {
+            let shown: String = self.target_iqn.chars().take(230).collect();
+            return Err(format!("{shown:?} is no name of an iSCSI target"));
+        }
+        if !(1..=PORTALS_MAX).contains(&self.target_portals.len()) {
+            let count = self.target_portals.len();
+            return Err(format!("{count} portals; 1 to {PORTALS_MAX} can be used"));
+        }
+        for portal in &self.target_portals {
+            let ip = portal.ip();
+            if portal.port() == 0 || ip.is_unspecified() || ip.is_multicast() {
+                return Err(format!("nobody can be reached at portal {portal}"));
+            }
+        }
+        let sound = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte);
+        if !(1..=SERIAL_LEN_MAX).contains(&self.serial.len()) || !self.serial.bytes().all(sound) {
+            return Err(
+                "a serial number that is empty, too long, or has odd characters".to_owned(),
+            );
+        }
+        let auth = self.auth.iter();
+        let credentials = auth.flat_map(|auth| [Some(&auth.initiator), auth.target.as_ref()]);
+        match credentials.flatten().all(ChapCredentials::is_sound) {
+            true => Ok(()),
+            false => Err(
+                "a CHAP name or secret that is empty, too long, or has odd characters".to_owned(),
+            ),
+        }
+    }
+}
+
+/// Whether it has the form of an iSCSI name, in small letters (RFC 7143, section 4.2.7): so it can be the name of a
+/// directory, and never leads out of it.
+pub(crate) fn is_iscsi_name(name: &str) -> bool {
+    let sound =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-.:".contains(&byte);
+    ["iqn.", "eui.", "naa."]
+        .iter()
+        .any(|kind| name.starts_with(kind))
+        && name.len() <= 223
+        && name.bytes().all(sound)
+}
+
 /// The secrets of one iSCSI connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct IscsiAuth {
@@ -111,6 +166,17 @@ pub struct ChapCredentials {
     pub username: String,
     /// The secret; printable ASCII, at least 12 bytes.
     pub password: SecretString,
+}
+
+impl ChapCredentials {
+    /// Whether both are a line of text each, and no more than a line.
+    fn is_sound(&self) -> bool {
+        [self.username.as_str(), self.password.expose_secret()]
+            .iter()
+            .all(|text| {
+                (1..=255).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic())
+            })
+    }
 }
 
 impl PartialEq for ChapCredentials {

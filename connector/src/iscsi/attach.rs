@@ -36,15 +36,41 @@ pub(super) async fn connect(
     connection: &IscsiConnection,
     again: Again,
 ) -> Result<AttachedDevice, ConnectorError> {
+    connection.check().map_err(ConnectorError::Odd)?;
     ready::check(config).await?;
     let target = &connection.target_iqn;
+    end_lost(config, target).await?;
     let was_there = !sysfs::sessions_of(target)?.is_empty();
     match attach(config, connection, again).await {
         Err(error) if !was_there => {
-            if let Err(undo) = detach::remove(config, target).await {
+            if let Err(undo) = detach::remove(config, target, Vec::new()).await {
                 tracing::warn!(target_iqn = %target, %undo, "what a failed attachment left could not be removed");
             }
             Err(error)
+        }
+        result => result,
+    }
+}
+
+/// A session that is lost comes back by itself, or never: its secrets may have been renewed since, and it goes on with the
+/// old ones. One that does not come back is ended, unless somebody holds its device.
+async fn end_lost(config: &IscsiConfig, target: &str) -> Result<(), ConnectorError> {
+    let started = Instant::now();
+    loop {
+        let sessions = sysfs::sessions_of(target)?;
+        if sessions.is_empty() || sessions.iter().any(|session| session.logged_in) {
+            return Ok(());
+        }
+        if started.elapsed() >= config.login_timeout {
+            break;
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    tracing::warn!(target_iqn = %target, "its session is lost and does not come back: logging in anew");
+    match detach::disconnect(config, target).await {
+        Err(error @ ConnectorError::InUse { .. }) => {
+            tracing::warn!(target_iqn = %target, %error, "the lost session stays");
+            Ok(())
         }
         result => result,
     }

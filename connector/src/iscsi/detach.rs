@@ -1,7 +1,7 @@
 //! From a device to nothing left on this host.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io,
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
@@ -25,12 +25,14 @@ const POLL: Duration = Duration::from_millis(20);
 pub(super) async fn disconnect(config: &IscsiConfig, target: &str) -> Result<(), ConnectorError> {
     let there = Attached::of(target)?;
     let logged_in = there.sessions.iter().any(|session| session.logged_in);
+    // Held until the removal: whoever comes meanwhile is refused, and not left with a device that is taken away.
+    let mut claims = Vec::new();
     for path in there.devices() {
         let device = path.clone();
-        blocking(config.device_timeout, "opening", &path, move || {
+        let claimed = blocking(config.device_timeout, "opening", &path, move || {
             claim(&device)
-        })
-        .await?;
+        });
+        claims.extend(claimed.await?);
     }
     for path in there.devices() {
         let device = path.clone();
@@ -46,14 +48,20 @@ pub(super) async fn disconnect(config: &IscsiConfig, target: &str) -> Result<(),
             result => result?,
         }
     }
-    remove(config, target).await
+    remove(config, target, claims).await
 }
 
-/// Removes map, disks, sessions and records of one target, in this order.
-pub(super) async fn remove(config: &IscsiConfig, target: &str) -> Result<(), ConnectorError> {
+/// Removes map, disks, sessions and records of one target, in this order. `claims` holds what users of it would open.
+pub(super) async fn remove(
+    config: &IscsiConfig,
+    target: &str,
+    mut claims: Vec<File>,
+) -> Result<(), ConnectorError> {
     let limit = config.device_timeout;
     let there = Attached::of(target)?;
     if let Some(map) = &there.map {
+        // The kernel removes a map only while nobody has it open, us included.
+        claims.clear();
         map.remove(limit).await?;
     }
     for disk in &there.disks {
@@ -63,6 +71,7 @@ pub(super) async fn remove(config: &IscsiConfig, target: &str) -> Result<(), Con
         })
         .await?;
     }
+    drop(claims);
     until(limit, "removing a device", target, || {
         Ok(there.disks.iter().all(|disk| !disk.is_there()))
     })
@@ -121,14 +130,13 @@ impl Attached {
     }
 }
 
-/// Whether nobody holds it: no mount, no device on top, no target.
-fn claim(path: &Path) -> Result<(), ConnectorError> {
+/// Holds the device, if nobody does: no mount, no device on top, no target. `None` for one that is lost, which cannot be held.
+fn claim(path: &Path) -> Result<Option<File>, ConnectorError> {
     match open(path, O_EXCL) {
         Err(error) if error.raw_os_error() == Some(EBUSY) => Err(ConnectorError::InUse {
             path: path.to_owned(),
         }),
-        // A device that is lost cannot be opened, and cannot be held.
-        _ => Ok(()),
+        opened => Ok(opened.ok()),
     }
 }
 
@@ -144,7 +152,7 @@ fn flush(path: &Path) -> Result<(), ConnectorError> {
         .map_err(failed)
 }
 
-fn open(path: &Path, flags: i32) -> io::Result<std::fs::File> {
+fn open(path: &Path, flags: i32) -> io::Result<File> {
     OpenOptions::new()
         .read(true)
         .custom_flags(O_CLOEXEC | O_NONBLOCK | flags)

@@ -45,6 +45,12 @@ pub(super) fn records_of(
     target: &str,
 ) -> Result<Vec<Record>, ConnectorError> {
     let mut found = Vec::new();
+    // What is no plain name would lead out of the database.
+    if Path::new(target).file_name().and_then(|name| name.to_str()) != Some(target) {
+        return Err(ConnectorError::Odd(format!(
+            "{target:?} is no name of an iSCSI target"
+        )));
+    }
     for database in &config.node_databases {
         found.extend(records_in(&database.join(target), target)?);
     }
@@ -349,6 +355,13 @@ mod tests {
             .collect();
         portals.sort();
         assert_eq!(portals, ["192.0.2.1:3260", "[fd00::1]:3260"]);
+        for outside in ["", "..", "../nodes/iqn.2026-01.test:t", "/etc", "a/"] {
+            let refused = records_of(&config, outside);
+            assert!(
+                matches!(refused, Err(ConnectorError::Odd(_))),
+                "{outside}: {refused:?}"
+            );
+        }
         let record = &records_of(&config, "iqn.2026-01.test:t").unwrap()[0];
         let both = auth(true);
         record

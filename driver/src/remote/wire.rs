@@ -169,15 +169,12 @@ pub(super) fn connection_info(message: api::Connection) -> Result<ConnectionInfo
             let portals: Result<Vec<SocketAddr>, _> =
                 iscsi.portals.iter().map(|text| text.parse()).collect();
             let portals = portals.map_err(|_| format!("portals {:?}", iscsi.portals))?;
-            if portals.is_empty() || iscsi.serial.is_empty() || iscsi.target_iqn.is_empty() {
-                return Err("a target without a name, portal or serial number".to_owned());
-            }
             let target = iscsi.target.map(credentials);
             let auth = iscsi.initiator.map(|initiator| IscsiAuth {
                 initiator: credentials(initiator),
                 target,
             });
-            Ok(ConnectionInfo::Iscsi(IscsiConnection {
+            let connection = IscsiConnection {
                 target_portals: portals,
                 target_iqn: iscsi.target_iqn,
                 target_lun: u16::try_from(iscsi.lun).map_err(|_| format!("LUN {}", iscsi.lun))?,
@@ -185,7 +182,9 @@ pub(super) fn connection_info(message: api::Connection) -> Result<ConnectionInfo
                 auth,
                 access_mode,
                 size_bytes,
-            }))
+            };
+            connection.check()?;
+            Ok(ConnectionInfo::Iscsi(connection))
         }
     }
 }
@@ -260,7 +259,19 @@ mod tests {
             change(|iscsi| iscsi.portals.clear()),
             change(|iscsi| iscsi.portals.push("storage:3260".to_owned())),
             change(|iscsi| iscsi.serial.clear()),
+            change(|iscsi| iscsi.serial = "ab\ncd".to_owned()),
             change(|iscsi| iscsi.target_iqn.clear()),
+            change(|iscsi| iscsi.target_iqn = "../../x".to_owned()),
+            change(|iscsi| iscsi.target_iqn = "iqn.2026-01.test:../../x".to_owned()),
+            change(|iscsi| iscsi.target_iqn = format!("iqn.{}", "a".repeat(220))),
+            change(|iscsi| iscsi.portals = vec!["192.0.2.1:3260".to_owned(); 17]),
+            change(|iscsi| iscsi.portals.push("192.0.2.1:0".to_owned())),
+            change(|iscsi| iscsi.portals.push("[::]:3260".to_owned())),
+            change(|iscsi| {
+                let initiator = iscsi.initiator.as_mut().unwrap();
+                initiator.password = "a\nnode.startup = automatic".to_owned();
+            }),
+            change(|iscsi| iscsi.target.as_mut().unwrap().username = "a b".to_owned()),
             change(|iscsi| iscsi.lun = 1 << 16),
             connection_info(api::Connection::default()),
         ] {

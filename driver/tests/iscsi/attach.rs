@@ -1,9 +1,19 @@
 //! What a user does: attach, read, write, grow, detach.
 
+use std::{
+    fs::File,
+    os::unix::fs::{FileExt, OpenOptionsExt},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
 use stockpot_connector::Connector;
 use stockpot_driver::{AccessMode, ConnectionInfo, ConnectorProperties, VolumeDriver};
 
-use crate::lab::{Lab, MIB, PORTALS, holds, iscsi, leftovers, write};
+use crate::lab::{Lab, MIB, PORTALS, holds, iscsi, leftovers, sessions, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_is_a_disk_on_another_host() {
@@ -122,6 +132,71 @@ async fn a_snapshot_is_read_only_on_every_host() {
         .await
         .unwrap();
     lab.driver.remove_export_snapshot(&snapshot).await.unwrap();
+    lab.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn renewed_secrets_are_logged_in_with() {
+    let lab = Lab::new(&PORTALS[..1]).await;
+    let volume = lab.volume("v", 8).await;
+    let old = lab.export(&volume).await;
+    lab.connect(&old).await.unwrap();
+    // As when the storage node takes it back from a host that does not answer, which then asks again.
+    lab.driver
+        .terminate_connection(&volume, &lab.properties, true)
+        .await
+        .unwrap();
+    let new = lab.export(&volume).await;
+    assert_ne!(new.auth, old.auth);
+    let device = lab.connect(&new).await.unwrap();
+    assert_eq!(sessions(), 1);
+    write(&device.path, 0, 4).unwrap();
+    assert!(holds(&device.path, 0, 4));
+    lab.disconnect(&new).await.unwrap();
+    lab.withdraw(&volume).await;
+    lab.close().await;
+}
+
+/// Somebody who comes while a device is being detached is let in, or refused; never let in and left without it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_gets_a_device_that_is_being_detached() {
+    let lab = Lab::new(&PORTALS[..1]).await;
+    let volume = lab.volume("v", 64).await;
+    let connection = lab.export(&volume).await;
+    // Later each time, until it is after the detaching has begun.
+    for delay_ms in (2..).step_by(2) {
+        let path = lab.connect(&connection).await.unwrap().path;
+        // So that writing it out takes a while.
+        let file = File::options().write(true).open(&path).unwrap();
+        for at in 0..48 {
+            file.write_all_at(&vec![at; 1 << 20], u64::from(at) << 20)
+                .unwrap();
+        }
+        drop(file);
+        let over = Arc::new(AtomicBool::new(false));
+        let comer = std::thread::spawn({
+            let (path, over) = (path.clone(), over.clone());
+            move || {
+                let mut exclusive = File::options();
+                exclusive.read(true).custom_flags(nix::libc::O_EXCL);
+                std::thread::sleep(Duration::from_millis(delay_ms));
+                while !over.load(Ordering::Relaxed) {
+                    if let Ok(held) = exclusive.open(&path) {
+                        return Some(held);
+                    }
+                }
+                None
+            }
+        });
+        let detached = lab.disconnect(&connection).await;
+        over.store(true, Ordering::Relaxed);
+        let held = comer.join().unwrap();
+        if detached.is_ok() {
+            assert!(held.is_none(), "it was taken from under its user");
+            break;
+        }
+    }
+    lab.withdraw(&volume).await;
     lab.close().await;
 }
 
