@@ -1,9 +1,6 @@
 //! The connector of this host: one implementation per kind of connection behind one face.
 
-use std::{
-    io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::Path};
 
 use async_trait::async_trait;
 use stockpot_driver::{ConnectionInfo, ConnectorProperties};
@@ -14,7 +11,6 @@ use crate::{
 };
 
 const HOSTNAME_FILE: &str = "/proc/sys/kernel/hostname";
-const INITIATOR_FILE: &str = "/etc/iscsi/initiatorname.iscsi";
 
 /// What an administrator may say about the host.
 #[derive(Debug, Clone, Default)]
@@ -23,9 +19,7 @@ pub struct HostConfig {
     pub host: Option<String>,
     /// The address at which storage nodes see this host.
     pub ip: Option<String>,
-    /// Where the initiator's name is kept; `/etc/iscsi/initiatorname.iscsi` otherwise.
-    pub initiator_file: Option<PathBuf>,
-    /// How it attaches over iSCSI; the initiator's file is the one above, where that is set.
+    /// How it attaches over iSCSI, and where its initiator's name is kept.
     pub iscsi: IscsiConfig,
 }
 
@@ -41,12 +35,8 @@ impl HostConnector {
     /// The connector of this host.
     #[must_use]
     pub fn new(config: HostConfig) -> Self {
-        let mut iscsi = config.iscsi.clone();
-        if let Some(file) = &config.initiator_file {
-            iscsi.initiator_file.clone_from(file);
-        }
         Self {
-            iscsi: IscsiConnector::new(iscsi),
+            iscsi: IscsiConnector::new(config.iscsi.clone()),
             config,
             local: LocalConnector::default(),
         }
@@ -64,8 +54,7 @@ impl Connector for HostConnector {
                 .trim()
                 .to_owned(),
         };
-        let initiator_file = self.config.initiator_file.as_deref();
-        let initiator = read(initiator_file.unwrap_or(Path::new(INITIATOR_FILE)))
+        let initiator = read(&self.config.iscsi.initiator_file)
             .await?
             .and_then(|text| parse_initiator(&text));
         Ok(ConnectorProperties {
@@ -158,15 +147,26 @@ mod tests {
     async fn the_host_names_itself() {
         let properties = HostConnector::default().properties().await.unwrap();
         assert!(!properties.host.is_empty());
-        let config = HostConfig {
+        let mut config = HostConfig {
             host: Some("node-1".into()),
             ip: Some("192.0.2.1".into()),
-            initiator_file: Some("/nonexistent".into()),
-            iscsi: IscsiConfig::default(),
+            iscsi: IscsiConfig {
+                initiator_file: "/nonexistent".into(),
+                ..IscsiConfig::default()
+            },
         };
-        let properties = HostConnector::new(config).properties().await.unwrap();
+        let properties = HostConnector::new(config.clone())
+            .properties()
+            .await
+            .unwrap();
         assert_eq!(properties.host, "node-1");
         assert_eq!(properties.ip.as_deref(), Some("192.0.2.1"));
         assert_eq!(properties.initiator, None);
+        // The name that is told is the one that the connections are made with.
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "InitiatorName=iqn.2026-01.test:a\n").unwrap();
+        config.iscsi.initiator_file = file.path().into();
+        let properties = HostConnector::new(config).properties().await.unwrap();
+        assert_eq!(properties.initiator.as_deref(), Some("iqn.2026-01.test:a"));
     }
 }

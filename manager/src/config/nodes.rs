@@ -116,6 +116,17 @@ impl Config {
                 return wrong(&format!("pools.{name}.node"), problem);
             }
         }
+        // A storage node knows its callers by their certificates, and refuses to attach for a host of another name.
+        if let Some(name) = &self.host.name
+            && *name != self.node_name
+            && self.pools.iter().any(PoolConfig::is_remote)
+        {
+            let problem = format!(
+                "{name} has to be the nodeName, {}, where there is a pool of another node: leave it out",
+                self.node_name
+            );
+            return wrong("host.name", problem);
+        }
         if let Some(exports) = &self.exports
             && exports.portals.is_empty()
         {
@@ -233,6 +244,7 @@ certificate: {file: node.pem, keyFile: node.key, caFile: ca.pem}
                 "far.address",
             ),
             (WORKER, "node: storage-1", "node: worker-1", "far.node"),
+            (WORKER, "pools:", "host: {name: other}\npools:", "host.name"),
         ] {
             let error = parse(&text.replace(change, with)).unwrap_err();
             assert!(error.contains(named), "{named}: {error}");
