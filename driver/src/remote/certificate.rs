@@ -11,7 +11,7 @@ use std::{
 };
 
 use tonic::transport::{Certificate, ClientTlsConfig, Identity, Server, ServerTlsConfig};
-use x509_parser::prelude::{FromDer, GeneralName, Pem, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, Pem, X509Certificate, X509Error};
 use zeroize::Zeroizing;
 
 use super::failure;
@@ -204,6 +204,12 @@ impl NodeCertificate {
         if !authority.is_authority {
             return Err(unusable(&files.ca, "it is not an authority's certificate"));
         }
+        if !leads_to(&certificate, &ca) {
+            return Err(unusable(
+                &files.certificate,
+                &format!("it is not of the authority in {}", files.ca.display()),
+            ));
+        }
         let mode = fs::metadata(&files.key).map(|meta| meta.permissions().mode());
         if mode.is_ok_and(|mode| mode & 0o007 != 0) {
             return Err(unusable(
@@ -265,6 +271,41 @@ impl NodeCertificate {
             .domain_name(node)
             .timeout(within)
     }
+}
+
+/// Whether the first certificate was issued by one of the authorities, by way of the others that are with it. What is
+/// signed in a way that is not known here is left to the TLS library.
+fn leads_to(certificates: &[u8], authorities: &[u8]) -> bool {
+    let blocks = |pem| -> Vec<Pem> { Pem::iter_from_buffer(pem).filter_map(Result::ok).collect() };
+    let (chain, authorities) = (blocks(certificates), blocks(authorities));
+    let chain: Vec<_> = chain
+        .iter()
+        .filter_map(|pem| pem.parse_x509().ok())
+        .collect();
+    let authorities: Vec<_> = authorities
+        .iter()
+        .filter_map(|pem| pem.parse_x509().ok())
+        .collect();
+    let Some((mut current, between)) = chain.split_first() else {
+        return false;
+    };
+    for _ in 0..=between.len() {
+        if authorities.iter().any(|issuer| issued(issuer, current)) {
+            return true;
+        }
+        let next = between.iter().find(|issuer| issued(issuer, current));
+        let Some(next) = next else { return false };
+        current = next;
+    }
+    false
+}
+
+fn issued(issuer: &X509Certificate<'_>, certificate: &X509Certificate<'_>) -> bool {
+    issuer.subject() == certificate.issuer()
+        && !matches!(
+            certificate.verify_signature(Some(issuer.public_key())),
+            Err(X509Error::SignatureVerificationError)
+        )
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {

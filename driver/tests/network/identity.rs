@@ -103,13 +103,15 @@ async fn who_cannot_prove_it_is_nobody() {
     );
 
     let foreign = tempfile::tempdir().unwrap();
-    let mut files = Authority::new().issue(foreign.path(), &["worker-1"], false);
+    let files = Authority::new().issue(foreign.path(), &["worker-1"], false);
     let distrusting = RemoteDriver::new(lab.config("storage-1", files.clone()));
     let error = between(distrusting.check().await);
     let text = error.to_string();
     assert!(text.contains("invalid peer certificate"), "{text}");
     // It trusts the storage node, which does not trust it.
-    files.ca = good("worker-1").ca;
+    let mut both = fs::read(&files.ca).unwrap();
+    both.extend(fs::read(good("worker-1").ca).unwrap());
+    fs::write(&files.ca, both).unwrap();
     let distrusted = RemoteDriver::new(lab.config("storage-1", files));
     assert!(between(distrusted.check().await).is_passing());
 
@@ -145,6 +147,12 @@ fn files_that_cannot_be_a_nodes_are_refused_before_anything_is_sent() {
     let other = authority.issue(home.path(), &["worker-2"], false);
     crossed.key.clone_from(&other.key);
     assert!(unusable(crossed).contains("does not go with"));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let mut foreign = good.clone();
+    foreign.ca = Authority::new()
+        .issue(elsewhere.path(), &["worker-1"], false)
+        .ca;
+    assert!(unusable(foreign).contains("not of the authority"));
     let mut keyless = good.clone();
     keyless.key.clone_from(&good.certificate);
     assert!(unusable(keyless).contains("no private key"));

@@ -114,9 +114,17 @@ fn issue(cli: &Cli, args: &PkiIssueArgs) -> anyhow::Result<()> {
         .signed_by(&key, &issuer)
         .context("no certificate could be made")?;
     make_directory(&args.out)?;
+    let ca_copy = args.out.join(CA_CERTIFICATE);
+    if ca_copy.exists() {
+        let (there, _) = read(&ca_copy)?;
+        ensure!(
+            there == ca,
+            "{} is another authority's certificate: give --out a directory without it",
+            ca_copy.display()
+        );
+    }
     let (at, key_at) = (args.out.join(NODE_CERTIFICATE), args.out.join(NODE_KEY));
     write_pair(&at, &certificate.pem(), &key_at, &key)?;
-    let ca_copy = args.out.join(CA_CERTIFICATE);
     if !ca_copy.exists() {
         write_new(&ca_copy, ca.as_bytes(), 0o644)?;
     }

@@ -96,6 +96,17 @@ fn nothing_is_overwritten_and_mistakes_are_named() -> anyhow::Result<()> {
     let certificate = std::fs::read(pki.path("a/node.pem")?)?;
     ensure!(pki.issue("a", "a", "1")?.code == Some(1));
     ensure!(std::fs::read(pki.path("a/node.pem")?)? == certificate);
+    // Another authority's certificate beside the new one would never do.
+    let other = pki.path("other")?;
+    ensure!(pki.bench.run(["pki", "init", "--dir", &other])?.code == Some(0));
+    std::fs::create_dir(pki.path("b")?)?;
+    std::fs::copy(pki.path("other/ca.pem")?, pki.path("b/ca.pem")?)?;
+    let mixed = pki.issue("b", "b", "1")?;
+    ensure!(
+        mixed.code == Some(1) && mixed.stderr.contains("another authority"),
+        "{mixed:?}"
+    );
+    ensure!(!pki.bench.path("b/node.pem").exists() && !pki.bench.path("b/node.key").exists());
     let no_certificate = pki.bench.run(["pki", "show", &pki.path("pki/ca.key")?])?;
     ensure!(no_certificate.code == Some(1) && no_certificate.stderr.contains("PEM"));
     Ok(())
