@@ -149,7 +149,12 @@ impl Manager {
         let gate = ManagerGate {
             manager: Arc::downgrade(self),
         };
-        StorageService::new(&self.config.node_name, pools, Arc::new(gate))
+        StorageService::tracked(
+            &self.config.node_name,
+            pools,
+            Arc::new(gate),
+            self.tasks.clone(),
+        )
     }
 }
 

@@ -1,6 +1,10 @@
 //! The driver `file`.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use async_trait::async_trait;
 use tokio::sync::Mutex;
@@ -8,6 +12,7 @@ use tokio::sync::Mutex;
 use super::{
     meta::Meta,
     operations::{Images, snapshot_info, volume_info},
+    store::LOCK_PATIENCE,
 };
 use crate::{
     AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, SnapshotId,
@@ -67,10 +72,15 @@ impl FileDriver {
         &self,
         work: impl FnOnce(&Images) -> Result<T, DriverError> + Send + 'static,
     ) -> Result<T, DriverError> {
-        let turn = self.turn.clone().lock_owned().await;
+        let started = Instant::now();
+        let turn = tokio::time::timeout(LOCK_PATIENCE, self.turn.clone().lock_owned()).await;
+        let turn = turn.map_err(|_| DriverError::InUse {
+            what: format!("directory {}", self.images.store().root().display()),
+            by: "another call of this process".to_owned(),
+        })?;
         self.blocking(move |images| {
             let _turn = turn;
-            let _lock = images.store().lock()?;
+            let _lock = images.store().lock_since(started)?;
             work(images)
         })
         .await

@@ -17,8 +17,8 @@ use nix::{
 
 /// What is in a directory that was prepared.
 const DIRECTORIES: [&str; 2] = ["volumes", "snapshots"];
-/// How long another process may hold the lock: as long as a volume group's.
-const LOCK_PATIENCE: Duration = Duration::from_secs(600);
+/// How long others may hold the lock, calls of this process and other processes together: as long as a volume group's.
+pub(super) const LOCK_PATIENCE: Duration = Duration::from_secs(600);
 const LOCK_POLL: Duration = Duration::from_millis(25);
 
 /// One of our volumes or snapshots.
@@ -50,6 +50,11 @@ impl Store {
 
     /// Waits for this process's turn, not for ever; released when dropped, and by the kernel when the process dies.
     pub(super) fn lock(&self) -> Result<Flock<File>, DriverError> {
+        self.lock_since(Instant::now())
+    }
+
+    /// The same for one who has waited since then already.
+    pub(super) fn lock_since(&self, started: Instant) -> Result<Flock<File>, DriverError> {
         let path = self.root.join(".lock");
         let mut file = OpenOptions::new()
             .create(true)
@@ -58,7 +63,6 @@ impl Store {
             .mode(0o600)
             .open(&path)
             .map_err(|error| self.missing_or("cannot open", &path, error))?;
-        let started = Instant::now();
         loop {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(locked) => return Ok(locked),

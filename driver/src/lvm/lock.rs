@@ -22,7 +22,7 @@ use crate::{DriverError, task};
 
 const POLL: Duration = Duration::from_millis(25);
 
-/// How long another process may hold the lock.
+/// How long others may hold the lock, tasks of this process and other processes together.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// Held for one operation; released when dropped, and by the kernel when the process dies.
@@ -34,12 +34,17 @@ pub(super) struct LockGuard {
 
 /// Waits for a volume group's turn.
 pub(super) async fn acquire(directory: &Path, vg: &str) -> Result<LockGuard, DriverError> {
-    acquire_file(&vg_file(directory, vg), &format!("volume group {vg}")).await
+    acquire_file(
+        &vg_file(directory, vg),
+        &format!("volume group {vg}"),
+        PATIENCE,
+    )
+    .await
 }
 
 /// Waits for the turn of something in a volume group.
 pub(super) async fn acquire_named(directory: &Path, name: &str) -> Result<LockGuard, DriverError> {
-    acquire_file(&directory.join(format!("{name}.lock")), name).await
+    acquire_file(&directory.join(format!("{name}.lock")), name, PATIENCE).await
 }
 
 /// Takes the turn of something in a volume group, if it is free.
@@ -73,10 +78,18 @@ fn vg_file(directory: &Path, vg: &str) -> PathBuf {
     directory.join(format!("lvm-{vg}.lock"))
 }
 
-async fn acquire_file(path: &Path, what: &str) -> Result<LockGuard, DriverError> {
-    let task = in_process(path).lock_owned().await;
-    let mut file = open(path).await?;
+async fn acquire_file(
+    path: &Path,
+    what: &str,
+    patience: Duration,
+) -> Result<LockGuard, DriverError> {
     let started = Instant::now();
+    let turn = tokio::time::timeout(patience, in_process(path).lock_owned()).await;
+    let task = turn.map_err(|_| DriverError::InUse {
+        what: what.to_owned(),
+        by: format!("another call that holds {}", path.display()),
+    })?;
+    let mut file = open(path).await?;
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(locked) => {
@@ -85,7 +98,7 @@ async fn acquire_file(path: &Path, what: &str) -> Result<LockGuard, DriverError>
                     _task: task,
                 });
             }
-            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if started.elapsed() < PATIENCE => {
+            Err((back, Errno::EWOULDBLOCK | Errno::EINTR)) if started.elapsed() < patience => {
                 file = back;
             }
             Err((_, Errno::EWOULDBLOCK)) => {
@@ -147,6 +160,31 @@ mod tests {
                 .is_err()
         );
         drop(held);
+        acquire(directory.path(), "vg0").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_ever() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = vg_file(directory.path(), "vg0");
+        let patience = Duration::from_millis(60);
+        let refused = async || {
+            let error = acquire_file(&path, "volume group vg0", patience)
+                .await
+                .unwrap_err();
+            assert!(matches!(error, DriverError::InUse { .. }), "{error}");
+            error.to_string()
+        };
+        // By a task of this process; and by another process.
+        let held = acquire(directory.path(), "vg0").await.unwrap();
+        let text = tokio::time::timeout(Duration::from_secs(5), refused())
+            .await
+            .unwrap();
+        assert!(text.contains("another call"), "{text}");
+        drop(held);
+        let other = Flock::lock(open(&path).await.unwrap(), FlockArg::LockExclusive).unwrap();
+        assert!(refused().await.contains("another process"));
+        drop(other);
         acquire(directory.path(), "vg0").await.unwrap();
     }
 

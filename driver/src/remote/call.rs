@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use stockpot_proto::stockpot::v1::storage as api;
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Status};
 
 use super::{CertificateFacts, failure::Refusal, wire};
@@ -136,6 +137,8 @@ pub(super) struct Inner {
     pub(super) node: String,
     pub(super) pools: BTreeMap<String, Arc<dyn VolumeDriver>>,
     pub(super) gate: Arc<dyn Gate>,
+    /// Calls under way, also those whose callers went away.
+    pub(super) tasks: TaskTracker,
 }
 
 /// How the service is reached.
@@ -214,7 +217,7 @@ impl Call {
             caller,
             driver: driver.clone(),
         };
-        match tokio::spawn(work(call, request)).await {
+        match inner.tasks.spawn(work(call, request)).await {
             Ok(result) => result.map_err(Status::from),
             Err(error) => Err(Status::internal(format!("a call ended by itself: {error}"))),
         }

@@ -6,6 +6,7 @@ use stockpot_proto::stockpot::v1::storage::{
     self as api,
     storage_node_server::{StorageNode, StorageNodeServer},
 };
+use tokio_util::task::TaskTracker;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -29,8 +30,24 @@ impl StorageService {
         pools: BTreeMap<String, Arc<dyn VolumeDriver>>,
         gate: Arc<dyn Gate>,
     ) -> Self {
+        Self::tracked(node, pools, gate, TaskTracker::new())
+    }
+
+    /// The same, with calls under way known to the tracker: whoever stops can wait for them, also for those whose callers
+    /// went away.
+    pub fn tracked(
+        node: impl Into<String>,
+        pools: BTreeMap<String, Arc<dyn VolumeDriver>>,
+        gate: Arc<dyn Gate>,
+        tasks: TaskTracker,
+    ) -> Self {
         let node = node.into();
-        let inner = Arc::new(Inner { node, pools, gate });
+        let inner = Arc::new(Inner {
+            node,
+            pools,
+            gate,
+            tasks,
+        });
         Self { inner }
     }
 
