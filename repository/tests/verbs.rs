@@ -31,6 +31,8 @@ mod lock_versions;
 mod locks;
 #[path = "verbs/meanwhile.rs"]
 mod meanwhile;
+#[path = "verbs/newest.rs"]
+mod newest;
 #[path = "verbs/odd_objects.rs"]
 mod odd_objects;
 #[path = "verbs/opening.rs"]

@@ -1,20 +1,16 @@
 //! What an upload is to build on, and why: chosen before anything is promised.
 
+mod newest;
+
 use jiff::Timestamp;
 
+use self::newest::Newest;
 use super::{BaseChoice, SnapshotRef, commit::Attempt};
 use crate::{
     RepositoryError,
-    format::{
-        ids::{Nonce, SNAPSHOTS_PREFIX, parse_snapshot_key},
-        manifest::{Base, Manifest, SnapshotRecord},
-    },
-    repository::list_keys,
-    snapshots::{read_record, record_at},
+    format::manifest::{Base, SnapshotRecord},
+    snapshots::read_record,
 };
-
-/// Volumes with many snapshots whose newest ones are all deleted: how many are looked at to find a base.
-const BASE_CANDIDATES: usize = 32;
 
 /// What is to be built on, if it is still there once the intent is.
 pub(super) struct Chosen {
@@ -52,13 +48,21 @@ impl Attempt<'_> {
                 }
             }
         }
-        let none = "no earlier snapshot of the volume is in the repository";
         let (base, why) = match &self.request.base {
             BaseChoice::Nothing => (None, "a full copy was asked for".to_owned()),
             BaseChoice::Snapshot(snapshot) => (Some(self.named(snapshot).await?), note),
             BaseChoice::Newest | BaseChoice::NewestOr(_) => {
-                match (self.newest().await?, &self.request.base) {
-                    (Some(newest), _) => (Some(newest), note),
+                let Newest { found, passed } = self.newest().await?;
+                let none = passed.as_deref();
+                let none = none.unwrap_or("no earlier snapshot of the volume is in the repository");
+                match (found, &self.request.base) {
+                    (Some(newest), _) => {
+                        let passed = passed.iter().map(|passed| format!("; {passed}"));
+                        (
+                            Some(newest),
+                            passed.fold(note, |note, passed| note + &passed),
+                        )
+                    }
                     (None, BaseChoice::NewestOr(origin)) => self.origin(origin, none, note).await?,
                     (None, _) => (None, none.to_owned()),
                 }
@@ -127,42 +131,5 @@ impl Attempt<'_> {
             Err(error) if error.is_of_one_object() => Ok(Err("which cannot be read")),
             Err(error) => Err(error),
         }
-    }
-
-    /// The snapshot of the volume that was committed last. A manifest that cannot be read is no base; to say so is
-    /// the business of listings and verify.
-    async fn newest(&self) -> Result<Option<(Timestamp, Base)>, RepositoryError> {
-        let store = self.repository.store();
-        let prefix = format!("{SNAPSHOTS_PREFIX}{}/", self.request.volume_id);
-        self.progress.requested(1);
-        let mut keys = list_keys(&**store, &prefix).await?;
-        keys.sort_by_key(|meta| std::cmp::Reverse(meta.modified_at_s));
-        let mut newest: Option<(Timestamp, Box<Manifest>, Nonce)> = None;
-        let mut previous_s = None;
-        for meta in keys.into_iter().take(BASE_CANDIDATES) {
-            // The store's clock has seconds: all objects of the same second are compared by what they say.
-            if newest.is_some() && previous_s != Some(meta.modified_at_s) {
-                break;
-            }
-            previous_s = Some(meta.modified_at_s);
-            if parse_snapshot_key(&meta.key).is_err() {
-                continue;
-            }
-            self.progress.requested(1);
-            match record_at(self.repository, &meta.key).await {
-                Ok(Some(SnapshotRecord::Manifest(manifest, nonce))) => {
-                    if newest
-                        .as_ref()
-                        .is_none_or(|(at, ..)| *at < manifest.committed_at)
-                    {
-                        newest = Some((manifest.committed_at, manifest, nonce));
-                    }
-                }
-                Ok(_) => {}
-                Err(error) if error.is_of_one_object() => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(newest.map(|(_, manifest, nonce)| (manifest.started_at, manifest.as_base(nonce))))
     }
 }
