@@ -6,6 +6,7 @@
 //! anything that somebody else has mounted or open for writing unless it is forced to.
 
 mod buffer;
+mod direct;
 mod error;
 mod in_use;
 mod provisional;
@@ -17,6 +18,7 @@ mod zero;
 pub use buffer::{ALIGNMENT_BYTES, AlignedBuffer};
 pub use error::DeviceError;
 pub use source::{Source, SourceOptions};
+pub(crate) use target::ZERO_STEP_BYTES;
 pub use target::{Target, TargetOptions};
 pub use zero::is_zero;
 

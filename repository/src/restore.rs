@@ -6,6 +6,8 @@
 //! the target was flushed; anything else is an error, and what the target holds then is of no use.
 
 mod range;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     Phase, Progress, ReadSettings, Repository, RepositoryError,
-    device::Target,
+    device::{Target, ZERO_STEP_BYTES},
     fetch::{BatchLimits, Fetcher, batches},
     format::{ids::PackName, location::Location, manifest::Manifest},
     pages::{Pages, broken_list_page, broken_page},
@@ -225,18 +227,26 @@ impl Filler {
         self.hole(next_chunk..manifest.chunks.total, progress).await
     }
 
-    /// Chunks that the map does not have are zeroes.
+    /// Chunks that the map does not have are zeroes. A device without a command for that writes all of them, so this goes step
+    /// by step, and can be stopped after each.
     async fn hole(&self, chunks: Range<u64>, progress: &Progress) -> Result<(), RepositoryError> {
         if chunks.is_empty() {
             return Ok(());
         }
         let bytes = chunks.start * self.chunk_size..chunks.end * self.chunk_size;
-        progress.scanned(bytes.end - bytes.start);
         if self.target.reads_as_zeroes() {
+            progress.scanned(bytes.end - bytes.start);
             return Ok(());
         }
-        let target = self.target.clone();
-        blocking(move || target.zero(bytes)).await??;
+        let mut at = bytes.start;
+        while at < bytes.end {
+            self.shared.stop.check()?;
+            let next = bytes.end.min(at + ZERO_STEP_BYTES);
+            let target = self.target.clone();
+            blocking(move || target.zero(at..next)).await??;
+            progress.scanned(next - at);
+            at = next;
+        }
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use nix::unistd::{Whence, lseek64};
 use super::{
     DeviceError, DeviceKind,
     buffer::is_aligned,
-    in_use,
+    direct, in_use,
     syscall::{self, Lease},
 };
 
@@ -66,7 +66,20 @@ impl Source {
         };
         // By path first: opening a fifo would wait for a writer.
         let kind = kind_of(path, &std::fs::metadata(path).map_err(open_error)?)?;
-        let buffered = open_plain(path, kind, options)?;
+        Self::over(path, kind, open_plain(path, kind, options)?, options)
+    }
+
+    /// What is open already: from here on the path is only a name for messages.
+    fn over(
+        path: &Path,
+        kind: DeviceKind,
+        buffered: File,
+        options: SourceOptions,
+    ) -> Result<Self, DeviceError> {
+        let open_error = |source| DeviceError::Open {
+            path: path.to_owned(),
+            source,
+        };
         let opened_as = buffered.metadata().map_err(open_error)?;
         if !options.force {
             refuse_writers(path, kind, &buffered, &opened_as)?;
@@ -78,11 +91,7 @@ impl Source {
             });
         }
         // Not every file system has it (EINVAL): then all reads are buffered.
-        let direct = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECT | libc::O_CLOEXEC)
-            .open(path)
-            .ok();
+        let direct = direct::twin(&buffered, OpenOptions::new().read(true));
         Ok(Self {
             path: path.to_owned(),
             kind,
@@ -327,5 +336,31 @@ fn refuse_writers(
             by,
         }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::device::{ALIGNMENT_BYTES, AlignedBuffer};
+
+    #[test]
+    fn what_takes_the_name_after_the_open_is_not_read() {
+        // Mostly on a disk, which takes direct reads for certain.
+        let folder = tempfile::tempdir_in("/var/tmp").or_else(|_| tempfile::tempdir());
+        let folder = folder.unwrap();
+        let (name, other) = (folder.path().join("src"), folder.path().join("new"));
+        std::fs::write(&name, [1; ALIGNMENT_BYTES]).unwrap();
+        std::fs::write(&other, [2; ALIGNMENT_BYTES]).unwrap();
+        let options = SourceOptions { force: true };
+        let opened = open_plain(&name, DeviceKind::File, options).unwrap();
+        std::fs::rename(&other, &name).unwrap();
+        let source = Source::over(&name, DeviceKind::File, opened, options).unwrap();
+        let mut buffer = AlignedBuffer::new(ALIGNMENT_BYTES);
+        source.read_at(0, &mut buffer).unwrap();
+        assert!(
+            buffer.iter().all(|byte| *byte == 1),
+            "the other file was read"
+        );
     }
 }

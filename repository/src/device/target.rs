@@ -4,10 +4,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io,
     ops::Range,
-    os::{
-        fd::AsRawFd,
-        unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
-    },
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -20,7 +17,7 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use super::{
     ALIGNMENT_BYTES, DeviceError, DeviceKind,
     buffer::is_aligned,
-    in_use, provisional,
+    direct, in_use, provisional,
     source::{kind_of, size_of},
     syscall::{self, Lease},
     zero::is_zero,
@@ -30,7 +27,7 @@ use super::{
 const HOLE_SIZE_BYTES: usize = 16 << 10;
 
 /// How much is zeroed by one call, in bytes: a device without a command for it writes all of that.
-const ZERO_STEP_BYTES: u64 = 256 << 20;
+pub(crate) const ZERO_STEP_BYTES: u64 = 256 << 20;
 
 /// How to open a [`Target`].
 #[derive(Debug, Clone, Copy, Default)]
@@ -110,14 +107,12 @@ impl Target {
             return Err(in_use(by));
         }
         let exclusive = if options.force { 0 } else { libc::O_EXCL };
-        let open = |flags| {
-            OpenOptions::new()
-                .read(true)
-                .write(true)
-                .custom_flags(flags | libc::O_CLOEXEC)
-                .open(path)
-        };
-        let buffered = open(exclusive).map_err(|source| {
+        let buffered = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .custom_flags(exclusive | libc::O_CLOEXEC)
+            .open(path);
+        let buffered = buffered.map_err(|source| {
             if source.kind() == io::ErrorKind::ResourceBusy {
                 return in_use(in_use::block_device_holder(meta.rdev()));
             }
@@ -137,7 +132,7 @@ impl Target {
                 needed_bytes: size_bytes,
             });
         }
-        let direct = open(libc::O_DIRECT).ok();
+        let direct = direct::twin(&buffered, OpenOptions::new().write(true));
         let mut target = Self::new(path, DeviceKind::Block, size_bytes, buffered, direct);
         target.zeroed = options.zeroed;
         Ok(target)
@@ -203,14 +198,16 @@ impl Target {
             .buffered
             .set_len(size_bytes)
             .map_err(|e| DeviceError::write(path, size_bytes, e))?;
-        // The same file for certain, whatever has its name by now.
-        let same = format!("/proc/self/fd/{}", target.buffered.as_raw_fd());
-        target.direct = OpenOptions::new()
-            .write(true)
-            .custom_flags(libc::O_DIRECT | libc::O_CLOEXEC)
-            .open(same)
-            .ok();
+        target.direct = direct::twin(&target.buffered, OpenOptions::new().write(true));
         target.use_direct = AtomicBool::new(target.direct.is_some());
+        Ok(target)
+    }
+
+    /// A file that is treated as a device is of which nobody knows what is on it.
+    #[cfg(test)]
+    pub(crate) fn unknown(path: &Path, size_bytes: u64) -> Result<Self, DeviceError> {
+        let mut target = Self::create(path, size_bytes)?;
+        target.zeroed = false;
         Ok(target)
     }
 
