@@ -153,6 +153,10 @@ pub struct Report {
     pub aborted_multiparts: u64,
     /// Whether the store could list open multipart uploads.
     pub multiparts_listed: bool,
+    /// Multipart uploads that were to be aborted, and that the store did not let go.
+    pub held_multiparts: u64,
+    /// Why multipart uploads could not be listed, or the first of those not be aborted.
+    pub multiparts_because: Option<String>,
     /// Lists of killed prunes that were removed.
     pub removed_lists: u64,
     /// Marks that were removed because their packs are gone.
@@ -287,10 +291,13 @@ pub async fn execute(plan: Plan) -> Result<Report, PruneError> {
         }
         if is_first {
             // Only now: the intents of the first round were listed after these.
-            rounds.report.multiparts_listed = open.is_some();
-            rounds
-                .abort_multiparts(open.clone().unwrap_or_default())
-                .await?;
+            match &open {
+                Ok(open) => {
+                    rounds.report.multiparts_listed = true;
+                    rounds.abort_multiparts(open).await?;
+                }
+                Err(why) => rounds.report.multiparts_because = Some(why.clone()),
+            }
             is_first = false;
         }
         if rounds.survey.table().unneeded(1).is_empty() {

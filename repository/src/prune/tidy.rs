@@ -11,8 +11,11 @@ use crate::{
         record::Record as _,
     },
     repository::{list_keys, read_object},
-    store::{Multipart, ObjectMeta},
+    store::{Multipart, ObjectMeta, StoreError},
 };
+
+/// Each of them was tried for some time: with more, the store is left in peace until the next prune.
+const WITHOUT_ANSWER_MAX: u32 = 3;
 
 /// The marks that were there before packs were listed: what they name is in the listing, or gone.
 pub(super) async fn marks(
@@ -23,27 +26,42 @@ pub(super) async fn marks(
 
 impl Rounds {
     /// Aborts multipart uploads that were open before intents were listed, and whose attempt had none: an attempt has its
-    /// intent before its first part, until it can commit no more.
+    /// intent before its first part, until it can commit no more. One that cannot be aborted is counted, and stops nothing.
     pub(super) async fn abort_multiparts(
         &mut self,
-        open: Vec<(RunKey, Multipart)>,
+        open: &[(RunKey, Multipart)],
     ) -> Result<(), PruneError> {
         let living: HashSet<String> = self.living.iter().map(name).collect();
+        let store = self.survey.repository.store().clone();
+        let mut without_answer = 0;
         for (run, upload) in open {
             self.survey.check_cancelled()?;
-            if living.contains(&name(&run)) {
+            if living.contains(&name(run)) {
+                continue;
+            }
+            if without_answer >= WITHOUT_ANSWER_MAX {
+                self.report.held_multiparts += 1;
                 continue;
             }
             tracing::info!(
                 key = upload.key,
                 "aborting a multipart upload whose attempt has ended"
             );
-            self.survey
-                .repository
-                .store()
-                .multipart_abort(&upload)
-                .await?;
-            self.report.aborted_multiparts += 1;
+            let Err(error) = store.multipart_abort(upload).await else {
+                self.report.aborted_multiparts += 1;
+                continue;
+            };
+            if matches!(error, StoreError::Unavailable { .. }) {
+                without_answer += 1;
+            }
+            let why = crate::snapshots::chain(&error);
+            tracing::warn!(
+                key = upload.key,
+                error = why,
+                "a multipart upload cannot be aborted; a later prune tries again"
+            );
+            self.report.held_multiparts += 1;
+            self.report.multiparts_because.get_or_insert(why);
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::{
     format::ids::{PackName, packs_of, snapshot_key},
     repository::each_key,
     snapshots::tombstone,
-    store::{PutMode, StoreError},
+    store::{Multipart, PutMode, StoreError},
 };
 
 /// What an intent is worth.
@@ -246,10 +246,10 @@ pub(super) async fn unaccounted(
     Ok(old)
 }
 
-/// Multipart uploads of ours that are open now; `None` where the store cannot tell.
+/// Multipart uploads of ours that are open now, or why the store does not tell: packs can be pruned all the same.
 pub(super) async fn open_multiparts(
     survey: &Survey,
-) -> Result<Option<Vec<(RunKey, crate::store::Multipart)>>, PruneError> {
+) -> Result<Result<Vec<(RunKey, Multipart)>, String>, PruneError> {
     let prefix = crate::format::ids::PACKS_PREFIX;
     let open = match survey.repository.store().multipart_list(prefix).await {
         Ok(open) => open,
@@ -258,7 +258,15 @@ pub(super) async fn open_multiparts(
                 what,
                 "the store cannot do this; a lifecycle rule has to abort what crashes left open"
             );
-            return Ok(None);
+            return Ok(Err(format!("the store does not support {what}")));
+        }
+        Err(error @ (StoreError::AccessDenied { .. } | StoreError::Refused { .. })) => {
+            let why = crate::snapshots::chain(&error);
+            tracing::warn!(
+                error = why,
+                "open multipart uploads cannot be listed, so none is aborted; the credentials need s3:ListBucketMultipartUploads"
+            );
+            return Ok(Err(why));
         }
         Err(error) => return Err(RepositoryError::from(error).into()),
     };
@@ -271,5 +279,5 @@ pub(super) async fn open_multiparts(
         };
         Some((run, upload))
     });
-    Ok(Some(ours.collect()))
+    Ok(Ok(ours.collect()))
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Unreadable, record_at, remove_intents};
+use super::{Unreadable, chain, record_at, remove_intents};
 use crate::{
     Repository, RepositoryError,
     format::{
@@ -90,8 +90,11 @@ pub(crate) fn tombstone(
 /// Aborts the multipart uploads that earlier attempts at a snapshot left open (a crash does). Only for a
 /// snapshot that nobody is uploading now: an attempt under way would fail.
 ///
+/// What the credentials may not do, or the store refuses, is said in the log, and left to a prune with other credentials or to a
+/// lifecycle rule.
+///
 /// # Errors
-/// Whatever the store says; a store that cannot list open uploads is left to its own lifecycle rule.
+/// Any other failure of the store.
 pub async fn abort_uploads(
     repository: &Repository,
     volume: &VolumeId,
@@ -104,6 +107,14 @@ pub async fn abort_uploads(
             tracing::debug!(what, "open uploads cannot be listed");
             return Ok(());
         }
+        Err(error) if is_refusal(&error) => {
+            tracing::warn!(
+                %snapshot,
+                error = chain(&error),
+                "open multipart uploads cannot be listed, so none is aborted; the credentials need s3:ListBucketMultipartUploads"
+            );
+            return Ok(());
+        }
         Err(error) => return Err(error.into()),
     };
     for upload in &open {
@@ -111,7 +122,23 @@ pub async fn abort_uploads(
             key = upload.key,
             "aborting what an earlier attempt left open"
         );
-        store.multipart_abort(upload).await?;
+        match store.multipart_abort(upload).await {
+            Ok(()) => {}
+            Err(error) if is_refusal(&error) => tracing::warn!(
+                key = upload.key,
+                error = chain(&error),
+                "a multipart upload cannot be aborted; a prune tries again"
+            ),
+            Err(error) => return Err(error.into()),
+        }
     }
     Ok(())
+}
+
+/// Whether asking again is of no use.
+fn is_refusal(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::AccessDenied { .. } | StoreError::Refused { .. }
+    )
 }

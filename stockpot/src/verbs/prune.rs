@@ -72,6 +72,10 @@ struct Done {
     given_up: Vec<String>,
     aborted_multiparts: u64,
     multiparts_listed: bool,
+    /// Those that the store did not let go.
+    held_multiparts: u64,
+    /// Why they could not be listed, or the first of those not be aborted.
+    multiparts_because: Option<String>,
     /// Lists of prunes that were killed.
     removed_lists: u64,
     /// Marks all of whose packs are gone.
@@ -185,6 +189,8 @@ impl Report {
             given_up: given_up.map(|(_, snapshot)| snapshot.to_string()).collect(),
             aborted_multiparts: pruned.aborted_multiparts,
             multiparts_listed: pruned.multiparts_listed,
+            held_multiparts: pruned.held_multiparts,
+            multiparts_because: pruned.multiparts_because.clone(),
             removed_lists: pruned.removed_lists,
             removed_marks: pruned.removed_marks,
         });
@@ -268,10 +274,17 @@ fn left_over(done: &Done) -> String {
             sizes::count(done.aborted_multiparts, "multipart upload")
         ));
     }
+    let because = done.multiparts_because.as_deref().map(printable::line);
+    let because = because.map_or_else(String::new, |why| format!(" ({why})"));
     if !done.multiparts_listed {
-        text.push_str(
-            "\nthe store cannot list open multipart uploads: a lifecycle rule has to abort what crashes left open",
-        );
+        text.push_str(&format!(
+            "\nopen multipart uploads cannot be listed{because}: a lifecycle rule has to abort what crashes left open"
+        ));
+    } else if done.held_multiparts > 0 {
+        text.push_str(&format!(
+            "\nthe store did not let go of {} multipart uploads that crashes left open{because}",
+            done.held_multiparts
+        ));
     }
     if done.removed_lists > 0 {
         text.push_str(&format!(
