@@ -1,19 +1,54 @@
 //! A transfer's attempts: what may pass by itself is tried again, with growing pauses; everything else is final.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::BoxFuture;
 use stockpot_repository::{Progress, RepositoryError};
 use tokio_util::sync::CancellationToken;
 
-use crate::{Manager, ManagerError, catalog::JobKind, error::chain, transfers::Entry};
+use crate::{
+    Manager, ManagerError, catalog::JobKind, config::TransferConfig, error::chain, transfers::Entry,
+};
 
 /// One attempt, with its counters.
 pub(crate) type Attempt<'a, T> =
     dyn Fn(Arc<Progress>) -> BoxFuture<'a, Result<T, ManagerError>> + Send + Sync + 'a;
 
+/// How long a transfer has got nowhere. Days of work with a failure now and then are not lost, so an attempt that read or moved
+/// something counts for nothing, however long it took.
+#[derive(Debug, Default)]
+struct Patience {
+    failures: u32,
+    lost: Duration,
+}
+
+impl Patience {
+    /// The pause after an attempt that failed: it took so long, and whether it got anywhere. `None`: there will be no other one.
+    fn pause(
+        &mut self,
+        config: &TransferConfig,
+        took: Duration,
+        got_somewhere: bool,
+    ) -> Option<Duration> {
+        self.failures = self.failures.saturating_add(1);
+        if !got_somewhere {
+            self.lost = self.lost.saturating_add(took);
+        }
+        if self.lost >= Duration::from_secs(config.give_up_after_seconds) {
+            return None;
+        }
+        let pause = config.pause_before(self.failures.saturating_add(1));
+        // Without pauses there is an end all the same.
+        self.lost = self.lost.saturating_add(pause.max(Duration::from_secs(1)));
+        Some(pause)
+    }
+}
+
 impl Manager {
-    /// Makes attempts until one succeeds, one fails for good, or there were as many as configured.
+    /// Makes attempts until one succeeds, one fails for good, or they have got nowhere for as long as configured.
     ///
     /// # Errors
     /// [`ManagerError::Cancelled`] when it was stopped, else the last attempt's error.
@@ -26,10 +61,12 @@ impl Manager {
     ) -> Result<T, ManagerError> {
         let config = &self.config.transfers;
         let cancel = entry.cancel_token();
-        for number in 1.. {
+        let mut patience = Patience::default();
+        loop {
             let _turn = or_cancelled(cancel, self.transfers.turn(kind)).await?;
             self.catalog.job_begins(kind, id).await?;
-            let error = match once(entry.new_attempt()).await {
+            let (progress, begun) = (entry.new_attempt(), Instant::now());
+            let error = match once(progress.clone()).await {
                 Ok(done) => return Ok(done),
                 Err(_) if cancel.is_cancelled() => return Err(ManagerError::Cancelled),
                 Err(ManagerError::Repository(RepositoryError::Cancelled)) => {
@@ -37,14 +74,19 @@ impl Manager {
                 }
                 Err(error) => error,
             };
-            if !error.is_passing() || number >= config.attempts_max {
+            if !error.is_passing() {
                 return Err(error);
             }
-            let pause = config.pause_before(number + 1);
+            let counted = progress.snapshot();
+            let got_somewhere = counted.bytes_scanned > 0 || counted.bytes_moved > 0;
+            let Some(pause) = patience.pause(config, begun.elapsed(), got_somewhere) else {
+                return Err(error);
+            };
             tracing::warn!(
                 %kind,
                 id,
-                attempt = number,
+                attempt = patience.failures,
+                lost_seconds = patience.lost.as_secs(),
                 pause_seconds = pause.as_secs(),
                 error = chain(&error),
                 "an attempt failed; another one follows"
@@ -54,7 +96,6 @@ impl Manager {
             drop(_turn);
             or_cancelled(cancel, tokio::time::sleep(pause)).await?;
         }
-        unreachable!("the loop ends by returning")
     }
 }
 
@@ -65,5 +106,61 @@ async fn or_cancelled<T>(
     tokio::select! {
         () = cancel.cancelled() => Err(ManagerError::Cancelled),
         done = waiting => Ok(done),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attempts, and how long, until it is given up, when each attempt fails after `took`.
+    fn until_given_up(
+        config: &TransferConfig,
+        took: Duration,
+        got_somewhere: bool,
+    ) -> (u32, Duration) {
+        let mut patience = Patience::default();
+        let mut elapsed = took;
+        while let Some(pause) = patience.pause(config, took, got_somewhere) {
+            assert!(pause <= Duration::from_mins(5));
+            elapsed += pause + took;
+        }
+        (patience.failures, elapsed)
+    }
+
+    #[test]
+    fn a_bucket_that_is_gone_for_hours_ends_no_transfer() {
+        let config = TransferConfig::default();
+        let day = Duration::from_hours(24);
+        let (attempts, elapsed) = until_given_up(&config, Duration::from_secs(20), false);
+        assert!(elapsed >= day && elapsed < day + Duration::from_mins(10));
+        // The first ones come quickly, and none is more than some minutes late.
+        assert!((250..350).contains(&attempts), "{attempts}");
+    }
+
+    #[test]
+    fn work_is_not_lost() {
+        let config = TransferConfig::default();
+        let mut patience = Patience::default();
+        // Two failures far apart in an upload of two days.
+        for _ in 0..2 {
+            let worked = patience.pause(&config, Duration::from_hours(25), true);
+            assert!(worked.is_some_and(|pause| pause < Duration::from_mins(1)));
+        }
+        // One that gets to the same place again and again ends as well.
+        let (attempts, _) = until_given_up(&config, Duration::from_mins(1), true);
+        assert!((250..350).contains(&attempts), "{attempts}");
+    }
+
+    #[test]
+    fn without_pauses_there_is_an_end_too() {
+        let config = |give_up_after_seconds| TransferConfig {
+            give_up_after_seconds,
+            pause_first_seconds: 0,
+            pause_max_seconds: 0,
+            ..TransferConfig::default()
+        };
+        let attempts = |seconds| until_given_up(&config(seconds), Duration::ZERO, true).0;
+        assert_eq!((attempts(0), attempts(3)), (1, 4));
     }
 }

@@ -80,7 +80,7 @@ profilesDir: {self.home}/profiles
 credentialsDir: {self.home}/worker-1
 pools: [{{name: far, driver: remote, node: storage-1, address: "{STORAGE}:7420", pool: fast}}]
 certificate: {{file: node.pem, keyFile: node.key, caFile: ca.pem}}
-transfers: {{pauseFirstSeconds: 1, pauseMaxSeconds: 2, attemptsMax: 60{f", uploadBytesPerSecondMax: {rate}" if rate else ""}}}
+transfers: {{pauseFirstSeconds: 1, pauseMaxSeconds: 2, giveUpAfterSeconds: 600{f", uploadBytesPerSecondMax: {rate}" if rate else ""}}}
 csi: {{endpoint: "unix:///run/stockpot/csi.sock"}}
 """)
 

@@ -15,7 +15,7 @@ pools:
   - {name: plain, driver: lvm-thick, volumeGroup: vg1, snapshotPercent: 30}
   - {name: images, driver: file, directory: /srv/images, allowCopy: true}
 host: {ip: 192.0.2.1}
-transfers: {uploadsMax: 1, partsInFlight: 8, zstdLevel: 3, keepBase: false, guardSharePpm: 5000, repackBelowPercent: 0, repackGainBytes: 65536}
+transfers: {uploadsMax: 1, giveUpAfterSeconds: 3600, partsInFlight: 8, zstdLevel: 3, keepBase: false, guardSharePpm: 5000, repackBelowPercent: 0, repackGainBytes: 65536}
 poolGuardSeconds: 5
 shutdownGraceSeconds: 5
 ";

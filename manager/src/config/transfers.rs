@@ -7,6 +7,9 @@ use stockpot_repository::{ReadSettings, UploadSettings, store::Bandwidth};
 
 use super::ConfigError;
 
+/// Nobody waits longer for what may pass.
+const SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
+
 /// How data is moved. Sizes in bytes; the ranges are those of the repository's settings.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -15,8 +18,9 @@ pub struct TransferConfig {
     pub uploads_max: usize,
     /// Restores at the same time; the others wait.
     pub restores_max: usize,
-    /// How often a transfer is begun, while what stops it may pass, before it is given up.
-    pub attempts_max: u32,
+    /// How long a transfer may get nowhere, because of what may pass, before it is given up: its pauses in all, and the attempts
+    /// that read and moved nothing. 0: the first failure is final.
+    pub give_up_after_seconds: u64,
     /// First pause between attempts in seconds; it doubles.
     pub pause_first_seconds: u64,
     /// Longest pause between attempts in seconds.
@@ -57,7 +61,7 @@ impl Default for TransferConfig {
         Self {
             uploads_max: 2,
             restores_max: 2,
-            attempts_max: 12,
+            give_up_after_seconds: 24 * 60 * 60,
             pause_first_seconds: 5,
             pause_max_seconds: 300,
             keep_base: true,
@@ -139,10 +143,21 @@ impl TransferConfig {
         for (field, value, max) in [
             ("uploadsMax", self.uploads_max, 64),
             ("restoresMax", self.restores_max, 64),
-            ("attemptsMax", self.attempts_max as usize, 10_000),
         ] {
             if !(1..=max).contains(&value) {
                 return wrong(field, format!("{value} is not from 1 to {max}"));
+            }
+        }
+        for (field, value) in [
+            ("giveUpAfterSeconds", self.give_up_after_seconds),
+            ("pauseFirstSeconds", self.pause_first_seconds),
+            ("pauseMaxSeconds", self.pause_max_seconds),
+        ] {
+            if value > SECONDS_MAX {
+                return wrong(
+                    field,
+                    format!("{value} is more than {SECONDS_MAX}, 30 days"),
+                );
             }
         }
         let settings = self.upload_settings().check();

@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -26,6 +26,7 @@ pub struct FakeStores {
     faults: Arc<Faults>,
     buckets: Mutex<BTreeMap<String, Arc<MemoryStore>>>,
     out_of_reach: Arc<AtomicBool>,
+    unanswered: Arc<AtomicU64>,
     probe_takes: Arc<Mutex<Duration>>,
 }
 
@@ -37,6 +38,7 @@ impl FakeStores {
             faults,
             buckets: Mutex::default(),
             out_of_reach: Arc::default(),
+            unanswered: Arc::default(),
             probe_takes: Arc::default(),
         })
     }
@@ -49,6 +51,12 @@ impl FakeStores {
     /// Whether requests fail as if no bucket answered.
     pub fn set_out_of_reach(&self, out_of_reach: bool) {
         self.out_of_reach.store(out_of_reach, Ordering::SeqCst);
+    }
+
+    /// Requests that found no bucket in reach.
+    #[must_use]
+    pub fn unanswered(&self) -> u64 {
+        self.unanswered.load(Ordering::SeqCst)
     }
 
     /// Keys and open multipart uploads of all buckets.
@@ -74,6 +82,7 @@ impl Stores for FakeStores {
             bucket,
             faults: self.faults.clone(),
             out_of_reach: self.out_of_reach.clone(),
+            unanswered: self.unanswered.clone(),
             probe_takes: self.probe_takes.clone(),
         }))
     }
@@ -84,6 +93,7 @@ struct FaultyStore {
     bucket: Arc<MemoryStore>,
     faults: Arc<Faults>,
     out_of_reach: Arc<AtomicBool>,
+    unanswered: Arc<AtomicU64>,
     probe_takes: Arc<Mutex<Duration>>,
 }
 
@@ -94,6 +104,7 @@ impl FaultyStore {
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
         if self.out_of_reach.load(Ordering::SeqCst) {
+            self.unanswered.fetch_add(1, Ordering::SeqCst);
             return Err(StoreError::Unavailable {
                 endpoint: "memory".to_owned(),
                 doing: name.to_owned(),

@@ -110,7 +110,7 @@ fn config(dir: &Path) -> Config {
     let text = format!(
         "{{nodeName: node-1, stateDir: {0}/state, socket: {0}/m.sock, profilesDir: {0}/profiles,
            credentialsDir: {0}, pools: [{{name: pool, driver: file, directory: {0}/images}}],
-           transfers: {{pauseFirstSeconds: 0, pauseMaxSeconds: 0, attemptsMax: 1}}}}",
+           transfers: {{pauseFirstSeconds: 0, pauseMaxSeconds: 0, giveUpAfterSeconds: 0}}}}",
         dir.display()
     );
     serde_saphyr::from_str(&text).unwrap()

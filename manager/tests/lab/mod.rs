@@ -139,7 +139,7 @@ pub(crate) fn config(dir: &Path) -> Config {
     let text = format!(
         "{{nodeName: node-1, stateDir: {0}/state, socket: {0}/run/m.sock, profilesDir: {0}/profiles,
            credentialsDir: {0}, pools: [{{name: pool, driver: file, directory: {0}/images}}],
-           transfers: {{pauseFirstSeconds: 0, pauseMaxSeconds: 0, attemptsMax: 4, partSizeBytes: 5242880}},
+           transfers: {{pauseFirstSeconds: 0, pauseMaxSeconds: 0, giveUpAfterSeconds: 3, partSizeBytes: 5242880}},
            shutdownGraceSeconds: 20}}",
         dir.display()
     );

@@ -5,7 +5,7 @@ use std::fs;
 use stockpot_proto::stockpot::v1 as api;
 use tonic::Code;
 
-use crate::lab::{self, Client};
+use crate::lab::{self, Client, Run};
 use crate::world::{SIZE, World, filled_volume};
 
 #[test]
@@ -313,6 +313,34 @@ fn a_bucket_out_of_reach_hides_nothing_and_stops_no_cut() {
         );
     });
     run.stop();
+}
+
+#[test]
+fn an_upload_outlasts_a_bucket_that_is_long_out_of_reach() {
+    let world = World::new();
+    let mut config = world.config();
+    config.transfers.give_up_after_seconds = 24 * 60 * 60;
+    let run = Run::start(config, world.parts());
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        // The repository is there, and known.
+        let request = lab::snapshot_of(&volume, "one", "offsite");
+        lab::ready_snapshot(&mut client, &request).await.unwrap();
+        world.stores.set_out_of_reach(true);
+        let request = lab::snapshot_of(&volume, "two", "offsite");
+        let cut = lab::cut(&mut client, &request).await;
+        // Each attempt ends with the first request that finds nobody.
+        while world.stores.unanswered() < 100 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        world.stores.set_out_of_reach(false);
+        let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
+        assert_eq!(ready.snapshot_id, cut.snapshot_id);
+        assert_eq!(ready.cloud(), api::CopyState::Present);
+    });
+    run.stop();
+    world.assert_tidy("at the end");
 }
 
 #[test]
