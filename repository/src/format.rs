@@ -8,6 +8,7 @@
 //! [`record`]. The way down is the reverse, through [`map::MapReader`] and [`frame::FrameDecoder`].
 
 mod bytes;
+pub mod crc32c;
 pub mod crypto;
 mod error;
 #[cfg(test)]

@@ -117,6 +117,23 @@ impl UploadSettings {
             + reads * chunk.max(READ_SIZE_BYTES as u64)
     }
 
+    /// The same for an upload that goes on with packs of earlier attempts: what it remembers of their indexes takes the
+    /// place of a part in flight.
+    pub(crate) fn adopting(&self) -> Self {
+        Self {
+            parts_in_flight: self.parts_in_flight.saturating_sub(1).max(1),
+            ..self.clone()
+        }
+    }
+
+    /// What such an upload may remember, in bytes. Where there is only one part in flight, the fixed sum has room for it.
+    pub(crate) fn adopted_cache_bytes(&self) -> u64 {
+        match self.parts_in_flight {
+            0 | 1 => MIB as u64,
+            _ => self.part_size_bytes as u64,
+        }
+    }
+
     /// Refuses what cannot work.
     ///
     /// # Errors
@@ -314,6 +331,12 @@ mod tests {
                 if let Ok(upload) = UploadSettings::within_memory(budget, chunk) {
                     upload.check().unwrap();
                     assert!(upload.memory_bytes(chunk) <= budget);
+                    let adopting = upload.adopting();
+                    adopting.check().unwrap();
+                    if upload.parts_in_flight > 1 {
+                        let takes = adopting.memory_bytes(chunk) + upload.adopted_cache_bytes();
+                        assert!(takes <= budget, "{mib} MiB: {takes}");
+                    }
                 } else {
                     assert!(mib < 80, "{mib} MiB, chunks of {chunk}");
                 }

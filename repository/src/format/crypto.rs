@@ -8,8 +8,9 @@ use zeroize::Zeroizing;
 pub use super::hashes::Hash;
 use super::{
     FormatError,
+    crc32c::crc32c_of,
     frame::FrameHeader,
-    hashes::{HashMode, Purpose, crc32c},
+    hashes::{HashMode, Purpose},
     ids::{KeyId, Nonce, PackName, RepositoryId},
     keys::RepositoryKey,
 };
@@ -201,7 +202,7 @@ impl PackCipher {
                 out.extend_from_slice(tag.as_ref());
             }
             None => {
-                let crc = crc32c(&[aad.bytes(), payload]);
+                let crc = crc32c_of(&[aad.bytes(), payload]);
                 out.extend_from_slice(&crc.to_le_bytes());
             }
         }
@@ -233,7 +234,7 @@ impl PackCipher {
                     out,
                 )
                 .map_err(|_| damaged("authentication tag")),
-            None if crc32c(&[aad.bytes(), payload]).to_le_bytes() == trailer => {
+            None if crc32c_of(&[aad.bytes(), payload]).to_le_bytes() == trailer => {
                 out.copy_from_slice(payload);
                 Ok(())
             }
@@ -257,7 +258,7 @@ impl PackCipher {
             .ok_or(damaged("length"))?;
         let (payload, trailer) = stored.split_at(length);
         let aad = Associated::new(&self.aad_prefix, header);
-        if crc32c(&[aad.bytes(), payload]).to_le_bytes() != trailer {
+        if crc32c_of(&[aad.bytes(), payload]).to_le_bytes() != trailer {
             return Err(damaged("checksum"));
         }
         Ok(payload)

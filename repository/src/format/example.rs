@@ -8,9 +8,9 @@ use std::{
 use jiff::Timestamp;
 
 use super::{
+    crc32c::crc32c,
     crypto::Sealer,
     frame::{FrameDecoder, FrameEncoder, FrameKind},
-    hashes::crc32c,
     ids::{MARKER_KEY, Nonce, ObjectId, PackName},
     keys::KeySource,
     list::{PackListReader, build_pack_list},
@@ -104,7 +104,7 @@ fn packs(sealer: &Sealer) -> (Packs, RootRef, RootRef) {
     pages.packs.lock().unwrap().insert(pack_name(0), bytes);
     let entry = |number: u32, live_frames, live_bytes| {
         let bytes = &pages.packs.lock().unwrap()[&pack_name(number)];
-        let (size_bytes, crc32c) = (bytes.len() as u64, crc32c(&[bytes]));
+        let (size_bytes, crc32c) = (bytes.len() as u64, crc32c(bytes));
         PackEntry {
             pack: pack_name(number).into(),
             size_bytes,
@@ -190,7 +190,7 @@ pub(super) async fn restore(objects: &Objects, sealed: bool) -> Vec<u8> {
             let bytes = &packs.lock().unwrap()[&*entry.pack];
             assert_eq!(
                 (entry.size_bytes, entry.crc32c),
-                (bytes.len() as u64, crc32c(&[bytes]))
+                (bytes.len() as u64, crc32c(bytes))
             );
         }
     }

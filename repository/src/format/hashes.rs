@@ -133,15 +133,6 @@ impl HashMode {
     }
 }
 
-/// CRC32C of the parts, joined.
-pub(super) fn crc32c(parts: &[&[u8]]) -> u32 {
-    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
-    for part in parts {
-        digest.update(part);
-    }
-    u32::try_from(digest.finalize()).expect("a CRC-32 has 32 bits")
-}
-
 /// Random bytes of the system's generator.
 pub(super) fn random<const N: usize>() -> Result<[u8; N], FormatError> {
     let mut bytes = [0; N];
@@ -149,14 +140,4 @@ pub(super) fn random<const N: usize>() -> Result<[u8; N], FormatError> {
         what: "drawing random bytes",
     })?;
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn crc_is_castagnoli() {
-        assert_eq!(crc32c(&[b"1234", b"56789"]), 0xe306_9283);
-    }
 }

@@ -3,8 +3,8 @@
 use super::{
     FormatError,
     bytes::Fields,
+    crc32c::crc32c,
     frame::FrameHeader,
-    hashes::crc32c,
     limits::{FORMAT, INDEX_SIZE_MAX, PACK_FRAMES_MAX, check_format},
 };
 
@@ -16,18 +16,6 @@ pub const FOOTER_SIZE: u32 = 32;
 const HEADER_MAGIC: &[u8; 8] = b"STKPPACK";
 const FOOTER_MAGIC: &[u8; 8] = b"STKPFOOT";
 const FLAG_SEALED: u32 = 1;
-
-/// The CRC32C of a pack of which a front part has `crc32c` and the `next_size` bytes after it have `next_crc32c`.
-#[must_use]
-pub fn join_crc32c(crc32c: u32, next_crc32c: u32, next_size: u64) -> u32 {
-    let joined = crc_fast::checksum_combine(
-        crc_fast::CrcAlgorithm::Crc32Iscsi,
-        crc32c.into(),
-        next_crc32c.into(),
-        next_size,
-    );
-    u32::try_from(joined).expect("a CRC-32 has 32 bits")
-}
 
 /// The header.
 #[must_use]
@@ -87,7 +75,7 @@ impl Footer {
         out[16..20].copy_from_slice(&self.index_length.to_le_bytes());
         out[20..24].copy_from_slice(&self.frames.to_le_bytes());
         out[24..28].copy_from_slice(&FORMAT.to_le_bytes());
-        let crc = crc32c(&[&out[..28]]);
+        let crc = crc32c(&out[..28]);
         out[28..].copy_from_slice(&crc.to_le_bytes());
         out
     }
@@ -112,7 +100,7 @@ impl Footer {
         let format = fields.u32()?;
         let crc = fields.u32()?;
         fields.end()?;
-        if crc32c(&[&bytes[..28]]) != crc {
+        if crc32c(&bytes[..28]) != crc {
             return Err(FormatError::Damaged {
                 what: "pack footer",
                 check: "checksum",

@@ -21,6 +21,7 @@ use super::{
     RequestCounts, StoreError,
     requests::{Counters, RequestKind},
 };
+use crate::format::crc32c::crc32c;
 
 /// Least size of every part but the last, as S3 has it.
 pub const PART_SIZE_BYTES_MIN: u64 = 5 << 20;
@@ -264,7 +265,7 @@ impl ObjectStore for MemoryStore {
         if !(1..=10_000).contains(&number) {
             return Err(integrity(upload, format!("there is no part {number}")));
         }
-        let crc32c = crc_fast::crc32_iscsi(&body);
+        let crc32c = crc32c(&body);
         let size_bytes = body.len() as u64;
         let mut state = self.lock();
         let open = state

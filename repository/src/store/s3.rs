@@ -52,7 +52,6 @@ use bytes::Bytes;
 use tokio::sync::Semaphore;
 
 pub use self::{
-    checksum::{combine_crc32c, crc32c},
     config::{CredentialSource, Limits, PathStyle, S3Config},
     url::S3Url,
 };

@@ -22,6 +22,7 @@ use crate::{
     RepositoryError,
     fetch::Fetcher,
     format::{
+        crc32c::{combine_crc32c, crc32c},
         crypto::{Hash, Sealer},
         frame::{FrameHeader, FrameKind},
         ids::PackName,
@@ -30,14 +31,10 @@ use crate::{
         pack_index::{IndexEntry, PackIndex, ScannedRange},
     },
     indexes::read_index,
-    store::s3::{combine_crc32c, crc32c},
 };
 
 /// Indexes and records read at the same time.
 const READS_IN_FLIGHT: usize = 8;
-
-/// Frames whose places are kept in memory, all packs together: about 30 MiB.
-const CACHED_FRAMES: usize = 384 << 10;
 
 /// A pack whose checksum the store does not state is read in pieces of this size, in bytes.
 const PIECE: u64 = 8 << 20;
@@ -62,12 +59,43 @@ struct AdoptedPack {
     scanned: Vec<ScannedRange>,
 }
 
-/// Places of frames by chunk, of the packs used last.
-#[derive(Default)]
+/// Where a pack has which chunk.
+type Places = Arc<[(u64, Location)]>;
+
+/// Places of frames by chunk, of the packs used last: of one at least.
 struct Cache {
-    known: HashMap<usize, Arc<Vec<(u64, Location)>>>,
+    known: HashMap<usize, Places>,
     order: VecDeque<usize>,
     frames: usize,
+    frames_max: usize,
+}
+
+impl Cache {
+    fn of(bytes: u64) -> Self {
+        let frames_max = bytes / size_of::<(u64, Location)>() as u64;
+        Self {
+            known: HashMap::new(),
+            order: VecDeque::new(),
+            frames: 0,
+            frames_max: usize::try_from(frames_max).unwrap_or(usize::MAX),
+        }
+    }
+
+    fn put(&mut self, number: usize, places: Places) {
+        self.frames += places.len();
+        while self.frames > self.frames_max
+            && let Some(oldest) = self.order.pop_front()
+        {
+            if let Some(places) = self.known.remove(&oldest) {
+                self.frames -= places.len();
+            }
+        }
+        match self.known.insert(number, places) {
+            // Two threads missed it at the same time.
+            Some(old) => self.frames -= old.len(),
+            None => self.order.push_back(number),
+        }
+    }
 }
 
 /// What adopted packs have of a segment.
@@ -104,7 +132,7 @@ impl AdoptedChunks {
 
 impl Adopted {
     /// The chunks of a pack that may be referred to.
-    fn places(&self, name: &Arc<PackName>, index: &PackIndex) -> Vec<(u64, Location)> {
+    fn places(&self, name: &Arc<PackName>, index: &PackIndex) -> Places {
         let length_max = FrameHeader::length_max(self.chunk_size_bytes);
         let place = |(offset, entry): (u64, &IndexEntry)| {
             let location = Location {
@@ -141,7 +169,7 @@ impl Adopted {
             .last()
             .map_or(last + 1, |range| (range.first + range.count).max(last + 1));
         self.by_name.insert(name.clone(), size_bytes);
-        self.remember(self.packs.len(), Arc::new(places));
+        self.remember(self.packs.len(), places);
         self.packs.push(AdoptedPack {
             name,
             size_bytes,
@@ -150,24 +178,12 @@ impl Adopted {
         });
     }
 
-    fn remember(&self, number: usize, places: Arc<Vec<(u64, Location)>>) {
+    fn remember(&self, number: usize, places: Places) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.frames += places.len();
-        while cache.frames > CACHED_FRAMES
-            && let Some(oldest) = cache.order.pop_front()
-        {
-            if let Some(places) = cache.known.remove(&oldest) {
-                cache.frames -= places.len();
-            }
-        }
-        match cache.known.insert(number, places) {
-            // Two threads missed it at the same time.
-            Some(old) => cache.frames -= old.len(),
-            None => cache.order.push_back(number),
-        }
+        cache.put(number, places);
     }
 
-    async fn places_of(&self, number: usize) -> Result<Arc<Vec<(u64, Location)>>, RepositoryError> {
+    async fn places_of(&self, number: usize) -> Result<Places, RepositoryError> {
         let known = {
             let cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
             cache.known.get(&number).cloned()
@@ -177,7 +193,7 @@ impl Adopted {
         }
         let pack = &self.packs[number];
         let index = read_index(&self.fetcher, &self.sealer, &pack.name, pack.size_bytes).await?;
-        let places = Arc::new(self.places(&pack.name, &index));
+        let places = self.places(&pack.name, &index);
         self.remember(number, places.clone());
         Ok(places)
     }
@@ -269,5 +285,44 @@ impl Adopted {
             at = end;
         }
         Ok(sum)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::ids::{Run, SnapshotId, VolumeId};
+
+    #[test]
+    fn the_cache_stays_within_its_bytes_and_keeps_the_newest() {
+        let location = Location {
+            pack: Arc::new(PackName {
+                volume: VolumeId::new("vol-1").unwrap(),
+                snapshot: SnapshotId::new("snap-1").unwrap(),
+                run: Run([1; 16]),
+                number: 0,
+            }),
+            offset: 16,
+            length: 100,
+            hash: Hash([0; 32]),
+        };
+        let places = |count: u64| -> Places {
+            let place = |chunk| (chunk, location.clone());
+            (0..count).map(place).collect()
+        };
+        let bytes = 1000 * size_of::<(u64, Location)>() as u64;
+        let mut cache = Cache::of(bytes);
+        for number in 0..10 {
+            cache.put(number, places(300));
+            cache.put(number, places(300));
+            let held = cache.known.values().map(|places| places.len());
+            assert_eq!(held.sum::<usize>(), cache.frames);
+            assert!(cache.frames <= 1000, "{} frames", cache.frames);
+            assert!(cache.known.contains_key(&number));
+        }
+        assert_eq!(cache.known.len(), 3);
+        // A pack that is too large for it is kept alone.
+        cache.put(10, places(5000));
+        assert_eq!((cache.known.len(), cache.frames), (1, 5000));
     }
 }

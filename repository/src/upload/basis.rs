@@ -126,8 +126,8 @@ impl Attempt<'_> {
         let Some(base) = chosen.base else {
             return Ok(Basis::full(chosen.why));
         };
-        let mut map = match self.open_base(&base, condemned).await? {
-            Ok(map) => map,
+        let (mut map, all_marks_known) = match self.open_base(&base, condemned).await? {
+            Ok(opened) => opened,
             Err(problem) => {
                 tracing::warn!(base = %base.snapshot_id, problem, "not building on the base: all data is sent");
                 let why = format!("{} is not built on: {problem}", base.snapshot_id);
@@ -145,6 +145,7 @@ impl Attempt<'_> {
                 self.repository.chunk_size_bytes(),
             )?;
             match self.marked_chunks(&map).await? {
+                _ if !all_marks_known => {}
                 Some(marked) => {
                     changed.add(
                         marked,
@@ -158,17 +159,30 @@ impl Attempt<'_> {
                 }
             }
         }
+        if !all_marks_known {
+            tracing::warn!(
+                base = %base.snapshot_id,
+                "what a verify found to be bad cannot be read: all is read and compared"
+            );
+            let why = "a verify's list of bad chunks cannot be read";
+            let why = match basis.why.as_str() {
+                "" => why.to_owned(),
+                known => format!("{known}; {why}"),
+            };
+            basis.compare(why);
+        }
         self.leave_sparse_packs(&mut map, basis.changed.as_mut())
             .await?;
         basis.base = Some(Arc::new(map));
         Ok(basis)
     }
 
+    /// The base, and whether all marks could be read; or why it is not built on.
     async fn open_base(
         &self,
         base: &Base,
         condemned: Option<&HashSet<PackName>>,
-    ) -> Result<Result<BaseMap, String>, RepositoryError> {
+    ) -> Result<Result<(BaseMap, bool), String>, RepositoryError> {
         let dropped = |why: &str| Ok(Err(why.to_owned()));
         self.progress.requested(1);
         let record = read_record(self.repository, &base.volume_id, &base.snapshot_id).await;
@@ -182,7 +196,7 @@ impl Attempt<'_> {
             return dropped("a prune's list cannot be read");
         };
         let pages = Pages::new(self.fetcher(), self.sealer.clone());
-        let bad = self.bad_frames().await?;
+        let (bad, all_known) = self.bad_frames().await?;
         let map = BaseMap::open(base.clone(), manifest, pages, self.sealer.clone(), bad).await;
         match map {
             Ok(map)
@@ -194,7 +208,7 @@ impl Attempt<'_> {
             {
                 dropped("a prune is about to delete a pack of it")
             }
-            Ok(map) => Ok(Ok(map)),
+            Ok(map) => Ok(Ok((map, all_known))),
             Err(error) if error.is_of_one_object() => dropped(&chain(&error)),
             Err(error) => Err(error),
         }
@@ -207,12 +221,13 @@ impl Attempt<'_> {
         }
     }
 
-    pub(super) async fn bad_frames(&self) -> Result<BadFrames, RepositoryError> {
+    /// The frames that marks name, and whether all marks could be read.
+    pub(super) async fn bad_frames(&self) -> Result<(BadFrames, bool), RepositoryError> {
         let marks = self.records::<Mark>(MARKS_PREFIX).await?;
+        let all_known = marks.iter().all(Option::is_some);
         let frames = marks.into_iter().flatten().flat_map(|mark| mark.bad);
-        Ok(BadFrames(
-            frames.map(|frame| (frame.pack, frame.offset)).collect(),
-        ))
+        let frames = frames.map(|frame| (frame.pack, frame.offset));
+        Ok((BadFrames(frames.collect()), all_known))
     }
 
     /// The chunks whose frames a verify found bad, as the packs' own indexes name them; `None` if a page of the map is

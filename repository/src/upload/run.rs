@@ -90,6 +90,10 @@ pub(super) async fn run(
     // Also when this future is dropped, the threads end and open uploads are aborted.
     let _guard = stop.drop_guard();
     let request = attempt.request;
+    let settings = match basis.adopted {
+        Some(_) => request.settings.adopting(),
+        None => request.settings.clone(),
+    };
     let packing = Packing::new(
         Sender {
             store: repository.store().clone(),
@@ -106,7 +110,7 @@ pub(super) async fn run(
             base: basis.base.as_ref().map(|base| base.base.clone()),
             first_pack,
         },
-        &request.settings,
+        &settings,
         repository.chunk_size_bytes(),
     );
     let written = pipeline(source, attempt, basis, &packing, &stop, repository).await;

@@ -6,7 +6,6 @@ use std::sync::{
 };
 
 use bytes::Bytes;
-use crc_fast::{CrcAlgorithm, checksum, checksum_combine};
 use tokio::{
     sync::{OwnedSemaphorePermit, mpsc},
     task::JoinSet,
@@ -14,6 +13,7 @@ use tokio::{
 
 use crate::{
     Progress, RepositoryError,
+    format::crc32c::{combine_crc32c, crc32c},
     stop::Stop,
     store::{Multipart, ObjectStore, PartReceipt, PutMode, StoreError},
 };
@@ -169,22 +169,8 @@ fn whole(receipts: &[PartReceipt]) -> Sent {
     };
     receipts.iter().fold(start, |sum, part| Sent {
         size_bytes: sum.size_bytes + part.size_bytes,
-        crc32c: truncate(checksum_combine(
-            CrcAlgorithm::Crc32Iscsi,
-            u64::from(sum.crc32c),
-            u64::from(part.crc32c),
-            part.size_bytes,
-        )),
+        crc32c: combine_crc32c(sum.crc32c, part.crc32c, part.size_bytes),
     })
-}
-
-/// CRC32C (Castagnoli).
-pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
-    truncate(checksum(CrcAlgorithm::Crc32Iscsi, bytes))
-}
-
-fn truncate(crc: u64) -> u32 {
-    u32::try_from(crc).expect("a CRC32C has 32 bits")
 }
 
 #[cfg(test)]

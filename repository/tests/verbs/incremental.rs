@@ -253,6 +253,22 @@ async fn marked_chunks_are_read_and_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_cannot_be_read_makes_it_a_compared_one() {
+    let bench = Bench::new(true).await;
+    let first = bench.up(&sparse()).await.manifest;
+    let key = marks_key(&ObjectId::new("verify-1").unwrap());
+    put(&bench, &key, b"{}".to_vec()).await;
+    let second = bench.up_told(&sparse(), &first, Vec::new()).await;
+    assert_eq!(second.manifest.reason, Reason::Compared);
+    let said = "list of bad chunks cannot be read";
+    assert!(second.manifest.why.contains(said), "{:?}", second.manifest);
+    assert_eq!(second.read_bytes, first.data_bytes);
+    bench.store.delete(&key).await.unwrap();
+    let third = bench.up_told(&sparse(), &second.manifest, Vec::new()).await;
+    assert_eq!(third.manifest.reason, Reason::Incremental);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_base_whose_map_is_damaged_is_compared_with() {
     let bench = Bench::new(false).await;
     let first = bench.up(&sparse()).await.manifest;

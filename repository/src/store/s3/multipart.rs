@@ -12,8 +12,11 @@ use super::{
     read::Extent,
     retry::Request,
 };
-use crate::store::{
-    Multipart, PartReceipt, StoreError, check_receipts, probe::BodyCheck, requests::RequestKind,
+use crate::{
+    format::crc32c::crc32c,
+    store::{
+        Multipart, PartReceipt, StoreError, check_receipts, probe::BodyCheck, requests::RequestKind,
+    },
 };
 
 /// How the parts of one upload are sent.
@@ -125,7 +128,7 @@ impl Core {
         body: &Bytes,
         manner: PartManner,
     ) -> Result<PartReceipt, Failure> {
-        let crc32c = checksum::crc32c(body);
+        let crc32c = crc32c(body);
         let sum = checksum::header(crc32c);
         let mut part = self
             .client
@@ -298,7 +301,7 @@ impl Core {
         for part in parts {
             let end = offset + part.size_bytes;
             let bytes = self.get(key, Extent::Range(offset..end)).await?;
-            if checksum::crc32c(&bytes) != part.crc32c {
+            if crc32c(&bytes) != part.crc32c {
                 return Err(integrity(
                     key,
                     format!("bytes {offset}..{end} read back differently"),

@@ -10,11 +10,14 @@ use super::{
     retry::{GaveUp, Request},
     versions::sdk_mode,
 };
-use crate::store::{
-    PutMode, StoreError,
-    probe::{BodyCheck, Conditional},
-    requests::RequestKind,
-    versions::Retention,
+use crate::{
+    format::crc32c::crc32c,
+    store::{
+        PutMode, StoreError,
+        probe::{BodyCheck, Conditional},
+        requests::RequestKind,
+        versions::Retention,
+    },
 };
 
 /// How one body is sent.
@@ -135,9 +138,7 @@ impl Core {
             .content_length(i64::try_from(body.len()).unwrap_or(i64::MAX))
             .body(ByteStream::from(body.clone()));
         match manner.check {
-            BodyCheck::Crc32c => {
-                put = put.checksum_crc32_c(checksum::header(checksum::crc32c(body)))
-            }
+            BodyCheck::Crc32c => put = put.checksum_crc32_c(checksum::header(crc32c(body))),
             BodyCheck::ContentMd5 => put = put.content_md5(checksum::md5_header(body)),
             BodyCheck::SignedSha256 | BodyCheck::ReadBack => {}
         }

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use super::{
     super::{BaseChoice, basis::Basis, commit::Attempt},
-    Adopted, READS_IN_FLIGHT,
+    Adopted, Cache, READS_IN_FLIGHT,
 };
 use crate::{
     RepositoryError,
@@ -142,14 +142,15 @@ impl Attempt<'_> {
             }
             names.extend(packs);
         }
+        let (bad, all_known) = self.bad_frames().await?;
         let mut adopted = Adopted {
             fetcher: self.fetcher(),
             sealer: self.sealer.clone(),
             chunk_size_bytes: self.repository.chunk_size_bytes(),
-            bad: self.bad_frames().await?,
+            bad,
             packs: Vec::new(),
             by_name: HashMap::new(),
-            cache: Mutex::default(),
+            cache: Mutex::new(Cache::of(self.request.settings.adopted_cache_bytes())),
         };
         let base = basis.base.as_ref().map(|base| &base.base);
         let (fetcher, sealer) = (self.fetcher(), self.sealer);
@@ -162,6 +163,7 @@ impl Attempt<'_> {
             };
             // The same content on the same base: else what was looked at then says nothing now.
             let same_source = self.request.source_is_fixed
+                && all_known
                 && name.snapshot == self.request.snapshot_id
                 && index.volume_size_bytes == size_bytes
                 && index.base.as_ref() == base;
