@@ -1,6 +1,6 @@
 //! Uploads and restores that are cancelled, refused, or lose their manager, on a real thin pool.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use stockpot_proto::stockpot::v1 as api;
 use stockpot_test_fixtures::s3::{Action, Fault, Op};
@@ -26,6 +26,21 @@ pub(super) async fn until_sending(client: &mut Client, id: &str) {
             return;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Makes a restore slow. What is told can be waited for: its second read of a pack has begun.
+fn slow_restore(world: &World) -> impl AsyncFn() + '_ {
+    let slow = Fault::new(Action::Delay(SLOW))
+        .on(Op::GetObject)
+        .key("/packs/");
+    let slow = world.server.faults().inject(slow);
+    async move || {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while world.server.faults().fired(slow) < 2 {
+            assert!(Instant::now() < deadline, "no pack is read");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 
@@ -160,17 +175,12 @@ fn end(world: &World, run: Run, kill: bool) {
 /// Stopped in good order, or killed, in the middle of an upload and of a restore: the next start finishes both.
 fn restarted(kill: bool) {
     let world = World::new(Kind::LvmThin);
-    let slow = |op| {
-        world
-            .server
-            .faults()
-            .inject(Fault::new(Action::Delay(SLOW)).on(op))
-    };
     let run = world.start();
     let mut client = run.client();
     let (volume, request) = run.block_on(async {
         let volume = filled_volume(&mut client, &content(1)).await.volume_id;
-        slow(Op::UploadPart);
+        let slow = Fault::new(Action::Delay(SLOW)).on(Op::UploadPart);
+        world.server.faults().inject(slow);
         let request = lab::snapshot_of(&volume, "s", "offsite");
         let cut = lab::cut(&mut client, &request).await;
         until_sending(&mut client, &cut.snapshot_id).await;
@@ -182,7 +192,7 @@ fn restarted(kill: bool) {
     let mut client = run.client();
     let back = run.block_on(async {
         let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
-        slow(Op::GetObject);
+        let reading = slow_restore(&world);
         let request = lab::volume_from("back", &ready.snapshot_id, api::SourceCopy::Cloud);
         let begun = client
             .create_volume(request.clone())
@@ -190,7 +200,7 @@ fn restarted(kill: bool) {
             .unwrap()
             .into_inner();
         assert_eq!(begun.status(), api::VolumeStatus::Restoring);
-        tokio::time::sleep(3 * SLOW).await;
+        reading().await;
         request
     });
     drop(client);
@@ -232,13 +242,10 @@ fn a_deletion_cancels_the_restore() {
         let volume = filled_volume(&mut client, &content(1)).await.volume_id;
         let request = lab::snapshot_of(&volume, "s", "offsite");
         let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
-        world
-            .server
-            .faults()
-            .inject(Fault::new(Action::Delay(SLOW)).on(Op::GetObject));
+        let reading = slow_restore(&world);
         let request = lab::volume_from("back", &ready.snapshot_id, api::SourceCopy::Cloud);
         let begun = client.create_volume(request).await.unwrap().into_inner();
-        tokio::time::sleep(3 * SLOW).await;
+        reading().await;
         // Neither does the snapshot's deletion wait for the restore, nor the volume's.
         lab::delete_snapshot(&mut client, &ready.snapshot_id)
             .await

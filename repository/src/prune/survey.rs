@@ -82,8 +82,9 @@ pub(super) struct Survey {
     pub(super) snapshots: BTreeMap<Place, LastSeen>,
     /// The tombstones as they were listed. One may be taken away again, and a manifest be in sight instead.
     tombstones: BTreeMap<Place, ObjectMeta>,
-    /// The intents that were read. One is put again only to say that its source was void; then it is read again.
-    intents: BTreeMap<String, Found>,
+    /// The intents that were read, as they were listed. One is put again only to say that its source was void: then it is longer,
+    /// also where the store's clock shows the same second, and is read again.
+    intents: BTreeMap<String, (ObjectMeta, Found)>,
     /// What earlier prunes saw.
     pub(super) lists: Lists,
     /// Objects below `packs/` that are none.
@@ -170,8 +171,8 @@ impl Survey {
                 );
                 continue;
             }
-            if let Some(known) = self.intents.get(&meta.key)
-                && known.put_at_s == meta.modified_at_s
+            if let Some((as_listed, known)) = self.intents.get(&meta.key)
+                && *as_listed == meta
             {
                 found.push(known.clone());
                 continue;
@@ -191,7 +192,7 @@ impl Survey {
                 intent,
                 put_at_s: meta.modified_at_s,
             };
-            self.intents.insert(meta.key, new.clone());
+            self.intents.insert(meta.key.clone(), (meta, new.clone()));
             found.push(new);
         }
         Ok(found)
