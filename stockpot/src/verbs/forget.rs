@@ -1,6 +1,7 @@
 //! `stockpot forget`: gives snapshots up, those that are named or those that no rule keeps.
 
 use anyhow::Context as _;
+use futures::{StreamExt as _, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use stockpot_repository::{
@@ -20,11 +21,16 @@ use crate::{
     usage::Usage,
 };
 
+/// Tombstones put at the same time.
+const ENDS_IN_FLIGHT: usize = 8;
+
 /// What is printed; the names stay.
 #[derive(Debug, Serialize)]
 struct Report {
     dry_run: bool,
     forgotten: Vec<Row>,
+    /// Named, and given up earlier. What was left of them is cleared away once more.
+    already_forgotten: Vec<Row>,
     kept: Vec<Row>,
 }
 
@@ -127,6 +133,7 @@ fn by_policy(
     Ok(Report {
         dry_run: args.dry_run,
         forgotten: forgotten.into_iter().map(row).collect(),
+        already_forgotten: Vec::new(),
         kept: kept.into_iter().map(row).chain(unjudged).collect(),
     })
 }
@@ -142,9 +149,12 @@ fn by_name(args: &ForgetArgs, found: &[SnapshotSummary], targets: Vec<Target>) -
         rules: Vec::new(),
         place: Some((target.volume_id, target.snapshot_id)),
     };
+    let (already, new): (Vec<Target>, Vec<Target>) =
+        targets.into_iter().partition(|target| target.is_gone);
     Report {
         dry_run: args.dry_run,
-        forgotten: targets.into_iter().map(row).collect(),
+        forgotten: new.into_iter().map(row).collect(),
+        already_forgotten: already.into_iter().map(row).collect(),
         kept: Vec::new(),
     }
 }
@@ -172,18 +182,23 @@ fn name_of(found: &[SnapshotSummary], snapshot: &SnapshotId, volume: &VolumeId) 
         .to_owned()
 }
 
-/// One tombstone after the other: broken off, the same command goes on.
+/// Broken off, the same command goes on.
 async fn carry_out(repository: &Repository, report: &Report) -> anyhow::Result<()> {
-    let places = report.forgotten.iter().filter_map(|row| row.place.as_ref());
-    for (done, (volume, snapshot)) in places.enumerate() {
-        snapshots::delete(repository, volume, snapshot)
-            .await
-            .with_context(|| {
-                format!(
-                    "giving up {snapshot} ({done} of {} were given up before)",
-                    report.forgotten.len()
-                )
-            })?;
+    let rows = report.forgotten.iter().chain(&report.already_forgotten);
+    let places: Vec<_> = rows.filter_map(|row| row.place.as_ref()).collect();
+    let all = places.len();
+    let mut ending = stream::iter(places)
+        .map(|(volume, snapshot)| async move {
+            let ended = snapshots::delete(repository, volume, snapshot).await;
+            (snapshot, ended)
+        })
+        .buffer_unordered(ENDS_IN_FLIGHT);
+    let mut done = 0;
+    while let Some((snapshot, ended)) = ending.next().await {
+        ended.with_context(|| {
+            format!("giving up {snapshot} ({done} of {all} were given up before)")
+        })?;
+        done += 1;
     }
     Ok(())
 }
@@ -195,13 +210,13 @@ fn text(report: &Report) -> String {
     } else {
         "forgotten"
     };
-    let all = report.kept.iter().chain(&report.forgotten);
-    for row in all {
-        let what = if row.rules.is_empty() {
-            would.to_owned()
-        } else {
-            format!("kept: {}", row.rules.join(", "))
-        };
+    let gone_before = "was forgotten before";
+    let kept = report.kept.iter();
+    let kept = kept.map(|row| (row, format!("kept: {}", row.rules.join(", "))));
+    let forgotten = report.forgotten.iter().map(|row| (row, would.to_owned()));
+    let already = report.already_forgotten.iter();
+    let already = already.map(|row| (row, gone_before.to_owned()));
+    for (row, what) in kept.chain(forgotten).chain(already) {
         table.row([
             row.snapshot_id.clone(),
             row.volume.clone(),
@@ -218,10 +233,15 @@ fn text(report: &Report) -> String {
     } else {
         "; `stockpot prune` frees their room"
     };
-    let counted = if report.kept.is_empty() {
-        format!("{gone} {would}")
-    } else {
-        format!("{gone} {would}, {kept} kept")
-    };
+    let mut counted = format!("{gone} {would}");
+    if kept > 0 {
+        counted.push_str(&format!(", {kept} kept"));
+    }
+    if !report.already_forgotten.is_empty() {
+        counted.push_str(&format!(
+            ", {} {gone_before}",
+            report.already_forgotten.len()
+        ));
+    }
     format!("{table}{counted}{rest}")
 }

@@ -1,11 +1,14 @@
 //! The first signal ends the work wherever it is, and a kill leaves nothing that looks whole.
 
 use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt as _,
     process::Child,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
+use nix::fcntl::OFlag;
 use stockpot_test_fixtures::s3::{Action, Fault, Op};
 
 use crate::{
@@ -123,8 +126,18 @@ fn a_key_that_never_comes() -> anyhow::Result<()> {
         ["verify", REPO, "--passphrase-file", fifo],
     ] {
         let child = bench.command().args(args).spawn()?;
-        std::thread::sleep(Duration::from_millis(500));
+        // Only while somebody has it open for reading can it be opened so (fifo(7)); nothing is ever written.
+        let mut writer = None;
+        wait("the key is not asked for", || {
+            let opened = OpenOptions::new()
+                .write(true)
+                .custom_flags(OFlag::O_NONBLOCK.bits())
+                .open(fifo);
+            writer = opened.ok();
+            writer.is_some()
+        })?;
         ends(child, Duration::from_secs(5)).with_context(|| format!("{args:?}"))?;
+        drop(writer);
     }
     Ok(())
 }

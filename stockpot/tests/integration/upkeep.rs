@@ -104,16 +104,20 @@ fn what_cannot_be_meant_is_refused_and_nothing_is_done() -> anyhow::Result<()> {
 fn a_snapshot_is_forgotten_by_its_name_and_only_once() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let ids = five(&bench)?;
-    for _ in 0..2 {
+    for said in ["1 forgotten", "0 forgotten, 1 was forgotten before"] {
         let run = bench.run(["forget", REPO, &ids[4]])?;
         ensure!(
-            run.code == Some(0) && run.stdout.contains(&ids[4]),
+            run.code == Some(0) && run.stdout.contains(&ids[4]) && run.stdout.contains(said),
             "{run:?}"
         );
     }
+    let again = json(&bench, &["forget", REPO, &ids[4], &ids[3]])?;
+    ensure!(forgotten(&again) == [ids[3].as_str()], "{again}");
+    let before = &again["already_forgotten"][0]["snapshot_id"];
+    ensure!(*before == ids[4].as_str(), "{again}");
     let listed = json(&bench, &["snapshots", REPO])?;
     ensure!(
-        listed.as_array().is_some_and(|rows| rows.len() == 4),
+        listed.as_array().is_some_and(|rows| rows.len() == 3),
         "{listed}"
     );
     Ok(())

@@ -292,9 +292,9 @@ impl History {
         run(self, &["verify", REPO, "--read-data"])?;
         let ids: Vec<&str> = self.known.keys().map(String::as_str).collect();
         run(self, &[&["forget", REPO][..], &ids].concat())?;
-        self.world.age_condemned_lists();
+        self.world.age_condemned_lists()?;
         run(self, &["prune", REPO, "--give-up-after", "0s"])?;
-        let left = self.world.leftovers();
+        let left = self.world.leftovers()?;
         ensure!(left.is_empty(), "left: {left:?}");
         Ok(())
     }

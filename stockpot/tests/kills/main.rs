@@ -13,6 +13,7 @@
 //! | `STOCKPOT_TEST_SEED` | where the random numbers start (default 1) |
 //! | `STOCKPOT_TEST_S3` | real servers to run against as well: `versitygw`, `minio` |
 
+mod bucket;
 mod history;
 mod storm;
 mod world;

@@ -1,6 +1,7 @@
 //! An S3 server behind a proxy that stops requests on order, and the binary that speaks to it.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant, SystemTime},
@@ -9,9 +10,11 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use secrecy::ExposeSecret as _;
 use stockpot_test_fixtures::s3::{
-    Action, Credentials, Fault, FaultProxy, Server,
+    Action, Credentials, Fault, FaultProxy, Op, Server,
     real::{Kind, RealServer},
 };
+
+use crate::bucket::Bucket;
 
 /// The repository of the tests.
 pub(crate) const REPO: &str = "s3://backups/site-a";
@@ -194,27 +197,60 @@ impl World {
         }
     }
 
-    /// Lets an hour and more pass for the lists that killed prunes left, where that can be done.
-    pub(crate) fn age_condemned_lists(&self) {
+    /// What a real server holds.
+    fn bucket(&self) -> anyhow::Result<Bucket> {
+        Bucket::open(REPO, self.proxy.endpoint().as_str(), &self.credentials)
+    }
+
+    /// Lets an hour and more pass for the lists that killed prunes left. The clock of a real server cannot be set: there they are
+    /// removed, as a prune does that comes later.
+    pub(crate) fn age_condemned_lists(&self) -> anyhow::Result<()> {
         let Behind::InProcess(server) = &self.behind else {
-            return;
+            let bucket = self.bucket()?;
+            for key in bucket.keys("condemned/")? {
+                bucket.remove(&key)?;
+            }
+            return Ok(());
         };
         let before = SystemTime::now() - Duration::from_hours(3);
         for key in server.keys_with_prefix(BUCKET, "site-a/condemned/") {
             server.set_modified(BUCKET, &key, before);
         }
+        Ok(())
     }
 
-    /// Objects and open uploads below the repository that are neither its marker nor a tombstone, where they can be seen from outside.
-    pub(crate) fn leftovers(&self) -> Vec<String> {
-        let Behind::InProcess(server) = &self.behind else {
-            return Vec::new();
+    /// Objects and open uploads below the repository that are neither its marker nor a tombstone.
+    pub(crate) fn leftovers(&self) -> anyhow::Result<Vec<String>> {
+        const KINDS: [&str; 4] = ["packs/", "intents/", "condemned/", "probe/"];
+        let mut left = Vec::new();
+        let open = match &self.behind {
+            Behind::InProcess(server) => {
+                for kind in KINDS {
+                    left.extend(server.keys_with_prefix(BUCKET, &format!("site-a/{kind}")));
+                }
+                let uploads = server.uploads(BUCKET).into_iter();
+                uploads.map(|upload| format!("{upload:?}")).collect()
+            }
+            Behind::Real(_) => {
+                let bucket = self.bucket()?;
+                for kind in KINDS {
+                    left.extend(bucket.keys(kind)?);
+                }
+                let created = self.created_uploads();
+                ensure!(!created.is_empty(), "no upload of several parts was seen");
+                bucket.open_uploads(created)?
+            }
         };
-        let uploads = server.uploads(BUCKET).into_iter();
-        let mut left: Vec<String> = uploads.map(|upload| format!("open: {upload:?}")).collect();
-        for kind in ["packs/", "intents/", "condemned/", "probe/"] {
-            left.extend(server.keys_with_prefix(BUCKET, &format!("site-a/{kind}")));
-        }
-        left
+        left.extend(open.into_iter().map(|upload| format!("open: {upload}")));
+        Ok(left)
+    }
+
+    /// The keys for which a multipart upload was ever asked for, below the repository.
+    fn created_uploads(&self) -> BTreeSet<String> {
+        let requests = self.proxy.journal().requests().into_iter();
+        requests
+            .filter(|request| request.op == Op::CreateMultipartUpload)
+            .filter_map(|request| Some(request.key?.strip_prefix("site-a/")?.to_owned()))
+            .collect()
     }
 }
