@@ -82,6 +82,10 @@ impl Cache {
     }
 
     fn put(&mut self, number: usize, places: Places) {
+        // Two threads may have missed it at the same time.
+        if self.known.contains_key(&number) {
+            return;
+        }
         self.frames += places.len();
         while self.frames > self.frames_max
             && let Some(oldest) = self.order.pop_front()
@@ -90,11 +94,8 @@ impl Cache {
                 self.frames -= places.len();
             }
         }
-        match self.known.insert(number, places) {
-            // Two threads missed it at the same time.
-            Some(old) => self.frames -= old.len(),
-            None => self.order.push_back(number),
-        }
+        self.known.insert(number, places);
+        self.order.push_back(number);
     }
 }
 
