@@ -77,11 +77,11 @@ test-long: setup setup-s3 setup-csi ## many more property cases, interleavings, 
 	$(FIXTURES)/csi-sanity-run thick
 	STOCKPOT_TEST_CYCLES=200 STOCKPOT_HOST_TESTS_SECONDS=3600 $(FIXTURES)/host-tests --package stockpot-driver iscsi -- cycles
 
-# BENCH_RUNS (5), BENCH_PEERS (pipe,restic,borg), BENCH_IMAGES (A,B,C), BENCH_DIR for the images (12 GiB).
+# BENCH_RUNS (5), BENCH_PEERS (pipe,restic,rustic,borg), BENCH_IMAGES (A,B,C), BENCH_DIR for the images (12 GiB).
 BENCH_DIR ?= /var/tmp/stockpot-bench
-bench: setup build ## side by side with zstd | aws, restic and borg; report with plots in target/bench; a 1 TiB thin volume, and iSCSI, in a guest
+bench: setup build ## side by side with zstd | aws, restic, rustic and borg; report with plots in target/bench; a 1 TiB thin volume, and iSCSI, in a guest
 	@$(FIXTURES)/setup bench
-	python3 $(FIXTURES)/bench/run.py --binary $(BINARY) --server $(CACHE)/bin/versitygw --aws $(CACHE)/awscli/bin/aws --dir $(BENCH_DIR)
+	python3 $(FIXTURES)/bench/run.py --binary $(BINARY) --server $(CACHE)/bin/versitygw --aws $(CACHE)/awscli/bin/aws --rustic $(CACHE)/bin/rustic --dir $(BENCH_DIR)
 	$(FIXTURES)/bench/thin
 	$(FIXTURES)/bench/attach
 

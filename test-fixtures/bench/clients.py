@@ -107,6 +107,39 @@ class Restic:
         return _shell(f"{self._restic()} dump latest volume | dd of={_q(target)} bs=1M conv=sparse iflag=fullblock status=none")
 
 
+class Rustic:
+    """The one from crates.io, from a pipe, like restic; its settings are in a profile, so that no secret is an argument."""
+
+    name = "rustic"
+
+    def __init__(self, server, work, program):
+        self.server, self.program = server, program
+        self.home = work / "rustic"
+        self.home.mkdir()
+        self.begin("start")
+
+    def begin(self, run) -> None:
+        self.prefix = f"rustic-{run}"
+        profile = (self.home / self.prefix).with_suffix(".toml")
+        profile.write_text(
+            f'[global]\nlog-level = "warn"\nno-progress = true\n\n'
+            f'[repository]\nrepository = "opendal:s3"\npassword = "bench"\ncache-dir = "{self.home / "cache"}"\n\n'
+            f'[repository.options]\nbucket = "{BUCKET}"\nroot = "/{self.prefix}"\n'
+            f'endpoint = "{self.server.endpoint}"\nregion = "us-east-1"\n')
+        self.set_up = _shell(f"{self._rustic()} init")
+
+    def _rustic(self) -> str:
+        return f"cd {_q(self.home)} && {_q(self.program)} -P {_q(self.prefix)}"
+
+    def full(self, image):
+        return _shell(f"{self._rustic()} backup --stdin-filename volume - <{_q(image)}")
+
+    again = full
+
+    def restore(self, target):
+        return _shell(f"{self._rustic()} dump latest:volume | dd of={_q(target)} bs=1M conv=sparse iflag=fullblock status=none")
+
+
 class Borg:
     """Debian's, with a repository in a local directory: it has no S3."""
 
@@ -148,7 +181,7 @@ def _shell(command: str):
     return ["bash", "-o", "pipefail", "-c", command]
 
 
-def peers(wanted, server, work, aws):
+def peers(wanted, server, work, aws, rustic):
     """Those of the peers that are installed; the others are named."""
     found, missing = [], []
     for name in wanted:
@@ -156,6 +189,8 @@ def peers(wanted, server, work, aws):
             found.append(Pipe(server, aws))
         elif name == "restic" and shutil.which("restic"):
             found.append(Restic(server, work))
+        elif name == "rustic" and shutil.which(rustic):
+            found.append(Rustic(server, work, rustic))
         elif name == "borg" and shutil.which("borg"):
             found.append(Borg(server, work))
         else:

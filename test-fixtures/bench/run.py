@@ -2,7 +2,7 @@
 """Benchmarks of backup and restore against a real S3 server on this machine, side by side with others.
 
 usage: run.py --binary STOCKPOT --server VERSITYGW [--dir DIR] [--work DIR] [--runs N] [--images A,B,C] [--growth 1,4,16,64,256]
-              [--peers pipe,restic,borg] [--aws AWS] [--out DIR] [-- OPTIONS OF stockpot backup]
+              [--peers pipe,restic,rustic,borg] [--aws AWS] [--rustic RUSTIC] [--out DIR] [-- OPTIONS OF stockpot backup]
 
 In turn, N times: full upload, unchanged, A to A2 told and not told what changed, restore; each restored image is compared
 byte by byte. Medians of wall and CPU seconds, CPU seconds of the server, peak memory, bytes stored and requests go to
@@ -50,7 +50,7 @@ def main() -> None:
         server = Server(args.server, work)
         try:
             bench = Bench(args, server, work, results, in_memory)
-            peers, missing = clients.peers(split(args.peers), server, work, args.aws)
+            peers, missing = clients.peers(split(args.peers), server, work, args.aws, args.rustic)
             for name in missing:
                 print(f"{name} is not installed here: no row of it")
             ours = clients.Stockpot(args.binary, server, work, args.options)
@@ -78,8 +78,9 @@ def arguments():
     parser.add_argument("--runs", default=int(os.environ.get("BENCH_RUNS") or 5), type=int)
     parser.add_argument("--images", default=os.environ.get("BENCH_IMAGES") or "A,B,C")
     parser.add_argument("--growth", default="1,4,16,64,256")
-    parser.add_argument("--peers", default=os.environ.get("BENCH_PEERS") or "pipe,restic,borg")
+    parser.add_argument("--peers", default=os.environ.get("BENCH_PEERS") or "pipe,restic,rustic,borg")
     parser.add_argument("--aws", default="aws")
+    parser.add_argument("--rustic", default="rustic")
     parser.add_argument("--out", default="target/bench", type=pathlib.Path)
     parser.add_argument("options", nargs="*")
     return parser.parse_args()
