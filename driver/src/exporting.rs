@@ -1,5 +1,7 @@
 //! A driver around another one: the host itself gets the device as it is, every other host gets it over iSCSI.
 
+mod turns;
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,6 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 
+use self::turns::Turns;
 use crate::{
     AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
     IscsiConnection, LocalConnection, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo,
@@ -25,6 +28,7 @@ pub struct ExportingDriver {
     host: String,
     /// What this host itself is connected to.
     here: Arc<Mutex<BTreeSet<ExportName>>>,
+    turns: Turns,
 }
 
 impl ExportingDriver {
@@ -35,6 +39,7 @@ impl ExportingDriver {
             targets,
             host: host.into(),
             here: Arc::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -82,6 +87,7 @@ impl ExportingDriver {
         properties: &ConnectorProperties,
         mode: AccessMode,
     ) -> Result<ConnectionInfo, DriverError> {
+        let _turn = self.turns.of(&name).await?;
         if self.is_here(properties) {
             let local = self.device(&name, mode).await?;
             self.connected_here().insert(name);
@@ -112,6 +118,7 @@ impl ExportingDriver {
         properties: &ConnectorProperties,
         force: bool,
     ) -> Result<(), DriverError> {
+        let _turn = self.turns.of(&name).await?;
         if !self.is_here(properties) {
             let initiator = initiator(properties)?;
             return Ok(self.targets.disconnect(&name, initiator, force).await?);
@@ -130,7 +137,8 @@ impl ExportingDriver {
         Ok(())
     }
 
-    /// Takes the export back, unless it stays for others: then there is nothing to do for the driver inside.
+    /// Takes the export back, unless it stays for others: then there is nothing to do for the driver inside. To be called,
+    /// and what is done to the driver inside as well, in the export's turn.
     async fn stays(&self, name: ExportName) -> Result<bool, DriverError> {
         let mut others = self.targets.admitted(&name).await?;
         if self.connected_here().contains(&name) {
@@ -159,12 +167,16 @@ impl ExportingDriver {
         })
     }
 
+    /// The device of an export, in the mode that the hosts on record have it.
     async fn source(&self, name: &ExportName) -> Result<ExportSource, DriverError> {
+        let mode = self.targets.mode(name).await?;
         match name {
             ExportName::Volume(id) => self.inner.create_export(id).await?,
             ExportName::Snapshot(id) => self.inner.create_export_snapshot(id).await?,
         }
-        let local = self.device(name, AccessMode::ReadWrite).await?;
+        let local = self
+            .device(name, mode.unwrap_or(AccessMode::ReadOnly))
+            .await?;
         Ok(ExportSource {
             name: name.clone(),
             device: local.device_path,
@@ -195,18 +207,65 @@ pub async fn recover_exports(
     Ok(done)
 }
 
+/// Tries those again that could not be made again; one that is on no record any more is passed over. No other is touched, so
+/// hosts may come and go meanwhile.
+///
+/// # Errors
+/// If the kernel's target or the records cannot be asked.
+pub async fn remake_exports(
+    targets: &Targets,
+    drivers: &[Arc<ExportingDriver>],
+    names: &[ExportName],
+) -> Result<RecoveredExports, DriverError> {
+    let mut done = RecoveredExports::default();
+    for name in names {
+        if targets.mode(name).await?.is_none() {
+            continue;
+        }
+        let driver = match owner(drivers, name).await {
+            Ok(driver) => driver,
+            Err(error) => {
+                done.failed.push((name.clone(), error.to_string()));
+                continue;
+            }
+        };
+        let _turn = driver.turns.of(name).await?;
+        match driver.source(name).await {
+            Ok(source) => {
+                let made = targets.make_again(&[source]).await?;
+                done.kept.extend(made.kept);
+                done.remade.extend(made.remade);
+                done.failed.extend(made.failed);
+            }
+            Err(error) => done.failed.push((name.clone(), error.to_string())),
+        }
+    }
+    Ok(done)
+}
+
 async fn find_source(
     drivers: &[Arc<ExportingDriver>],
     name: &ExportName,
 ) -> Result<ExportSource, DriverError> {
+    owner(drivers, name).await?.source(name).await
+}
+
+/// The driver that has it. One that cannot be asked matters only if no other has it.
+async fn owner<'a>(
+    drivers: &'a [Arc<ExportingDriver>],
+    name: &ExportName,
+) -> Result<&'a ExportingDriver, DriverError> {
+    let mut problem = None;
     for driver in drivers {
-        if driver.has(name).await? {
-            return driver.source(name).await;
+        match driver.has(name).await {
+            Ok(true) => return Ok(driver),
+            Ok(false) => {}
+            Err(error) => problem = Some(error),
         }
     }
-    Err(DriverError::NotFound {
+    Err(problem.unwrap_or_else(|| DriverError::NotFound {
         what: name.to_string(),
-    })
+    }))
 }
 
 fn initiator(properties: &ConnectorProperties) -> Result<&str, DriverError> {
@@ -265,6 +324,7 @@ impl VolumeDriver for ExportingDriver {
     }
 
     async fn delete_volume(&self, id: &VolumeId) -> Result<(), DriverError> {
+        let _turn = self.turns.of(&volume(id)).await?;
         self.withdraw(volume(id)).await?;
         self.connected_here().remove(&volume(id));
         self.inner.delete_volume(id).await
@@ -284,6 +344,7 @@ impl VolumeDriver for ExportingDriver {
     }
 
     async fn delete_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        let _turn = self.turns.of(&snapshot(id)).await?;
         self.withdraw(snapshot(id)).await?;
         self.connected_here().remove(&snapshot(id));
         self.inner.delete_snapshot(id).await
@@ -340,6 +401,7 @@ impl VolumeDriver for ExportingDriver {
     }
 
     async fn remove_export(&self, id: &VolumeId) -> Result<(), DriverError> {
+        let _turn = self.turns.of(&volume(id)).await?;
         match self.stays(volume(id)).await? {
             true => Ok(()),
             false => self.inner.remove_export(id).await,
@@ -369,6 +431,7 @@ impl VolumeDriver for ExportingDriver {
     }
 
     async fn remove_export_snapshot(&self, id: &SnapshotId) -> Result<(), DriverError> {
+        let _turn = self.turns.of(&snapshot(id)).await?;
         match self.stays(snapshot(id)).await? {
             true => Ok(()),
             false => self.inner.remove_export_snapshot(id).await,
@@ -408,16 +471,12 @@ mod tests {
             .map(|call| call.split('(').next().unwrap())
             .collect();
         assert!(names.len() > 20, "{names:?}");
+        let spelled = include_str!("exporting.rs").replace(['\n', ' '], "");
         for name in names {
-            let call = format!("self.inner.{name}(");
-            let wrapped = ["initialize_connection", "terminate_connection"]
-                .iter()
-                .any(|call| name.starts_with(call));
-            let spelled = include_str!("exporting.rs").replace(['\n', ' '], "");
-            assert!(
-                wrapped || spelled.contains(&call),
-                "{name} is not passed on"
-            );
+            let is_ours = spelled.contains(&format!("asyncfn{name}(&self"));
+            let is_passed_on = spelled.contains(&format!("self.inner.{name}("));
+            assert!(is_ours, "{name} is the default's");
+            assert!(is_passed_on, "{name} is not passed on");
         }
     }
 }

@@ -42,7 +42,7 @@ mod work;
 pub use config::{ExportSource, ExportedTarget, TargetsConfig};
 pub use error::TargetError;
 pub use names::ExportName;
-pub use records::{ExportRecord, ExportRecords, Grant, RecordsError};
+pub use records::{ExportRecord, ExportRecords, Grant, Recorded, RecordsError};
 pub use recover::RecoveredExports;
 pub use seal::Sealer;
 pub use sealed::SealedDirectory;

@@ -3,8 +3,9 @@
 //!
 //! To whom what is exported stands in the catalog, sealed with a key that lies beside it (`exports.key`); so whoever
 //! reads the catalog alone reads no secret. Targets live in the kernel and outlive this process. At the start those on record
-//! whose volume or snapshot is there are kept, or made again with the same secrets; all others are removed, unless nothing at
-//! all is on record: then the catalog was lost.
+//! whose volume or snapshot is there are kept, or made again with the same secrets; all others are removed, unless a host is
+//! logged in, or nothing at all is on record: then the catalog was lost. What cannot be made again at once is tried
+//! behind, as long as it is on record.
 
 use std::{
     collections::BTreeMap,
@@ -17,9 +18,9 @@ use async_trait::async_trait;
 use stockpot_connector::Connector;
 use stockpot_driver::{
     DriverError, ExportingDriver, VolumeDriver,
-    exporting::recover_exports,
+    exporting::{recover_exports, remake_exports},
     target::{
-        ExportName, ExportRecord, ExportRecords, RecordsError, RecoveredExports, Sealer,
+        ExportName, ExportRecord, ExportRecords, Recorded, RecordsError, RecoveredExports, Sealer,
         TargetError, Targets,
     },
 };
@@ -99,14 +100,18 @@ impl Exports {
         }))
     }
 
-    /// Brings the kernel's targets to what is on record.
-    pub(crate) async fn recover(&self) -> Result<(), ManagerError> {
+    /// Brings the kernel's targets to what is on record. What is left to be tried again is returned.
+    pub(crate) async fn recover(&self) -> Result<Vec<ExportName>, ManagerError> {
+        self.targets
+            .mend_records()
+            .await
+            .map_err(DriverError::from)?;
         let records = self.all().await?;
         // A record is written before its target is made, and removed after it: whatever is in the kernel now, the catalog
         // was lost, and hosts may be at work on it.
         if records.is_empty() {
             tracing::info!("no export is on record; targets in the kernel, if any, are left alone");
-            return Ok(());
+            return Ok(Vec::new());
         }
         let mut wanted = Vec::new();
         for record in records {
@@ -115,16 +120,18 @@ impl Exports {
                 wanted.push(record.name);
             }
         }
-        let drivers: Vec<_> = self.drivers.values().cloned().collect();
         let started = Instant::now();
+        let drivers = self.drivers();
         let mut done = recover_exports(&self.targets, &drivers, &wanted).await?;
         report_removed(&done);
         // After a boot a portal's address may come later than this daemon.
-        while !done.failed.is_empty() && started.elapsed() < PATIENCE {
+        while done.failed.iter().any(|(name, _)| wanted.contains(name))
+            && started.elapsed() < PATIENCE
+        {
             tokio::time::sleep(PAUSE).await;
             done = recover_exports(&self.targets, &drivers, &wanted).await?;
         }
-        for (name, error) in done.failed {
+        for (name, error) in &done.failed {
             tracing::error!(%name, error, "an export is not what it should be");
         }
         for name in done.unknown {
@@ -135,32 +142,71 @@ impl Exports {
             made_again = done.remade.len(),
             "exports are as they were"
         );
-        Ok(())
+        let failed = done.failed.into_iter().map(|(name, _)| name);
+        Ok(failed.filter(|name| wanted.contains(name)).collect())
     }
 
-    /// Every export on record.
+    /// Tries again what could not be made again; those that still cannot are returned.
+    pub(crate) async fn try_again(
+        &self,
+        names: Vec<ExportName>,
+    ) -> Result<Vec<ExportName>, ManagerError> {
+        let done = remake_exports(&self.targets, &self.drivers(), &names).await?;
+        for name in done.kept.iter().chain(&done.remade) {
+            tracing::info!(%name, "the export is what it should be again");
+        }
+        for (name, error) in &done.failed {
+            tracing::warn!(%name, error, "the export is not yet what it should be");
+        }
+        Ok(done.failed.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// The names of all that is on record, whatever it says.
+    pub(crate) async fn names(&self) -> Result<Vec<ExportName>, ManagerError> {
+        let recorded = self.recorded().await?;
+        let readable = recorded.records.into_iter().map(|record| record.name);
+        Ok(readable.chain(recorded.unreadable).collect())
+    }
+
+    fn drivers(&self) -> Vec<Arc<ExportingDriver>> {
+        self.drivers.values().cloned().collect()
+    }
+
+    /// Every export on record; one whose record cannot be read is told to the log.
     pub(crate) async fn all(&self) -> Result<Vec<ExportRecord>, ManagerError> {
-        let records = self.records.all().await.map_err(|source| {
+        let recorded = self.recorded().await?;
+        for name in recorded.unreadable {
+            tracing::error!(%name, "the record of an export cannot be read");
+        }
+        Ok(recorded.records)
+    }
+
+    async fn recorded(&self) -> Result<Recorded, ManagerError> {
+        let recorded = self.records.all().await;
+        Ok(recorded.map_err(|source| {
             DriverError::from(TargetError::Records {
                 name: "every export".to_owned(),
                 source,
             })
-        })?;
-        Ok(records)
+        })?)
     }
 
     /// The pool that has it, if any.
     pub(crate) async fn pool_of(&self, name: &ExportName) -> Result<Option<String>, DriverError> {
+        let mut problem = None;
         for (pool, driver) in &self.drivers {
-            let is_there = match name {
-                ExportName::Volume(id) => driver.volume(id).await?.is_some(),
-                ExportName::Snapshot(id) => driver.snapshot(id).await?.is_some(),
+            let found = match name {
+                ExportName::Volume(id) => driver.volume(id).await.map(|found| found.is_some()),
+                ExportName::Snapshot(id) => driver.snapshot(id).await.map(|found| found.is_some()),
             };
-            if is_there {
-                return Ok(Some(pool.clone()));
+            match found {
+                Ok(true) => return Ok(Some(pool.clone())),
+                Ok(false) => {}
+                // It matters only if no other pool has it.
+                Err(error) => problem = Some(error),
             }
         }
-        Ok(None)
+        problem.map_or(Ok(None), Err)
     }
 }
 
@@ -197,9 +243,8 @@ impl ExportRecords for SealedCatalog {
         };
         let record = self.sealer.unseal(name, &sealed);
         record.map(Some).ok_or_else(|| {
-            RecordsError::new(format!(
-                "the record of {name} is damaged, or was sealed with another {KEY_FILE}: remove its export, and \
-                 connect again"
+            RecordsError::Unreadable(format!(
+                "the record of {name} is damaged, or was sealed with another {KEY_FILE}"
             ))
         })
     }
@@ -209,19 +254,21 @@ impl ExportRecords for SealedCatalog {
         removed.map_err(|error| failed("cannot remove the record", error))
     }
 
-    async fn all(&self) -> Result<Vec<ExportRecord>, RecordsError> {
+    async fn all(&self) -> Result<Recorded, RecordsError> {
         let rows = self.catalog.exports().await;
         let rows = rows.map_err(|error| failed("cannot list the records", error))?;
-        let mut records = Vec::new();
+        let mut all = Recorded::default();
         for (key, sealed) in rows {
-            let opened = key.parse().ok();
-            let opened = opened.and_then(|name| self.sealer.unseal(&name, &sealed));
-            match opened {
-                Some(record) => records.push(record),
-                None => tracing::error!(name = key, "the record of an export cannot be read"),
+            let Ok(name) = key.parse() else {
+                tracing::error!(name = key, "a record of exports has a name that none has");
+                continue;
+            };
+            match self.sealer.unseal(&name, &sealed) {
+                Some(record) => all.records.push(record),
+                None => all.unreadable.push(name),
             }
         }
-        Ok(records)
+        Ok(all)
     }
 }
 
@@ -280,10 +327,12 @@ mod tests {
         moved.await.unwrap();
         let error = records.get(&"s.b".parse().unwrap()).await.unwrap_err();
         assert!(error.to_string().contains("damaged"), "{error}");
-        assert_eq!(records.all().await.unwrap(), [one.clone(), other.clone()]);
+        let all = records.all().await.unwrap();
+        assert_eq!(all.records, [one.clone(), other.clone()]);
+        assert_eq!(all.unreadable, ["s.b".parse().unwrap()]);
         for _ in 0..2 {
             records.remove(&one.name).await.unwrap();
         }
-        assert_eq!(records.all().await.unwrap(), [other]);
+        assert_eq!(records.all().await.unwrap().records, [other]);
     }
 }

@@ -132,7 +132,7 @@ impl Manager {
                 .await
                 .is_err()
             {
-                tracing::warn!(pool, snapshot_id = %base, "giving a base back takes too long, and is left to go on behind");
+                tracing::warn!(pool, snapshot_id = %base, "giving a base back takes too long: it is asked for again at the next look");
             }
             if low(driver).await?.is_none() {
                 return Ok(None);

@@ -2,7 +2,7 @@
 //!
 //! | found | done |
 //! | --- | --- |
-//! | exported to other hosts | kept, or made again after a reboot; removed if the volume or snapshot is gone |
+//! | exported to other hosts | kept, or made again after a reboot, if need be behind; removed if the volume or snapshot is gone and no host is logged in |
 //! | attached for a transfer | taken down |
 //! | attached for the node service | kept; the connector removes other leftovers |
 //! | volume being made by the storage | removed: nobody was told its id, and the name makes a new one |
@@ -15,9 +15,9 @@
 //!
 //! One thing that resists is logged and left to be asked for again; it does not keep the others waiting.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use stockpot_driver::{AccessMode, SnapshotId, SnapshotInfo, VolumeId};
+use stockpot_driver::{AccessMode, SnapshotId, SnapshotInfo, VolumeId, target::ExportName};
 
 use crate::{
     Manager, ManagerError,
@@ -26,10 +26,11 @@ use crate::{
     error::chain,
 };
 
+/// Pause between trials of exports that could not be made again.
+const EXPORTS_AGAIN: Duration = Duration::from_secs(30);
+
 pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
-    if let Some(exports) = &manager.exports {
-        exports.recover().await?;
-    }
+    exports(manager).await;
     attachments(manager).await?;
     let volumes = manager.catalog.volumes().await?;
     for row in &volumes {
@@ -45,6 +46,50 @@ pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
     manager.give_back_unneeded_bases().await;
     manager.notify();
     Ok(())
+}
+
+/// What resists is tried again behind: an address may come late, a kernel may take its time.
+async fn exports(manager: &Arc<Manager>) {
+    let Some(exports) = &manager.exports else {
+        return;
+    };
+    let left = match exports.recover().await {
+        Ok(left) => left,
+        Err(error) => {
+            tracing::error!(
+                error = chain(&error),
+                "exports are not all what they should be"
+            );
+            exports.names().await.unwrap_or_default()
+        }
+    };
+    if left.is_empty() {
+        return;
+    }
+    let behind = manager.clone();
+    manager
+        .tasks
+        .spawn(async move { behind.try_exports_again(left).await });
+}
+
+impl Manager {
+    async fn try_exports_again(&self, mut left: Vec<ExportName>) {
+        let Some(exports) = &self.exports else {
+            return;
+        };
+        while !left.is_empty() {
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(EXPORTS_AGAIN) => {}
+            }
+            match exports.try_again(left.clone()).await {
+                Ok(still) => left = still,
+                Err(error) => {
+                    tracing::warn!(error = chain(&error), "exports cannot be tried again yet");
+                }
+            }
+        }
+    }
 }
 
 async fn attachments(manager: &Manager) -> Result<(), ManagerError> {

@@ -219,6 +219,28 @@ impl Lio {
         }))
     }
 
+    /// Everyone who may log in, as the kernel has it: for a record that was lost.
+    pub(super) fn grants(&self, name: &ExportName) -> Result<Vec<Grant>, TargetError> {
+        let mut grants = Vec::new();
+        for initiator in self.initiators(name)? {
+            let Some(auth) = self.secrets(name, &initiator)? else {
+                continue;
+            };
+            let mapped = self.entry(name, &initiator).join("lun_0");
+            let protected = configfs::read(&mapped.join("write_protect"))?;
+            grants.push(Grant {
+                initiator,
+                mode: if protected == "0" {
+                    AccessMode::ReadWrite
+                } else {
+                    AccessMode::ReadOnly
+                },
+                auth,
+            });
+        }
+        Ok(grants)
+    }
+
     /// Takes an initiator's access away, which ends its sessions. None is success.
     pub(super) fn expel(&self, name: &ExportName, initiator: &str) -> Result<(), TargetError> {
         let entry = self.entry(name, initiator);

@@ -30,21 +30,36 @@ pub struct ExportRecord {
     pub grants: Vec<Grant>,
 }
 
+/// All that is on record.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recorded {
+    /// Those that can be read.
+    pub records: Vec<ExportRecord>,
+    /// Of these something is written that cannot be opened: what the kernel has of them must not go.
+    pub unreadable: Vec<ExportName>,
+}
+
 /// Why a record could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing}")]
-pub struct RecordsError {
-    /// What was being done, in words; no secret.
-    pub doing: String,
-    /// The cause, where there is one; no secret.
-    #[source]
-    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+pub enum RecordsError {
+    /// It is there, and damaged, or sealed with another key; the text says which one. No secret.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The place where records are kept did not do what was asked.
+    #[error("{doing}")]
+    Failed {
+        /// What was being done, in words; no secret.
+        doing: String,
+        /// The cause, where there is one; no secret.
+        #[source]
+        source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    },
 }
 
 impl RecordsError {
     /// An error without a cause.
     pub fn new(doing: impl Into<String>) -> Self {
-        Self {
+        Self::Failed {
             doing: doing.into(),
             source: None,
         }
@@ -55,7 +70,7 @@ impl RecordsError {
         doing: impl Into<String>,
         source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
     ) -> Self {
-        Self {
+        Self::Failed {
             doing: doing.into(),
             source: Some(source.into()),
         }
@@ -82,7 +97,7 @@ pub trait ExportRecords: Send + Sync + fmt::Debug {
     /// The record, or `None`.
     ///
     /// # Errors
-    /// If it could not be read.
+    /// [`RecordsError::Unreadable`] if it is there and cannot be opened.
     async fn get(&self, name: &ExportName) -> Result<Option<ExportRecord>, RecordsError>;
 
     /// Removes a record. None is success.
@@ -91,11 +106,11 @@ pub trait ExportRecords: Send + Sync + fmt::Debug {
     /// If it could not be removed.
     async fn remove(&self, name: &ExportName) -> Result<(), RecordsError>;
 
-    /// All records. One that cannot be read is reported to the log and left out.
+    /// All records, and the names of those that cannot be opened.
     ///
     /// # Errors
     /// If they could not be listed.
-    async fn all(&self) -> Result<Vec<ExportRecord>, RecordsError>;
+    async fn all(&self) -> Result<Recorded, RecordsError>;
 }
 
 /// The record in writing. Holds secrets in clear: sealed before it goes anywhere.

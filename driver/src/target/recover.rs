@@ -1,10 +1,13 @@
-//! What happens at the start: exports still wanted are kept or made again, all others of ours are removed.
+//! What happens at the start: exports still wanted are kept or made again, all others of ours are removed, unless a host
+//! is at work on one.
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
 
 use super::{
-    ExportName, ExportRecord, ExportSource, TargetError, Targets,
-    work::{Inner, Turn},
+    ExportName, ExportRecord, ExportSource, Recorded, TargetError, Targets,
+    work::{Inner, LOGOUT_PATIENCE, LOGOUT_POLL, Turn},
 };
 
 /// What [`Targets::recover`] found and did.
@@ -23,8 +26,22 @@ pub struct RecoveredExports {
 }
 
 impl Targets {
+    /// Writes records that cannot be read anew, from what the kernel has. To be called before it is decided what is wanted.
+    ///
+    /// # Errors
+    /// `Records`, `Stuck`.
+    pub async fn mend_records(&self) -> Result<(), TargetError> {
+        self.whole(|inner, mut turn| async move {
+            for name in inner.all_records().await?.unreadable {
+                (turn, _) = inner.known(turn, &name).await?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Makes those in `wanted` what their records say, leaves those in `spared` as they are, and removes all others of
-    /// ours, sessions included.
+    /// ours to which no host is logged in.
     ///
     /// One export that fails does not keep the others from being recovered.
     ///
@@ -36,49 +53,96 @@ impl Targets {
         spared: &[ExportName],
     ) -> Result<RecoveredExports, TargetError> {
         let (wanted, spared) = (wanted.to_vec(), spared.to_vec());
-        let nothing = self.inner.all_records().await?.is_empty() && wanted.is_empty();
-        if !nothing {
+        let recorded = self.inner.all_records().await?;
+        if recorded != Recorded::default() || !wanted.is_empty() {
             self.check().await?;
         }
-        self.whole(|inner, turn| recover(inner, turn, wanted, spared))
-            .await
+        self.whole(|inner, turn| async move {
+            let mut done = RecoveredExports::default();
+            let (turn, there) = inner
+                .step(turn, "listing targets", |lio| lio.names_there())
+                .await?;
+            let mut kept: BTreeSet<ExportName> = spared.into_iter().collect();
+            kept.extend(wanted.iter().map(|source| source.name.clone()));
+            // Nothing says that these are not wanted.
+            kept.extend(inner.all_records().await?.unreadable);
+            let turn = remove_others(&inner, turn, &kept, &there, &mut done).await?;
+            make_again(&inner, turn, wanted, &there, &mut done).await?;
+            Ok(done)
+        })
+        .await
+    }
+
+    /// Makes those what their records say, and touches no other.
+    ///
+    /// # Errors
+    /// `Host`, `Stuck`.
+    pub async fn make_again(
+        &self,
+        wanted: &[ExportSource],
+    ) -> Result<RecoveredExports, TargetError> {
+        self.check().await?;
+        let wanted = wanted.to_vec();
+        self.whole(|inner, turn| async move {
+            let mut done = RecoveredExports::default();
+            let (turn, there) = inner
+                .step(turn, "listing targets", |lio| lio.names_there())
+                .await?;
+            make_again(&inner, turn, wanted, &there, &mut done).await?;
+            Ok(done)
+        })
+        .await
     }
 }
 
-async fn recover(
-    inner: Arc<Inner>,
-    turn: Turn,
-    wanted: Vec<ExportSource>,
-    spared: Vec<ExportName>,
-) -> Result<RecoveredExports, TargetError> {
-    let mut done = RecoveredExports::default();
-    let (mut turn, there) = inner
-        .step(turn, "listing targets", |lio| lio.names_there())
-        .await?;
-    let is_wanted = |name: &ExportName| {
-        spared.contains(name) || wanted.iter().any(|source| source.name == *name)
-    };
-    for record in inner.all_records().await? {
-        if !is_wanted(&record.name) && !there.contains(&record.name) {
-            forget(&inner, &record.name, &mut done).await;
+async fn remove_others(
+    inner: &Inner,
+    mut turn: Turn,
+    kept: &BTreeSet<ExportName>,
+    there: &[ExportName],
+    done: &mut RecoveredExports,
+) -> Result<Turn, TargetError> {
+    for record in inner.all_records().await?.records {
+        if !kept.contains(&record.name) && !there.contains(&record.name) {
+            forget(inner, &record.name, done).await;
         }
     }
-    for name in there.iter().filter(|name| !is_wanted(name)) {
-        let export = name.clone();
-        let result;
-        (turn, result) = inner
-            .step(turn, "removing a target", move |lio| {
-                Ok(lio.remove(&export, true))
-            })
-            .await?;
+    let started = Instant::now();
+    for name in there.iter().filter(|name| !kept.contains(name)) {
+        let mut result;
+        loop {
+            let export = name.clone();
+            // Not where a host is at work: that nobody is known to want it may be a mistake in what is known.
+            (turn, result) = inner
+                .step(turn, "removing a target", move |lio| {
+                    Ok(lio.remove(&export, false))
+                })
+                .await?;
+            // One that has just logged out is seen for a moment.
+            let is_in_use = matches!(result, Err(TargetError::InUse { .. }));
+            if !is_in_use || started.elapsed() >= LOGOUT_PATIENCE {
+                break;
+            }
+            tokio::time::sleep(LOGOUT_POLL).await;
+        }
         match result {
             Ok(()) => {
-                forget(&inner, name, &mut done).await;
+                forget(inner, name, done).await;
                 done.removed.push(name.clone());
             }
             Err(error) => done.failed.push((name.clone(), in_full(&error))),
         }
     }
+    Ok(turn)
+}
+
+async fn make_again(
+    inner: &Inner,
+    mut turn: Turn,
+    wanted: Vec<ExportSource>,
+    there: &[ExportName],
+    done: &mut RecoveredExports,
+) -> Result<(), TargetError> {
     for source in wanted {
         let name = source.name.clone();
         let record = match inner.record(&name).await {
@@ -105,7 +169,7 @@ async fn recover(
             Err(error) => done.failed.push((name, in_full(&error))),
         }
     }
-    Ok(done)
+    Ok(())
 }
 
 /// Exactly what the record says: initiators that are not in it lose their access.

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 
 use super::{
-    ExportName, ExportRecord, ExportRecords, RecordsError,
+    ExportName, ExportRecord, ExportRecords, Recorded, RecordsError,
     seal::{Sealer, sync_directory, write_whole},
 };
 use crate::task::blocking;
@@ -71,7 +71,7 @@ impl ExportRecords for SealedDirectory {
         blocking(move || inner.remove(&name)).await
     }
 
-    async fn all(&self) -> Result<Vec<ExportRecord>, RecordsError> {
+    async fn all(&self) -> Result<Recorded, RecordsError> {
         let inner = self.inner.clone();
         blocking(move || inner.all()).await
     }
@@ -102,8 +102,8 @@ impl Inner {
         };
         let record = self.sealer.unseal(name, &sealed);
         record.map(Some).ok_or_else(|| {
-            RecordsError::new(format!(
-                "{} is damaged, or was sealed with another key; remove it, and connect again",
+            RecordsError::Unreadable(format!(
+                "{} is damaged, or was sealed with another key",
                 path.display()
             ))
         })
@@ -120,11 +120,11 @@ impl Inner {
         })
     }
 
-    fn all(&self) -> Result<Vec<ExportRecord>, RecordsError> {
+    fn all(&self) -> Result<Recorded, RecordsError> {
         let failed = |error| {
             RecordsError::because(format!("cannot list {}", self.directory.display()), error)
         };
-        let mut records = Vec::new();
+        let mut all = Recorded::default();
         for entry in fs::read_dir(&self.directory).map_err(failed)? {
             let file = entry.map_err(failed)?.file_name();
             let name = file
@@ -132,12 +132,14 @@ impl Inner {
                 .and_then(|file| file.strip_suffix(ENDING)?.parse().ok());
             let Some(name) = name else { continue };
             match self.get(&name) {
-                Ok(record) => records.extend(record),
-                Err(error) => tracing::warn!(%name, %error, "a record cannot be read"),
+                Ok(record) => all.records.extend(record),
+                Err(RecordsError::Unreadable(_)) => all.unreadable.push(name),
+                Err(error) => return Err(error),
             }
         }
-        records.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(records)
+        all.records.sort_by(|a, b| a.name.cmp(&b.name));
+        all.unreadable.sort();
+        Ok(all)
     }
 }
 
@@ -168,7 +170,8 @@ mod tests {
         }
         let again = SealedDirectory::open(&directory, &key).await.unwrap();
         assert_eq!(again.get(&one.name).await.unwrap().as_ref(), Some(&one));
-        assert_eq!(again.all().await.unwrap(), [one.clone(), other.clone()]);
+        let all = again.all().await.unwrap();
+        assert_eq!(all.records, [one.clone(), other.clone()]);
         let file = directory.join("s.a.sealed");
         let secret = one.grants[0]
             .auth
@@ -184,7 +187,7 @@ mod tests {
         for _ in 0..2 {
             again.remove(&one.name).await.unwrap();
         }
-        assert_eq!(records.all().await.unwrap(), [other]);
+        assert_eq!(records.all().await.unwrap().records, [other]);
     }
 
     #[tokio::test]
@@ -196,8 +199,10 @@ mod tests {
         records.put(&one).await.unwrap();
         let file = home.path().join("s.a.sealed");
         fs::copy(&file, home.path().join("s.b.sealed")).unwrap();
-        assert!(records.get(&record("b").name).await.is_err());
-        assert_eq!(records.all().await.unwrap().len(), 1);
+        let moved = record("b").name;
+        assert!(records.get(&moved).await.is_err());
+        let all = records.all().await.unwrap();
+        assert_eq!((all.records.len(), all.unreadable), (1, vec![moved]));
         let mut content = fs::read(&file).unwrap();
         content[20] ^= 1;
         fs::write(&file, content).unwrap();

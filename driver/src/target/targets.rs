@@ -139,14 +139,25 @@ impl Targets {
     /// # Errors
     /// If the kernel or the records cannot be asked; `Stuck`.
     pub async fn admitted(&self, name: &ExportName) -> Result<Vec<String>, TargetError> {
-        if !self.is_exported(name) {
-            let record = self.inner.record(name).await?;
-            let grants = record.map_or_else(Vec::new, |record| record.grants);
-            return Ok(grants.into_iter().map(|grant| grant.initiator).collect());
-        }
         let name = name.clone();
         self.whole(|inner, turn| async move { inner.admitted(turn, &name).await })
             .await
+    }
+
+    /// What the hosts on record may do at most; `None` if there are none.
+    ///
+    /// # Errors
+    /// `Records`.
+    pub async fn mode(&self, name: &ExportName) -> Result<Option<AccessMode>, TargetError> {
+        let record = self.inner.record(name).await?;
+        let modes = record
+            .into_iter()
+            .flat_map(|record| record.grants)
+            .map(|grant| grant.mode);
+        Ok(modes.reduce(|one, other| match other {
+            AccessMode::ReadWrite => other,
+            AccessMode::ReadOnly => one,
+        }))
     }
 
     /// Whether there is a target for it, or a part of one.
@@ -235,7 +246,8 @@ mod tests {
             Err(TargetError::Stuck { .. })
         ));
         drop(release);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        // The turn comes back when the step has ended.
+        drop(targets.inner.lock.lock().await);
         targets.remove(&name).await.unwrap();
     }
 }

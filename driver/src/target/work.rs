@@ -12,14 +12,14 @@ use tokio::{
 };
 
 use super::{
-    ExportName, ExportRecord, ExportRecords, ExportSource, ExportedTarget, Grant, TargetError,
-    lio::Lio, secret,
+    ExportName, ExportRecord, ExportRecords, ExportSource, ExportedTarget, Grant, Recorded,
+    RecordsError, TargetError, lio::Lio, secret,
 };
 use crate::{AccessMode, IscsiAuth, task};
 
 /// How long a host that is logging out may take to be gone.
-const LOGOUT_PATIENCE: Duration = Duration::from_secs(5);
-const LOGOUT_POLL: Duration = Duration::from_millis(50);
+pub(super) const LOGOUT_PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const LOGOUT_POLL: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(super) struct Inner {
@@ -82,10 +82,8 @@ impl Inner {
         mode: AccessMode,
     ) -> Result<ExportedTarget, TargetError> {
         let name = source.name.clone();
-        let mut record = self.record(&name).await?.unwrap_or(ExportRecord {
-            name: name.clone(),
-            grants: Vec::new(),
-        });
+        let (turn, before) = self.known(turn, &name).await?;
+        let mut record = before.clone();
         let known = record
             .grants
             .iter()
@@ -104,19 +102,13 @@ impl Inner {
             record.grants.push(grant.clone());
             self.put(&record).await?;
         }
-        let grants = record.grants.clone();
-        let made = self
+        let (turn, made) = self
             .step(turn, "making a target", move |lio| {
-                lio.ensure(&source.name, &source.device)?;
-                lio.admit(&source.name, &grant)?;
-                // One that had to be made anew knows nobody: those who were let in before are let in again.
-                grants
-                    .iter()
-                    .try_for_each(|grant| lio.admit(&source.name, grant))
+                Ok(make(lio, &source, &grant, &record.grants))
             })
-            .await;
+            .await?;
         if let Err(error) = made {
-            self.forget_refused(record, &initiator).await;
+            self.take_back(turn, before, initiator).await;
             return Err(error);
         }
         Ok(ExportedTarget {
@@ -125,6 +117,43 @@ impl Inner {
             serial: self.lio.names.serial(&name),
             auth,
         })
+    }
+
+    /// The record; without grants if there is none. Of one that cannot be read, what the kernel has is written anew:
+    /// whoever is in neither has to connect again.
+    pub(super) async fn known(
+        &self,
+        turn: Turn,
+        name: &ExportName,
+    ) -> Result<(Turn, ExportRecord), TargetError> {
+        let nobody = || ExportRecord {
+            name: name.clone(),
+            grants: Vec::new(),
+        };
+        let problem = match self.records.get(name).await {
+            Ok(record) => return Ok((turn, record.unwrap_or_else(nobody))),
+            Err(RecordsError::Unreadable(problem)) => problem,
+            Err(source) => {
+                return Err(TargetError::Records {
+                    name: name.to_string(),
+                    source,
+                });
+            }
+        };
+        let export = name.clone();
+        let (turn, grants) = self
+            .step(turn, "reading a target", move |lio| lio.grants(&export))
+            .await?;
+        tracing::error!(
+            %name,
+            problem,
+            hosts = grants.len(),
+            "the record of an export cannot be read: it is written anew from what the kernel has; hosts that it does not \
+             know have to connect again"
+        );
+        let record = ExportRecord { grants, ..nobody() };
+        self.put(&record).await?;
+        Ok((turn, record))
     }
 
     /// The kernel's secrets if it knows the initiator (the record was lost), else fresh ones.
@@ -143,14 +172,31 @@ impl Inner {
         Ok((turn, found.map_or_else(secret::fresh, Ok)?))
     }
 
-    /// Takes back the record of a grant that the kernel did not take; the error that led here is what is reported.
-    async fn forget_refused(&self, mut record: ExportRecord, initiator: &str) {
-        if self.lio.is_there(&record.name) {
-            return;
-        }
-        record.grants.retain(|grant| grant.initiator != initiator);
-        if let Err(error) = self.put(&record).await {
-            tracing::warn!(name = %record.name, %error, "the record of a refused connection stays");
+    /// Puts back what was on record before a connection that could not be made, once the kernel has nothing else; the
+    /// error that led here is what is reported.
+    async fn take_back(&self, turn: Turn, before: ExportRecord, initiator: String) {
+        let was_let_in = before
+            .grants
+            .iter()
+            .any(|grant| grant.initiator == initiator);
+        let name = before.name.clone();
+        let expelled = self
+            .step(
+                turn,
+                "taking an initiator's access away",
+                move |lio| match was_let_in {
+                    true => Ok(()),
+                    false => lio.expel(&name, &initiator),
+                },
+            )
+            .await;
+        // The turn is held until the record is written.
+        let put = match expelled {
+            Ok((_turn, ())) => self.put(&before).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = put {
+            tracing::warn!(name = %before.name, %error, "the record of a refused connection stays");
         }
     }
 
@@ -161,10 +207,12 @@ impl Inner {
         initiator: String,
         force: bool,
     ) -> Result<(), TargetError> {
+        let mut record;
+        (turn, record) = self.known(turn, &name).await?;
         if !force {
             turn = self.logged_out(turn, &name, &initiator).await?;
         }
-        let (export, gone) = (name.clone(), initiator.clone());
+        let (export, gone) = (name, initiator.clone());
         let (_turn, ()) = self
             .step(turn, "taking an initiator's access away", move |lio| {
                 lio.expel(&export, &gone)?;
@@ -174,9 +222,6 @@ impl Inner {
                 Ok(())
             })
             .await?;
-        let Some(mut record) = self.record(&name).await? else {
-            return Ok(());
-        };
         record.grants.retain(|grant| grant.initiator != initiator);
         self.put(&record).await
     }
@@ -216,15 +261,14 @@ impl Inner {
         turn: Turn,
         name: &ExportName,
     ) -> Result<Vec<String>, TargetError> {
+        let (turn, record) = self.known(turn, name).await?;
         let export = name.clone();
         let (_turn, mut all) = self
             .step(turn, "listing initiators", move |lio| {
                 lio.initiators(&export)
             })
             .await?;
-        if let Some(record) = self.record(name).await? {
-            all.extend(record.grants.into_iter().map(|grant| grant.initiator));
-        }
+        all.extend(record.grants.into_iter().map(|grant| grant.initiator));
         all.sort();
         all.dedup();
         Ok(all)
@@ -261,7 +305,7 @@ impl Inner {
         })
     }
 
-    pub(super) async fn all_records(&self) -> Result<Vec<ExportRecord>, TargetError> {
+    pub(super) async fn all_records(&self) -> Result<Recorded, TargetError> {
         let records = self.records.all().await;
         records.map_err(|source| TargetError::Records {
             name: "every export".into(),
@@ -281,4 +325,13 @@ impl Inner {
             source,
         })
     }
+}
+
+/// Makes a target and lets the one in that asks.
+fn make(lio: &Lio, source: &ExportSource, grant: &Grant, all: &[Grant]) -> Result<(), TargetError> {
+    lio.ensure(&source.name, &source.device)?;
+    lio.admit(&source.name, grant)?;
+    // One that had to be made anew knows nobody: those who were let in before are let in again.
+    all.iter()
+        .try_for_each(|grant| lio.admit(&source.name, grant))
 }

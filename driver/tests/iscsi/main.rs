@@ -14,6 +14,7 @@ mod inside;
 mod lab;
 mod lifetime;
 mod paths;
+mod records;
 mod refusals;
 mod speed;
 mod void;
