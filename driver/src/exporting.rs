@@ -13,7 +13,7 @@ use self::turns::Turns;
 use crate::{
     AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
     IscsiConnection, LocalConnection, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo,
-    target::{ExportName, ExportSource, RecoveredExports, Targets},
+    target::{ExportName, ExportSource, RecoveredExports, Targets, in_full},
 };
 
 /// Exports what another driver makes.
@@ -198,7 +198,7 @@ pub async fn recover_exports(
     for name in wanted {
         match find_source(drivers, name).await {
             Ok(source) => sources.push(source),
-            Err(error) => unclear.push((name.clone(), error.to_string())),
+            Err(error) => unclear.push((name.clone(), in_full(&error))),
         }
     }
     let spared: Vec<_> = unclear.iter().map(|(name, _)| name.clone()).collect();
@@ -225,7 +225,7 @@ pub async fn remake_exports(
         let driver = match owner(drivers, name).await {
             Ok(driver) => driver,
             Err(error) => {
-                done.failed.push((name.clone(), error.to_string()));
+                done.failed.push((name.clone(), in_full(&error)));
                 continue;
             }
         };
@@ -237,7 +237,7 @@ pub async fn remake_exports(
                 done.remade.extend(made.remade);
                 done.failed.extend(made.failed);
             }
-            Err(error) => done.failed.push((name.clone(), error.to_string())),
+            Err(error) => done.failed.push((name.clone(), in_full(&error))),
         }
     }
     Ok(done)

@@ -44,6 +44,7 @@ pub use error::TargetError;
 pub use names::ExportName;
 pub use records::{ExportRecord, ExportRecords, Grant, Recorded, RecordsError};
 pub use recover::RecoveredExports;
+pub(crate) use recover::in_full;
 pub use seal::Sealer;
 pub use sealed::SealedDirectory;
 pub use targets::Targets;

@@ -206,9 +206,9 @@ async fn forget(inner: &Inner, name: &ExportName, done: &mut RecoveredExports) {
 }
 
 /// An error with its causes: it goes into a report, where the chain would be lost.
-fn in_full(error: &TargetError) -> String {
+pub(crate) fn in_full(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
+    let mut cause = error.source();
     while let Some(error) = cause {
         text.push_str(": ");
         text.push_str(&error.to_string());
