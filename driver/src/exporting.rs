@@ -153,10 +153,8 @@ impl ExportingDriver {
     }
 
     async fn withdraw(&self, name: ExportName) -> Result<(), DriverError> {
-        if self.targets.is_exported(&name) {
-            self.targets.remove(&name).await?;
-        }
-        Ok(())
+        // One that is not made again yet has a record.
+        Ok(self.targets.remove(&name).await?)
     }
 
     /// Whether the driver inside has it.
@@ -209,38 +207,41 @@ pub async fn recover_exports(
 
 /// Tries those again that could not be made again; one that is on no record any more is passed over. No other is touched, so
 /// hosts may come and go meanwhile.
-///
-/// # Errors
-/// If the kernel's target or the records cannot be asked.
+/// What one of them meets is among the failed, and keeps no other waiting.
 pub async fn remake_exports(
     targets: &Targets,
     drivers: &[Arc<ExportingDriver>],
     names: &[ExportName],
-) -> Result<RecoveredExports, DriverError> {
+) -> RecoveredExports {
     let mut done = RecoveredExports::default();
     for name in names {
-        if targets.mode(name).await?.is_none() {
-            continue;
-        }
-        let driver = match owner(drivers, name).await {
-            Ok(driver) => driver,
-            Err(error) => {
-                done.failed.push((name.clone(), in_full(&error)));
-                continue;
-            }
-        };
-        let _turn = driver.turns.of(name).await?;
-        match driver.source(name).await {
-            Ok(source) => {
-                let made = targets.make_again(&[source]).await?;
+        match remake(targets, drivers, name).await {
+            Ok(made) => {
                 done.kept.extend(made.kept);
                 done.remade.extend(made.remade);
                 done.failed.extend(made.failed);
             }
+            // Its volume or snapshot was deleted meanwhile.
+            Err(DriverError::NotFound { .. }) => done.unknown.push(name.clone()),
             Err(error) => done.failed.push((name.clone(), in_full(&error))),
         }
     }
-    Ok(done)
+    done
+}
+
+async fn remake(
+    targets: &Targets,
+    drivers: &[Arc<ExportingDriver>],
+    name: &ExportName,
+) -> Result<RecoveredExports, DriverError> {
+    let driver = owner(drivers, name).await?;
+    let _turn = driver.turns.of(name).await?;
+    // Nobody has it any more.
+    if targets.mode(name).await?.is_none() {
+        return Ok(RecoveredExports::default());
+    }
+    let source = driver.source(name).await?;
+    Ok(targets.make_again(&[source]).await?)
 }
 
 async fn find_source(

@@ -147,18 +147,15 @@ impl Exports {
     }
 
     /// Tries again what could not be made again; those that still cannot are returned.
-    pub(crate) async fn try_again(
-        &self,
-        names: Vec<ExportName>,
-    ) -> Result<Vec<ExportName>, ManagerError> {
-        let done = remake_exports(&self.targets, &self.drivers(), &names).await?;
+    pub(crate) async fn try_again(&self, names: Vec<ExportName>) -> Vec<ExportName> {
+        let done = remake_exports(&self.targets, &self.drivers(), &names).await;
         for name in done.kept.iter().chain(&done.remade) {
             tracing::info!(%name, "the export is what it should be again");
         }
         for (name, error) in &done.failed {
             tracing::warn!(%name, error, "the export is not yet what it should be");
         }
-        Ok(done.failed.into_iter().map(|(name, _)| name).collect())
+        done.failed.into_iter().map(|(name, _)| name).collect()
     }
 
     /// The names of all that is on record, whatever it says.

@@ -82,12 +82,7 @@ impl Manager {
                 () = self.stopping.cancelled() => return,
                 () = tokio::time::sleep(EXPORTS_AGAIN) => {}
             }
-            match exports.try_again(left.clone()).await {
-                Ok(still) => left = still,
-                Err(error) => {
-                    tracing::warn!(error = chain(&error), "exports cannot be tried again yet");
-                }
-            }
+            left = exports.try_again(left).await;
         }
     }
 }

@@ -140,7 +140,7 @@ pub(crate) struct BackupArgs {
     /// Read only what changed since a snapshot: FILE has one "OFFSET LENGTH" in bytes per line, or is a JSON list.
     #[arg(long, value_name = "FILE", requires = "since")]
     pub(crate) changed: Option<PathBuf>,
-    /// The snapshot that --changed counts from: its id, the start of it, or `latest:NAME`.
+    /// The snapshot that --changed counts from: its id, or the start of it.
     #[arg(long, value_name = "SNAPSHOT", requires = "changed")]
     pub(crate) since: Option<String>,
     /// Chunk size of a repository that this backup makes (64KiB to 4MiB, a power of two).

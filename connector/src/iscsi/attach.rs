@@ -39,7 +39,10 @@ pub(super) async fn connect(
     connection.check().map_err(ConnectorError::Odd)?;
     ready::check(config).await?;
     let target = &connection.target_iqn;
-    end_lost(config, target).await?;
+    // What is in use goes on as it is: its reads and writes wait, and nobody but the kernel knows all who have it open.
+    if again == Again::Afresh {
+        end_lost(config, target).await?;
+    }
     let was_there = !sysfs::sessions_of(target)?.is_empty();
     match attach(config, connection, again).await {
         Err(error) if !was_there => {
@@ -53,7 +56,7 @@ pub(super) async fn connect(
 }
 
 /// A session that is lost comes back by itself, or never: its secrets may have been renewed since, and it goes on with the
-/// old ones. One that does not come back is ended, unless somebody holds its device.
+/// old ones. One that does not come back while reads and writes would wait for it is ended, unless somebody holds its device.
 async fn end_lost(config: &IscsiConfig, target: &str) -> Result<(), ConnectorError> {
     let started = Instant::now();
     loop {
@@ -61,7 +64,7 @@ async fn end_lost(config: &IscsiConfig, target: &str) -> Result<(), ConnectorErr
         if sessions.is_empty() || sessions.iter().any(|session| session.logged_in) {
             return Ok(());
         }
-        if started.elapsed() >= config.login_timeout {
+        if started.elapsed() >= config.replacement_timeout {
             break;
         }
         tokio::time::sleep(POLL).await;

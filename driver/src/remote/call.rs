@@ -242,12 +242,29 @@ impl Call {
         Ok(id)
     }
 
-    /// Reads the id of a snapshot that the caller may do that with. One that is not there is nobody's.
+    /// Reads the id of a snapshot that the caller may do that with, whichever pool has it: what is exported goes by the id
+    /// alone. One that is not there is nobody's.
     pub(super) async fn snapshot(&self, id: &str, intent: Intent) -> Result<SnapshotId, Refusal> {
         let id: SnapshotId = wire::id(id).map_err(DriverError::InvalidArgument)?;
         if let Some(info) = self.driver.snapshot(&id).await? {
             let subject = Subject::Snapshot(&id, &info.volume_id);
             self.check(subject, intent).await?;
+        }
+        for (pool, driver) in &self.inner.pools {
+            if Arc::ptr_eq(driver, &self.driver) {
+                continue;
+            }
+            match driver.snapshot(&id).await {
+                Ok(Some(info)) => {
+                    let subject = Subject::Snapshot(&id, &info.volume_id);
+                    self.check(subject, intent).await?;
+                }
+                Ok(None) => {}
+                // A group that is away must not stop what lies in others.
+                Err(error) => {
+                    tracing::warn!(pool, snapshot_id = %id, %error, "the pool cannot be asked for a snapshot");
+                }
+            }
         }
         Ok(id)
     }

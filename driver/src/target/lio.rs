@@ -227,6 +227,10 @@ impl Lio {
                 continue;
             };
             let mapped = self.entry(name, &initiator).join("lun_0");
+            // Half made: nobody was told its secrets.
+            if !mapped.exists() {
+                continue;
+            }
             let protected = configfs::read(&mapped.join("write_protect"))?;
             grants.push(Grant {
                 initiator,

@@ -29,15 +29,18 @@ impl Targets {
     /// Writes records that cannot be read anew, from what the kernel has. To be called before it is decided what is wanted.
     ///
     /// # Errors
-    /// `Records`, `Stuck`.
+    /// `Records` if they cannot be listed; what one of them meets is told to the log.
     pub async fn mend_records(&self) -> Result<(), TargetError> {
-        self.whole(|inner, mut turn| async move {
-            for name in inner.all_records().await?.unreadable {
-                (turn, _) = inner.known(turn, &name).await?;
+        for name in self.inner.all_records().await?.unreadable {
+            let export = name.clone();
+            let mended = self
+                .whole(|inner, turn| async move { inner.known(turn, &export).await.map(drop) })
+                .await;
+            if let Err(error) = mended {
+                tracing::error!(%name, error = in_full(&error), "the record of an export can be neither read nor written anew");
             }
-            Ok(())
-        })
-        .await
+        }
+        Ok(())
     }
 
     /// Makes those in `wanted` what their records say, leaves those in `spared` as they are, and removes all others of
@@ -172,7 +175,7 @@ async fn make_again(
     Ok(())
 }
 
-/// Exactly what the record says: initiators that are not in it lose their access.
+/// Exactly what the record says: initiators that are not in it lose their access, unless they are at work.
 fn remake(
     lio: &super::lio::Lio,
     source: &ExportSource,
@@ -185,7 +188,12 @@ fn remake(
             .iter()
             .any(|grant| grant.initiator == initiator)
         {
-            lio.expel(&source.name, &initiator)?;
+            if lio.is_logged_in(&source.name, &initiator)? {
+                // An older record may have been put back.
+                tracing::error!(name = %source.name, initiator, "a host that is on no record is logged in: it stays until it logs out, or is ended by force");
+            } else {
+                lio.expel(&source.name, &initiator)?;
+            }
         }
     }
     record

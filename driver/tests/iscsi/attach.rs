@@ -13,7 +13,7 @@ use std::{
 use stockpot_connector::Connector;
 use stockpot_driver::{AccessMode, ConnectionInfo, ConnectorProperties, VolumeDriver};
 
-use crate::lab::{Lab, MIB, PORTALS, holds, iscsi, leftovers, sessions, write};
+use crate::lab::{Lab, MIB, PORTALS, holds, iscsi, leftovers, sessions, worker_with, write};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_is_a_disk_on_another_host() {
@@ -148,7 +148,12 @@ async fn renewed_secrets_are_logged_in_with() {
         .unwrap();
     let new = lab.export(&volume).await;
     assert_ne!(new.auth, old.auth);
-    let device = lab.connect(&new).await.unwrap();
+    let hasty = worker_with(|config| config.replacement_timeout = Duration::from_secs(4));
+    let info = ConnectionInfo::Iscsi(new.clone());
+    // Only making sure of it ends nothing: somebody may have it open.
+    hasty.confirm(&info).await.unwrap_err();
+    assert_eq!(sessions(), 1);
+    let device = hasty.connect(&info).await.unwrap();
     assert_eq!(sessions(), 1);
     write(&device.path, 0, 4).unwrap();
     assert!(holds(&device.path, 0, 4));

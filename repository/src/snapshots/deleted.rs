@@ -56,7 +56,7 @@ pub(super) async fn below(
     snapshot: &SnapshotId,
 ) -> Result<Option<Manifest>, RepositoryError> {
     let key = snapshot_key(volume, snapshot);
-    let Some(object) = view(repository)?.newest_manifest(&key).await? else {
+    let Some(object) = view(repository)?.first_manifest(&key).await? else {
         return Ok(None);
     };
     Ok(match opened(repository, &key, &object)? {

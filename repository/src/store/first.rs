@@ -2,8 +2,8 @@
 //!
 //! Every name in a repository but that of a manifest is written once, so in most cases the first version of an object is the one
 //! that we wrote, and all others are somebody else's. Of a pack with several versions it is the first one whose index the
-//! repository's key opens: somebody may have known the name and been quicker. Manifest keys go from manifest to tombstone: there the newest version counts that
-//! the repository's key vouches for. Nothing is believed because of its place in a listing: what is read is checked by tags and
+//! repository's key opens: somebody may have known the name and been quicker. Manifest keys go from manifest to tombstone: there the newest version that
+//! the repository's key vouches for says which of the two it is, and of manifests the first one counts. Nothing is believed because of its place in a listing: what is read is checked by tags and
 //! hashes as ever.
 //!
 //! Reading only: it is for getting data back.
@@ -94,6 +94,20 @@ impl FirstVersions {
         self.of_key(key).await
     }
 
+    /// What a version holds.
+    ///
+    /// # Errors
+    /// As the store answers.
+    pub(crate) async fn body(
+        &self,
+        version: &ObjectVersion,
+        bytes_max: usize,
+    ) -> Result<Bytes, StoreError> {
+        let read = self.versions()?;
+        read.get_version(&version.key, &version.version_id, bytes_max)
+            .await
+    }
+
     /// From now on records and packs are told apart by this.
     pub(crate) fn trust(&self, sealer: Sealer) {
         // It is the same one each time.
@@ -178,9 +192,17 @@ impl FirstVersions {
         Ok(chosen)
     }
 
-    /// The newest manifest or tombstone that is genuine; else the first version, whatever it is.
+    /// A tombstone if that is the newest genuine record; else the manifest that was written first; else the first version,
+    /// whatever it is. A manifest is written once: whoever has the key can write a second one, and not an earlier one.
     async fn record(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError> {
-        if let Some(body) = self.newest(key, bytes_max, |_| true).await? {
+        let versions = self.of_key(key).await?;
+        let newest = versions.iter().take(RECORDS_TRIED_MAX);
+        if let Some((record, body)) = self.genuine(key, bytes_max, newest, |_| true).await?
+            && matches!(record, SnapshotRecord::Tombstone(..))
+        {
+            return Ok(body);
+        }
+        if let Some(body) = self.first_manifest(key).await? {
             return Ok(body);
         }
         let first = self.first(key).await?;
@@ -188,34 +210,37 @@ impl FirstVersions {
         read.get_version(key, &first.version_id, bytes_max).await
     }
 
-    /// The newest manifest that is genuine, whatever tombstone is above it.
+    /// The genuine manifest that was written first, whatever is above it.
     ///
     /// # Errors
     /// As the store answers.
-    pub(crate) async fn newest_manifest(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
+    pub(crate) async fn first_manifest(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let is_manifest = |record: &SnapshotRecord| matches!(record, SnapshotRecord::Manifest(..));
-        self.newest(key, SMALL_OBJECT_MAX, is_manifest).await
+        let versions = self.of_key(key).await?;
+        let history: Vec<&ObjectVersion> = versions.iter().collect();
+        let oldest_first = looked_at(&history).into_iter();
+        let found = self.genuine(key, SMALL_OBJECT_MAX, oldest_first, is_manifest);
+        Ok(found.await?.map(|(_, body)| body))
     }
 
-    /// The newest record that is genuine and wanted.
-    async fn newest(
+    /// The first of these versions that is genuine and wanted.
+    async fn genuine<'v>(
         &self,
         key: &str,
         bytes_max: usize,
+        versions: impl Iterator<Item = &'v ObjectVersion> + Send,
         is_wanted: impl Fn(&SnapshotRecord) -> bool + Send + Sync,
-    ) -> Result<Option<Bytes>, StoreError> {
+    ) -> Result<Option<(SnapshotRecord, Bytes)>, StoreError> {
         let Some(sealer) = self.0.sealer.get() else {
             return Ok(None);
         };
-        for version in self.of_key(key).await?.iter().take(RECORDS_TRIED_MAX) {
+        for version in versions {
             let read = self.versions()?;
             match read.get_version(key, &version.version_id, bytes_max).await {
-                Ok(body) => {
-                    if SnapshotRecord::open(sealer, key, &body).is_ok_and(|found| is_wanted(&found))
-                    {
-                        return Ok(Some(body));
-                    }
-                }
+                Ok(body) => match SnapshotRecord::open(sealer, key, &body) {
+                    Ok(record) if is_wanted(&record) => return Ok(Some((record, body))),
+                    _ => {}
+                },
                 Err(error) if error.is_of_one_object() => {}
                 Err(error) => return Err(error),
             }

@@ -21,7 +21,7 @@ pub(crate) struct ForgetArgs {
     /// Where: s3://BUCKET[/PREFIX].
     #[arg(value_name = "URL")]
     pub(crate) from: String,
-    /// Snapshots to give up, each by its id, the start of it, or as `latest:NAME`.
+    /// Snapshots to give up, each by its id or the start of it.
     #[arg(value_name = "SNAPSHOT", conflicts_with_all = ["volume", "keep"])]
     pub(crate) snapshots: Vec<String>,
     #[command(flatten)]

@@ -15,7 +15,6 @@ use crate::{
     cli::{Cli, ForgetArgs, KeepArgs},
     context, history,
     interrupt::Interrupt,
-    pick::pick,
     repository,
     table::Table,
     usage::Usage,
@@ -54,6 +53,7 @@ pub(crate) async fn run(cli: &Cli, args: &ForgetArgs, interrupt: &Interrupt) -> 
         )
         .into());
     }
+    check_names(&args.snapshots)?;
     let config = repository::s3_config(&args.from, &args.s3)?;
     let key = repository::key(&args.key, interrupt).await?;
     let looking = async {
@@ -62,8 +62,7 @@ pub(crate) async fn run(cli: &Cli, args: &ForgetArgs, interrupt: &Interrupt) -> 
         let report = if args.snapshots.is_empty() {
             by_policy(args, &found, &retention, forget::now(&repository).await?)?
         } else {
-            let names = resolved(&repository, &args.snapshots).await?;
-            let targets = forget::named(&repository, &found, &names).await;
+            let targets = forget::named(&repository, &found, &args.snapshots).await;
             let targets = history::explained(&**repository.store(), targets).await?;
             by_name(args, &found, targets)
         };
@@ -159,17 +158,14 @@ fn by_name(args: &ForgetArgs, found: &[SnapshotSummary], targets: Vec<Target>) -
     }
 }
 
-/// The names, with what `latest:VOLUME` means in place of it.
-async fn resolved(repository: &Repository, names: &[String]) -> anyhow::Result<Vec<String>> {
-    let mut resolved = Vec::with_capacity(names.len());
-    for name in names {
-        resolved.push(if name.starts_with("latest:") {
-            pick(repository, name).await?.snapshot_id.to_string()
-        } else {
-            name.clone()
-        });
+/// Asked again after it was broken off, `latest:VOLUME` would be the next older one.
+fn check_names(names: &[String]) -> Result<(), Usage> {
+    match names.iter().find(|name| name.starts_with("latest:")) {
+        None => Ok(()),
+        Some(name) => Err(Usage::new(format!(
+            "{name}: name what is to be forgotten by its id (`stockpot snapshots` shows it); the latest one is another each time"
+        ))),
     }
-    Ok(resolved)
 }
 
 /// The volume as people call it.

@@ -200,10 +200,15 @@ fn the_latest_can_be_named_wherever_a_snapshot_is() -> anyhow::Result<()> {
         "--changed",
         list,
         "--since",
-        "latest:v",
+        &first,
         "-o",
         "json",
     ];
+    let mut of_latest = told;
+    of_latest[8] = "latest:v";
+    bench
+        .run(of_latest)?
+        .failed(2, &["--since latest:v", "by its id"])?;
     let report = bench.run(told)?.json()?;
     ensure!(
         report["parent"] == first && report["reason"] == "incremental",
@@ -215,7 +220,10 @@ fn the_latest_can_be_named_wherever_a_snapshot_is() -> anyhow::Result<()> {
     ];
     let based = bench.run(base)?.json()?;
     ensure!(based["parent"] == second, "{based}");
-    let run = bench.run(["forget", REPO, "latest:v"])?;
+    bench
+        .run(["forget", REPO, "latest:v"])?
+        .failed(2, &["latest:v", "by its id"])?;
+    let run = bench.run(["forget", REPO, second])?;
     ensure!(
         run.code == Some(0) && run.stdout.contains(second),
         "{run:?}"

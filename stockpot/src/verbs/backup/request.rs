@@ -95,6 +95,14 @@ impl Job<'_> {
         repository: &Repository,
         since: &str,
     ) -> anyhow::Result<(SnapshotRef, u64)> {
+        // What was the latest when the changes were noted may not be it any more, and what changed between two snapshots
+        // would be taken from the older one.
+        if since.starts_with("latest:") {
+            return Err(Usage::new(format!(
+                "--since {since}: name the snapshot that the changes were counted from by its id; the latest one may be another by now"
+            ))
+            .into());
+        }
         let picked = pick(repository, since).await;
         // No error: then all is read and compared, and the result says so.
         if let Err(error) = &picked
