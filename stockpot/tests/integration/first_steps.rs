@@ -205,7 +205,7 @@ fn the_latest_can_be_named_wherever_a_snapshot_is() -> anyhow::Result<()> {
         "json",
     ];
     let mut of_latest = told;
-    of_latest[8] = "latest:v";
+    of_latest[9] = "latest:v";
     bench
         .run(of_latest)?
         .failed(2, &["--since latest:v", "by its id"])?;
