@@ -236,8 +236,9 @@ fn the_latest_can_be_named_wherever_a_snapshot_is() -> anyhow::Result<()> {
             .is_some_and(|rows| rows.len() == 1 && rows[0]["snapshot_id"] == first),
         "{left}"
     );
+    let nothing = bench.path("nothing").display().to_string();
     bench
-        .run(["forget", REPO, "latest:nobody"])?
+        .run(["restore", REPO, "latest:nobody", &nothing])?
         .failed(1, &["no snapshot of volume nobody"])
 }
 

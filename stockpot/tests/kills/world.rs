@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io::Read as _,
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant, SystemTime},
@@ -150,7 +151,14 @@ impl World {
                 Attempt::Failed
             }
             Some(status) => {
-                ensure!(status.success(), "{args:?} failed undisturbed: {status}");
+                let mut said = String::new();
+                if let Some(mut stderr) = child.stderr.take() {
+                    stderr.read_to_string(&mut said)?;
+                }
+                ensure!(
+                    status.success(),
+                    "{args:?} failed undisturbed: {status}: {said}"
+                );
                 Attempt::Untouched
             }
         };
