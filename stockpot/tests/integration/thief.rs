@@ -185,7 +185,7 @@ fn a_marker_that_was_deleted_or_overwritten_is_pointed_to() -> anyhow::Result<()
             vec!["snapshots", REPO],
             vec!["verify", REPO],
             vec!["prune", REPO],
-            vec!["forget", REPO, "latest:v"],
+            vec!["forget", REPO, "--keep-last", "1"],
             vec!["backup", &image, "--to", REPO],
         ];
         scene.delete("repository.json")?;
