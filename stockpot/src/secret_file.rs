@@ -77,8 +77,13 @@ fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
 /// A name of a file that is not there may be the secret itself, given by mistake: it is not repeated then.
 fn not_opened(path: &Path, error: io::Error) -> anyhow::Error {
     let name = path.to_string_lossy();
-    let is_plain = !name.contains('/') && !name.contains('.');
-    let cannot: &dyn fmt::Display = if is_plain && name.len() >= SECRET_TEXT_BYTES_MIN {
+    // Base64 has slashes too: what lies in no directory that is there may be that.
+    let is_placed = path
+        .ancestors()
+        .skip(1)
+        .any(|above| above.file_name().is_some() && above.is_dir());
+    let may_be_secret = !is_placed && !name.contains('.') && name.len() >= SECRET_TEXT_BYTES_MIN;
+    let cannot: &dyn fmt::Display = if may_be_secret {
         &"there is no such file, and its name is not repeated, since it may be a secret: give the name of a file that holds the key \
           or passphrase (such as ./NAME), never these themselves"
     } else {

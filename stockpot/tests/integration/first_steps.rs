@@ -20,10 +20,13 @@ fn with_backup() -> anyhow::Result<(Bench, String, String)> {
 fn a_secret_that_is_given_for_its_file_is_not_repeated() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let secret = "8f14e45fceea167a5a36dedd4bea2543aabbccdd00112233445566778899aabb";
+    let base64 = "8f14e45f/Qm9+T1kc/0rZ2pXkVw7uYh3sLd5aNeRtGfBj4=";
     for option in ["--key-file", "--passphrase-file"] {
-        let run = bench.run(["snapshots", REPO, option, secret])?;
-        run.failed(1, &["not repeated", "file that holds the key"])?;
-        ensure!(!run.stderr.contains("8f14e45f"), "{run:?}");
+        for given in [secret, base64] {
+            let run = bench.run(["snapshots", REPO, option, given])?;
+            run.failed(1, &["not repeated", "file that holds the key"])?;
+            ensure!(!run.stderr.contains("8f14e45f"), "{run:?}");
+        }
     }
     let by_environment = bench
         .command()
