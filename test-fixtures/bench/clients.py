@@ -21,6 +21,7 @@ class Stockpot:
     def __init__(self, binary, server, work: pathlib.Path, options=()):
         self.binary, self.server, self.work, self.options = binary, server, work, list(options)
         self.key = work / "key"
+        self.key.touch(mode=0o600)
         self.key.write_text("5" * 64)
         self.begin("start")
 
@@ -132,7 +133,8 @@ class Rustic:
         return f"cd {_q(self.home)} && {_q(self.program)} -P {_q(self.prefix)}"
 
     def full(self, image):
-        return _shell(f"{self._rustic()} backup --stdin-filename volume - <{_q(image)}")
+        # Without --force it takes a pipe for unchanged by its name alone, and reads nothing.
+        return _shell(f"{self._rustic()} backup --force --stdin-filename volume - <{_q(image)}")
 
     again = full
 
