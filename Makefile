@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests two-nodes selftest csi-sanity reader test-s3 test-long bench deny clean
+.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests two-nodes selftest csi-sanity reader test-s3 test-long bench flame deny clean
 
 # Build output is shared by all checkouts of a user, so that a second one builds quickly.
 XDG_CACHE_HOME ?= $(HOME)/.cache
@@ -84,6 +84,10 @@ bench: setup build ## side by side with zstd | aws, restic, rustic and borg; rep
 	python3 $(FIXTURES)/bench/run.py --binary $(BINARY) --server $(CACHE)/bin/versitygw --aws $(CACHE)/awscli/bin/aws --rustic $(CACHE)/bin/rustic --dir $(BENCH_DIR)
 	$(FIXTURES)/bench/thin
 	$(FIXTURES)/bench/attach
+
+flame: setup build ## where the CPU time of a full upload goes: a flame graph in target/bench
+	@$(FIXTURES)/setup flame
+	python3 $(FIXTURES)/bench/flame.py --binary $(BINARY) --server $(CACHE)/bin/versitygw --inferno $(CACHE)/bin --dir $(BENCH_DIR)
 
 deny: ## licences, advisories and duplicates among the dependencies (builds cargo-deny once)
 	@$(FIXTURES)/setup deny

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Benchmarks of backup and restore against a real S3 server on this machine, side by side with others.
 
-usage: run.py --binary STOCKPOT --server VERSITYGW [--dir DIR] [--work DIR] [--runs N] [--images A,B,C] [--growth 1,4,16,64,256]
+usage: run.py --binary STOCKPOT --server VERSITYGW [--dir DIR] [--work DIR] [--runs N] [--images A,B,C] [--growth 1,4,16,64,256,1024]
               [--peers pipe,restic,rustic,borg] [--aws AWS] [--rustic RUSTIC] [--out DIR] [-- OPTIONS OF stockpot backup]
 
 In turn, N times: full upload, unchanged, A to A2 told and not told what changed, restore; each restored image is compared
@@ -77,7 +77,7 @@ def arguments():
     parser.add_argument("--work", help="where the server keeps its bucket, and images are restored; memory if there is enough")
     parser.add_argument("--runs", default=int(os.environ.get("BENCH_RUNS") or 5), type=int)
     parser.add_argument("--images", default=os.environ.get("BENCH_IMAGES") or "A,B,C")
-    parser.add_argument("--growth", default="1,4,16,64,256")
+    parser.add_argument("--growth", default="1,4,16,64,256,1024")
     parser.add_argument("--peers", default=os.environ.get("BENCH_PEERS") or "pipe,restic,rustic,borg")
     parser.add_argument("--aws", default="aws")
     parser.add_argument("--rustic", default="rustic")
