@@ -79,9 +79,10 @@ test-long: setup setup-s3 setup-csi ## many more property cases, interleavings, 
 
 # BENCH_RUNS (5), BENCH_PEERS (pipe,restic,rustic,borg), BENCH_IMAGES (A,B,C), BENCH_DIR for the images (12 GiB).
 BENCH_DIR ?= /var/tmp/stockpot-bench
-bench: setup build ## side by side with zstd | aws, restic, rustic and borg; report with plots in target/bench; a 1 TiB thin volume, and iSCSI, in a guest
+bench: setup build ## side by side with zstd | aws, restic, rustic and borg; report with plots in target/bench; kills; a 1 TiB thin volume, and iSCSI, in a guest
 	@$(FIXTURES)/setup bench
 	python3 $(FIXTURES)/bench/run.py --binary $(BINARY) --server $(CACHE)/bin/versitygw --aws $(CACHE)/awscli/bin/aws --rustic $(CACHE)/bin/rustic --dir $(BENCH_DIR)
+	python3 $(FIXTURES)/bench/killed.py --binary $(BINARY) --server $(CACHE)/bin/versitygw --dir $(BENCH_DIR)
 	$(FIXTURES)/bench/thin
 	$(FIXTURES)/bench/attach
 
