@@ -30,6 +30,7 @@ mod credentials;
 mod delete;
 mod failure;
 mod list;
+mod locks;
 mod multipart;
 mod object;
 mod probe;

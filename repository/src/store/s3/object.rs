@@ -6,9 +6,9 @@ use bytes::Bytes;
 use super::{
     Core, checksum,
     failure::Failure,
+    locks::sdk_mode,
     read::Extent,
     retry::{GaveUp, Request},
-    versions::sdk_mode,
 };
 use crate::{
     format::crc32c::crc32c,
