@@ -1,6 +1,10 @@
 //! What can go wrong with a repository, by what a caller can do about it.
 
-use crate::{device::DeviceError, format::FormatError, store::StoreError};
+use crate::{
+    device::DeviceError,
+    format::FormatError,
+    store::{FLOODED, StoreError},
+};
 
 /// Failures of the verbs.
 #[derive(Debug, thiserror::Error)]
@@ -225,7 +229,10 @@ pub enum RepositoryError {
     #[error(transparent)]
     Device(#[from] DeviceError),
     /// There is more below a prefix than a repository of ours can have: it is not taken into memory.
-    #[error("the bucket shows more than {limit} {what} below {prefix}; no repository has so many")]
+    #[error(
+        "the bucket shows more than {limit} {what} below {prefix}; no repository has so many: {}",
+        FLOODED
+    )]
     TooMany {
         /// Where.
         prefix: String,

@@ -25,6 +25,7 @@ pub mod manifest;
 pub mod map;
 pub mod map_page;
 pub mod marker;
+pub mod object_keys;
 pub mod pack;
 pub mod pack_builder;
 pub mod pack_index;

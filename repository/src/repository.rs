@@ -17,7 +17,7 @@ use jiff::Timestamp;
 pub use self::keys::SlotSummary;
 use self::objects::{read_marker, refuse_foreign, refuse_hidden};
 pub(crate) use self::{
-    listing::{each_key, list_keys, too_many},
+    listing::{Strays, each_key, list_all, list_keys, too_many},
     objects::read_object,
 };
 use crate::{

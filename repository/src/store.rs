@@ -338,5 +338,9 @@ pub(crate) fn check_receipts(key: &str, parts: &[PartReceipt]) -> Result<(), Sto
     Ok(())
 }
 
+/// What to do about a bucket that shows more than a repository can have.
+pub(crate) const FLOODED: &str = "somebody fills the bucket. Take the credentials away from whoever does, and delete what they put there, \
+     or copy the rest below another prefix, where it can be restored from all the same";
+
 /// A boxed source of an error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync + 'static>;

@@ -45,7 +45,7 @@ use crate::{
         slot::Slot,
     },
     pages::Pages,
-    repository::{list_keys, read_object},
+    repository::{Strays, list_all, read_object},
     snapshots::{chain, record_at},
 };
 
@@ -193,10 +193,11 @@ impl Job<'_> {
         let store = self.repository.store();
         let mut missing: BTreeSet<&SnapshotId> = ids.unwrap_or_default().iter().collect();
         let mut manifests = Vec::new();
-        for meta in list_keys(&**store, SNAPSHOTS_PREFIX).await? {
+        let listed = list_all(&**store, SNAPSHOTS_PREFIX).await?;
+        tell_strays(listed.strays, problems);
+        for meta in listed.ours {
             self.check_cancelled()?;
             let Ok((_, snapshot)) = parse_snapshot_key(&meta.key) else {
-                problems.add(&meta.key, None, "its name is not that of a snapshot", []);
                 continue;
             };
             if ids.is_some_and(|ids| !ids.contains(&snapshot)) {
@@ -249,7 +250,9 @@ impl Job<'_> {
         check: impl Fn(&str, &[u8]) -> Result<(), FormatError>,
     ) -> Result<(), RepositoryError> {
         let store = self.repository.store();
-        for meta in list_keys(&**store, prefix).await? {
+        let listed = list_all(&**store, prefix).await?;
+        tell_strays(listed.strays, problems);
+        for meta in listed.ours {
             self.check_cancelled()?;
             self.fetcher.progress.requested(1);
             let object = match read_object(&**store, &meta.key, bytes_max).await {
@@ -266,6 +269,16 @@ impl Job<'_> {
         }
         Ok(())
     }
+}
+
+/// What does not belong here is one problem, however much it is.
+fn tell_strays(strays: Strays, problems: &mut Problems) {
+    let Some(first) = strays.first else { return };
+    let what = match strays.count - 1 {
+        0 => "its name is not one that a repository gives".to_owned(),
+        more => format!("its name is not one that a repository gives, and {more} more here"),
+    };
+    problems.add(&first, None, what, []);
 }
 
 fn opens<R: Record>(

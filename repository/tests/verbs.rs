@@ -11,6 +11,8 @@ mod errors_logged;
 mod faults;
 #[path = "verbs/files.rs"]
 mod files;
+#[path = "verbs/flooded.rs"]
+mod flooded;
 #[path = "verbs/golden.rs"]
 mod golden;
 #[path = "verbs/healing.rs"]

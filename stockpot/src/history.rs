@@ -9,7 +9,7 @@ use stockpot_repository::{
     RepositoryError,
     format::ids::{MARKER_KEY, SLOTS_PREFIX, SNAPSHOTS_PREFIX, VolumeId, parse_snapshot_key},
     prune::PruneError,
-    store::{ObjectStore, StoreError},
+    store::{ObjectStore, StoreError, versions::ObjectVersion},
 };
 
 use crate::printable;
@@ -30,10 +30,22 @@ pub(crate) struct Covered {
 impl Covered {
     /// Looks at all objects whose keys start with `prefix`.
     pub(crate) async fn below(store: &dyn ObjectStore, prefix: &str) -> Self {
-        let Some(versions) = store.versions() else {
-            return Self::default();
-        };
-        let found = match versions.versions(prefix).await {
+        match store.versions() {
+            Some(versions) => Self::among(versions.versions(prefix).await),
+            None => Self::default(),
+        }
+    }
+
+    /// Looks at one object.
+    async fn at(store: &dyn ObjectStore, key: &str) -> Self {
+        match store.versions() {
+            Some(versions) => Self::among(versions.versions_of(key).await),
+            None => Self::default(),
+        }
+    }
+
+    fn among(versions: Result<Vec<ObjectVersion>, StoreError>) -> Self {
+        let found = match versions {
             Ok(found) => found,
             Err(error) => {
                 tracing::debug!(%error, "whether there are older versions cannot be seen");
@@ -124,7 +136,7 @@ fn snapshots_were(count: usize) -> String {
 pub(crate) async fn remark_on(store: &dyn ObjectStore, objects: &[&str]) -> Option<String> {
     // One folder has the packs of one snapshot; a bucket that was ransacked has many, and one example is enough.
     for object in objects.iter().take(8) {
-        if Covered::below(store, object).await.has(object) {
+        if Covered::at(store, object).await.has(object) {
             return Some(format!(
                 "{} was deleted or overwritten by somebody, and the bucket still has an older version of it: {READ_FIRST}",
                 printable::line(object)

@@ -65,7 +65,8 @@ pub(super) struct Locking<'a> {
 impl Locking<'_> {
     /// The marker, and the slots that were not removed.
     pub(super) async fn roots(&self) -> Result<(), RepositoryError> {
-        let listed = self.list(MARKER_KEY).await?;
+        self.progress.requested(1);
+        let listed = self.versions.versions_of(MARKER_KEY).await?;
         let histories = histories(&listed);
         let history = histories.get(MARKER_KEY).cloned().unwrap_or_default();
         let opened = self.repository.marker_object();

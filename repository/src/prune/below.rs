@@ -32,7 +32,7 @@ pub(super) async fn below(survey: &Survey, place: &Place) -> Result<Below, Prune
         return Ok(Below::Nothing);
     };
     let key = snapshot_key(&place.0, &place.1);
-    let history = match versions.versions(&key).await {
+    let history = match versions.versions_of(&key).await {
         Ok(history) => history,
         Err(error @ StoreError::AccessDenied { .. }) => return Ok(Below::Denied(error)),
         // A store that knows nothing of versions.
@@ -42,10 +42,7 @@ pub(super) async fn below(survey: &Survey, place: &Place) -> Result<Below, Prune
         Err(error) => return Err(error.into()),
     };
     let sealer = repository.sealer()?;
-    for version in history
-        .iter()
-        .filter(|v| v.key == key && !v.is_delete_marker)
-    {
+    for version in history.iter().filter(|version| !version.is_delete_marker) {
         survey.check_cancelled()?;
         let read = versions.get_version(&key, &version.version_id, SMALL_OBJECT_MAX);
         let body = match read.await {

@@ -76,10 +76,9 @@ pub(super) async fn refuse_hidden(store: &dyn ObjectStore) -> Result<(), Reposit
     let Some(versions) = store.versions() else {
         return Ok(());
     };
-    match versions.versions(MARKER_KEY).await {
-        Ok(found) => {
-            let mut markers = found.iter().filter(|version| version.key == MARKER_KEY);
-            if markers.any(|version| !version.is_delete_marker) {
+    match versions.versions_of(MARKER_KEY).await {
+        Ok(markers) => {
+            if markers.iter().any(|version| !version.is_delete_marker) {
                 return Err(RepositoryError::Hidden {
                     location: store.location(),
                 });

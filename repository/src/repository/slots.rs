@@ -8,7 +8,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{blocking, objects::read_object};
+use super::{
+    blocking,
+    listing::{PAGES_MAX, too_many},
+    objects::read_object,
+};
 use crate::{
     RepositoryError,
     format::{
@@ -17,9 +21,10 @@ use crate::{
         keys::{KeySource, RepositoryKey},
         limits::{SLOTS_MAX, SLOTS_WORK_KIB_MAX, SMALL_OBJECT_MAX},
         marker::Marker,
+        object_keys::is_ours,
         slot::{KdfCost, Opened, Slot},
     },
-    store::{ObjectStore, PutMode, StoreError},
+    store::{ObjectStore, PutMode},
 };
 
 /// More slots than this are not even counted.
@@ -60,19 +65,22 @@ pub(super) async fn put_slot(
     Ok(KnownSlot { id, object })
 }
 
-/// Object keys of the slots, ascending, as far as they are counted.
-pub(super) async fn slot_keys(store: &dyn ObjectStore) -> Result<Vec<String>, StoreError> {
+/// Object keys of the slots, ascending, as far as they are counted; other names are passed over.
+pub(super) async fn slot_keys(store: &dyn ObjectStore) -> Result<Vec<String>, RepositoryError> {
     let mut found = Vec::new();
     let mut from = None;
-    loop {
+    for pages in 1.. {
         let page = store.list(SLOTS_PREFIX, from.as_deref()).await?;
-        found.extend(page.objects.into_iter().map(|meta| meta.key));
+        let keys = page.objects.into_iter().map(|meta| meta.key);
+        found.extend(keys.filter(|key| is_ours(key)));
+        too_many(SLOTS_PREFIX, "pages of the listing", pages, PAGES_MAX)?;
         from = page.next;
         if from.is_none() || found.len() >= SLOTS_COUNTED_MAX {
-            found.truncate(SLOTS_COUNTED_MAX);
-            return Ok(found);
+            break;
         }
     }
+    found.truncate(SLOTS_COUNTED_MAX);
+    Ok(found)
 }
 
 /// The repository's key, and the slot that it was in; an exported key was in none.

@@ -125,13 +125,18 @@ impl FirstVersions {
         }
     }
 
-    /// All versions below a folder, which is listed once.
+    /// All versions below a folder, or of an object that is in none; each is listed once.
     async fn folder(&self, prefix: &str) -> Result<ByKey, StoreError> {
         if let Some(known) = lock(&self.0.folders).get(prefix) {
             return Ok(known.clone());
         }
         let mut by_key: HashMap<String, Vec<ObjectVersion>> = HashMap::new();
-        for version in self.versions()?.versions(prefix).await? {
+        let versions = self.versions()?;
+        let found = match prefix.ends_with('/') {
+            true => versions.versions(prefix).await?,
+            false => versions.versions_of(prefix).await?,
+        };
+        for version in found {
             if !version.is_delete_marker {
                 by_key.entry(version.key.clone()).or_default().push(version);
             }

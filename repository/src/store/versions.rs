@@ -97,11 +97,23 @@ pub trait Versions: Send + Sync {
     /// As the store answers.
     async fn lock_support(&self) -> Result<LockSupport, StoreError>;
 
-    /// Every version of every key that starts with `prefix`: keys ascending, of each the newest first.
+    /// Every version of every key that starts with `prefix` and that a repository gives
+    /// ([`is_ours`](crate::format::object_keys::is_ours)): keys ascending, of each the newest first. Other keys may be among them, and
+    /// never count against a bound.
     ///
     /// # Errors
     /// As the store answers; never a shortened list.
     async fn versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError>;
+
+    /// Every version of one key, the newest first.
+    ///
+    /// # Errors
+    /// As the store answers; never a shortened list.
+    async fn versions_of(&self, key: &str) -> Result<Vec<ObjectVersion>, StoreError> {
+        let mut found = self.versions(key).await?;
+        found.retain(|version| version.key == key);
+        Ok(found)
+    }
 
     /// Reads a version whole.
     ///

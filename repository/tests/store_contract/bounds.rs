@@ -45,7 +45,7 @@ fn endless(head: &'static str, piece: &'static str) -> SocketAddr {
     address
 }
 
-async fn store(address: SocketAddr) -> S3Store {
+pub(super) async fn store(address: SocketAddr) -> S3Store {
     let mut config = S3Config::from_url(&format!("s3://{BUCKET}/x")).unwrap();
     config.endpoint = Some(format!("http://{address}"));
     config.region = Some("us-east-1".to_owned());

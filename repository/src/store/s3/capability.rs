@@ -5,7 +5,7 @@ use std::ops::Range;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::{S3Store, read::Extent};
+use super::{S3Store, read::Extent, versions::Wanted};
 use crate::store::{
     PutMode, StoreError,
     versions::{LockSupport, ObjectVersion, Purged, Retention, Versions},
@@ -18,7 +18,11 @@ impl Versions for S3Store {
     }
 
     async fn versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
-        self.core.versions(prefix).await
+        self.core.versions(Wanted::Below(prefix)).await
+    }
+
+    async fn versions_of(&self, key: &str) -> Result<Vec<ObjectVersion>, StoreError> {
+        self.core.versions(Wanted::Key(key)).await
     }
 
     async fn get_version(

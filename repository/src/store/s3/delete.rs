@@ -4,6 +4,7 @@ use super::{
     Core,
     failure::{Class, Failure},
     retry::{GaveUp, Request},
+    versions::Wanted,
 };
 use crate::store::{
     StoreError,
@@ -107,10 +108,9 @@ impl Core {
         &self,
         key: &str,
     ) -> Result<(Vec<ObjectVersion>, Vec<ObjectVersion>), StoreError> {
-        let all = self.versions(key).await?;
+        let all = self.versions(Wanted::Key(key)).await?;
         Ok(all
             .into_iter()
-            .filter(|version| version.key == key)
             .partition(|version| version.is_delete_marker))
     }
 

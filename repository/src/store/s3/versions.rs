@@ -7,7 +7,10 @@ use super::{
     retry::Request,
     trail::Trail,
 };
-use crate::store::{StoreError, requests::RequestKind, versions::ObjectVersion};
+use crate::{
+    format::object_keys::is_ours,
+    store::{FLOODED, StoreError, requests::RequestKind, versions::ObjectVersion},
+};
 use aws_sdk_s3::{
     operation::list_object_versions::ListObjectVersionsOutput, primitives::DateTime,
     types::EncodingType,
@@ -25,11 +28,48 @@ const VERSION_ID_BYTES_MAX: usize = 1024;
 /// Pages of one listing of versions.
 const PAGES_MAX: usize = 1 << 14;
 
+/// Whose versions are asked for. Others are passed over before anything is counted: whoever fills the bucket with them is not to
+/// keep us from ours.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// Those of one object.
+    Key(&'a str),
+    /// Those of all objects whose keys start like this and are of the form that a repository gives.
+    Below(&'a str),
+}
+
+impl<'a> Wanted<'a> {
+    /// What is asked for: the server knows prefixes only.
+    fn prefix(self) -> &'a str {
+        match self {
+            Self::Key(key) => key,
+            Self::Below(prefix) => prefix,
+        }
+    }
+
+    fn has(self, key: &str) -> bool {
+        match self {
+            Self::Key(wanted) => key == wanted,
+            Self::Below(_) => is_ours(key),
+        }
+    }
+
+    /// Whether nothing wanted comes any more behind a page with so many others: keys ascend, and of all that start with a key it is
+    /// the first itself.
+    fn ends_with(self, others: u64) -> bool {
+        matches!(self, Self::Key(_)) && others > 0
+    }
+}
+
 impl Core {
-    pub(super) async fn versions(&self, prefix: &str) -> Result<Vec<ObjectVersion>, StoreError> {
+    /// See [`crate::store::versions::Versions::versions`].
+    pub(super) async fn versions(
+        &self,
+        wanted: Wanted<'_>,
+    ) -> Result<Vec<ObjectVersion>, StoreError> {
+        let prefix = wanted.prefix();
         let request = Request::new(RequestKind::List, "listing versions of", prefix);
-        let mut found: Vec<ObjectVersion> = Vec::new();
-        let mut bytes = 0;
+        let mut gathered = Gathered::default();
         let mut from: Option<(String, Option<String>)> = None;
         let mut trail = Trail::new(PAGES_MAX);
         loop {
@@ -38,26 +78,11 @@ impl Core {
                 .await
                 .map_err(|gave_up| self.error(&request, gave_up))?
                 .value;
-            let known = found.len();
-            self.take_versions(prefix, &answer, &mut found)?;
-            bytes += found[known..]
-                .iter()
-                .map(|version| version.key.len() + version.version_id.len())
-                .sum::<usize>();
-            if bytes > VERSIONS_BYTES_MAX {
-                let problem = format!("its keys have more than {VERSIONS_BYTES_MAX} bytes");
-                return Err(bad_list(prefix, &problem));
-            }
-            if found.len() > VERSIONS_MAX {
-                let problem = format!("there are more than {VERSIONS_MAX} versions");
-                return Err(bad_list(prefix, &problem));
-            }
-            if answer.is_truncated() != Some(true) {
-                // Stable: of each key, versions keep the server's order, the newest first.
-                found.sort_by(|a, b| {
-                    (&a.key, a.is_delete_marker).cmp(&(&b.key, b.is_delete_marker))
-                });
-                return Ok(found);
+            let others_before = gathered.others;
+            self.take_versions(wanted, &answer, &mut gathered)?;
+            let is_over = wanted.ends_with(gathered.others - others_before);
+            if is_over || answer.is_truncated() != Some(true) {
+                return Ok(gathered.sorted(wanted));
             }
             let next = answer.next_key_marker().map(|key| {
                 let version = answer.next_version_id_marker().map(str::to_owned);
@@ -102,12 +127,14 @@ impl Core {
         Ok(answer)
     }
 
+    /// Takes what is wanted of a page.
     fn take_versions(
         &self,
-        prefix: &str,
+        wanted: Wanted<'_>,
         answer: &ListObjectVersionsOutput,
-        found: &mut Vec<ObjectVersion>,
+        gathered: &mut Gathered,
     ) -> Result<(), StoreError> {
+        let prefix = wanted.prefix();
         let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
         let key = |given: Option<&str>| {
             self.listed_key(prefix, given.unwrap_or_default(), is_encoded)
@@ -121,29 +148,78 @@ impl Core {
                 .ok_or_else(|| bad_list(prefix, text))
         };
         for version in answer.versions() {
-            found.push(ObjectVersion {
+            let size = version.size().and_then(|size| u64::try_from(size).ok());
+            let version = ObjectVersion {
                 key: key(version.key())?,
                 version_id: id(version.version_id())?,
-                size_bytes: version
-                    .size()
-                    .and_then(|size| u64::try_from(size).ok())
-                    .unwrap_or(0),
+                size_bytes: size.unwrap_or(0),
                 modified_at_s: version.last_modified().map_or(0, DateTime::secs),
                 is_delete_marker: false,
                 is_latest: version.is_latest() == Some(true),
-            });
+            };
+            gathered.take(wanted, version)?;
         }
         for marker in answer.delete_markers() {
-            found.push(ObjectVersion {
+            let marker = ObjectVersion {
                 key: key(marker.key())?,
                 version_id: id(marker.version_id())?,
                 size_bytes: 0,
                 modified_at_s: marker.last_modified().map_or(0, DateTime::secs),
                 is_delete_marker: true,
                 is_latest: marker.is_latest() == Some(true),
-            });
+            };
+            gathered.take(wanted, marker)?;
         }
         Ok(())
+    }
+}
+
+/// What a listing has shown so far.
+#[derive(Debug, Default)]
+struct Gathered {
+    versions: Vec<ObjectVersion>,
+    /// Bytes of their keys and ids.
+    bytes: usize,
+    /// How many were passed over.
+    others: u64,
+}
+
+impl Gathered {
+    fn take(&mut self, wanted: Wanted<'_>, version: ObjectVersion) -> Result<(), StoreError> {
+        if !wanted.has(&version.key) {
+            self.others += 1;
+            return Ok(());
+        }
+        self.bytes += version.key.len() + version.version_id.len();
+        self.versions.push(version);
+        let problem = match () {
+            () if self.bytes > VERSIONS_BYTES_MAX => {
+                format!("its keys have more than {VERSIONS_BYTES_MAX} bytes")
+            }
+            () if self.versions.len() > VERSIONS_MAX => {
+                format!("there are more than {VERSIONS_MAX} versions")
+            }
+            () => return Ok(()),
+        };
+        let problem = format!("{problem}: {FLOODED}");
+        Err(bad_list(wanted.prefix(), &problem))
+    }
+
+    /// Keys ascending, of each the delete markers last.
+    fn sorted(mut self, wanted: Wanted<'_>) -> Vec<ObjectVersion> {
+        if self.others > 0
+            && let Wanted::Below(prefix) = wanted
+        {
+            tracing::warn!(
+                prefix,
+                versions = self.others,
+                "there are versions of objects here that do not belong to the repository: they are passed over"
+            );
+        }
+        // Stable: of each key, versions keep the server's order, the newest first.
+        self.versions
+            .sort_by(|a, b| (&a.key, a.is_delete_marker).cmp(&(&b.key, b.is_delete_marker)));
+        self.versions
     }
 }
 
