@@ -15,6 +15,8 @@ use crate::store::{Multipart, StoreError, probe::UploadListing, requests::Reques
 const ABORTS_MAX: u32 = 5;
 /// Open uploads that are gathered at most: somebody fills the bucket.
 const UPLOADS_MAX: usize = 1 << 18;
+/// Bytes of their keys and ids.
+const UPLOADS_BYTES_MAX: usize = 64 << 20;
 /// Pages of one listing of them.
 const PAGES_MAX: usize = 1 << 14;
 /// Pause between two aborts.
@@ -105,7 +107,7 @@ impl Core {
         by_prefix: bool,
     ) -> Result<Vec<Multipart>, StoreError> {
         let request = Request::new(RequestKind::List, "listing open uploads of", prefix);
-        let mut found = Vec::new();
+        let mut found = Open::default();
         let mut marker: Option<(String, Option<String>)> = None;
         let mut trail = Trail::new(PAGES_MAX);
         loop {
@@ -133,14 +135,11 @@ impl Core {
                     continue;
                 };
                 if let Some(id) = upload.upload_id() {
-                    found.push(Multipart {
-                        key: key.to_owned(),
-                        upload_id: id.to_owned(),
-                    });
+                    found.take(prefix, key, id)?;
                 }
             }
             if page.is_truncated() != Some(true) {
-                return Ok(found);
+                return Ok(found.uploads);
             }
             let next = page.next_key_marker().map(|key| {
                 (
@@ -149,14 +148,66 @@ impl Core {
                 )
             });
             marker = Some(trail.follow(prefix, next)?);
-            if found.len() > UPLOADS_MAX {
-                let problem = format!("more than {UPLOADS_MAX} multipart uploads are open");
-                return Err(integrity(prefix, problem));
-            }
         }
+    }
+}
+
+/// The open uploads that a listing has shown so far.
+#[derive(Debug, Default)]
+struct Open {
+    uploads: Vec<Multipart>,
+    bytes: usize,
+}
+
+impl Open {
+    /// Takes one more, if there are not too many by then, of names that a server chooses.
+    fn take(&mut self, prefix: &str, key: &str, upload_id: &str) -> Result<(), StoreError> {
+        self.bytes += key.len() + upload_id.len();
+        let problem = match () {
+            () if self.uploads.len() >= UPLOADS_MAX => {
+                format!("more than {UPLOADS_MAX} multipart uploads are open")
+            }
+            () if self.bytes > UPLOADS_BYTES_MAX => {
+                format!(
+                    "the names of the open multipart uploads have more than {UPLOADS_BYTES_MAX} bytes"
+                )
+            }
+            () => {
+                self.uploads.push(Multipart {
+                    key: key.to_owned(),
+                    upload_id: upload_id.to_owned(),
+                });
+                return Ok(());
+            }
+        };
+        let problem = format!(
+            "{problem}: somebody fills the bucket. A lifecycle rule that aborts multipart uploads after some days clears it"
+        );
+        Err(integrity(prefix, problem))
     }
 }
 
 fn is_gone(class: Class) -> bool {
     matches!(class, Class::NoSuchUpload | Class::NoSuchKey)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_any_length_are_not_gathered_without_end() {
+        let mut open = Open::default();
+        let long = "k".repeat(1 << 20);
+        let taken = (0..100).take_while(|_| open.take("packs/", &long, "id").is_ok());
+        assert_eq!(taken.count(), 63);
+        assert_eq!(open.uploads.len(), 63);
+
+        let mut open = Open::default();
+        for _ in 0..UPLOADS_MAX {
+            open.take("packs/", "k", "id").unwrap();
+        }
+        let error = open.take("packs/", "k", "id").unwrap_err();
+        assert!(error.to_string().contains("lifecycle rule"), "{error}");
+    }
 }
