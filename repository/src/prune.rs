@@ -266,7 +266,7 @@ fn check_endpoint(repository: &Repository) -> Result<(), PruneError> {
 /// # Errors
 /// [`PruneError`]. What was deleted by then was not needed; running again goes on.
 pub async fn execute(plan: Plan) -> Result<Report, PruneError> {
-    let open = uploads::open_multiparts(&plan.survey).await?;
+    let open = uploads::open_multiparts(&plan.survey).await;
     let mut rounds = Rounds {
         survey: plan.survey,
         settings: plan.settings,

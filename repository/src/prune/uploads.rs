@@ -10,7 +10,6 @@ use super::{
     survey::{Found, Place, Survey},
 };
 use crate::{
-    RepositoryError,
     format::ids::{PackName, packs_of, snapshot_key},
     repository::each_key,
     snapshots::tombstone,
@@ -247,9 +246,7 @@ pub(super) async fn unaccounted(
 }
 
 /// Multipart uploads of ours that are open now, or why the store does not tell: packs can be pruned all the same.
-pub(super) async fn open_multiparts(
-    survey: &Survey,
-) -> Result<Result<Vec<(RunKey, Multipart)>, String>, PruneError> {
+pub(super) async fn open_multiparts(survey: &Survey) -> Result<Vec<(RunKey, Multipart)>, String> {
     let prefix = crate::format::ids::PACKS_PREFIX;
     let open = match survey.repository.store().multipart_list(prefix).await {
         Ok(open) => open,
@@ -258,7 +255,7 @@ pub(super) async fn open_multiparts(
                 what,
                 "the store cannot do this; a lifecycle rule has to abort what crashes left open"
             );
-            return Ok(Err(format!("the store does not support {what}")));
+            return Err(format!("the store does not support {what}"));
         }
         Err(error @ (StoreError::AccessDenied { .. } | StoreError::Refused { .. })) => {
             let why = crate::snapshots::chain(&error);
@@ -266,9 +263,17 @@ pub(super) async fn open_multiparts(
                 error = why,
                 "open multipart uploads cannot be listed, so none is aborted; the credentials need s3:ListBucketMultipartUploads"
             );
-            return Ok(Err(why));
+            return Err(why);
         }
-        Err(error) => return Err(RepositoryError::from(error).into()),
+        // Whatever keeps the store from telling: what is wrong with all of it shows itself with the next request.
+        Err(error) => {
+            let why = crate::snapshots::chain(&error);
+            tracing::warn!(
+                error = why,
+                "open multipart uploads cannot be listed, so none is aborted; a later prune tries again"
+            );
+            return Err(why);
+        }
     };
     let ours = open.into_iter().filter_map(|upload| {
         let name = PackName::parse(&upload.key).ok()?;
@@ -279,5 +284,5 @@ pub(super) async fn open_multiparts(
         };
         Some((run, upload))
     });
-    Ok(Ok(ours.collect()))
+    Ok(ours.collect())
 }

@@ -107,6 +107,15 @@ pub async fn abort_uploads(
             tracing::debug!(what, "open uploads cannot be listed");
             return Ok(());
         }
+        // Somebody fills the bucket with uploads: a lifecycle rule aborts them, and these.
+        Err(error @ StoreError::Integrity { .. }) => {
+            tracing::warn!(
+                %snapshot,
+                error = chain(&error),
+                "open multipart uploads cannot be listed, so none is aborted"
+            );
+            return Ok(());
+        }
         Err(error) if is_refusal(&error) => {
             tracing::warn!(
                 %snapshot,

@@ -1,4 +1,4 @@
-//! Credentials that may not list or abort multipart uploads: packs are pruned, snapshots are forgotten, and what stays is said.
+//! Multipart uploads that cannot be listed or aborted, by these credentials or at all: packs are pruned, snapshots are forgotten, and what stays is said.
 
 use std::sync::{
     Arc,
@@ -24,6 +24,8 @@ use crate::{
 struct Refusing {
     inner: MemoryStore,
     lists: AtomicBool,
+    /// Listing uploads is not denied, but the listing is of no use.
+    floods: AtomicBool,
     aborts: AtomicBool,
 }
 
@@ -48,6 +50,12 @@ impl Layer for Refusing {
     async fn multipart_list(&self, prefix: &str) -> Result<Vec<Multipart>, StoreError> {
         if self.lists.load(Ordering::Relaxed) {
             return Err(denied("listing uploads"));
+        }
+        if self.floods.load(Ordering::Relaxed) {
+            return Err(StoreError::Integrity {
+                key: prefix.to_owned(),
+                problem: "too many uploads are open, as the test wants it".to_owned(),
+            });
         }
         self.inner.multipart_list(prefix).await
     }
@@ -108,4 +116,29 @@ async fn a_snapshot_is_forgotten_without_them() {
         assert_eq!(left.len(), 2);
         assert!(left.iter().all(|s| s.status == Status::Deleted), "{left:?}");
     }
+}
+
+/// It is no matter of permissions alone: whatever a listing of uploads comes to, the packs are what a prune is for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_useless_listing_of_uploads_stops_neither_a_prune_nor_a_forget() {
+    let (scene, store, repository) = scene().await;
+    store.floods.store(true, Ordering::Relaxed);
+    let listed = snapshots::list(&repository).await.unwrap();
+    let committed = listed.iter().find(|s| s.status == Status::Committed);
+    let (volume, snapshot) = committed
+        .map(|s| (s.volume_id.clone().unwrap(), s.snapshot_id.clone()))
+        .unwrap();
+    snapshots::delete(&repository, &volume, &snapshot)
+        .await
+        .unwrap();
+    let none = CancellationToken::new();
+    let planned = plan(&repository, &at_once(), &none).await.unwrap();
+    let report = execute(planned).await.unwrap();
+    assert!(report.deleted.packs > 0, "{report:?}");
+    assert!(!report.multiparts_listed);
+    let why = report.multiparts_because.unwrap();
+    assert!(why.contains("too many uploads"), "{why}");
+    store.floods.store(false, Ordering::Relaxed);
+    let report = scene.pruned(at_once()).await.unwrap();
+    assert_eq!((report.aborted_multiparts, report.held_multiparts), (1, 0));
 }
