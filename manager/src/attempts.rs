@@ -1,4 +1,5 @@
-//! A transfer's attempts: what may pass by itself is tried again, with growing pauses; everything else is final.
+//! A transfer's attempts: what may pass by itself is tried again, with growing pauses; everything else is final. However far they
+//! get, there is an end to them.
 
 use std::{
     sync::Arc,
@@ -17,12 +18,16 @@ use crate::{
 pub(crate) type Attempt<'a, T> =
     dyn Fn(Arc<Progress>) -> BoxFuture<'a, Result<T, ManagerError>> + Send + Sync + 'a;
 
+/// A transfer that has failed so often gets to no end, whatever the times are set to.
+const ATTEMPTS_MAX: u32 = 10_000;
+
 /// How long a transfer has got nowhere. Days of work with a failure now and then are not lost, so an attempt that read or moved
-/// something counts for nothing, however long it took.
+/// something counts for nothing there, however long it took; but it counts for how long there were attempts in all.
 #[derive(Debug, Default)]
 struct Patience {
     failures: u32,
     lost: Duration,
+    total: Duration,
 }
 
 impl Patience {
@@ -37,13 +42,29 @@ impl Patience {
         if !got_somewhere {
             self.lost = self.lost.saturating_add(took);
         }
-        if self.lost >= Duration::from_secs(config.give_up_after_seconds) {
+        self.total = self.total.saturating_add(took);
+        let is_over = self.lost >= Duration::from_secs(config.give_up_after_seconds)
+            || self.total >= Duration::from_secs(config.end_after_seconds)
+            || self.failures >= ATTEMPTS_MAX;
+        if is_over {
             return None;
         }
         let pause = config.pause_before(self.failures.saturating_add(1));
         // Without pauses there is an end all the same.
-        self.lost = self.lost.saturating_add(pause.max(Duration::from_secs(1)));
+        let counted = pause.max(Duration::from_secs(1));
+        self.lost = self.lost.saturating_add(counted);
+        self.total = self.total.saturating_add(counted);
         Some(pause)
+    }
+
+    /// What it all came to, after an attempt that ended with this.
+    fn gave_up(&self, kind: JobKind, last: ManagerError) -> ManagerError {
+        ManagerError::GaveUp {
+            kind,
+            attempts: self.failures,
+            seconds: self.total.as_secs(),
+            source: Box::new(last),
+        }
     }
 }
 
@@ -51,7 +72,7 @@ impl Manager {
     /// Makes attempts until one succeeds, one fails for good, or they have got nowhere for as long as configured.
     ///
     /// # Errors
-    /// [`ManagerError::Cancelled`] when it was stopped, else the last attempt's error.
+    /// [`ManagerError::Cancelled`] when it was stopped; the error of an attempt that was final; [`ManagerError::GaveUp`].
     pub(crate) async fn attempts<T>(
         &self,
         kind: JobKind,
@@ -80,7 +101,7 @@ impl Manager {
             let counted = progress.snapshot();
             let got_somewhere = counted.bytes_scanned > 0 || counted.bytes_moved > 0;
             let Some(pause) = patience.pause(config, begun.elapsed(), got_somewhere) else {
-                return Err(error);
+                return Err(patience.gave_up(kind, error));
             };
             tracing::warn!(
                 %kind,
@@ -150,6 +171,46 @@ mod tests {
         // One that gets to the same place again and again ends as well.
         let (attempts, _) = until_given_up(&config, Duration::from_mins(1), true);
         assert!((250..350).contains(&attempts), "{attempts}");
+    }
+
+    /// Each attempt reads for hours and then meets the same failure: nothing of that counts as lost.
+    #[test]
+    fn getting_somewhere_again_and_again_is_no_reason_to_go_on_for_ever() {
+        let config = TransferConfig::default();
+        let days = |days: u64| Duration::from_hours(24 * days);
+        let (_, elapsed) = until_given_up(&config, Duration::from_hours(25), true);
+        assert!(elapsed >= days(30) && elapsed < days(32), "{elapsed:?}");
+        // Nor are failures without any pause counted for ever.
+        let hasty = TransferConfig {
+            pause_first_seconds: 0,
+            pause_max_seconds: 0,
+            give_up_after_seconds: u64::MAX,
+            end_after_seconds: u64::MAX,
+            ..TransferConfig::default()
+        };
+        let (attempts, _) = until_given_up(&hasty, Duration::ZERO, true);
+        assert_eq!(attempts, ATTEMPTS_MAX);
+    }
+
+    #[test]
+    fn what_was_waited_for_is_said() {
+        let config = TransferConfig {
+            give_up_after_seconds: 0,
+            ..TransferConfig::default()
+        };
+        let mut patience = Patience::default();
+        let took = Duration::from_secs(7);
+        assert_eq!(patience.pause(&config, took, false), None);
+        let last = ManagerError::NoAnswer {
+            what: "the bucket".to_owned(),
+            seconds: 5,
+        };
+        let error = patience.gave_up(JobKind::Upload, last);
+        assert_eq!(
+            chain(&error),
+            "the upload was given up after 1 attempt in 7 s: the bucket did not answer within 5 s"
+        );
+        assert!(error.is_passing());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use stockpot_proto::socket::BindError;
 use stockpot_repository::{RepositoryError, store::StoreError};
 
 use crate::{
-    catalog::{CatalogError, RecordedError},
+    catalog::{CatalogError, JobKind, RecordedError},
     config::ConfigError,
     profile::ProfileError,
 };
@@ -56,6 +56,21 @@ pub enum ManagerError {
         what: String,
         /// How long it was waited for.
         seconds: u64,
+    },
+    /// A transfer whose attempts failed for too long, or too often, for reasons that might have passed.
+    #[error(
+        "the {kind} was given up after {attempts} attempt{} in {seconds} s", if *attempts == 1 { "" } else { "s" }
+    )]
+    GaveUp {
+        /// What it was.
+        kind: JobKind,
+        /// How often it was tried.
+        attempts: u32,
+        /// How long, pauses included, since the daemon began with it.
+        seconds: u64,
+        /// What the last attempt was waiting for.
+        #[source]
+        source: Box<ManagerError>,
     },
     /// The manager has not finished its start, or is stopping.
     #[error("{0}")]
@@ -118,6 +133,7 @@ impl ManagerError {
     pub fn is_passing(&self) -> bool {
         match self {
             Self::NoAnswer { .. } => true,
+            Self::GaveUp { source, .. } => source.is_passing(),
             Self::Repository(RepositoryError::Store(error)) => {
                 matches!(error, StoreError::Unavailable { .. })
             }

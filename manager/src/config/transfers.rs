@@ -21,6 +21,8 @@ pub struct TransferConfig {
     /// How long a transfer may get nowhere, because of what may pass, before it is given up: its pauses in all, and the attempts
     /// that read and moved nothing. 0: the first failure is final.
     pub give_up_after_seconds: u64,
+    /// However far its attempts get: how long after the first one began a failure is the last, because of what may pass.
+    pub end_after_seconds: u64,
     /// First pause between attempts in seconds; it doubles.
     pub pause_first_seconds: u64,
     /// Longest pause between attempts in seconds.
@@ -62,6 +64,7 @@ impl Default for TransferConfig {
             uploads_max: 2,
             restores_max: 2,
             give_up_after_seconds: 24 * 60 * 60,
+            end_after_seconds: SECONDS_MAX,
             pause_first_seconds: 5,
             pause_max_seconds: 300,
             keep_base: true,
@@ -150,6 +153,7 @@ impl TransferConfig {
         }
         for (field, value) in [
             ("giveUpAfterSeconds", self.give_up_after_seconds),
+            ("endAfterSeconds", self.end_after_seconds),
             ("pauseFirstSeconds", self.pause_first_seconds),
             ("pauseMaxSeconds", self.pause_max_seconds),
         ] {
