@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    io,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -10,13 +11,16 @@ use std::{
 };
 
 use super::{SnapshotSummary, Status};
-use crate::store::ObjectMeta;
+use crate::{format::manifest::Manifest, store::ObjectMeta};
 
 /// Memory that all caches which share a room take together, in bytes, as it is reckoned here.
 const ROOM_BYTES: u64 = 32 << 20;
 
 /// What a record takes beside its key and what is in it, in bytes.
-const RECORD_BYTES: u64 = 512;
+const RECORD_BYTES: u64 = 1024;
+
+/// What an entry of a manifest's metadata takes beside its text, in bytes.
+const ENTRY_BYTES: u64 = 128;
 
 /// Memory that several caches share: 32 MiB.
 #[derive(Debug)]
@@ -84,18 +88,19 @@ impl RecordCache {
 
     /// Keeps what is certain.
     pub(super) fn put(&self, meta: &ObjectMeta, summary: &SnapshotSummary) {
-        // A manifest takes about as much as its object, whose size somebody else may have chosen, twice over.
-        let (is_certain, content_bytes) = match summary.status {
-            Status::Committed => (summary.manifest.is_some(), 2 * meta.size_bytes),
-            Status::Deleted => (true, 0),
-            Status::Uploading | Status::Unreadable(_) => (false, 0),
+        // What a listing says of its size is not relied on: a server says what it likes.
+        let content_bytes = match (&summary.status, &summary.manifest) {
+            (Status::Committed, Some(manifest)) => content_bytes(manifest),
+            (Status::Deleted, _) => Some(0),
+            _ => None,
         };
-        let takes_bytes = content_bytes + RECORD_BYTES + 2 * meta.key.len() as u64;
+        let takes_bytes =
+            content_bytes.map(|content| content + RECORD_BYTES + 2 * meta.key.len() as u64);
         let mut known = self.lock();
         if let Some(old) = known.remove(&meta.key) {
             self.room.give_back(old.takes_bytes);
         }
-        if is_certain && self.room.take(takes_bytes) {
+        if let Some(takes_bytes) = takes_bytes.filter(|bytes| self.room.take(*bytes)) {
             let new = Known {
                 size_bytes: meta.size_bytes,
                 modified_at_s: meta.modified_at_s,
@@ -133,6 +138,28 @@ impl Drop for RecordCache {
     }
 }
 
+/// What the texts of a manifest take, in bytes, with room to spare; `None` if that cannot be said.
+fn content_bytes(manifest: &Manifest) -> Option<u64> {
+    let mut written = Written(0);
+    serde_json::to_writer(&mut written, manifest).ok()?;
+    let entries = manifest.metadata.len() + manifest.requires.len();
+    Some(2 * written.0 + ENTRY_BYTES * entries as u64)
+}
+
+/// Counts what is written, and forgets it.
+struct Written(u64);
+
+impl io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,7 +183,7 @@ mod tests {
 
     #[test]
     fn caches_share_a_room_and_give_back_what_they_took() {
-        let room = Arc::new(RecordRoom(AtomicU64::new(10 * 600)));
+        let room = Arc::new(RecordRoom(AtomicU64::new(10 * 1100)));
         let caches = [(); 2].map(|()| RecordCache::sharing(room.clone()));
         let all: Vec<_> = (0..20).map(record).collect();
         for (meta, summary) in &all {
@@ -170,11 +197,49 @@ mod tests {
         };
         let [first, second] = &caches;
         assert!((5..=10).contains(&(count(first) + count(second))));
-        assert!(room.left_bytes() < 600);
+        assert!(room.left_bytes() < 1100);
         let listed: Vec<ObjectMeta> = all[..2].iter().map(|(meta, _)| meta.clone()).collect();
         caches.iter().for_each(|cache| cache.keep_only(&listed));
         assert_eq!(count(first) + count(second), 2);
         drop(caches);
-        assert_eq!(room.left_bytes(), 10 * 600);
+        assert_eq!(room.left_bytes(), 10 * 1100);
+    }
+
+    /// A committed snapshot with about a kilobyte of metadata, as JSON writes it.
+    fn committed(number: u64) -> SnapshotSummary {
+        let time = "2026-01-02T03:04:05Z";
+        let manifest = serde_json::json!({
+            "snapshot_id": format!("s{number:08}"), "volume_id": "v", "volume_name": "v", "size_bytes": 0,
+            "chunk_size_bytes": 65536, "base": null, "reason": "full", "run": "07".repeat(16),
+            "cut_at": time, "started_at": time, "committed_at": time, "map": null, "pack_list": null,
+            "data_bytes": 0, "stored_bytes": 0, "chunks": {"total": 0, "mapped": 0, "stored": 0},
+            "metadata": {"note": "x".repeat(1000)}, "tool": "t", "requires": [],
+        });
+        let (_, summary) = record(number);
+        SnapshotSummary {
+            status: Status::Committed,
+            manifest: Some(serde_json::from_value(manifest).unwrap()),
+            ..summary
+        }
+    }
+
+    #[test]
+    fn what_a_listing_says_of_sizes_does_not_count() {
+        for size_bytes in [0, u64::MAX / 2 + 1, u64::MAX] {
+            let room = Arc::new(RecordRoom(AtomicU64::new(64 << 10)));
+            let cache = RecordCache::sharing(room.clone());
+            let kept = (0..100).filter(|number| {
+                let (mut meta, _) = record(*number);
+                meta.size_bytes = size_bytes;
+                cache.put(&meta, &committed(*number));
+                cache.get(&meta).is_some()
+            });
+            // Each takes at least its text, and no more than a few times that.
+            let kept = kept.count();
+            assert!((10..=40).contains(&kept), "{kept} of {size_bytes} bytes");
+            assert!(room.left_bytes() < 8 << 10);
+            drop(cache);
+            assert_eq!(room.left_bytes(), 64 << 10);
+        }
     }
 }
