@@ -24,7 +24,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 pub use problems::Problem;
-use problems::Problems;
+use problems::{Problems, ids_of};
 use sample::Choice;
 pub use sample::Sample;
 use unsound::Unsound;
@@ -154,7 +154,7 @@ async fn check(
         received_bytes: progress.snapshot().bytes_moved,
         data_bytes,
         problems: settled.problems.into_sorted(),
-        ended: settled.ended.into_iter().collect(),
+        ended: ids_of(settled.ended),
         unneeded: settled.unneeded,
         marked: *marked.as_ref().unwrap_or(&0),
         unmarked: marked.err(),
@@ -197,7 +197,7 @@ impl Job<'_> {
         tell_strays(listed.strays, problems);
         for meta in listed.ours {
             self.check_cancelled()?;
-            let Ok((_, snapshot)) = parse_snapshot_key(&meta.key) else {
+            let Ok((volume, snapshot)) = parse_snapshot_key(&meta.key) else {
                 continue;
             };
             if ids.is_some_and(|ids| !ids.contains(&snapshot)) {
@@ -208,7 +208,7 @@ impl Job<'_> {
             match record_at(self.repository, &meta.key).await {
                 Ok(Some(SnapshotRecord::Manifest(manifest, _))) => manifests.push(*manifest),
                 Ok(_) => {}
-                Err(error) => problems.take(error, &meta.key, &[snapshot])?,
+                Err(error) => problems.take(error, &meta.key, &[(volume, snapshot)])?,
             }
         }
         match missing.first() {

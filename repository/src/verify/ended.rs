@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 
-use super::{Job, Problems, structure::NeededPacks, unsound::Unsound};
+use super::{
+    Job, Problems,
+    problems::{Place, place},
+    structure::NeededPacks,
+    unsound::Unsound,
+};
 use crate::{
     RepositoryError,
     format::{
-        ids::SnapshotId,
         manifest::{Manifest, SnapshotRecord},
         protocol::BadFrame,
     },
@@ -22,7 +26,7 @@ pub(super) struct Settled {
     /// How many bad frames none of them needs.
     pub(super) unneeded: u64,
     /// Those that were deleted meanwhile.
-    pub(super) ended: BTreeSet<SnapshotId>,
+    pub(super) ended: BTreeSet<Place>,
 }
 
 /// Tells who suffers from what was found. Before somebody is said to, their record is read again: one that was deleted
@@ -58,31 +62,28 @@ pub(super) async fn settle(
     }
 }
 
-/// Takes the manifests away whose snapshots have a problem and were deleted since they were read, and returns the ids that
-/// have none left.
+/// Takes the manifests away whose snapshots have a problem and were deleted since they were read, and returns whose they were.
 async fn leave_out_ended(
     job: &Job<'_>,
     manifests: &mut Vec<Manifest>,
     problems: &mut Problems,
-) -> Result<BTreeSet<SnapshotId>, RepositoryError> {
+) -> Result<BTreeSet<Place>, RepositoryError> {
     let suffering = problems.snapshots();
     let (mut left, mut ended) = (Vec::with_capacity(manifests.len()), BTreeSet::new());
     for manifest in manifests.drain(..) {
-        let id = &manifest.snapshot_id;
-        if suffering.contains(id) && has_ended(job, &manifest, problems).await? {
+        let place = place(&manifest);
+        if suffering.contains(&place) && has_ended(job, &manifest, problems).await? {
             tracing::warn!(
-                snapshot = %id,
+                volume = %place.0,
+                snapshot = %place.1,
                 "this snapshot was deleted while it was verified: what it alone needs is not told of"
             );
-            ended.insert(id.clone());
+            ended.insert(place);
         } else {
             left.push(manifest);
         }
     }
     *manifests = left;
-    for manifest in manifests.iter() {
-        ended.remove(&manifest.snapshot_id);
-    }
     Ok(ended)
 }
 
@@ -95,7 +96,7 @@ async fn has_ended(
     job.check_cancelled()?;
     job.fetcher.progress.requested(1);
     let key = manifest.object_key();
-    let snapshot = std::slice::from_ref(&manifest.snapshot_id);
+    let snapshot = &[place(manifest)];
     match record_at(job.repository, &key).await {
         Ok(Some(SnapshotRecord::Tombstone(..))) => return Ok(true),
         Ok(Some(SnapshotRecord::Manifest(..))) => {}

@@ -2,10 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::{RepositoryError, format::ids::SnapshotId, snapshots::chain, store::StoreError};
+use crate::{
+    RepositoryError,
+    format::{
+        ids::{SnapshotId, VolumeId},
+        manifest::Manifest,
+    },
+    snapshots::chain,
+    store::StoreError,
+};
 
 /// More than these are not kept: whoever has so many knows enough.
 const PROBLEMS_MAX: usize = 10_000;
+
+/// Which snapshot: a caller may give the same id to snapshots of several volumes.
+pub(super) type Place = (VolumeId, SnapshotId);
+
+/// Whose a manifest is.
+pub(super) fn place(manifest: &Manifest) -> Place {
+    (manifest.volume_id.clone(), manifest.snapshot_id.clone())
+}
 
 /// Something that is not as it has to be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,9 +57,9 @@ impl std::fmt::Display for Problem {
 /// Problems by object, offset and text, so that what several snapshots share is told once.
 #[derive(Debug, Default, Clone)]
 pub(super) struct Problems {
-    found: BTreeMap<(String, Option<u64>, String), BTreeSet<SnapshotId>>,
+    found: BTreeMap<(String, Option<u64>, String), BTreeSet<Place>>,
     /// Whom problems hurt that are not kept.
-    hurt_besides: BTreeSet<SnapshotId>,
+    hurt_besides: BTreeSet<Place>,
 }
 
 impl Problems {
@@ -52,7 +68,7 @@ impl Problems {
         object: &str,
         offset: Option<u64>,
         what: impl Into<String>,
-        snapshots: impl IntoIterator<Item = SnapshotId>,
+        snapshots: impl IntoIterator<Item = Place>,
     ) {
         let key = (object.to_owned(), offset, what.into());
         if self.found.len() >= PROBLEMS_MAX && !self.found.contains_key(&key) {
@@ -76,7 +92,7 @@ impl Problems {
         &mut self,
         error: RepositoryError,
         object: &str,
-        snapshots: &[SnapshotId],
+        snapshots: &[Place],
     ) -> Result<(), RepositoryError> {
         self.take_at(error, object, None, snapshots)
     }
@@ -87,7 +103,7 @@ impl Problems {
         error: RepositoryError,
         object: &str,
         at: Option<u64>,
-        snapshots: &[SnapshotId],
+        snapshots: &[Place],
     ) -> Result<(), RepositoryError> {
         let (object, offset, what) = match error {
             RepositoryError::Damaged {
@@ -118,13 +134,13 @@ impl Problems {
     }
 
     /// Whoever suffers from any of them.
-    pub(super) fn snapshots(&self) -> BTreeSet<SnapshotId> {
+    pub(super) fn snapshots(&self) -> BTreeSet<Place> {
         let all = self.found.values().chain([&self.hurt_besides]);
         all.flatten().cloned().collect()
     }
 
     /// Leaves out what only these suffer from.
-    pub(super) fn leave_out(&mut self, ended: &BTreeSet<SnapshotId>) {
+    pub(super) fn leave_out(&mut self, ended: &BTreeSet<Place>) {
         self.found.retain(|_, snapshots| {
             let concerned_anybody = !snapshots.is_empty();
             snapshots.retain(|snapshot| !ended.contains(snapshot));
@@ -140,8 +156,14 @@ impl Problems {
                 object,
                 offset,
                 what,
-                snapshots: snapshots.into_iter().collect(),
+                snapshots: ids_of(snapshots),
             };
         self.found.into_iter().map(problem).collect()
     }
+}
+
+/// The ids alone, for people: each once.
+pub(super) fn ids_of(places: impl IntoIterator<Item = Place>) -> Vec<SnapshotId> {
+    let ids: BTreeSet<SnapshotId> = places.into_iter().map(|(_, snapshot)| snapshot).collect();
+    ids.into_iter().collect()
 }

@@ -8,13 +8,14 @@ use std::{
 use super::{
     Job, Problems,
     index::{Frames, IndexCache, contradiction, read_index},
+    problems::{Place, place},
     unsound::Unsound,
 };
 use crate::{
     RepositoryError,
     format::{
         frame::FrameKind,
-        ids::{PACKS_PREFIX, PackName, SnapshotId},
+        ids::{PACKS_PREFIX, PackName},
         list_page::PackEntry,
         location::Location,
         manifest::Manifest,
@@ -31,7 +32,7 @@ pub(super) struct NeededPack {
     /// What the pack lists say; `None` for packs that hold a list's own pages.
     pub(super) entry: Option<PackEntry>,
     /// Who needs it.
-    pub(super) snapshots: BTreeSet<SnapshotId>,
+    pub(super) snapshots: BTreeSet<Place>,
 }
 
 /// All packs that the snapshots need.
@@ -97,7 +98,7 @@ pub(super) async fn check(
     Ok(needed)
 }
 
-fn affected(pack: &NeededPack) -> Vec<SnapshotId> {
+fn affected(pack: &NeededPack) -> Vec<Place> {
     pack.snapshots.iter().cloned().collect()
 }
 
@@ -116,7 +117,7 @@ async fn read_list(
     needed: &mut NeededPacks,
     problems: &mut Problems,
 ) -> Result<Listed, RepositoryError> {
-    let snapshot = &manifest.snapshot_id;
+    let snapshot = &place(manifest);
     let mut listed = Listed {
         entries: Vec::new(),
         complete: true,
@@ -206,7 +207,7 @@ struct MapCheck<'a, 'j> {
 impl MapCheck<'_, '_> {
     /// Goes through the whole map; whether all of it could be read.
     async fn walk(&mut self) -> Result<bool, RepositoryError> {
-        let snapshot = self.manifest.snapshot_id.clone();
+        let snapshot = place(self.manifest);
         let sizes =
             |(pack, known): (&Arc<PackName>, &NeededPack)| Some((pack.clone(), known.size_bytes?));
         let sizes = self.needed.0.iter().filter_map(sizes).collect();
@@ -266,7 +267,7 @@ impl MapCheck<'_, '_> {
         };
         if let Some(what) = contradiction(&frames, location, kind) {
             self.unsound.told_frame(location);
-            let snapshot = self.manifest.snapshot_id.clone();
+            let snapshot = place(self.manifest);
             let offset = Some(location.offset.into());
             self.problems
                 .add(&location.pack.object_key(), offset, what, [snapshot]);
@@ -279,7 +280,7 @@ impl MapCheck<'_, '_> {
         if let Some(known) = self.indexes.get(pack) {
             return Ok(known);
         }
-        let snapshot = self.manifest.snapshot_id.clone();
+        let snapshot = place(self.manifest);
         let frames = match self.needed.0.get(pack) {
             None => {
                 let what = "a map needs it, the pack list does not name it";
@@ -322,7 +323,7 @@ fn compare(manifest: &Manifest, listed: &[PackEntry], live: &LivePacks, problems
                 "the pack list counts {} frames of {} bytes in use, the map {frames} of {bytes}",
                 entry.live_frames, entry.live_bytes
             );
-            let snapshot = manifest.snapshot_id.clone();
+            let snapshot = place(manifest);
             problems.add(&entry.pack.object_key(), None, what, [snapshot]);
         }
     }

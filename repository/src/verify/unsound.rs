@@ -7,11 +7,15 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Job, Problems, structure::NeededPacks};
+use super::{
+    Job, Problems,
+    problems::{Place, place},
+    structure::NeededPacks,
+};
 use crate::{
     RepositoryError,
     format::{
-        ids::{MARKS_PREFIX, ObjectId, PackName, SnapshotId, marks_key},
+        ids::{MARKS_PREFIX, ObjectId, PackName, marks_key},
         location::Location,
         manifest::{Manifest, now, tool},
         protocol::{BadFrame, Mark},
@@ -87,11 +91,11 @@ impl Unsound {
             complete: true,
         };
         for manifest in manifests {
-            let id = &manifest.snapshot_id;
+            let id = place(manifest);
             let concerns = needed
                 .0
                 .iter()
-                .any(|(pack, known)| known.snapshots.contains(id) && self.touches(pack));
+                .any(|(pack, known)| known.snapshots.contains(&id) && self.touches(pack));
             if concerns {
                 reached.walk(job, manifest).await?;
             }
@@ -123,7 +127,7 @@ impl Unsound {
 /// Bad frames that maps lead to, and the snapshots whose maps they are.
 struct Reached<'a> {
     unsound: &'a Unsound,
-    frames: BTreeMap<(Arc<PackName>, u64), (BadFrame, BTreeSet<SnapshotId>)>,
+    frames: BTreeMap<(Arc<PackName>, u64), (BadFrame, BTreeSet<Place>)>,
     complete: bool,
 }
 
@@ -133,33 +137,34 @@ impl Reached<'_> {
             self.complete = false;
             return Ok(());
         };
+        let snapshot = place(manifest);
         while let Some(leaf) = map.next().await {
             job.check_cancelled()?;
             match leaf {
                 Ok(leaf) => {
                     for page in &leaf.visited {
-                        self.note(&page.location, &manifest.snapshot_id);
+                        self.note(&page.location, &snapshot);
                     }
                     for (_, location) in leaf.chunks() {
-                        self.note(location, &manifest.snapshot_id);
+                        self.note(location, &snapshot);
                     }
                 }
                 Err(broken) => {
                     self.complete = false;
-                    self.add(&broken.location, &manifest.snapshot_id);
+                    self.add(&broken.location, &snapshot);
                 }
             }
         }
         Ok(())
     }
 
-    fn note(&mut self, location: &Location, snapshot: &SnapshotId) {
+    fn note(&mut self, location: &Location, snapshot: &Place) {
         if self.unsound.has(location) {
             self.add(location, snapshot);
         }
     }
 
-    fn add(&mut self, location: &Location, snapshot: &SnapshotId) {
+    fn add(&mut self, location: &Location, snapshot: &Place) {
         let frame = || BadFrame {
             pack: (*location.pack).clone(),
             offset: location.offset,

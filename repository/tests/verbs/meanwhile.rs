@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use stockpot_repository::{
     Progress, Repository,
-    format::manifest::Manifest,
+    format::{ids::VolumeId, manifest::Manifest},
     prune::{self, PruneSettings},
     snapshots,
     store::{ListPage, MemoryStore, ObjectStore, PutMode, StoreError},
@@ -88,11 +88,27 @@ async fn forget_and_prune(repository: Repository, manifest: Manifest) {
     assert!(report.deleted.packs > 0, "{report:?}");
 }
 
+/// As a prune would do it, if it could.
+async fn forget_and_lose(repository: Repository, store: MemoryStore, manifest: Manifest) {
+    snapshots::delete(&repository, &manifest.volume_id, &manifest.snapshot_id)
+        .await
+        .unwrap();
+    let packs = format!("packs/{}/", manifest.volume_id);
+    for pack in store.list(&packs, None).await.unwrap().objects {
+        store.delete(&pack.key).await.unwrap();
+    }
+}
+
 /// Verifies all, while this snapshot goes before the `k`-th read; `None` if the verify had no more than `k`.
 async fn verified(store: &MemoryStore, going: &Manifest, k: u64) -> Option<VerifyReport> {
     let behind = Repository::open(Arc::new(store.clone()), Some(key())).await;
     let (behind, going) = (behind.unwrap(), going.clone());
     let event: Event = Box::new(move || Box::pin(forget_and_prune(behind, going)));
+    verified_while(store, event, k).await
+}
+
+/// Verifies all, while this happens before the `k`-th read; `None` if the verify had no more than `k`.
+async fn verified_while(store: &MemoryStore, event: Event, k: u64) -> Option<VerifyReport> {
     let layer = Arc::new(Over(Meanwhile {
         inner: store.clone(),
         event: Mutex::new((u64::MAX, Some(event))),
@@ -175,4 +191,44 @@ async fn what_is_bad_in_another_one_is_told_and_marked_all_the_same() {
         left_out += report.ended.len();
     }
     assert!(left_out > 5, "{left_out}");
+}
+
+/// Whoever names snapshots himself may give one name to those of two volumes: each stands for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_goes_excuses_no_other_of_its_name() {
+    for is_damaged in [false, true] {
+        let mut left_out = 0;
+        for k in 0.. {
+            let store = MemoryStore::new();
+            let bench = Bench::on(Arc::new(store.clone()), true).await;
+            let image = |seed| Image::new(80 * CHUNK).extent(0, 3 * CHUNK, Fill::Random(seed));
+            let going = bench.up(&image(1)).await.manifest;
+            let mut other = bench.request();
+            other.volume_id = VolumeId::new("vol-2").unwrap();
+            other.snapshot_id = going.snapshot_id.clone();
+            let staying = bench.try_up(&image(2), other).await.unwrap().manifest;
+            if is_damaged {
+                store.tamper(&staying.object_key(), Some(Bytes::from_static(b"{}")));
+            }
+            let behind = bench.repository.clone();
+            let event: Event = Box::new({
+                let (store, going) = (store.clone(), going.clone());
+                move || Box::pin(forget_and_lose(behind, store, going))
+            });
+            let Some(report) = verified_while(&store, event, k).await else {
+                break;
+            };
+            let told: Vec<_> = report
+                .problems
+                .iter()
+                .map(|problem| &problem.object)
+                .collect();
+            match is_damaged {
+                true => assert_eq!(told, [&staying.object_key()], "before read {k}"),
+                false => assert!(told.is_empty(), "before read {k}: {told:?}"),
+            }
+            left_out += report.ended.len();
+        }
+        assert!(left_out > 5, "{left_out}");
+    }
 }
