@@ -20,6 +20,7 @@ mod commit;
 mod guard;
 mod live;
 mod plan;
+mod present;
 pub(crate) mod read_ahead;
 mod repack;
 mod run;

@@ -45,7 +45,9 @@ pub(super) struct BaseMap {
     pub(super) bad: BadFrames,
     /// Packs of it that are to be referred to no longer, because little of them is needed.
     pub(super) sparse: HashSet<Arc<PackName>>,
-    /// Its packs, for the new pack list.
+    /// Packs of it that are not in the bucket: what lies there is not known.
+    missing: HashSet<Arc<PackName>>,
+    /// Its packs, for the new pack list, without those that are missing.
     pub(super) packs: BTreeMap<Arc<PackName>, PackEntry>,
     /// The packs that its pack list itself lies in.
     pub(super) list_packs: BTreeSet<Arc<PackName>>,
@@ -139,6 +141,7 @@ impl BaseMap {
             sealer,
             bad,
             sparse: HashSet::new(),
+            missing: HashSet::new(),
             packs,
             list_packs,
             list_pages,
@@ -190,7 +193,7 @@ impl BaseMap {
                     found.counted.add(location);
                     found.mapped += 1;
                 }
-                if self.bad.have(location) {
+                if self.bad.have(location) || self.missing.contains(&location.pack) {
                     found.patchy = true;
                 } else if self.sparse.contains(&location.pack) {
                     found.patchy = true;
@@ -210,7 +213,17 @@ impl BaseMap {
 
     /// Whether a new map may have a page at its old place.
     pub(super) fn may_refer_to(&self, page: &Location) -> bool {
-        !self.bad.have(page) && !self.sparse.contains(&page.pack)
+        !self.bad.have(page)
+            && !self.sparse.contains(&page.pack)
+            && !self.missing.contains(&page.pack)
+    }
+
+    /// From now on nothing is known of what lies in these packs, and nothing refers to them: a map that did could have no pack list.
+    pub(super) fn lose(&mut self, missing: HashSet<Arc<PackName>>) {
+        self.packs.retain(|pack, _| !missing.contains(pack));
+        self.list_pages
+            .retain(|_, page| !missing.contains(&page.pack));
+        self.missing = missing;
     }
 
     /// The pages that a new map of `chunk_count` chunks and `levels` levels can keep for a range of whole leaves, or for

@@ -31,6 +31,14 @@ use crate::{
 /// Packs with marked frames whose indexes are read to learn which chunks these are; with more, all is compared.
 const MARKED_PACKS_MAX: usize = 16;
 
+/// A base that can be built on.
+struct Opened {
+    map: BaseMap,
+    all_marks_known: bool,
+    /// How many of its packs are not in the bucket.
+    missing: usize,
+}
+
 /// What an upload builds on.
 pub(super) struct Basis {
     pub(super) base: Option<Arc<BaseMap>>,
@@ -71,6 +79,15 @@ impl Basis {
     pub(super) fn compare(&mut self, why: impl Into<String>) {
         self.changed = None;
         self.why = why.into();
+    }
+
+    /// The same, for a reason besides what is said already.
+    fn compare_also(&mut self, why: &str) {
+        let why = match self.why.as_str() {
+            "" => why.to_owned(),
+            known => format!("{known}; {why}"),
+        };
+        self.compare(why);
     }
 
     /// What the sample says of the changes since a snapshot.
@@ -126,8 +143,12 @@ impl Attempt<'_> {
         let Some(base) = chosen.base else {
             return Ok(Basis::full(chosen.why));
         };
-        let (mut map, all_marks_known) = match self.open_base(&base, condemned).await? {
-            Ok(opened) => opened,
+        let Opened {
+            mut map,
+            all_marks_known,
+            missing,
+        } = match self.open_base(&base, condemned).await? {
+            Ok(opened) => *opened,
             Err(problem) => {
                 tracing::warn!(base = %base.snapshot_id, problem, "not building on the base: all data is sent");
                 let why = format!("{} is not built on: {problem}", base.snapshot_id);
@@ -164,12 +185,19 @@ impl Attempt<'_> {
                 base = %base.snapshot_id,
                 "what a verify found to be bad cannot be read: all is read and compared"
             );
-            let why = "a verify's list of bad chunks cannot be read";
-            let why = match basis.why.as_str() {
-                "" => why.to_owned(),
-                known => format!("{known}; {why}"),
-            };
-            basis.compare(why);
+            basis.compare_also("a verify's list of bad chunks cannot be read");
+        }
+        if missing > 0 {
+            tracing::error!(
+                base = %base.snapshot_id,
+                packs = missing,
+                "packs of the base are not in the bucket as they were put: all is read and compared, and what was in them is sent again; \
+                 `stockpot verify` names the snapshots that need them"
+            );
+            basis.compare_also(&format!(
+                "packs of {} are not in the bucket",
+                base.snapshot_id
+            ));
         }
         self.leave_sparse_packs(&mut map, basis.changed.as_mut())
             .await?;
@@ -177,12 +205,12 @@ impl Attempt<'_> {
         Ok(basis)
     }
 
-    /// The base, and whether all marks could be read; or why it is not built on.
+    /// The base, without what is missing of it; or why it is not built on.
     async fn open_base(
         &self,
         base: &Base,
         condemned: Option<&HashSet<PackName>>,
-    ) -> Result<Result<(BaseMap, bool), String>, RepositoryError> {
+    ) -> Result<Result<Box<Opened>, String>, RepositoryError> {
         let dropped = |why: &str| Ok(Err(why.to_owned()));
         self.progress.requested(1);
         let record = read_record(self.repository, &base.volume_id, &base.snapshot_id).await;
@@ -208,7 +236,16 @@ impl Attempt<'_> {
             {
                 dropped("a prune is about to delete a pack of it")
             }
-            Ok(map) => Ok(Ok((map, all_known))),
+            Ok(mut map) => {
+                let lost = self.missing_packs(&map).await?;
+                let missing = lost.len();
+                map.lose(lost);
+                Ok(Ok(Box::new(Opened {
+                    map,
+                    all_marks_known: all_known,
+                    missing,
+                })))
+            }
             Err(error) if error.is_of_one_object() => dropped(&chain(&error)),
             Err(error) => Err(error),
         }

@@ -19,7 +19,7 @@ use stockpot_test_fixtures::{
 };
 use tokio_util::sync::CancellationToken;
 
-use crate::{server::connect, support::Bench};
+use crate::{incremental::one, server::connect, support::Bench};
 
 const CHUNK: u64 = 64 << 10;
 
@@ -163,6 +163,38 @@ async fn a_page_of_the_map() {
         panic!("no pack of pages in {packs:?}");
     })
     .await;
+}
+
+/// Nobody has looked since it was taken: the next upload sees that it is gone, and what it reads is sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_base_that_lost_a_pack_since_its_commit() {
+    for told in [true, false] {
+        let bench = Bench::new(true).await;
+        let old = bench.up(&image()).await.manifest;
+        let lost = packs(&bench, &old).await.remove(0);
+        bench.store.delete(&lost).await.unwrap();
+        let at = 150 * CHUNK;
+        let changed = image().extent(at, 10, Fill::Byte(3));
+        let request = match told {
+            true => bench.told(&old, one(at..at + 10)),
+            false => bench.request(),
+        };
+        let new = bench.try_up(&changed, request).await.unwrap().manifest;
+        assert_eq!(new.reason, Reason::Compared);
+        assert!(new.why.contains("not in the bucket"), "{}", new.why);
+        let restored = bench.down(&new).await;
+        assert_eq!(changed.first_difference(&restored).unwrap(), None);
+        let found = check(&bench, Some(&new.snapshot_id), &read_all()).await;
+        assert_eq!(found.problems, []);
+        // The next one goes on from it as ever.
+        let mut request = bench.told(&new, Vec::new());
+        request.settings.repack_below_percent = 0;
+        let third = bench.try_up(&changed, request).await.unwrap().manifest;
+        assert_eq!(
+            (third.reason, third.chunks.stored),
+            (Reason::Incremental, 0)
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -180,7 +180,7 @@ impl Gate {
 pub(crate) enum Lie {
     /// An uploader sees no condemned list.
     NoCondemned,
-    /// An uploader sees records as it saw them first.
+    /// An uploader sees records as it saw them first, and the packs that were there then.
     OldRecords,
     /// An uploader's manifest replaces what is there.
     BlindPut,
@@ -199,6 +199,7 @@ pub(crate) struct Gated {
     name: &'static str,
     lie: Option<Lie>,
     records: Mutex<BTreeMap<String, Bytes>>,
+    packs: Mutex<Option<ListPage>>,
     list: Mutex<Option<ObjectMeta>>,
     snapshots: Mutex<Option<ListPage>>,
 }
@@ -222,6 +223,7 @@ impl Gated {
             name,
             lie,
             records: Mutex::default(),
+            packs: Mutex::default(),
             list: Mutex::default(),
             snapshots: Mutex::default(),
         }))
@@ -266,6 +268,8 @@ impl Layer for Gated {
             return Ok(old.clone());
         }
         let new = self.inner.get(key, bytes_max).await?;
+        let packs = self.inner.list("packs/", None).await?;
+        self.packs.lock().unwrap().get_or_insert(packs);
         self.records
             .lock()
             .unwrap()
@@ -300,6 +304,15 @@ impl Layer for Gated {
         let _permit = self.enter("list", prefix).await?;
         if self.lies(Lie::NoCondemned, prefix, "condemned/") {
             return Ok(ListPage::default());
+        }
+        let packs = self.packs.lock().unwrap().clone();
+        if self.lies(Lie::OldRecords, prefix, "packs/")
+            && let Some(mut packs) = packs
+        {
+            let is_asked =
+                |key: &str| key.starts_with(prefix) && from.is_none_or(|from| key > from);
+            packs.objects.retain(|pack| is_asked(&pack.key));
+            return Ok(packs);
         }
         let early = self.snapshots.lock().unwrap().clone();
         if prefix == "snapshots/"
