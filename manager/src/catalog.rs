@@ -8,6 +8,7 @@
 //! bounded, so a slow disk slows callers down.
 
 mod attachments;
+mod bases;
 mod codec;
 mod error;
 mod exports;
@@ -29,6 +30,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
+    bases::KeptBases,
     error::CatalogError,
     model::{
         Attachment, AttachmentKind, AttachmentStep, CopyState, Deleting, Job, JobKind, Metadata,

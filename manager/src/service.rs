@@ -62,13 +62,19 @@ impl Calls for Service {
         let manager = self.manager()?;
         let request = request.into_inner();
         let pool = manager.pool_of(&request.pool)?;
-        let capacity = manager.driver(pool)?.capacity().await;
+        let driver = manager.driver(pool)?;
+        let capacity = driver.capacity().await;
         let capacity = capacity.map_err(ManagerError::from)?;
+        let kept = manager.catalog.bases_kept_in(pool).await;
+        let kept = kept.map_err(ManagerError::from)?;
         Ok(Response::new(api::GetCapacityResponse {
             available_bytes: capacity.available_bytes,
             total_bytes: capacity.total_bytes,
             maximum_volume_bytes: capacity.maximum_volume_bytes,
             granularity_bytes: capacity.granularity_bytes,
+            driver: driver.name().to_owned(),
+            kept_bases: kept.count,
+            kept_bases_bytes_max: kept.bytes_max,
         }))
     }
 

@@ -4,6 +4,7 @@ mod export;
 mod host;
 mod lock;
 mod pki;
+mod pool;
 mod repository;
 mod tuning;
 mod upkeep;
@@ -16,6 +17,7 @@ pub(crate) use self::export::{ExportEndArgs, ExportVerb};
 pub(crate) use self::host::HostVerb;
 pub(crate) use self::lock::{LockArgs, Strength};
 pub(crate) use self::pki::{PkiInitArgs, PkiIssueArgs, PkiShowArgs, PkiVerb};
+pub(crate) use self::pool::PoolVerb;
 pub(crate) use self::repository::{
     InitArgs, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, PlaceArgs, RepositoryVerb,
 };
@@ -94,6 +96,9 @@ pub(crate) enum Verb {
     /// Ask a running driver who is connected to what, or end a connection.
     #[command(subcommand)]
     Export(ExportVerb),
+    /// Ask a running driver about its pools: room, and what is kept for the next uploads.
+    #[command(subcommand)]
+    Pool(PoolVerb),
     /// Make and look at the certificates by which nodes prove who they are.
     #[command(subcommand)]
     Pki(PkiVerb),

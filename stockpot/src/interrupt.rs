@@ -141,6 +141,7 @@ fn left_by(verb: &Verb) -> &'static str {
         | Verb::Export(_)
         | Verb::Pki(_)
         | Verb::Host(_)
+        | Verb::Pool(_)
         | Verb::Snapshot(_) => "",
     }
 }

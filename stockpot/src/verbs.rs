@@ -5,6 +5,7 @@ mod export;
 mod forget;
 mod host;
 mod pki;
+mod pool;
 mod prune;
 mod repository;
 mod restore;
@@ -35,6 +36,7 @@ pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
         Verb::Export(verb) => interrupt.unless(export::run(&cli, verb)).await,
         Verb::Host(verb) => host::run(&cli, verb),
         Verb::Pki(verb) => pki::run(&cli, verb),
+        Verb::Pool(verb) => interrupt.unless(pool::run(&cli, verb)).await,
         Verb::Snapshot(verb) => interrupt.unless(snapshot::run(&cli, verb)).await,
     }
 }

@@ -163,6 +163,7 @@ impl Manager for FakeManager {
             total_bytes: 1 << 41,
             maximum_volume_bytes: 1 << 40,
             granularity_bytes: 1 << 16,
+            ..api::GetCapacityResponse::default()
         }))
     }
 

@@ -178,7 +178,7 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn report_snapshot(&self, id: &SnapshotId) -> Result<(), CatalogError> {
-        self.update("UPDATE snapshots SET error_reported = 1 WHERE id = ?1", id)
+        self.update_snapshot("UPDATE snapshots SET error_reported = 1 WHERE id = ?1", id)
             .await
     }
 
@@ -208,7 +208,7 @@ impl Catalog {
     /// `Database`.
     pub async fn local_copy_removed_first(&self, id: &SnapshotId) -> Result<(), CatalogError> {
         let sql = "UPDATE snapshots SET local_state = 'deleted' WHERE id = ?1";
-        self.update(sql, id).await
+        self.update_snapshot(sql, id).await
     }
 
     /// Notes that a snapshot is forgotten without a word to its repository. It outlives the row.
@@ -217,7 +217,7 @@ impl Catalog {
     /// `Database`.
     pub async fn abandon_snapshot(&self, id: &SnapshotId) -> Result<(), CatalogError> {
         let sql = "INSERT OR IGNORE INTO abandoned_snapshots (id) VALUES (?1)";
-        self.update(sql, id).await
+        self.update_snapshot(sql, id).await
     }
 
     /// Whether [`Catalog::abandon_snapshot`] noted it.
@@ -231,30 +231,12 @@ impl Catalog {
             .await
     }
 
-    /// Records that the local copy was deleted, and that its device is kept as a base.
-    ///
-    /// # Errors
-    /// `Database`.
-    pub async fn local_copy_kept_as_base(&self, id: &SnapshotId) -> Result<(), CatalogError> {
-        let sql = "UPDATE snapshots SET local_state = 'deleted', deleting = NULL, kept_as_base = 1 WHERE id = ?1";
-        self.update(sql, id).await
-    }
-
-    /// Records that the device of a snapshot that was kept as a base is gone.
-    ///
-    /// # Errors
-    /// `Database`.
-    pub async fn base_given_back(&self, id: &SnapshotId) -> Result<(), CatalogError> {
-        self.update("UPDATE snapshots SET kept_as_base = 0 WHERE id = ?1", id)
-            .await
-    }
-
     /// Records that the local copy alone is gone.
     ///
     /// # Errors
     /// `Database`.
     pub async fn local_copy_removed(&self, id: &SnapshotId) -> Result<(), CatalogError> {
-        self.update(
+        self.update_snapshot(
             "UPDATE snapshots SET local_state = 'deleted', deleting = NULL, kept_as_base = 0 WHERE id = ?1",
             id,
         )
@@ -295,7 +277,11 @@ impl Catalog {
         .await
     }
 
-    async fn update(&self, sql: &'static str, id: &SnapshotId) -> Result<(), CatalogError> {
+    pub(super) async fn update_snapshot(
+        &self,
+        sql: &'static str,
+        id: &SnapshotId,
+    ) -> Result<(), CatalogError> {
         let id = id.clone();
         self.call(move |connection| {
             connection.execute(sql, [id.as_str()])?;
@@ -450,6 +436,12 @@ mod tests {
         catalog.local_copy_kept_as_base(id).await.unwrap();
         let kept = catalog.snapshot(id).await.unwrap().unwrap();
         assert!(kept.kept_as_base && kept.local == CopyState::Deleted);
+        let in_pool = catalog.bases_kept_in(&kept.pool).await.unwrap();
+        let bytes_max = kept.size_bytes.unwrap();
+        assert!(bytes_max > 0);
+        assert_eq!((in_pool.count, in_pool.bytes_max), (1, bytes_max));
+        let elsewhere = catalog.bases_kept_in("elsewhere").await.unwrap();
+        assert_eq!((elsewhere.count, elsewhere.bytes_max), (0, 0));
         catalog.base_given_back(id).await.unwrap();
         assert!(!catalog.snapshot(id).await.unwrap().unwrap().kept_as_base);
         catalog.local_copy_removed(id).await.unwrap();

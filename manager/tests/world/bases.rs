@@ -39,6 +39,13 @@ async fn assert_restores(world: &World, client: &mut Client, snapshot: &api::Sna
     lab::delete_volume(client, &back.volume_id).await.unwrap();
 }
 
+/// What an operator is shown of it.
+async fn kept_in_pool(client: &mut Client) -> (u64, u64) {
+    let request = api::GetCapacityRequest::default();
+    let room = client.get_capacity(request).await.unwrap().into_inner();
+    (room.kept_bases, room.kept_bases_bytes_max)
+}
+
 fn devices(world: &World) -> usize {
     world.storage.leftovers().snapshots.len()
 }
@@ -62,6 +69,7 @@ fn a_base_is_kept_as_long_as_it_is_needed() {
         let kept = get(&mut client, &first).await;
         assert!(kept.kept_as_base && kept.local() == api::CopyState::Deleted);
         assert_eq!(devices(&world), 1);
+        assert_eq!(kept_in_pool(&mut client).await, (1, kept.size_bytes));
         // Asking again changes nothing, and no volume is made from it.
         lab::drop_local_copy(&mut client, &first.snapshot_id)
             .await
@@ -77,6 +85,7 @@ fn a_base_is_kept_as_long_as_it_is_needed() {
         assert_eq!(world.storage.asked_changes().len(), 1);
         assert!(sent(&second) < sent(&first), "{second:?}");
         given_back(&mut client, &first).await;
+        assert_eq!(kept_in_pool(&mut client).await, (0, 0));
         assert_eq!(devices(&world), 1, "the second alone");
         assert_restores(&world, &mut client, &second).await;
 

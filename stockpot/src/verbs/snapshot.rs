@@ -220,7 +220,7 @@ fn deleted(id: &str, before: Option<Snapshot>, copy: Copies) -> Deleted {
     }
 }
 
-fn client(at: &SocketArgs) -> ManagerClient<Channel> {
+pub(super) fn client(at: &SocketArgs) -> ManagerClient<Channel> {
     socket::manager(at.socket.clone())
 }
 

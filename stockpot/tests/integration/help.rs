@@ -17,6 +17,7 @@ fn each_verb_has_examples() -> anyhow::Result<()> {
         "serve",
         "export",
         "pki",
+        "pool",
         "host",
     ] {
         let run = bench.run([verb, "--help"])?;
