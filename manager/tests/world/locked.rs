@@ -2,11 +2,7 @@
 
 use std::{fs, os::unix::fs::PermissionsExt, sync::Arc};
 
-use aws_sdk_s3::{
-    Client as S3,
-    config::{BehaviorVersion, Credentials, Region},
-    primitives::ByteStream,
-};
+use aws_sdk_s3::{Client as S3, primitives::ByteStream};
 use secrecy::ExposeSecret;
 use stockpot_manager::{Parts, cloud::S3Stores};
 use stockpot_proto::stockpot::v1 as api;
@@ -35,13 +31,6 @@ impl Vault {
         let server = RealServer::start(kind).unwrap_or_else(|e| panic!("{}: {e}", kind.name()));
         let keys = server.credentials();
         let (id, secret) = (&keys.access_key, keys.secret_key.expose_secret());
-        let sdk = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(server.endpoint())
-            .force_path_style(true)
-            .credentials_provider(Credentials::new(id, secret, None, None, "test"))
-            .build();
         let world = World::new();
         let file = |name: &str, content: &[u8]| {
             let path = world.dir.path().join(name);
@@ -63,7 +52,7 @@ impl Vault {
         lab::write_profile(world.dir.path(), "offsite", nowhere);
         Some(Self {
             world,
-            s3: S3::from_conf(sdk),
+            s3: server.client(),
             _server: server,
         })
     }

@@ -1,8 +1,6 @@
 //! The contract on servers that others wrote, where `STOCKPOT_TEST_S3` asks for them (`make test-s3` does).
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials as SdkCredentials, Region};
 use bytes::Bytes;
-use secrecy::ExposeSecret as _;
 use stockpot_repository::store::{
     EndpointReport, ObjectStore, PutMode, S3Store, StoreError, probe::UploadListing, s3::S3Config,
 };
@@ -23,22 +21,8 @@ async fn start(kind: Kind) -> Option<RealServer> {
         return None;
     }
     let server = RealServer::start(kind).unwrap_or_else(|error| panic!("{}: {error}", kind.name()));
-    let keys = server.credentials();
-    let secret = keys.secret_key.expose_secret();
-    let sdk = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(server.endpoint())
-        .force_path_style(true)
-        .credentials_provider(SdkCredentials::new(
-            &keys.access_key,
-            secret,
-            None,
-            None,
-            "test",
-        ))
-        .build();
-    aws_sdk_s3::Client::from_conf(sdk)
+    server
+        .client()
         .create_bucket()
         .bucket(BUCKET)
         .send()

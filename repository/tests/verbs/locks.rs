@@ -3,11 +3,7 @@
 
 use std::sync::Arc;
 
-use aws_sdk_s3::{
-    Client,
-    config::{BehaviorVersion, Credentials as SdkCredentials, Region},
-    primitives::ByteStream,
-};
+use aws_sdk_s3::{Client, primitives::ByteStream};
 use secrecy::{ExposeSecret as _, SecretString};
 use stockpot_repository::{
     Progress, Repository, RepositoryError,
@@ -59,16 +55,7 @@ pub(crate) async fn place(kind: Kind, can_lock: bool) -> Option<Place> {
         return None;
     }
     let server = RealServer::start(kind).unwrap();
-    let keys = server.credentials();
-    let (id, secret) = (&keys.access_key, keys.secret_key.expose_secret());
-    let sdk = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(server.endpoint())
-        .force_path_style(true)
-        .credentials_provider(SdkCredentials::new(id, secret, None, None, "test"))
-        .build();
-    let client = Client::from_conf(sdk);
+    let client = server.client();
     let make = client.create_bucket().bucket(BUCKET);
     make.object_lock_enabled_for_bucket(can_lock)
         .send()

@@ -4,11 +4,7 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
-use aws_sdk_s3::{
-    Client,
-    config::{BehaviorVersion, Credentials, Region},
-    primitives::ByteStream,
-};
+use aws_sdk_s3::{Client, primitives::ByteStream};
 use secrecy::ExposeSecret as _;
 use stockpot_test_fixtures::s3::real::{Kind, RealServer, requested};
 
@@ -27,23 +23,8 @@ struct Scene {
 impl Scene {
     fn new(kind: Kind) -> anyhow::Result<Self> {
         let server = RealServer::start(kind)?;
-        let keys = server.credentials();
-        let secret = keys.secret_key.expose_secret();
-        let sdk = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(server.endpoint())
-            .force_path_style(true)
-            .credentials_provider(Credentials::new(
-                &keys.access_key,
-                secret,
-                None,
-                None,
-                "test",
-            ))
-            .build();
         let scene = Self {
-            thief: Client::from_conf(sdk),
+            thief: server.client(),
             runtime: tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(1)
                 .enable_all()

@@ -10,6 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use aws_sdk_s3::config::{BehaviorVersion, Credentials as SdkCredentials, Region};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 
@@ -149,6 +150,22 @@ impl RealServer {
     #[must_use]
     pub const fn credentials(&self) -> &Credentials {
         &self.credentials
+    }
+
+    /// The SDK as the root user: for what Stockpot itself never asks a server.
+    #[must_use]
+    pub fn client(&self) -> aws_sdk_s3::Client {
+        let (id, secret) = (
+            &self.credentials.access_key,
+            self.credentials.secret_key.expose_secret(),
+        );
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new("us-east-1"))
+            .endpoint_url(self.endpoint())
+            .force_path_style(true)
+            .credentials_provider(SdkCredentials::new(id, secret, None, None, "test"));
+        aws_sdk_s3::Client::from_conf(config.build())
     }
 
     /// Makes an empty bucket, as a folder of the server's: both keep buckets so.

@@ -2,7 +2,6 @@
 
 use std::{any::Any, sync::Arc};
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials as SdkCredentials, Region};
 use secrecy::{ExposeSecret as _, SecretString};
 use stockpot_repository::store::{
     MemoryStore, ObjectStore, S3Store,
@@ -70,22 +69,8 @@ pub(crate) async fn real_beds() -> Vec<Bed> {
     for kind in requested().unwrap() {
         let server = RealServer::start(kind).unwrap_or_else(|e| panic!("{}: {e}", kind.name()));
         let keys = server.credentials().clone();
-        let secret = keys.secret_key.expose_secret().to_owned();
-        let sdk = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(server.endpoint())
-            .force_path_style(true)
-            .credentials_provider(SdkCredentials::new(
-                &keys.access_key,
-                secret,
-                None,
-                None,
-                "test",
-            ))
-            .build();
-        let client = aws_sdk_s3::Client::from_conf(sdk);
-        client
+        server
+            .client()
             .create_bucket()
             .bucket("bucket")
             .send()
