@@ -7,7 +7,7 @@ use std::{
     num::NonZeroU64,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,6 +42,12 @@ impl Bandwidth {
         self.down.set(bytes_per_second_max);
     }
 
+    /// How many requests wait for their turn to send something.
+    #[must_use]
+    pub fn uploads_waiting(&self) -> u64 {
+        self.up.waiting.load(Ordering::Relaxed)
+    }
+
     /// Waits until so many bytes may be sent and so many received. A caller that goes away uses nothing up.
     pub(crate) async fn take(&self, bytes_up: u64, bytes_down: u64) {
         self.up.take(bytes_up).await;
@@ -61,6 +67,8 @@ struct Pace {
     is_limited: AtomicBool,
     state: Mutex<State>,
     changed: Notify,
+    /// How many wait.
+    waiting: AtomicU64,
     /// Those who wait stand in line for it; tokio's is first come, first served.
     turn: Turn<()>,
 }
@@ -81,6 +89,7 @@ impl Default for Pace {
                 free_at: Instant::now(),
             }),
             changed: Notify::new(),
+            waiting: AtomicU64::new(0),
             turn: Turn::new(()),
         }
     }
@@ -114,6 +123,7 @@ impl Pace {
         if bytes == 0 || !self.is_limited.load(Ordering::Relaxed) {
             return;
         }
+        let _counted = Waiting::one_more(&self.waiting);
         let _turn = self.turn.lock().await;
         loop {
             // Listening before looking: a change in between is not missed.
@@ -145,6 +155,22 @@ impl Pace {
     }
 }
 
+/// Counts somebody who waits, until this is dropped.
+struct Waiting<'a>(&'a AtomicU64);
+
+impl<'a> Waiting<'a> {
+    fn one_more(waiting: &'a AtomicU64) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// At most a day: no transfer waits longer for another one, whatever the rate.
 fn nanoseconds(count: u128) -> Duration {
     const DAY: Duration = Duration::from_secs(86_400);
@@ -153,25 +179,36 @@ fn nanoseconds(count: u128) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use futures::poll;
+
     use super::*;
 
     fn rate(bytes_per_second: u64) -> Option<NonZeroU64> {
         NonZeroU64::new(bytes_per_second)
     }
 
+    /// No second passes here: an hour's worth of bytes is let through, and what comes after it waits or does not.
     #[tokio::test]
     async fn a_limit_holds_over_many_requests() {
         let bandwidth = Bandwidth::unlimited();
-        bandwidth.set_upload(rate(1_000_000));
-        let start = Instant::now();
-        let requests = (0..5).map(|_| bandwidth.take(50_000, 1 << 30));
-        futures::future::join_all(requests).await;
-        let took = start.elapsed();
-        // The fifth waits for the four before it; what comes down has no limit.
-        assert!(took >= Duration::from_millis(200), "{took:?}");
+        bandwidth.set_upload(rate(1_000));
+        // What comes down has no limit.
+        bandwidth.take(3_600_000, 1 << 30).await;
+        let mut waiting: Vec<_> = (0..5)
+            .map(|_| Box::pin(bandwidth.take(50_000, 1 << 30)))
+            .collect();
+        for request in &mut waiting {
+            assert!(poll!(request).is_pending());
+        }
+        assert_eq!(bandwidth.uploads_waiting(), 5);
+        bandwidth.take(0, 1 << 30).await;
+        // A caller that goes away uses nothing up.
+        waiting.truncate(4);
+        assert_eq!(bandwidth.uploads_waiting(), 4);
         bandwidth.set_upload(None);
+        futures::future::join_all(waiting).await;
+        assert_eq!(bandwidth.uploads_waiting(), 0);
         bandwidth.take(u64::MAX, 0).await;
-        assert!(start.elapsed() < Duration::from_secs(60));
     }
 
     #[tokio::test]
@@ -180,28 +217,24 @@ mod tests {
         bandwidth.set_download(rate(1));
         bandwidth.take(0, 3_600).await;
         let start = Instant::now();
-        let waiting = tokio::spawn({
-            let bandwidth = bandwidth.clone();
-            async move { bandwidth.take(0, 1_000).await }
-        });
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(!waiting.is_finished(), "it has an hour to wait");
+        let mut waiting = Box::pin(bandwidth.take(0, 1_000));
+        assert!(poll!(&mut waiting).is_pending(), "it has an hour to wait");
+        // What is owed takes a tenth of a second now.
         bandwidth.set_download(rate(36_000));
-        waiting.await.unwrap();
+        assert!(poll!(&mut waiting).is_pending());
+        waiting.await;
         let took = start.elapsed();
-        assert!(took >= Duration::from_millis(100), "{took:?}");
+        assert!(took >= Duration::from_millis(90), "{took:?}");
         assert!(took < Duration::from_secs(60), "{took:?}");
-        let waiting = tokio::spawn({
-            let bandwidth = bandwidth.clone();
-            async move {
-                bandwidth.set_download(rate(1));
-                bandwidth.received(3_600);
-                bandwidth.take(0, 1).await;
-            }
-        });
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        assert!(!waiting.is_finished(), "what came unannounced counts too");
         bandwidth.set_download(None);
-        waiting.await.unwrap();
+        bandwidth.set_download(rate(1));
+        bandwidth.received(3_600);
+        let mut waiting = Box::pin(bandwidth.take(0, 1));
+        assert!(
+            poll!(&mut waiting).is_pending(),
+            "what came unannounced counts too"
+        );
+        bandwidth.set_download(None);
+        waiting.await;
     }
 }
