@@ -219,7 +219,7 @@ async fn a_lock_that_has_ended_is_no_excuse() {
         };
         let proxy = FaultProxy::to(&place.endpoint()).unwrap();
         let store = place.store_at(&proxy.endpoint()).await;
-        let key = "packs/something";
+        let key = "keys/something.json";
         place.put(key, vec![1]).await;
         let version = versions(&place, key).await.remove(0);
         let retention = Retention {
