@@ -219,6 +219,7 @@ pub async fn remake_exports(
             Ok(made) => {
                 done.kept.extend(made.kept);
                 done.remade.extend(made.remade);
+                done.unknown.extend(made.unknown);
                 done.failed.extend(made.failed);
             }
             // Its volume or snapshot was deleted meanwhile.

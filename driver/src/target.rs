@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `targets` | the calls, one at a time, each bounded in time |
 //! | `work` | what a call does when it is its turn |
+//! | `moved` | a name whose device is another one now |
 //! | `config` | portals and names; what is exported, and the answer |
 //! | `recover` | what happens at the start |
 //! | `lio` | the objects that make one export: made, read back, removed in reverse order |
@@ -29,6 +30,7 @@ mod config;
 mod configfs;
 mod error;
 mod lio;
+mod moved;
 mod names;
 mod portal;
 mod records;

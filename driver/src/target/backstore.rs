@@ -11,6 +11,19 @@ use std::{
 
 use super::{ExportName, TargetError, configfs, names::Names};
 
+/// What there is of a backstore, compared with what it is to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    /// None, or half of one.
+    Nothing,
+    /// Just that.
+    AsAsked,
+    /// On the same device, with another access, another serial number or the device's other name.
+    Otherwise,
+    /// On another device.
+    Elsewhere,
+}
+
 /// The objects of our backstores, below one host bus adapter of LIO's.
 #[derive(Debug, Clone)]
 pub(super) struct Backstores {
@@ -39,28 +52,31 @@ impl Backstores {
             .collect())
     }
 
-    /// Whether there is a whole backstore on just this device, with this access and this serial number.
-    pub(super) fn is(
+    /// What there is, compared with a backstore on just this device, with its access and this serial number.
+    pub(super) fn look(
         &self,
         name: &ExportName,
         device: &Path,
         serial: &str,
-    ) -> Result<bool, TargetError> {
+    ) -> Result<Found, TargetError> {
         let path = self.path(name);
         if !path.exists() || configfs::read(&path.join("enable"))? != "1" {
-            return Ok(false);
+            return Ok(Found::Nothing);
         }
-        let found = (
-            configfs::read(&path.join("udev_path"))?,
-            parse_read_only(&configfs::read(&path.join("info"))?),
-            parse_serial(&configfs::read(&path.join("wwn/vpd_unit_serial"))?),
-        );
-        let wanted = (
-            device.to_str().unwrap_or_default().to_owned(),
-            Some(is_read_only(device)?),
-            serial.to_owned(),
-        );
-        Ok(found == wanted)
+        let info = configfs::read(&path.join("info"))?;
+        let is_named = configfs::read(&path.join("udev_path"))? == device.to_string_lossy();
+        let (number, read_only) = number_and_access(device)?;
+        // Names come and go; the kernel holds a device by its number.
+        if !parse_number(&info).map_or(is_named, |held| held == number) {
+            return Ok(Found::Elsewhere);
+        }
+        let is_same = is_named
+            && parse_read_only(&info) == Some(read_only)
+            && parse_serial(&configfs::read(&path.join("wwn/vpd_unit_serial"))?) == serial;
+        Ok(match is_same {
+            true => Found::AsAsked,
+            false => Found::Otherwise,
+        })
     }
 
     /// Makes it, whole; what was there half-made is made anew. It must not be linked to.
@@ -70,7 +86,7 @@ impl Backstores {
         device: &Path,
         serial: &str,
     ) -> Result<(), TargetError> {
-        let read_only = is_read_only(device)?;
+        let (_, read_only) = number_and_access(device)?;
         let text = device
             .to_str()
             .filter(|text| !text.contains([',', '\n', ' ', '=']));
@@ -104,7 +120,7 @@ impl Backstores {
             }
             Ok(()) => {}
         }
-        if self.is(name, device, serial)? {
+        if self.look(name, device, serial)? == Found::AsAsked {
             return Ok(());
         }
         self.remove(name)?;
@@ -124,8 +140,8 @@ impl Backstores {
     }
 }
 
-/// Whether the kernel refuses writes to the device.
-fn is_read_only(device: &Path) -> Result<bool, TargetError> {
+/// The device's number, and whether the kernel refuses writes to it.
+fn number_and_access(device: &Path) -> Result<((u64, u64), bool), TargetError> {
     let failed = configfs::fail("cannot look at", device);
     let metadata = fs::metadata(device).map_err(failed)?;
     if !metadata.file_type().is_block_device() {
@@ -136,7 +152,15 @@ fn is_read_only(device: &Path) -> Result<bool, TargetError> {
         nix::sys::stat::minor(metadata.rdev()),
     );
     let flag = PathBuf::from(format!("/sys/dev/block/{major}:{minor}/ro"));
-    Ok(configfs::read(&flag)? == "1")
+    Ok(((major, minor), configfs::read(&flag)? == "1"))
+}
+
+/// `… Major: 253 Minor: 3  CLAIMED: IBLOCK`; `None` where the kernel does not say.
+fn parse_number(info: &str) -> Option<(u64, u64)> {
+    let (_, rest) = info.split_once("Major: ")?;
+    let (major, rest) = rest.split_once(" Minor: ")?;
+    let minor = rest.split_whitespace().next()?;
+    Some((major.trim().parse().ok()?, minor.parse().ok()?))
 }
 
 /// `… UDEV PATH: /dev/x  readonly: 0 …`
@@ -163,14 +187,17 @@ mod tests {
     #[test]
     fn what_the_kernel_says_is_parsed() {
         let info = "Status: DEACTIVATED  Max Queue Depth: 0  SectorSize: 512\n        \
-                    iBlock device: dm-3  UDEV PATH: /dev/vg0/a  readonly: 1\n  exclusive: 1\n";
+                    iBlock device: dm-3  UDEV PATH: /dev/vg0/a  readonly: 1\n  exclusive: 1\n        \
+                    Major: 253 Minor: 3  CLAIMED: IBLOCK\n";
+        assert_eq!(parse_number(info), Some((253, 3)));
         assert_eq!(parse_read_only(info), Some(true));
         assert_eq!(
             parse_read_only(&info.replace("only: 1", "only: 0")),
             Some(false)
         );
-        for odd in ["", "readonly: ", "readonly: x"] {
+        for odd in ["", "readonly: ", "readonly: x Major: 1 Minor: "] {
             assert_eq!(parse_read_only(odd), None);
+            assert_eq!(parse_number(odd), None);
         }
         assert_eq!(parse_serial("T10 VPD Unit Serial Number: 0a1b"), "0a1b");
     }

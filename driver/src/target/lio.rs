@@ -16,7 +16,11 @@ use std::{
 };
 
 use super::{
-    ExportName, Grant, TargetError, backstore::Backstores, configfs, names::Names, portal,
+    ExportName, Grant, TargetError,
+    backstore::{Backstores, Found},
+    configfs,
+    names::Names,
+    portal,
 };
 use crate::{AccessMode, ChapCredentials, IscsiAuth};
 
@@ -81,10 +85,23 @@ impl Lio {
         self.target(name).exists() || self.backstores.path(name).exists()
     }
 
-    /// Makes the target, or what of it is missing. A target on another device is made anew, unless hosts are logged in.
+    /// Whether what is exported by this name now is on another device.
+    pub(super) fn is_elsewhere(
+        &self,
+        name: &ExportName,
+        device: &Path,
+    ) -> Result<bool, TargetError> {
+        let found = self
+            .backstores
+            .look(name, device, &self.names.serial(name))?;
+        Ok(found == Found::Elsewhere)
+    }
+
+    /// Makes the target, or what of it is missing. One that is otherwise is made anew, unless hosts are logged in; nobody is
+    /// let in to it then.
     pub(super) fn ensure(&self, name: &ExportName, device: &Path) -> Result<(), TargetError> {
         let serial = self.names.serial(name);
-        if !self.backstores.is(name, device, &serial)? {
+        if self.backstores.look(name, device, &serial)? != Found::AsAsked {
             self.remove(name, false)?;
             self.backstores.make(name, device, &serial)?;
         }

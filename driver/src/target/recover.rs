@@ -160,6 +160,19 @@ async fn make_again(
                 continue;
             }
         };
+        let record_of_it;
+        (turn, record_of_it) = inner.of_this_device(turn, record, &source).await?;
+        let record = match record_of_it {
+            Ok(record) if record.grants.is_empty() => {
+                done.unknown.push(name);
+                continue;
+            }
+            Ok(record) => record,
+            Err(error) => {
+                done.failed.push((name, in_full(&error)));
+                continue;
+            }
+        };
         let result;
         (turn, result) = inner
             .step(turn, "making a target again", move |lio| {

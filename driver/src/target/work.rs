@@ -83,6 +83,8 @@ impl Inner {
     ) -> Result<ExportedTarget, TargetError> {
         let name = source.name.clone();
         let (turn, before) = self.known(turn, &name).await?;
+        let (turn, before) = self.of_this_device(turn, before, &source).await?;
+        let before = before?;
         let mut record = before.clone();
         let known = record
             .grants

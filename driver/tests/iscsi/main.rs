@@ -13,6 +13,7 @@ mod fixture;
 mod inside;
 mod lab;
 mod lifetime;
+mod moved;
 mod paths;
 mod records;
 mod refusals;
