@@ -2,8 +2,11 @@
 //!
 //! Whoever holds or attaches both a volume and its snapshot has every identifier in them twice. Without these files the
 //! links below `/dev/disk` may go from one to the other, and what lies inside (physical volumes, halves of mirrors) may be
-//! activated on the host. Nothing that somebody else wrote is changed: where LVM has a filter already, it is said what is
-//! to be added to it.
+//! activated on the host. Nothing that somebody else wrote is changed: where LVM has a filter already that does not keep it
+//! out, it is said what is to be written.
+
+mod filter;
+mod settings;
 
 use std::{
     fmt, fs, io,
@@ -11,6 +14,8 @@ use std::{
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
+
+use self::settings::Value;
 
 /// udev's rules.
 pub const UDEV_RULES: &str = include_str!("../host/stockpot.rules");
@@ -27,8 +32,6 @@ const RULES_DIRECTORIES: [&str; 4] = [
 ];
 /// LVM's settings; what the second says counts more.
 const LVM_FILES: [&str; 2] = ["etc/lvm/lvm.conf", "etc/lvm/lvmlocal.conf"];
-/// By this a filter is known to leave our devices out.
-const PATTERN: &str = "r|^/dev/stockpot/|";
 const BEGIN: &str = "# BEGIN stockpot\n";
 const END: &str = "# END stockpot\n";
 
@@ -39,8 +42,13 @@ pub enum Gap {
     Rules(PathBuf),
     /// LVM has no filter.
     Filter(PathBuf),
-    /// LVM has a filter or a setting of the site's own that does not leave our devices out: a person has to change it.
-    SiteFilter(PathBuf),
+    /// LVM has a filter or a setting of the site's own that does not keep it out of our devices: a person has to change it.
+    SiteFilter {
+        /// The file in which it is.
+        path: PathBuf,
+        /// What is wrong with it, and what to write.
+        problem: String,
+    },
 }
 
 impl fmt::Display for Gap {
@@ -56,11 +64,7 @@ impl fmt::Display for Gap {
                 "{} does not keep LVM out of volumes and snapshots",
                 path.display()
             ),
-            Self::SiteFilter(path) => write!(
-                f,
-                "{} has a global_filter or scan_lvs of its own: set scan_lvs = 0 and begin the filter with \"{PATTERN}\" by hand",
-                path.display()
-            ),
+            Self::SiteFilter { path, problem } => write!(f, "{}: {problem}", path.display()),
         }
     }
 }
@@ -119,7 +123,7 @@ impl Shield {
                     write(&path, &with_settings(&text))?;
                     written.push(path);
                 }
-                Gap::SiteFilter(_) => {}
+                Gap::SiteFilter { .. } => {}
             }
         }
         Ok(written)
@@ -150,47 +154,27 @@ impl Shield {
         let mut filter = None;
         for path in [&general, &local] {
             let text = read(path)?.unwrap_or_default();
-            if value(&text, "scan_lvs").is_some_and(|value| value.trim() != "0") {
-                return Ok(Some(Gap::SiteFilter(path.clone())));
+            let scanned = settings::value(&text, "scan_lvs");
+            if scanned.is_some_and(|value| value != Value::Word("0".to_owned())) {
+                let problem =
+                    "scan_lvs is not 0, so LVM looks for physical volumes inside logical volumes: \
+                               by hand, write scan_lvs = 0"
+                        .to_owned();
+                let path = path.clone();
+                return Ok(Some(Gap::SiteFilter { path, problem }));
             }
-            if let Some(found) = value(&text, "global_filter") {
+            if let Some(Value::Texts(found)) = settings::value(&text, "global_filter") {
                 filter = Some((path.clone(), found));
             }
         }
-        Ok(match filter {
-            None => Some(Gap::Filter(local)),
-            Some((_, filter)) if filter.contains(PATTERN) => None,
-            Some((path, _)) => Some(Gap::SiteFilter(path)),
-        })
-    }
-}
-
-/// A setting's last value: the rest of its line, or, of a list, all to its end.
-fn value(text: &str, name: &str) -> Option<String> {
-    // `devices/name = …`, a line in the section, and a section in one line are all good.
-    let is_key = |key: &str| {
-        key.rsplit(['{', '/', ' ', '\t'])
-            .find(|part| !part.is_empty())
-            == Some(name)
-    };
-    let mut found = None;
-    let mut lines = text.lines();
-    while let Some(line) = lines.next() {
-        let line = line.trim();
-        let setting = line
-            .split_once('=')
-            .filter(|(key, _)| !key.starts_with('#') && is_key(key));
-        let Some((_, rest)) = setting else {
-            continue;
+        let Some((path, patterns)) = filter else {
+            return Ok(Some(Gap::Filter(local)));
         };
-        let mut value = rest.to_owned();
-        while value.trim_start().starts_with('[') && !value.contains(']') {
-            let Some(more) = lines.next() else { break };
-            value.push_str(more);
-        }
-        found = Some(value);
+        Ok(filter::hole(&patterns).map(|hole| Gap::SiteFilter {
+            path,
+            problem: hole.to_string(),
+        }))
     }
-    found
 }
 
 /// The text with our settings at its end, once.
@@ -302,24 +286,60 @@ mod tests {
 
     #[test]
     fn a_filter_of_the_sites_own_is_left_to_the_site() {
-        for own in [
-            "devices {\n global_filter = [\n  \"a|sda|\",\n  \"r|.*|\" ]\n}\n",
-            "devices/global_filter=\"r|.*|\"\n",
-            "devices { global_filter = \"r|.*|\" }\n",
-            "devices {\n scan_lvs = 1\n}\n",
+        for (own, words) in [
+            (
+                "devices {\n global_filter = [\n  \"a|sda|\",\n  \"r|.*|\" ]\n}\n",
+                "\"a|sda|\" of its global_filter accepts /dev/sdaa",
+            ),
+            // What was asked for by earlier versions.
+            (
+                "devices { global_filter = [ \"r|^/dev/stockpot/|\", \"a|.*|\" ] }\n",
+                "accepts /dev/sdb",
+            ),
+            (
+                "devices/global_filter=\"r|^/dev/sr0$|\"\n",
+                "add \"r|^/dev/stockpot/|\"",
+            ),
+            ("devices {\n scan_lvs = 1\n}\n", "scan_lvs = 0"),
         ] {
             let (home, shield) = host();
             let general = home.path().join("etc/lvm/lvm.conf");
             fs::write(&general, own).unwrap();
             shield.install().unwrap();
-            assert_eq!(shield.check().unwrap(), [Gap::SiteFilter(general.clone())]);
+            let gaps = shield.check().unwrap();
+            let [Gap::SiteFilter { path, problem }] = &gaps[..] else {
+                panic!("{own}: {gaps:?}");
+            };
+            assert_eq!(*path, general);
+            assert!(
+                problem.contains(words) && problem.contains("by hand"),
+                "{problem}"
+            );
             assert_eq!(fs::read_to_string(&general).unwrap(), own);
             assert!(!home.path().join("etc/lvm/lvmlocal.conf").exists());
         }
+        for sound in [
+            "devices {\n global_filter = [\n  \"a|^/dev/sda3$|\",\n \"r|.*|\" ]\n}\n",
+            "devices { scan_lvs = 0 global_filter = \"r|^/dev/stockpot/|\" }\n",
+        ] {
+            let (home, shield) = host();
+            fs::write(home.path().join("etc/lvm/lvm.conf"), sound).unwrap();
+            shield.install().unwrap();
+            assert_eq!(shield.check().unwrap(), [], "{sound}");
+        }
+    }
+
+    /// What is installed by us is one of those, and the later file counts.
+    #[test]
+    fn our_own_settings_keep_lvm_out() {
         let (home, shield) = host();
-        let both = format!("devices {{\n global_filter = [\n  \"{PATTERN}\",\n \"a|.*|\" ]\n}}\n");
-        fs::write(home.path().join("etc/lvm/lvm.conf"), both).unwrap();
         shield.install().unwrap();
         assert_eq!(shield.check().unwrap(), []);
+        let local = home.path().join("etc/lvm/lvmlocal.conf");
+        let text = fs::read_to_string(&local).unwrap();
+        fs::write(&local, format!("{text}devices/global_filter=\"a|.*|\"\n")).unwrap();
+        assert!(
+            matches!(&shield.check().unwrap()[..], [Gap::SiteFilter { path, .. }] if *path == local)
+        );
     }
 }

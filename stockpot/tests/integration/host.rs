@@ -41,5 +41,28 @@ fn what_a_host_lacks_is_named_and_put_in_place() -> anyhow::Result<()> {
         own.code == Some(1) && own.stdout.contains("by hand"),
         "{own:?}"
     );
+    // To put a pattern of ours in front of it does not help: the same disk has other names.
+    let write = |filter: &str| {
+        let text = format!("devices {{ global_filter = [ {filter} ] }}\n");
+        std::fs::write(root.join("etc/lvm/lvm.conf"), text)
+    };
+    write("\"r|^/dev/stockpot/|\", \"a|.*|\"")?;
+    let still = bench.run(check)?;
+    ensure!(
+        still.code == Some(1)
+            && still
+                .stdout
+                .contains("\"a|.*|\" of its global_filter accepts /dev/sdb"),
+        "{still:?}"
+    );
+    // What the message and the documentation say does.
+    for good in [
+        "\"a|^/dev/disk/by-id/nvme-MODEL_SERIAL-part3$|\", \"r|.*|\"",
+        "\"r|^/dev/stockpot/|\", \"r|^/dev/sr0$|\"",
+    ] {
+        write(good)?;
+        let sound = bench.run(check)?;
+        ensure!(sound.code == Some(0), "{sound:?}");
+    }
     Ok(())
 }
