@@ -154,7 +154,7 @@ impl Inner {
         self.gate.ready().map_err(Refusal::NotReady)?;
         let caller = match way {
             Way::Socket => Caller::Local,
-            Way::Network => Caller::Node(name_of(request).map_err(Refusal::Denied)?),
+            Way::Network => Caller::Node(name_of(request)?),
         };
         self.gate.admit(&caller).map_err(|why| {
             tracing::warn!(?caller, why, "a call was refused");
@@ -180,12 +180,23 @@ impl Inner {
     }
 }
 
-fn name_of<R>(request: &Request<R>) -> Result<String, String> {
+/// The node whose certificate was shown. TLS looks at its end once, when the connection is made, and a connection may last
+/// for ever: so it is looked at here with each call.
+fn name_of<R>(request: &Request<R>) -> Result<String, Refusal> {
     let certificates = request.peer_certs();
     let first = certificates.as_ref().and_then(|chain| chain.first());
-    let certificate = first.ok_or("show a certificate")?;
-    let facts = CertificateFacts::of_der(certificate)?;
-    Ok(facts.node()?.to_owned())
+    let certificate = first.ok_or_else(|| Refusal::Denied("show a certificate".to_owned()))?;
+    let facts = CertificateFacts::of_der(certificate).map_err(Refusal::Denied)?;
+    let node = facts.node().map_err(Refusal::Denied)?;
+    if facts.left().is_zero() {
+        let why = format!(
+            "the certificate of node {node} expired at {}: make a new one (`stockpot pki issue`) and connect with that",
+            facts.end()
+        );
+        tracing::warn!(node, why, "a call was refused");
+        return Err(Refusal::Expired(why));
+    }
+    Ok(node.to_owned())
 }
 
 /// One call: its pool's driver, and what its caller may do there.

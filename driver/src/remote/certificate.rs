@@ -152,6 +152,15 @@ impl CertificateFacts {
         let left = self.not_after.duration_since(SystemTime::now());
         left.unwrap_or(Duration::ZERO)
     }
+
+    /// When it expires, in words.
+    #[must_use]
+    pub fn end(&self) -> String {
+        match jiff::Timestamp::try_from(self.not_after) {
+            Ok(end) => end.to_string(),
+            Err(_) => "a time that has no name".to_owned(),
+        }
+    }
 }
 
 fn time_of(seconds: i64) -> SystemTime {

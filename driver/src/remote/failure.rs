@@ -18,6 +18,8 @@ pub(super) enum Refusal {
     Driver(DriverError),
     /// The caller is not allowed to.
     Denied(String),
+    /// What the caller proves itself by is not valid any more.
+    Expired(String),
     /// It is starting or stopping.
     NotReady(String),
 }
@@ -34,6 +36,7 @@ impl From<Refusal> for Status {
         let may_go_on = matches!(&refusal, Refusal::Driver(error) if error.may_go_on());
         let (code, kind, text) = match refusal {
             Refusal::Denied(why) => (Code::PermissionDenied, Kind::Denied(why.clone()), why),
+            Refusal::Expired(why) => (Code::Unauthenticated, Kind::Denied(why.clone()), why),
             Refusal::NotReady(why) => (Code::Unavailable, Kind::NotReady(why.clone()), why),
             Refusal::Driver(error) => {
                 let text = chain(&error);

@@ -119,7 +119,7 @@ impl Node {
     async fn client(&self) -> Result<Client, NodeError> {
         let with = match self.config.address {
             Address::Unix(_) => None,
-            Address::Network(_) => Some(self.certificate().await?),
+            Address::Network(_) => Some(self.valid_certificate().await?),
         };
         let mut connected = self.connected.lock().await;
         if let Some(there) = &*connected
@@ -140,14 +140,6 @@ impl Node {
             Address::Unix(path) => socket::channel(path.clone()),
             Address::Network(authority) => {
                 let certificate = certificate.ok_or(CertificateError::None)?;
-                // The other node would only hang up.
-                if let (true, Some(files)) = (
-                    certificate.facts().left().is_zero(),
-                    &self.config.certificate,
-                ) {
-                    let path = files.certificate.clone();
-                    return Err(CertificateError::Expired { path }.into());
-                }
                 self.endpoint(authority, certificate)
                     .map_err(|error| NodeError::Unreachable {
                         node: self.config.node.clone(),
@@ -160,9 +152,17 @@ impl Node {
         Ok(StorageNodeClient::new(channel).max_decoding_message_size(MESSAGE_BYTES_MAX))
     }
 
-    async fn certificate(&self) -> Result<Arc<NodeCertificate>, NodeError> {
+    /// This node's certificate as it is now. With one that has expired the other node would only hang up, or refuse the call.
+    async fn valid_certificate(&self) -> Result<Arc<NodeCertificate>, NodeError> {
         let certificate = self.certificate.as_ref().ok_or(CertificateError::None)?;
-        Ok(certificate.current().await?)
+        let certificate = certificate.current().await?;
+        match &self.config.certificate {
+            Some(files) if certificate.facts().left().is_zero() => {
+                let path = files.certificate.clone();
+                Err(CertificateError::Expired { path }.into())
+            }
+            _ => Ok(certificate),
+        }
     }
 
     fn endpoint(

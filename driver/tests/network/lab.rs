@@ -9,7 +9,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use async_trait::async_trait;
@@ -48,34 +48,56 @@ impl Authority {
 
     /// A certificate with these names, its files in a directory of its own.
     pub(crate) fn issue(&self, home: &Path, names: &[&str], expired: bool) -> CertificateFiles {
-        let directory = home.join(format!("{}-{expired}", names.join("-")));
-        fs::create_dir_all(&directory).unwrap();
-        let files = CertificateFiles {
-            certificate: directory.join("node.pem"),
-            key: directory.join("node.key"),
-            ca: directory.join("ca.pem"),
-        };
+        let files = files_in(&home.join(format!("{}-{expired}", names.join("-"))));
         self.renew(&files, names, expired);
+        files
+    }
+
+    /// One that lasts for so long.
+    pub(crate) fn issue_for(&self, home: &Path, name: &str, life: Duration) -> CertificateFiles {
+        let files = files_in(&home.join(format!("{name}-brief")));
+        let end = SystemTime::now() + life;
+        self.write(&files, &[name], |params| params.not_after = end.into());
         files
     }
 
     /// Puts a new certificate in the place of what is in these files.
     pub(crate) fn renew(&self, files: &CertificateFiles, names: &[&str], expired: bool) {
+        self.write(files, names, |params| {
+            if expired {
+                params.not_before = date_time_ymd(2020, 1, 1);
+                params.not_after = date_time_ymd(2021, 1, 1);
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        files: &CertificateFiles,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.extended_key_usages = vec![
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
-        if expired {
-            params.not_before = date_time_ymd(2020, 1, 1);
-            params.not_after = date_time_ymd(2021, 1, 1);
-        }
+        change(&mut params);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         replace(&files.certificate, &certificate.pem());
         replace(&files.key, &key.serialize_pem());
         replace(&files.ca, &self.pem);
+    }
+}
+
+fn files_in(directory: &Path) -> CertificateFiles {
+    fs::create_dir_all(directory).unwrap();
+    CertificateFiles {
+        certificate: directory.join("node.pem"),
+        key: directory.join("node.key"),
+        ca: directory.join("ca.pem"),
     }
 }
 
@@ -130,7 +152,7 @@ pub(crate) struct Lab {
     pub(crate) authority: Authority,
     /// The storage node's certificate.
     pub(crate) files: CertificateFiles,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     line: watch::Sender<Line>,
     /// Connections that were begun.
     pub(crate) connections: Arc<AtomicUsize>,
