@@ -16,6 +16,7 @@
 //! | `node` | one call: connecting, repeating, giving up |
 //! | `config` | where a storage node is, and how long to wait for it |
 //! | `service`, `call` | the service that answers, and what each call passes through |
+//! | `callers` | how much one caller may ask for at the same time |
 //! | `serve` | the service on the network |
 //! | `certificate`, `renewal` | a node's certificate: whose it is, how long it lasts; taken anew when it was renewed |
 //! | `pages` | long lists in pieces |
@@ -24,6 +25,7 @@
 //! | `error` | what can go wrong between two nodes |
 
 mod call;
+mod callers;
 mod certificate;
 mod config;
 mod driver;

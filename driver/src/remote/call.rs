@@ -7,13 +7,13 @@ use stockpot_proto::stockpot::v1::storage as api;
 use tokio_util::task::TaskTracker;
 use tonic::{Request, Status};
 
-use super::{CertificateFacts, failure::Refusal, wire};
+use super::{CertificateFacts, callers::Callers, failure::Refusal, wire};
 use crate::{
     ConnectorProperties, DriverError, SnapshotId, VolumeDriver, VolumeId, target::ExportRecord,
 };
 
 /// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Caller {
     /// Whoever may open the unix socket.
     Local,
@@ -137,6 +137,7 @@ pub(super) struct Inner {
     pub(super) node: String,
     pub(super) pools: BTreeMap<String, Arc<dyn VolumeDriver>>,
     pub(super) gate: Arc<dyn Gate>,
+    pub(super) callers: Callers,
     /// Calls under way, also those whose callers went away.
     pub(super) tasks: TaskTracker,
 }
@@ -221,6 +222,12 @@ impl Call {
         F: Future<Output = Result<T, Refusal>> + Send + 'static,
     {
         let caller = inner.caller(way, &request)?;
+        let permit = inner.callers.enter(&caller).await.map_err(|why| {
+            tracing::warn!(?caller, why, "a call was refused");
+            Refusal::Busy(why)
+        })?;
+        // The wait may have been long.
+        inner.gate.ready().map_err(Refusal::NotReady)?;
         let request = request.into_inner();
         let (_, driver) = inner.pool(request.pool()).map_err(Refusal::Driver)?;
         let call = Self {
@@ -228,7 +235,12 @@ impl Call {
             caller,
             driver: driver.clone(),
         };
-        match inner.tasks.spawn(work(call, request)).await {
+        let work = work(call, request);
+        let whole = async move {
+            let _permit = permit;
+            work.await
+        };
+        match inner.tasks.spawn(whole).await {
             Ok(result) => result.map_err(Status::from),
             Err(error) => Err(Status::internal(format!("a call ended by itself: {error}"))),
         }

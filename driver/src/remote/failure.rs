@@ -22,6 +22,8 @@ pub(super) enum Refusal {
     Expired(String),
     /// It is starting or stopping.
     NotReady(String),
+    /// The caller asks for too much at once.
+    Busy(String),
 }
 
 impl From<DriverError> for Refusal {
@@ -38,6 +40,8 @@ impl From<Refusal> for Status {
             Refusal::Denied(why) => (Code::PermissionDenied, Kind::Denied(why.clone()), why),
             Refusal::Expired(why) => (Code::Unauthenticated, Kind::Denied(why.clone()), why),
             Refusal::NotReady(why) => (Code::Unavailable, Kind::NotReady(why.clone()), why),
+            // For its caller the same: a little later it may do.
+            Refusal::Busy(why) => (Code::ResourceExhausted, Kind::NotReady(why.clone()), why),
             Refusal::Driver(error) => {
                 let text = chain(&error);
                 let (code, kind) = kind_of(error);
@@ -304,6 +308,20 @@ mod tests {
         assert!(error.may_go_on(), "{error}");
         let (_, refused) = there_and_back(DriverError::ResourceExhausted("full".to_owned()));
         assert!(!refused.may_go_on(), "{refused}");
+    }
+
+    /// It is no pool that is full: the call is to be made again, and made nothing.
+    #[test]
+    fn a_caller_that_asks_too_much_is_told_to_ask_again() {
+        let status = Status::from(Refusal::Busy("64 calls".to_owned()));
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let error = error_of(&status, "storage-1", "192.0.2.1:1", "create_volume", 9);
+        assert!(!error.may_go_on(), "{error}");
+        assert!(
+            matches!(&error, DriverError::Node(error) if error.is_passing()
+                && error.to_string().contains("64 calls")),
+            "{error}"
+        );
     }
 
     #[test]

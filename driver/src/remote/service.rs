@@ -11,6 +11,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     call::{Call, Caller, Gate, Inner, Intent, Subject, Way},
+    callers::Callers,
     failure::Refusal,
     pages::{Pages, entries, pages},
     wire,
@@ -46,6 +47,7 @@ impl StorageService {
             node,
             pools,
             gate,
+            callers: Callers::default(),
             tasks,
         });
         Self { inner }
