@@ -55,7 +55,8 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// Detaches a connection. One that is not attached is success.
     ///
     /// # Errors
-    /// If the device cannot be let go.
+    /// `InUse` if somebody holds the device: a mount, a device on top of it, a loop device over it, a mount of its node; or if
+    /// it cannot be let go.
     async fn disconnect(&self, connection: &ConnectionInfo) -> Result<(), ConnectorError>;
 
     /// Called at start: keeps the connections in `wanted` that are attached and removes all other leftovers of ours. One that

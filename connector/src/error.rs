@@ -42,10 +42,12 @@ pub enum ConnectorError {
         path: PathBuf,
     },
     /// Somebody holds the device.
-    #[error("device {} is in use", path.display())]
+    #[error("device {} is in use: {by}", path.display())]
     InUse {
         /// The device.
         path: PathBuf,
+        /// Who holds it, as far as it can be seen.
+        by: String,
     },
     /// This host lacks a program, a module or a setting; the text says which and what to do.
     #[error("this host cannot attach over iSCSI: {0}")]

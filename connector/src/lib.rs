@@ -17,6 +17,7 @@ mod blkdev;
 pub mod connector;
 pub mod error;
 pub mod host;
+mod in_use;
 pub mod iscsi;
 pub mod local;
 pub mod shield;

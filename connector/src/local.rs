@@ -15,7 +15,7 @@ use std::{
 use nix::libc::{EBUSY, O_CLOEXEC, O_EXCL, O_NONBLOCK};
 use stockpot_driver::{AccessMode, LocalConnection};
 
-use crate::{AttachedDevice, ConnectorError, Recovered, blkdev, error::ended};
+use crate::{AttachedDevice, ConnectorError, Recovered, blkdev, error::ended, in_use};
 
 /// How long a device node may take to appear after the driver made the device.
 const APPEAR_TIMEOUT: Duration = Duration::from_secs(10);
@@ -75,12 +75,15 @@ impl LocalConnector {
         checking.await.unwrap_or_else(ended)
     }
 
-    /// Nothing was attached, so nothing is detached.
+    /// Nothing was attached, so nothing is detached: the driver takes the device down, unless it is mounted or another device
+    /// is made of it. What does not keep it from that is looked for here.
     ///
     /// # Errors
-    /// None today.
-    #[expect(clippy::unused_async, reason = "the same shape as other connectors")]
+    /// `InUse` if a loop device is over it, or its node is mounted somewhere.
     pub async fn disconnect(&self, connection: &LocalConnection) -> Result<(), ConnectorError> {
+        let path = connection.device_path.clone();
+        let looking = tokio::task::spawn_blocking(move || in_use::check_unclaimed(&path));
+        looking.await.unwrap_or_else(ended)?;
         tracing::debug!(device = %connection.device_path.display(), "local device let go");
         Ok(())
     }
@@ -151,9 +154,7 @@ fn check(
 fn change_access(device: &File, path: &Path, read_only_wanted: bool) -> Result<(), ConnectorError> {
     // Held exclusively meanwhile: the flag must not hit a file system or a target that writes to the device.
     let _claim = open(path, O_EXCL).map_err(|error| match error.raw_os_error() {
-        Some(EBUSY) => ConnectorError::InUse {
-            path: path.to_owned(),
-        },
+        Some(EBUSY) => in_use::claimed(path),
         _ => io_error("cannot claim", path)(error),
     })?;
     let changed = blkdev::set_read_only(device, read_only_wanted);

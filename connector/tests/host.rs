@@ -148,3 +148,36 @@ async fn a_device_that_somebody_writes_to_is_not_switched() {
     assert!(matches!(error, ConnectorError::InUse { .. }), "{error}");
     device.detach().await;
 }
+
+/// What does not claim the device counts as well.
+#[tokio::test]
+async fn a_device_that_something_is_made_of_is_not_let_go() {
+    let device = Loop::new(false).await;
+    let connector = HostConnector::default();
+    let connection = device.connection(AccessMode::ReadWrite);
+    connector.connect(&connection).await.unwrap();
+    let refused = async |words: &str| {
+        let error = connector.disconnect(&connection).await.unwrap_err();
+        assert!(matches!(error, ConnectorError::InUse { .. }), "{error}");
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    let over = Command::new("losetup").args(["--find", "--show"]);
+    let over = over.arg(&device.path).run().await.unwrap().stdout_text();
+    refused(&format!("loop device {} is over it", over.trim())).await;
+    let gone = Command::new("losetup").args(["-d", over.trim()]).run();
+    gone.await.unwrap();
+    // udev may just be looking at it.
+    let bound = over.trim().trim_start_matches("/dev/");
+    let bound = PathBuf::from(format!("/sys/block/{bound}/loop"));
+    while bound.exists() {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let node = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+    let bind = Command::new("mount").arg("--bind").arg(&device.path);
+    bind.arg(node.path()).run().await.unwrap();
+    refused(node.path().to_str().unwrap()).await;
+    let gone = Command::new("umount").arg(node.path()).run();
+    gone.await.unwrap();
+    connector.disconnect(&connection).await.unwrap();
+    device.detach().await;
+}

@@ -1,12 +1,107 @@
 //! Who holds a block device, in words for an error message.
+//!
+//! Mounts and devices on top claim a device, so that nobody else can open it exclusively. A loop device over it and a bind
+//! mount of its node (as a container gets a raw device) do not: these have to be looked for.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::{FileTypeExt, MetadataExt},
+    path::Path,
+    time::Duration,
+};
+
+/// A device's major and minor number.
+pub type Number = (u32, u32);
 
 /// How long a device that somebody has open is watched, unless it is said otherwise, before it counts as in use.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
 
+/// The number of the block device at this path; `None` if there is none.
+#[must_use]
+pub fn number_of(path: &Path) -> Option<Number> {
+    let metadata = fs::metadata(path).ok()?;
+    metadata
+        .file_type()
+        .is_block_device()
+        .then(|| split(metadata.rdev()))?
+}
+
+fn split(number: u64) -> Option<Number> {
+    let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    Some((major.try_into().ok()?, minor.try_into().ok()?))
+}
+
+/// What uses the device, or a partition of it, without claiming it: loop devices over it, and bind mounts of its node.
+///
+/// # Errors
+/// If the kernel's lists cannot be read.
+pub fn unclaimed((major, minor): Number) -> io::Result<Vec<String>> {
+    let mut numbers = vec![(major, minor)];
+    let directory = Path::new("/sys/dev/block").join(format!("{major}:{minor}"));
+    for entry in entries(&directory)? {
+        let part = directory.join(entry);
+        if part.join("partition").exists() {
+            let text = fs::read_to_string(part.join("dev")).unwrap_or_default();
+            numbers.extend(parse_number(&text));
+        }
+    }
+    let mut by = Vec::new();
+    for name in entries(Path::new("/sys/block"))? {
+        let behind = Path::new("/sys/block")
+            .join(&name)
+            .join("loop/backing_file");
+        // Most are bound to nothing.
+        let Ok(behind) = fs::read_to_string(behind) else {
+            continue;
+        };
+        let number = number_of(Path::new(behind.trim_end_matches('\n')));
+        if number.is_some_and(|number| numbers.contains(&number)) {
+            by.push(format!("loop device /dev/{name} is over it"));
+        }
+    }
+    for point in node_mounts(&fs::read_to_string("/proc/self/mountinfo")?) {
+        let number = number_of(Path::new(&point));
+        if number.is_some_and(|number| numbers.contains(&number)) {
+            by.push(format!("its node is mounted at {point}"));
+        }
+    }
+    Ok(by)
+}
+
+/// The names in a directory; none if it is not there.
+fn entries(directory: &Path) -> io::Result<Vec<String>> {
+    let listing = match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listing => listing?,
+    };
+    let names = listing.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    Ok(names.collect())
+}
+
+/// `8:16`
+fn parse_number(text: &str) -> Option<Number> {
+    let (major, minor) = text.trim().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Where something out of `/dev` is mounted, by `/proc/self/mountinfo`: the fourth field is what of the file system, and after a
+/// dash comes its kind.
+fn node_mounts(table: &str) -> Vec<String> {
+    let point = |line: &str| {
+        let (mount, kind) = line.split_once(" - ")?;
+        let is_dev = ["devtmpfs ", "tmpfs "]
+            .iter()
+            .any(|of| kind.starts_with(of));
+        let mut fields = mount.split(' ').skip(3);
+        let is_part = fields.next()? != "/";
+        (is_dev && is_part).then(|| fields.next().map(unescape))?
+    };
+    table.lines().filter_map(point).collect()
+}
+
 /// What is seen to hold the device: mounts, and devices made on top of it.
-pub(crate) fn holders((major, minor): (u32, u32)) -> String {
+#[must_use]
+pub fn holders((major, minor): Number) -> String {
     let mut by: Vec<String> = mounts((major, minor))
         .into_iter()
         .map(|point| format!("mounted at {point}"))
@@ -26,7 +121,7 @@ pub(crate) fn holders((major, minor): (u32, u32)) -> String {
 }
 
 /// Where a device is mounted.
-pub(crate) fn mounts((major, minor): (u32, u32)) -> Vec<String> {
+pub(crate) fn mounts((major, minor): Number) -> Vec<String> {
     std::fs::read_to_string("/proc/self/mountinfo")
         .map(|table| mount_points(&table, &format!("{major}:{minor}")))
         .unwrap_or_default()
@@ -73,6 +168,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn numbers_are_those_of_block_devices() {
+        assert_eq!(number_of(Path::new("/dev/null")), None);
+        assert_eq!(number_of(Path::new("/nowhere")), None);
+        assert_eq!(parse_number("8:16\n"), Some((8, 16)));
+        assert_eq!(parse_number("8"), None);
+        // No device has this number.
+        assert_eq!(unclaimed((511, 1 << 19)).unwrap(), [""; 0]);
+    }
+
+    #[test]
     fn mounts_are_found_by_number() {
         let table = "22 27 0:20 / /proc rw shared:13 - proc proc rw\n\
                      36 27 254:4 / /mnt/a\\040b rw,relatime shared:1 - ext4 /dev/mapper/x rw\n\
@@ -80,5 +185,10 @@ mod tests {
         assert_eq!(mount_points(table, "254:4"), ["/mnt/a b", "/mnt/c"]);
         assert_eq!(mount_points(table, "254:5"), [""; 0]);
         assert_eq!(unescape("\\04"), "\\04");
+        let table = "22 27 0:5 / /dev rw shared:13 - devtmpfs udev rw\n\
+                     36 27 0:5 /sdb /pub/a\\040b rw shared:1 master:2 - devtmpfs udev rw\n\
+                     37 27 8:16 /sdb /mnt/c rw - ext4 /dev/sdb rw\n\
+                     38 27 0:6 /sdc /pub/c rw - tmpfs tmpfs rw\nbroken - devtmpfs\n";
+        assert_eq!(node_mounts(table), ["/pub/a b", "/pub/c"]);
     }
 }

@@ -15,13 +15,14 @@
 //! | [`target`] | iSCSI targets of this host: the kernel's own, by configfs |
 //! | [`exporting`] | a driver around another: hosts other than its own get iSCSI |
 //! | [`remote`] | the driver's calls over the network: pools of other nodes, and the service that answers |
+//! | [`in_use`] | who holds a block device |
 //! | [`error`] | what can go wrong, by what the caller can do about it |
 
 pub mod connection;
 pub mod error;
 pub mod exporting;
 pub mod file;
-mod in_use;
+pub mod in_use;
 pub mod lvm;
 pub mod model;
 mod name;

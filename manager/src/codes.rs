@@ -149,6 +149,13 @@ mod tests {
             Status::from(ManagerError::from(full)).code(),
             Code::ResourceExhausted
         );
+        let held = ConnectorError::InUse {
+            path: "/dev/sdb".into(),
+            by: "loop device /dev/loop3 is over it".to_owned(),
+        };
+        let status = Status::from(ManagerError::from(held));
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        assert!(status.message().contains("/dev/loop3"), "{status}");
         let recorded = RecordedError {
             code: Code::Unauthenticated.into(),
             text: "expired".to_owned(),

@@ -17,7 +17,7 @@ use super::{
     record,
     sysfs::{self, Disk, Session},
 };
-use crate::{ConnectorError, blkdev};
+use crate::{ConnectorError, blkdev, in_use};
 
 const POLL: Duration = Duration::from_millis(20);
 
@@ -30,7 +30,9 @@ pub(super) async fn disconnect(config: &IscsiConfig, target: &str) -> Result<(),
     for path in there.devices() {
         let device = path.clone();
         let claimed = blocking(config.device_timeout, "opening", &path, move || {
-            claim(&device)
+            let claimed = claim(&device)?;
+            in_use::check_unclaimed(&device)?;
+            Ok(claimed)
         });
         claims.extend(claimed.await?);
     }
@@ -133,9 +135,7 @@ impl Attached {
 /// Holds the device, if nobody does: no mount, no device on top, no target. `None` for one that is lost, which cannot be held.
 fn claim(path: &Path) -> Result<Option<File>, ConnectorError> {
     match open(path, O_EXCL) {
-        Err(error) if error.raw_os_error() == Some(EBUSY) => Err(ConnectorError::InUse {
-            path: path.to_owned(),
-        }),
+        Err(error) if error.raw_os_error() == Some(EBUSY) => Err(in_use::claimed(path)),
         opened => Ok(opened.ok()),
     }
 }

@@ -10,6 +10,7 @@ mod cycles;
 #[expect(dead_code, reason = "shared with another test program")]
 #[path = "../fixture/mod.rs"]
 mod fixture;
+mod held;
 mod inside;
 mod lab;
 mod lifetime;
