@@ -42,6 +42,7 @@ pub(super) async fn connect(
     // What is in use goes on as it is: its reads and writes wait, and nobody but the kernel knows all who have it open.
     if again == Again::Afresh {
         end_lost(config, target).await?;
+        end_elsewhere(config, connection).await?;
     }
     let was_there = !sysfs::sessions_of(target)?.is_empty();
     match attach(config, connection, again).await {
@@ -79,6 +80,30 @@ async fn end_lost(config: &IscsiConfig, target: &str) -> Result<(), ConnectorErr
     }
 }
 
+/// A session at none of the portals that are asked for may be with another storage node, which shows a target of the same name.
+/// It is ended, so that the login is where it is asked for; if somebody holds its device, nothing is done and that is the error.
+async fn end_elsewhere(
+    config: &IscsiConfig,
+    connection: &IscsiConnection,
+) -> Result<(), ConnectorError> {
+    let target = &connection.target_iqn;
+    let sessions = sysfs::sessions_of(target)?;
+    let is_elsewhere = |session: &Session| session.is_at(&connection.target_portals) == Some(false);
+    let Some(first) = sessions
+        .first()
+        .filter(|_| sessions.iter().all(is_elsewhere))
+    else {
+        return Ok(());
+    };
+    tracing::warn!(
+        target_iqn = %target,
+        session_portal = ?first.portal,
+        portals = ?connection.target_portals,
+        "its session is at another portal than those asked for: logging in anew"
+    );
+    detach::disconnect(config, target).await
+}
+
 async fn attach(
     config: &IscsiConfig,
     connection: &IscsiConnection,
@@ -94,7 +119,12 @@ async fn attach(
     }
     log_in(config, connection, multipath).await?;
     let mut disks = Vec::new();
-    for session in sysfs::sessions_of(&connection.target_iqn)? {
+    let mut sessions = sysfs::sessions_of(&connection.target_iqn)?;
+    // Where only one is used, it is one of those that were asked for.
+    if !multipath {
+        sessions.sort_by_key(|session| session.is_at(&connection.target_portals) != Some(true));
+    }
+    for session in sessions {
         let disk = disk(config, &session, connection.target_lun).await;
         match disk {
             Ok(disk) => disks.push(disk),
@@ -156,7 +186,8 @@ async fn log_in(
     let mut failure = None;
     let mut logged_in = there.len();
     for portal in &connection.target_portals {
-        if there.iter().any(|session| session.portal == Some(*portal)) {
+        let is_there = |session: &Session| session.is_at(&[*portal]) == Some(true);
+        if there.iter().any(is_there) {
             continue;
         }
         match log_in_at(config, connection, *portal, every).await {

@@ -64,9 +64,7 @@ fn session(id: u32) -> Option<Session> {
     }
     let connection = Path::new(CONNECTIONS).join(format!("connection{id}:0"));
     let portal = || -> Option<SocketAddr> {
-        let address: IpAddr = attribute(&connection.join("persistent_address"))?
-            .parse()
-            .ok()?;
+        let address = parse_address(&attribute(&connection.join("persistent_address"))?)?;
         let port = attribute(&connection.join("persistent_port"))?
             .parse()
             .ok()?;
@@ -87,6 +85,12 @@ fn session(id: u32) -> Option<Session> {
 }
 
 impl Session {
+    /// Whether it is at one of these portals; `None` while the kernel does not say where it is.
+    pub(super) fn is_at(&self, portals: &[SocketAddr]) -> Option<bool> {
+        let own = self.portal?;
+        Some(portals.iter().any(|portal| is_same(own, *portal)))
+    }
+
     /// Makes the kernel look for one logical unit of the target, and for nothing else.
     pub(super) fn scan(&self, lun: u16) -> Result<(), ConnectorError> {
         let host = self.host.file_name().unwrap_or_default();
@@ -179,6 +183,18 @@ pub(super) fn size_bytes(name: &str) -> Result<u64, ConnectorError> {
     bytes.ok_or_else(|| failed("cannot parse", &path)(io::Error::other(text.trim().to_owned())))
 }
 
+/// An address may be written with the interface that it is valid on.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let address = text.split('%').next()?;
+    address.trim_matches(['[', ']']).parse().ok()
+}
+
+/// Whether both are one place, however it is written: an IPv4 address may be one of IPv6, and a link's address may name its
+/// interface.
+pub(super) fn is_same(one: SocketAddr, other: SocketAddr) -> bool {
+    (one.ip().to_canonical(), one.port()) == (other.ip().to_canonical(), other.port())
+}
+
 /// Four bytes of header, of which two are the length, then the number in ASCII, filled up with blanks or zero bytes.
 fn parse_serial(page: &[u8]) -> Option<String> {
     let [_, 0x80, high, low, rest @ ..] = page else {
@@ -252,6 +268,26 @@ mod tests {
         for other in ["10:0:0", "10:0:0:", "power", "a:0:0:1", "1:0:0:1:2"] {
             assert!(!is_address(other), "{other}");
         }
+    }
+
+    #[test]
+    fn portals_are_the_same_however_they_are_written() {
+        for (one, other, same) in [
+            ("192.0.2.1:3260", "192.0.2.1:3260", true),
+            ("192.0.2.1:3260", "192.0.2.1:3261", false),
+            ("192.0.2.1:3260", "[::ffff:192.0.2.1]:3260", true),
+            ("[2001:db8:0:0::1]:3260", "[2001:DB8::1]:3260", true),
+            ("[fe80::1%2]:3260", "[fe80::1]:3260", true),
+            ("[2001:db8::1]:3260", "[2001:db8::2]:3260", false),
+        ] {
+            let found = is_same(one.parse().unwrap(), other.parse().unwrap());
+            assert_eq!(found, same, "{one} {other}");
+        }
+        let link: IpAddr = "fe80::1".parse().unwrap();
+        for text in ["fe80::1", "fe80::1%eth0", "[fe80::1]"] {
+            assert_eq!(parse_address(text), Some(link));
+        }
+        assert_eq!(parse_address("storage-1"), None);
     }
 
     #[test]

@@ -1,10 +1,10 @@
 //! IPv6, several portals, and several paths to one device.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::OpenOptionsExt, time::Duration};
 
 use stockpot_command::Command;
-use stockpot_connector::Connector;
-use stockpot_driver::VolumeDriver;
+use stockpot_connector::{Connector, ConnectorError};
+use stockpot_driver::{IscsiConnection, VolumeDriver};
 
 use crate::{
     fixture::run,
@@ -44,6 +44,69 @@ async fn without_multipath_one_of_several_portals_is_enough() {
     lab.connect(&connection).await.unwrap();
     assert_eq!(sessions(), 1);
     lab.disconnect(&connection).await.unwrap();
+    lab.withdraw(&volume).await;
+    lab.close().await;
+}
+
+/// Where each session is, by its number.
+fn places() -> Vec<(String, String)> {
+    let connections = "/sys/class/iscsi_connection";
+    let mut places: Vec<_> = fs::read_dir(connections)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let address = fs::read_to_string(entry.path().join("persistent_address"));
+            let name = entry.file_name().into_string().unwrap();
+            (name, address.unwrap().trim().to_owned())
+        })
+        .collect();
+    places.sort();
+    places
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_at_another_portal_is_not_the_one_that_is_asked_for() {
+    let lab = Lab::new(&PORTALS).await;
+    let volume = lab.volume("v", 8).await;
+    let all = lab.export(&volume).await;
+    let at = |portal: &str| IscsiConnection {
+        target_portals: vec![portal.parse().unwrap()],
+        ..all.clone()
+    };
+    let (first, sixth) = (at(PORTALS[0]), at(PORTALS[2]));
+    let device = lab.connect(&first).await.unwrap();
+    write(&device.path, 0, 4).unwrap();
+    let before = places();
+    assert!(
+        matches!(&before[..], [(_, address)] if address == "10.9.9.1"),
+        "{before:?}"
+    );
+    // The same one, and one of several: it is the session that is there.
+    for connection in [&first, &all] {
+        assert_eq!(lab.connect(connection).await.unwrap(), device);
+        assert_eq!(places(), before);
+    }
+    // Another one, while somebody has the device: it is left to them.
+    let held = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_EXCL)
+        .open(&device.path)
+        .unwrap();
+    let error = lab.connect(&sixth).await.unwrap_err();
+    assert!(matches!(error, ConnectorError::InUse { .. }), "{error:?}");
+    assert_eq!(places(), before);
+    drop(held);
+    let device = lab.connect(&sixth).await.unwrap();
+    assert!(holds(&device.path, 0, 4));
+    let after = places();
+    assert!(
+        matches!(&after[..], [(_, address)] if address == "fd00:9::1"),
+        "{after:?}"
+    );
+    let spelled_out = at("[fd00:0009:0000::0001]:3260");
+    assert_eq!(lab.connect(&spelled_out).await.unwrap(), device);
+    assert_eq!(places(), after);
+    lab.disconnect(&sixth).await.unwrap();
     lab.withdraw(&volume).await;
     lab.close().await;
 }
