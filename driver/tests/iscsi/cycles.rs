@@ -1,5 +1,7 @@
 //! Attached, read and detached again and again: volumes and snapshots of every driver, here and over iSCSI, several at the
-//! same time, some killed at any point. Nothing is left but what should be.
+//! same time, some killed at any point. What a killed one left is attached again, or removed. Nothing is left but what should be.
+
+mod adopt;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -150,6 +152,41 @@ fn patient_worker() -> HostConnector {
     })
 }
 
+/// Exports it to a host, as one that is there already is exported again.
+async fn open(kind: &Kind, is_snapshot: bool, to: &ConnectorProperties) -> ConnectionInfo {
+    let (volume, snapshot, driver) = (kind.volume(), kind.snapshot(), &kind.driver);
+    if is_snapshot {
+        driver.create_export_snapshot(&snapshot).await.unwrap();
+        let info = driver.initialize_connection_snapshot(&snapshot, to);
+        return info.await.unwrap();
+    }
+    driver.create_export(&volume).await.unwrap();
+    let mode = AccessMode::ReadWrite;
+    let info = driver.initialize_connection(&volume, to, mode);
+    info.await.unwrap()
+}
+
+async fn close(kind: &Kind, is_snapshot: bool, to: &ConnectorProperties) {
+    let (volume, snapshot, driver) = (kind.volume(), kind.snapshot(), &kind.driver);
+    if is_snapshot {
+        let ended = driver.terminate_connection_snapshot(&snapshot, to, false);
+        ended.await.unwrap();
+        driver.remove_export_snapshot(&snapshot).await.unwrap();
+    } else {
+        let ended = driver.terminate_connection(&volume, to, false);
+        ended.await.unwrap();
+        driver.remove_export(&volume).await.unwrap();
+    }
+}
+
+/// Attaches what is exported, or makes sure of it, and reads.
+async fn read(worker: &HostConnector, connection: &ConnectionInfo, is_snapshot: bool) {
+    let device = worker.connect(connection).await.unwrap();
+    assert_eq!(device.read_only, is_snapshot);
+    let byte = if is_snapshot { THEN } else { NOW };
+    assert!(holds(&device.path, 0, byte), "{connection:?}");
+}
+
 /// Attaches, reads, detaches.
 async fn once((kind, is_snapshot, over_iscsi): Use) {
     let worker = patient_worker();
@@ -157,30 +194,10 @@ async fn once((kind, is_snapshot, over_iscsi): Use) {
         true => worker.properties().await.unwrap(),
         false => host_named("storage"),
     };
-    let (volume, snapshot) = (kind.volume(), kind.snapshot());
-    let (driver, mode) = (&kind.driver, AccessMode::ReadWrite);
-    let (connection, byte) = if is_snapshot {
-        driver.create_export_snapshot(&snapshot).await.unwrap();
-        let info = driver.initialize_connection_snapshot(&snapshot, &properties);
-        (info.await.unwrap(), THEN)
-    } else {
-        driver.create_export(&volume).await.unwrap();
-        let info = driver.initialize_connection(&volume, &properties, mode);
-        (info.await.unwrap(), NOW)
-    };
-    let device = worker.connect(&connection).await.unwrap();
-    assert_eq!(device.read_only, is_snapshot);
-    assert!(holds(&device.path, 0, byte), "{} {is_snapshot}", kind.name);
+    let connection = open(&kind, is_snapshot, &properties).await;
+    read(&worker, &connection, is_snapshot).await;
     worker.disconnect(&connection).await.unwrap();
-    if is_snapshot {
-        let ended = driver.terminate_connection_snapshot(&snapshot, &properties, false);
-        ended.await.unwrap();
-        driver.remove_export_snapshot(&snapshot).await.unwrap();
-    } else {
-        let ended = driver.terminate_connection(&volume, &properties, false);
-        ended.await.unwrap();
-        driver.remove_export(&volume).await.unwrap();
-    }
+    close(&kind, is_snapshot, &properties).await;
 }
 
 async fn all_at_once(uses: Vec<Use>) {
@@ -260,7 +277,7 @@ async fn cycles_leave_nothing() {
     let leaks = LeakCheck::start_with(&[lab.home.path()]);
     let drivers: Vec<_> = kinds.iter().map(|kind| kind.driver.clone()).collect();
     let mut dice = Dice(seed);
-    let mut found = 0;
+    let (mut found, mut adopted) = (0, 0);
     for cycle in 0..count {
         if cycle % 2 == 0 {
             all_at_once(some(&kinds, &mut dice)).await;
@@ -268,6 +285,10 @@ async fn cycles_leave_nothing() {
             // Spread over more than one turn of the child, whose program needs a moment to start.
             let life = Duration::from_millis(900 + dice.below(3000));
             killed(lab.home.path(), dice.below(u64::MAX), life).await;
+            // Half of what is left is wanted again, by whoever comes after the killed one.
+            if cycle % 4 == 3 {
+                adopted += adopt::all(&lab, &kinds).await;
+            }
             let worker = lab.worker.recover(&[]).await.unwrap();
             let done = recover_exports(&lab.targets, &drivers, &[]).await.unwrap();
             assert_eq!((worker.failed, done.failed), (vec![], vec![]));
@@ -280,10 +301,14 @@ async fn cycles_leave_nothing() {
         assert_eq!(leftovers(), [""; 0], "after cycle {cycle}");
         leaks.assert_clean();
         if cycle % 20 == 19 {
-            println!("{} cycles, {found} leftovers found", cycle + 1);
+            println!(
+                "{} cycles, {found} leftovers removed, {adopted} sessions adopted",
+                cycle + 1
+            );
         }
     }
-    println!("{found} leftovers of killed ones were found and removed");
+    println!("of killed ones {found} leftovers were removed, and {adopted} sessions adopted");
+    assert!(count < 40 || adopted > 0, "nothing was ever adopted");
     // It is as if nothing had happened: the same answer for the same connection.
     let snapshot = kinds[0].snapshot();
     let connection = lab.export_snapshot(&snapshot).await;
