@@ -99,7 +99,9 @@ impl ExportingDriver {
             name,
             device: local.device_path,
         };
-        let target = self.targets.connect(&source, initiator, mode).await?;
+        let host = &properties.host;
+        let target = self.targets.connect(&source, host, initiator, mode);
+        let target = target.await?;
         Ok(ConnectionInfo::Iscsi(IscsiConnection {
             target_portals: target.portals,
             target_iqn: target.iqn,
@@ -121,7 +123,9 @@ impl ExportingDriver {
         let _turn = self.turns.of(&name).await?;
         if !self.is_here(properties) {
             let initiator = initiator(properties)?;
-            return Ok(self.targets.disconnect(&name, initiator, force).await?);
+            let host = &properties.host;
+            let ended = self.targets.disconnect(&name, host, initiator, force);
+            return Ok(ended.await?);
         }
         let here = self.here();
         let force = force || self.targets.is_exported(&name);

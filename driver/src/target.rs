@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `targets` | the calls, one at a time, each bounded in time |
 //! | `work` | what a call does when it is its turn |
+//! | `asking` | who asks, and whether it is the host that it was |
 //! | `moved` | a name whose device is another one now |
 //! | `config` | portals and names; what is exported, and the answer |
 //! | `recover` | what happens at the start |
@@ -25,6 +26,7 @@
 //! | `sealed` | records as sealed files in a directory |
 //! | `secret` | fresh secrets |
 
+mod asking;
 mod backstore;
 mod config;
 mod configfs;

@@ -285,6 +285,7 @@ mod tests {
             name: name.parse().unwrap(),
             grants: vec![Grant {
                 initiator: "iqn.2026-01.test:a".into(),
+                host: Some("worker-1".into()),
                 mode: AccessMode::ReadOnly,
                 auth: IscsiAuth {
                     initiator: ChapCredentials {

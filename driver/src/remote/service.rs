@@ -394,6 +394,7 @@ impl StorageNode for Answering {
                 .map(|grant| api::Grant {
                     initiator: grant.initiator.clone(),
                     mode: wire::mode(grant.mode),
+                    host: grant.host.clone().unwrap_or_default(),
                 })
                 .collect(),
         });

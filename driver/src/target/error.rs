@@ -17,6 +17,21 @@ pub enum TargetError {
     /// What the initiator calls itself is no iSCSI name.
     #[error("{0:?} is no iSCSI initiator name (iqn., eui. or naa., at most 223 characters)")]
     Initiator(String),
+    /// The initiator was let in for another host than the one that asks.
+    #[error(
+        "{initiator} was let in to {name} for host {host}, and host {asking} asks: two hosts must not have the same initiator \
+         name; of a host that was renamed, end the connection first (`stockpot export end`)"
+    )]
+    OtherHost {
+        /// What is exported.
+        name: ExportName,
+        /// The initiator.
+        initiator: String,
+        /// For whom it was let in.
+        host: String,
+        /// Who asks.
+        asking: String,
+    },
     /// Another program listens there.
     #[error("portal {portal} is in use by another program; stop it or configure another port")]
     PortalInUse {
@@ -104,7 +119,9 @@ impl From<TargetError> for DriverError {
                     device.display()
                 ),
             },
-            error @ TargetError::Initiator(_) => Self::InvalidArgument(error.to_string()),
+            error @ (TargetError::Initiator(_) | TargetError::OtherHost { .. }) => {
+                Self::InvalidArgument(error.to_string())
+            }
             error @ (TargetError::PortalInUse { .. }
             | TargetError::PortalAddress { .. }
             | TargetError::Config(_)) => Self::Host(error.to_string()),

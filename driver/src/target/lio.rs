@@ -251,6 +251,7 @@ impl Lio {
             let protected = configfs::read(&mapped.join("write_protect"))?;
             grants.push(Grant {
                 initiator,
+                host: None,
                 mode: if protected == "0" {
                     AccessMode::ReadWrite
                 } else {

@@ -15,6 +15,8 @@ use crate::{AccessMode, ChapCredentials, IscsiAuth, task::Stopping};
 pub struct Grant {
     /// The initiator's name, in small letters.
     pub initiator: String,
+    /// The host that asked, which alone may ask again and end it; `None` where that is not on record.
+    pub host: Option<String>,
     /// What it may do.
     pub mode: AccessMode,
     /// The secrets of this connection.
@@ -124,6 +126,9 @@ struct Written<'a> {
 #[derive(Serialize, Deserialize)]
 struct WrittenGrant<'a> {
     initiator: &'a str,
+    /// Not in records of the first version.
+    #[serde(default)]
+    host: Option<&'a str>,
     mode: AccessMode,
     user: &'a str,
     secret: &'a str,
@@ -136,6 +141,7 @@ impl ExportRecord {
     pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
         let grants = self.grants.iter().map(|grant| WrittenGrant {
             initiator: &grant.initiator,
+            host: grant.host.as_deref(),
             mode: grant.mode,
             user: &grant.auth.initiator.username,
             secret: grant.auth.initiator.password.expose_secret(),
@@ -165,6 +171,7 @@ impl ExportRecord {
         };
         let grants = written.grants.iter().map(|grant| Grant {
             initiator: grant.initiator.to_owned(),
+            host: grant.host.map(str::to_owned),
             mode: grant.mode,
             auth: IscsiAuth {
                 initiator: credentials(grant.user, grant.secret),
@@ -185,11 +192,13 @@ pub(super) mod tests {
     pub(crate) fn record(id: &str) -> ExportRecord {
         let grant = |initiator: &str, mode| Grant {
             initiator: initiator.into(),
+            host: Some("worker-1".into()),
             mode,
             auth: super::super::secret::fresh().unwrap(),
         };
         let mut one_way = grant("iqn.2026-01.test:b", AccessMode::ReadWrite);
         one_way.auth.target = None;
+        one_way.host = None;
         ExportRecord {
             name: ExportName::Snapshot(id.parse().unwrap()),
             grants: vec![grant("iqn.2026-01.test:a", AccessMode::ReadOnly), one_way],
@@ -201,7 +210,13 @@ pub(super) mod tests {
         let record = record("s-1");
         let bytes = record.to_bytes();
         assert!(bytes.len() < 256 + 2 * 1024);
-        assert_eq!(ExportRecord::from_bytes(&bytes), Some(record));
+        assert_eq!(ExportRecord::from_bytes(&bytes).as_ref(), Some(&record));
+        let first_version = String::from_utf8(bytes.to_vec()).unwrap();
+        let first_version = first_version.replace("\"host\":null,", "");
+        assert_eq!(
+            ExportRecord::from_bytes(first_version.as_bytes()).as_ref(),
+            Some(&record)
+        );
         for odd in [
             &b""[..],
             b"{}",

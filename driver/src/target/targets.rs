@@ -7,8 +7,9 @@ use tokio::time::timeout;
 
 use super::{
     ExportName, ExportRecords, ExportSource, ExportedTarget, TargetError, TargetsConfig,
+    asking::Asking,
     lio::Lio,
-    names::{self, Names},
+    names::Names,
     work::{Inner, Turn},
 };
 use crate::{AccessMode, task};
@@ -93,35 +94,37 @@ impl Targets {
     /// Lets an initiator connect, and says how. For a connection that is there, the same answer, secrets included.
     ///
     /// # Errors
-    /// `DeviceBusy`, `PortalInUse`, `PortalAddress`, `Initiator`; `InUse` if others are connected to it by another device.
+    /// `DeviceBusy`, `PortalInUse`, `PortalAddress`, `Initiator`; `OtherHost` if the initiator was let in for another host;
+    /// `InUse` if others are connected to it by another device.
     pub async fn connect(
         &self,
         source: &ExportSource,
+        host: &str,
         initiator: &str,
         mode: AccessMode,
     ) -> Result<ExportedTarget, TargetError> {
-        let initiator = names::initiator(initiator)?;
+        let asking = Asking::new(host, initiator)?;
         self.check().await?;
         let source = source.clone();
-        self.whole(|inner, turn| async move { inner.connect(turn, source, initiator, mode).await })
+        self.whole(|inner, turn| async move { inner.connect(turn, source, asking, mode).await })
             .await
     }
 
     /// Takes an initiator's access away; with the last one the target goes. None is success.
     ///
     /// # Errors
-    /// `InUse` if it is logged in and stays so, unless `force` is given, which ends its sessions; `Stuck`.
+    /// `InUse` if it is logged in and stays so, unless `force` is given, which ends its sessions; `OtherHost` if it was let in
+    /// for another host; `Stuck`.
     pub async fn disconnect(
         &self,
         name: &ExportName,
+        host: &str,
         initiator: &str,
         force: bool,
     ) -> Result<(), TargetError> {
-        let (name, initiator) = (name.clone(), names::initiator(initiator)?);
-        self.whole(
-            |inner, turn| async move { inner.disconnect(turn, name, initiator, force).await },
-        )
-        .await
+        let (name, asking) = (name.clone(), Asking::new(host, initiator)?);
+        self.whole(|inner, turn| async move { inner.disconnect(turn, name, asking, force).await })
+            .await
     }
 
     /// Removes an export and what is recorded of it. None is success.

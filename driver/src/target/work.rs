@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{
     ExportName, ExportRecord, ExportRecords, ExportSource, ExportedTarget, Grant, Recorded,
-    RecordsError, TargetError, lio::Lio, secret,
+    RecordsError, TargetError, asking::Asking, lio::Lio, secret,
 };
 use crate::{AccessMode, IscsiAuth, task};
 
@@ -78,13 +78,15 @@ impl Inner {
         &self,
         turn: Turn,
         source: ExportSource,
-        initiator: String,
+        asking: Asking,
         mode: AccessMode,
     ) -> Result<ExportedTarget, TargetError> {
         let name = source.name.clone();
         let (turn, before) = self.known(turn, &name).await?;
         let (turn, before) = self.of_this_device(turn, before, &source).await?;
         let before = before?;
+        asking.check(&before)?;
+        let Asking { host, initiator } = asking;
         let mut record = before.clone();
         let known = record
             .grants
@@ -96,6 +98,7 @@ impl Inner {
         };
         let grant = Grant {
             initiator: initiator.clone(),
+            host: Some(host),
             mode,
             auth: auth.clone(),
         };
@@ -206,11 +209,13 @@ impl Inner {
         &self,
         mut turn: Turn,
         name: ExportName,
-        initiator: String,
+        asking: Asking,
         force: bool,
     ) -> Result<(), TargetError> {
         let mut record;
         (turn, record) = self.known(turn, &name).await?;
+        asking.check(&record)?;
+        let initiator = asking.initiator;
         if !force {
             turn = self.logged_out(turn, &name, &initiator).await?;
         }

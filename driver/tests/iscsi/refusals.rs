@@ -105,6 +105,47 @@ async fn only_the_right_initiator_gets_the_right_device() {
     lab.close().await;
 }
 
+/// Whoever writes down another host's initiator gets none of its secrets, and ends nothing of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_has_only_its_own_connections() {
+    let lab = Lab::new(&PORTALS[..1]).await;
+    let volume = lab.volume("v", 8).await;
+    let connection = lab.export(&volume).await;
+    let pretending = ConnectorProperties {
+        host: "other".into(),
+        ..lab.properties.clone()
+    };
+    let mode = AccessMode::ReadWrite;
+    let asked = lab
+        .driver
+        .initialize_connection(&volume, &pretending, mode)
+        .await;
+    let mut refused = vec![asked.map(drop)];
+    for force in [false, true] {
+        let ended = lab.driver.terminate_connection(&volume, &pretending, force);
+        refused.push(ended.await);
+    }
+    for result in refused {
+        let error = result.unwrap_err();
+        assert!(
+            matches!(&error, DriverError::InvalidArgument(why) if why.contains("for host worker, and host other")),
+            "{error:?}"
+        );
+    }
+    assert_eq!(lab.export(&volume).await, connection);
+    lab.connect(&connection).await.unwrap();
+    lab.disconnect(&connection).await.unwrap();
+    lab.withdraw(&volume).await;
+    // Once it has ended, the name is free: the host was renamed, say.
+    lab.driver.create_export(&volume).await.unwrap();
+    let renamed = lab.driver.initialize_connection(&volume, &pretending, mode);
+    renamed.await.unwrap();
+    let ended = lab.driver.terminate_connection(&volume, &pretending, false);
+    ended.await.unwrap();
+    lab.driver.remove_export(&volume).await.unwrap();
+    lab.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_lacks_something_is_told_what() {
     let lab = Lab::new(&PORTALS[..1]).await;

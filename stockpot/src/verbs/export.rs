@@ -26,6 +26,8 @@ struct Row {
     /// Empty where no pool has it any more.
     pool: String,
     initiator: String,
+    /// The host that asked; empty where that is not on record.
+    host: String,
     mode: &'static str,
 }
 
@@ -39,11 +41,12 @@ pub(super) async fn run(cli: &Cli, verb: &ExportVerb) -> anyhow::Result<()> {
 async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
     let rows = rows(at).await?;
     context::print(cli.output, &rows, || {
-        let mut table = Table::new(["EXPORT", "POOL", "INITIATOR", "MODE"]);
+        let mut table = Table::new(["EXPORT", "POOL", "HOST", "INITIATOR", "MODE"]);
         for row in &rows {
             table.row([
                 row.name.clone(),
                 row.pool.clone(),
+                row.host.clone(),
                 row.initiator.clone(),
                 row.mode.to_owned(),
             ]);
@@ -65,6 +68,7 @@ async fn rows(at: &SocketArgs) -> anyhow::Result<Vec<Row>> {
                 AccessMode::ReadWrite => "rw",
                 AccessMode::Unspecified => "unknown",
             },
+            host: grant.host,
             initiator: grant.initiator,
         })
     });
@@ -90,8 +94,11 @@ async fn end(args: &ExportEndArgs) -> anyhow::Result<()> {
         pool: row.pool.clone(),
         id,
         host: Some(Host {
-            // Only the initiator counts for a host that is not this one.
-            host: format!("initiator {initiator}"),
+            // In its name: a connection is ended for the host that asked for it.
+            host: match row.host.as_str() {
+                "" => format!("initiator {initiator}"),
+                host => host.to_owned(),
+            },
             ip: None,
             initiator: Some(initiator.clone()),
             multipath: false,
