@@ -3,6 +3,7 @@
 mod backup_restore;
 mod bad_input;
 mod bench;
+mod draining;
 mod faults;
 mod first_steps;
 mod help;
