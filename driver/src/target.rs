@@ -23,7 +23,7 @@
 //! | `names` | names of exports, targets and backstores; serial numbers |
 //! | `records` | what must survive a reboot, with its secrets |
 //! | `seal` | how records are sealed |
-//! | `sealed` | records as sealed files in a directory |
+//! | `sealed` | records as sealed files in a directory, for tests |
 //! | `secret` | fresh secrets |
 
 mod asking;
@@ -38,6 +38,7 @@ mod portal;
 mod records;
 mod recover;
 mod seal;
+#[cfg(any(test, feature = "host-tests"))]
 mod sealed;
 mod secret;
 mod targets;
@@ -50,5 +51,6 @@ pub use records::{ExportRecord, ExportRecords, Grant, Recorded, RecordsError};
 pub use recover::RecoveredExports;
 pub(crate) use recover::in_full;
 pub use seal::Sealer;
+#[cfg(any(test, feature = "host-tests"))]
 pub use sealed::SealedDirectory;
 pub use targets::Targets;

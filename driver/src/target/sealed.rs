@@ -1,4 +1,4 @@
-//! Records as sealed files in a directory: where there is no catalog, and for tests.
+//! Records as sealed files in a directory: for tests, which have no catalog.
 //!
 //! A file is one sealed record; the key is another file, made at first. All files have mode 0600, the directory 0700.
 
