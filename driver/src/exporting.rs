@@ -360,6 +360,10 @@ impl VolumeDriver for ExportingDriver {
         self.inner.volume(id).await
     }
 
+    async fn volume_in_use(&self, id: &VolumeId) -> Result<Option<String>, DriverError> {
+        self.inner.volume_in_use(id).await
+    }
+
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
         self.inner.snapshot(id).await
     }

@@ -111,6 +111,16 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     /// When the storage cannot be asked.
     async fn volume(&self, id: &VolumeId) -> Result<Option<VolumeInfo>, DriverError>;
 
+    /// Who has the volume's device open on this host, in words; `None` if nobody has, or there is no device.
+    ///
+    /// The default is for storage whose devices are not this host's.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn volume_in_use(&self, _id: &VolumeId) -> Result<Option<String>, DriverError> {
+        Ok(None)
+    }
+
     /// The snapshot, or `None`.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use async_trait::async_trait;
 use tokio::sync::Mutex;
 
 use super::{
+    loopdev,
     meta::Meta,
     operations::{Images, snapshot_info, volume_info},
     store::LOCK_PATIENCE,
@@ -174,6 +175,15 @@ impl VolumeDriver for FileDriver {
         self.blocking(move |images| {
             let entry = images.store().find(&Name::Volume(id.clone()))?;
             Ok(entry.map(|entry| volume_info(&id, &entry)))
+        })
+        .await
+    }
+
+    async fn volume_in_use(&self, id: &VolumeId) -> Result<Option<String>, DriverError> {
+        let name = Name::Volume(id.clone());
+        self.blocking(move |images| match images.store().find(&name)? {
+            Some(entry) => loopdev::holder(&entry.image),
+            None => Ok(None),
         })
         .await
     }

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     AccessMode, ConnectionInfo, DriverError, LocalConnection, SnapshotId, SnapshotInfo, VolumeId,
-    VolumeInfo, in_use, model, name::Name, origin::Origin,
+    VolumeInfo, model, name::Name, origin::Origin,
 };
 
 /// How often a device is looked at that somebody has open.
@@ -276,13 +276,13 @@ impl Pool {
             let Some(lv) = view.find(name) else {
                 return Ok(None);
             };
-            if !lv.open {
+            let Some(by) = lv.opened_by() else {
                 return Ok(Some(lv.clone()));
-            }
+            };
             if started.elapsed() >= self.config.close_patience {
                 return Err(DriverError::InUse {
                     what: name.to_string(),
-                    by: lv.device.map_or_else(|| "open".into(), in_use::holders),
+                    by,
                 });
             }
             tokio::time::sleep(CLOSE_POLL).await;

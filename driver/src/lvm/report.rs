@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::names::{Marks, Tags};
+use crate::in_use;
 
 /// One look at a volume group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,14 @@ pub(super) struct Lv {
     pub(super) cow: Option<Cow>,
     /// For a thin pool: whether new blocks are zeroed, and how full it is (unknown while it is not active).
     pub(super) thin_pool: Option<ThinPool>,
+}
+
+impl Lv {
+    /// Who has its device open, in words; `None` if nobody has.
+    pub(super) fn opened_by(&self) -> Option<String> {
+        let holders = || self.device.map_or_else(|| "open".into(), in_use::holders);
+        self.open.then(holders)
+    }
 }
 
 /// What a report says of a classic snapshot.

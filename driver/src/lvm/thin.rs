@@ -190,6 +190,12 @@ impl VolumeDriver for LvmThinDriver {
         Ok(view.volume(id).map(|volume| volume.info()))
     }
 
+    async fn volume_in_use(&self, id: &VolumeId) -> Result<Option<String>, DriverError> {
+        let view = self.pool.look().await?;
+        let name = Name::Volume(id.clone());
+        Ok(view.find(&name).and_then(|lv| lv.opened_by()))
+    }
+
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
         let view = self.pool.look().await?;
         Ok(view.snapshot(id).map(|snapshot| snapshot.info()))

@@ -21,7 +21,7 @@ use super::{
     view::View,
     watch::Watch,
 };
-use crate::{AccessMode, ConnectionInfo, DriverError, LocalConnection, in_use, name::Name};
+use crate::{AccessMode, ConnectionInfo, DriverError, LocalConnection, name::Name};
 
 /// How often a device is looked at that somebody has open.
 const CLOSE_POLL: Duration = Duration::from_millis(100);
@@ -207,13 +207,13 @@ impl Group {
             let Some(lv) = view.find(name) else {
                 return Ok(None);
             };
-            if !lv.open {
+            let Some(by) = lv.opened_by() else {
                 return Ok(Some(lv.clone()));
-            }
+            };
             if started.elapsed() >= self.config.close_patience {
                 return Err(DriverError::InUse {
                     what: name.to_string(),
-                    by: lv.device.map_or_else(|| "open".into(), in_use::holders),
+                    by,
                 });
             }
             tokio::time::sleep(CLOSE_POLL).await;
