@@ -3,8 +3,9 @@
 use std::{env, error::Error, path::PathBuf};
 
 /// Files relative to this crate; each is also its import path.
-const FILES: [&str; 3] = [
+const FILES: [&str; 4] = [
     "stockpot/v1/manager.proto",
+    "stockpot/v1/backup.proto",
     "stockpot/v1/storage_node.proto",
     "csi/v1/csi.proto",
 ];

@@ -8,6 +8,7 @@
 //! bounded, so a slow disk slows callers down.
 
 mod attachments;
+mod backups;
 mod bases;
 mod codec;
 mod error;
@@ -17,6 +18,7 @@ mod model;
 mod repositories;
 mod schema;
 mod snapshots;
+pub(crate) mod status;
 mod volumes;
 
 use std::{
@@ -33,9 +35,9 @@ pub use self::{
     bases::KeptBases,
     error::CatalogError,
     model::{
-        Attachment, AttachmentKind, AttachmentStep, CopyState, Deleting, Job, JobKind, Metadata,
-        Purpose, RecordedError, Sent, SnapshotRow, SourceCopy, UploadReason, VolumeRow,
-        VolumeSource, VolumeStatus,
+        Attachment, AttachmentKind, AttachmentStep, BackupRow, BackupSource, BackupStatus,
+        CopyState, Deleting, Job, JobKind, Metadata, Purpose, RecordedError, Sent, SnapshotRow,
+        SourceCopy, UploadReason, VolumeRow, VolumeSource, VolumeStatus,
     },
 };
 
@@ -60,6 +62,7 @@ impl Catalog {
     pub fn open(state_dir: &Path) -> Result<Self, CatalogError> {
         let (lock, mut connection) = open(state_dir)?;
         schema::migrate(&mut connection)?;
+        status::guard(&connection)?;
         let (calls, mut queue) = mpsc::channel::<Call>(QUEUE_LEN);
         thread::Builder::new()
             .name("catalog".to_owned())

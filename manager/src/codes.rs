@@ -7,7 +7,12 @@ use stockpot_driver::{DriverError, remote::NodeError};
 use stockpot_repository::{RepositoryError, store::StoreError};
 use tonic::{Code, Status};
 
-use crate::{ManagerError, catalog::RecordedError, error::chain, profile::ProfileError};
+use crate::{
+    ManagerError,
+    catalog::{CatalogError, RecordedError},
+    error::chain,
+    profile::ProfileError,
+};
 
 impl From<ManagerError> for Status {
     fn from(error: ManagerError) -> Self {
@@ -49,8 +54,9 @@ fn code_of(error: &ManagerError) -> Code {
         | ManagerError::StorageNode(_)
         | ManagerError::Server(_)
         | ManagerError::Internal(_)
-        | ManagerError::Config(_)
-        | ManagerError::Catalog(_) => Code::Internal,
+        | ManagerError::Config(_) => Code::Internal,
+        ManagerError::Catalog(CatalogError::Transition { .. }) => Code::FailedPrecondition,
+        ManagerError::Catalog(_) => Code::Internal,
     }
 }
 

@@ -1,7 +1,8 @@
 //! Ids of what is made here, and what they say.
 //!
 //! `vol-<node>-<ulid>`: the node's short id says whose manager to ask. `snap-<repository>-<ulid>`: any node with a
-//! profile for that repository resolves it without a catalog. `snap-<ulid>`: a local copy only.
+//! profile for that repository resolves it without a catalog. `snap-<ulid>`: a local copy only. `bak-<node>-<ulid>`: a record
+//! of that node's catalog, in the order in which they were made.
 
 use std::fmt;
 
@@ -65,6 +66,11 @@ pub fn new_snapshot_id(repository: Option<&str>) -> SnapshotId {
         None => format!("snap-{ulid}"),
     };
     text.parse().expect("letters, digits and hyphens")
+}
+
+/// A new id of a backup that this node makes.
+pub(crate) fn new_backup_id(node: &NodeShortId) -> String {
+    format!("bak-{node}-{}", new_ulid())
 }
 
 /// The short id of the repository that a snapshot's id names, if it names one.

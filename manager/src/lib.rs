@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | [`config`], [`profile`] | what an administrator says |
 //! | [`catalog`] | what is on record: a row before each side effect; the only module with SQL |
-//! | `snapshots`, `volumes` | the operations |
+//! | `snapshots`, `volumes`, `backups` | the operations |
 //! | `attach` | attaching in steps that are on record, taken down again in reverse order |
 //! | `attempts`, `transfers` | uploads and restores: repeated while what stops them may pass, watched, cancelled |
 //! | [`cloud`] | the repositories that profiles name |
@@ -31,6 +31,7 @@
 
 mod attach;
 mod attempts;
+mod backups;
 pub mod catalog;
 pub mod cloud;
 mod codes;

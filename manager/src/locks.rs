@@ -25,6 +25,10 @@ pub(crate) enum Subject {
     VolumeName(String),
     /// The name of a snapshot that is being made.
     SnapshotName(String),
+    /// A backup, by id.
+    Backup(String),
+    /// The name of a backup that is being made.
+    BackupName(String),
 }
 
 impl Subject {
@@ -34,6 +38,8 @@ impl Subject {
             Self::Snapshot(id) => format!("snapshot {id}"),
             Self::VolumeName(name) => format!("the volume named {name:?}"),
             Self::SnapshotName(name) => format!("the snapshot named {name:?}"),
+            Self::Backup(id) => format!("backup {id}"),
+            Self::BackupName(name) => format!("the backup named {name:?}"),
         }
     }
 }

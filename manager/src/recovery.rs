@@ -7,10 +7,13 @@
 //! | attached for the node service | kept; the connector removes other leftovers |
 //! | volume being made by the storage | removed: nobody was told its id, and the name makes a new one |
 //! | volume being restored | begun anew |
+//! | volume growing | its size is what the storage has; it is what it was before |
+//! | volume being backed up | while its backup reads it, that goes on; else it is what it was before |
 //! | volume being deleted | deleted |
 //! | snapshot not cut | removed, for the same reason |
 //! | snapshot whose upload is awaited | the upload begins again, with the same id |
 //! | copies being deleted | deleted, behind, since a bucket may be slow |
+//! | backup | see [`crate::backups`] |
 //! | in the storage and on no row | reported, never removed |
 //!
 //! One thing that resists is logged and left to be asked for again; it does not keep the others waiting.
@@ -41,6 +44,13 @@ pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
     let snapshots = manager.catalog.snapshots().await?;
     for row in &snapshots {
         snapshot(manager, row).await;
+    }
+    manager.recover_backups().await?;
+    for row in &volumes {
+        // A backup may have let go of it.
+        if row.status == VolumeStatus::BackingUp {
+            settled(manager, &row.id).await?;
+        }
     }
     report_orphans(manager, &volumes, &snapshots).await;
     manager.give_back_unneeded_bases().await;
@@ -134,26 +144,40 @@ async fn volume(manager: &Arc<Manager>, row: &VolumeRow) -> Result<(), ManagerEr
             manager.detach(&subject).await?;
             Ok(manager.driver(&row.pool)?.delete_volume(id).await?)
         }
-        VolumeStatus::Available | VolumeStatus::InUse => {
-            let attachment = manager
-                .catalog
-                .attachment(AttachmentKind::Volume, id.as_str());
-            let attached = attachment
-                .await?
-                .is_some_and(|a| a.purpose == Purpose::Node);
-            let truth = match attached {
-                true => VolumeStatus::InUse,
-                false => VolumeStatus::Available,
-            };
-            if truth != row.status {
-                manager
-                    .catalog
-                    .move_volume(id, row.status, truth, None)
-                    .await?;
-            }
-            Ok(())
+        // Its backup knows, and is looked at next.
+        VolumeStatus::BackingUp => Ok(()),
+        VolumeStatus::Extending => {
+            manager.grown(row).await?;
+            settled(manager, id).await
         }
+        VolumeStatus::Available | VolumeStatus::InUse => settled(manager, id).await,
     }
+}
+
+/// In use is what is attached.
+async fn settled(manager: &Manager, id: &VolumeId) -> Result<(), ManagerError> {
+    let Some(row) = manager.catalog.volume(id).await? else {
+        return Ok(());
+    };
+    let attachment = manager
+        .catalog
+        .attachment(AttachmentKind::Volume, id.as_str());
+    let attached = attachment
+        .await?
+        .is_some_and(|a| a.purpose == Purpose::Node);
+    let truth = match attached {
+        true => VolumeStatus::InUse,
+        false => VolumeStatus::Available,
+    };
+    let is_other =
+        matches!(row.status, VolumeStatus::Available | VolumeStatus::InUse) && truth != row.status;
+    if is_other {
+        manager
+            .catalog
+            .move_volume(id, row.status, truth, None)
+            .await?;
+    }
+    Ok(())
 }
 
 async fn snapshot(manager: &Arc<Manager>, row: &SnapshotRow) {

@@ -2,7 +2,10 @@
 
 use std::{fs, io, sync::Arc, time::Duration};
 
-use stockpot_proto::{socket, stockpot::v1::manager_server::ManagerServer};
+use stockpot_proto::{
+    socket,
+    stockpot::v1::{backups_server::BackupsServer, manager_server::ManagerServer},
+};
 use stockpot_repository::store::Bandwidth;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
@@ -105,6 +108,7 @@ async fn answer(
     let storage = manager.storage_service();
     let on_socket = Server::builder()
         .add_service(ManagerServer::new(Service(manager.clone())))
+        .add_service(BackupsServer::new(Service(manager.clone())))
         .add_service(storage.on_socket())
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),

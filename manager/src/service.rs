@@ -1,12 +1,13 @@
 //! The calls of `stockpot.v1`: one span each, one line of translation each.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+mod backups;
+mod watch;
 
-use futures::Stream;
+use std::sync::Arc;
+
 use stockpot_proto::stockpot::v1::{
     self as api, delete_snapshot_request::Only, manager_server::Manager as Calls,
 };
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::{Instrument, info_span};
 
@@ -17,9 +18,6 @@ use crate::{
     page,
     translate::CloudTruth,
 };
-
-/// How often the progress of a watched snapshot is looked at.
-const WATCH_EVERY: Duration = Duration::from_millis(500);
 
 /// Serves a manager's calls.
 #[derive(Debug, Clone)]
@@ -211,7 +209,7 @@ impl Calls for Service {
         }))
     }
 
-    type WatchSnapshotStream = Pin<Box<dyn Stream<Item = Result<api::Snapshot, Status>> + Send>>;
+    type WatchSnapshotStream = watch::Changes<api::Snapshot>;
 
     async fn watch_snapshot(
         &self,
@@ -219,15 +217,11 @@ impl Calls for Service {
     ) -> Answer<Self::WatchSnapshotStream> {
         let manager = self.manager()?;
         let id = request.into_inner().snapshot_id;
-        let (sender, receiver) = tokio::sync::mpsc::channel(4);
-        let tasks = manager.tasks.clone();
-        tasks.spawn(async move {
-            if let Err(error) = watch(&manager, &id, &sender).await {
-                // A watcher that has gone needs no error.
-                let _ = sender.send(Err(error.into())).await;
-            }
-        });
-        Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
+        let look = move |manager: Arc<Manager>| {
+            let id = id.clone();
+            async move { snapshot_now(&manager, &id).await }
+        };
+        Ok(Response::new(watch::stream(manager, look)))
     }
 
     async fn delete_snapshot(
@@ -268,42 +262,18 @@ impl Calls for Service {
     }
 }
 
-/// Sends each change until the snapshot is final, the watcher goes away, or the manager stops.
-async fn watch(
-    manager: &Manager,
-    id: &str,
-    sender: &tokio::sync::mpsc::Sender<Result<api::Snapshot, Status>>,
-) -> Result<(), ManagerError> {
+async fn snapshot_now(manager: &Manager, id: &str) -> Result<(api::Snapshot, bool), ManagerError> {
     let absent = || ManagerError::NotFound(format!("snapshot {id:?}"));
     let parsed = id.parse().map_err(|_| absent())?;
-    let mut last = None;
-    loop {
-        let Some(row) = manager.catalog.snapshot(&parsed).await? else {
-            // Not on record: what a bucket says of it does not change.
-            let snapshot = manager.one_snapshot(id).await?.ok_or_else(absent)?;
-            let _ = sender.send(Ok(snapshot)).await;
-            return Ok(());
-        };
-        let snapshot = manager
-            .describe_snapshot(&row, CloudTruth::AsRecorded)
-            .await?;
-        if last.as_ref() != Some(&snapshot) {
-            if sender.send(Ok(snapshot.clone())).await.is_err() {
-                return Ok(());
-            }
-            last = Some(snapshot);
-        }
-        if is_final(&row) {
-            return Ok(());
-        }
-        tokio::select! {
-            () = tokio::time::sleep(WATCH_EVERY) => {}
-            () = sender.closed() => return Ok(()),
-            () = manager.stopping.cancelled() => {
-                return Err(ManagerError::NotReady("the manager is stopping".to_owned()));
-            }
-        }
-    }
+    let Some(row) = manager.catalog.snapshot(&parsed).await? else {
+        // Not on record: what a bucket says of it does not change.
+        let snapshot = manager.one_snapshot(id).await?.ok_or_else(absent)?;
+        return Ok((snapshot, true));
+    };
+    let snapshot = manager
+        .describe_snapshot(&row, CloudTruth::AsRecorded)
+        .await?;
+    Ok((snapshot, is_final(&row)))
 }
 
 fn is_final(row: &SnapshotRow) -> bool {

@@ -7,4 +7,5 @@ mod find;
 mod list;
 mod upload;
 
+pub(crate) use create::check_cloud_metadata;
 pub(crate) use find::CloudCopy;

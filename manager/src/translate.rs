@@ -198,6 +198,8 @@ fn volume_status(status: VolumeStatus) -> api::VolumeStatus {
         VolumeStatus::Restoring => api::VolumeStatus::Restoring,
         VolumeStatus::Available => api::VolumeStatus::Available,
         VolumeStatus::InUse => api::VolumeStatus::InUse,
+        VolumeStatus::BackingUp => api::VolumeStatus::BackingUp,
+        VolumeStatus::Extending => api::VolumeStatus::Extending,
         VolumeStatus::Deleting => api::VolumeStatus::Deleting,
         VolumeStatus::Error => api::VolumeStatus::Error,
     }
@@ -213,11 +215,11 @@ fn copy_state(state: CopyState) -> api::CopyState {
     }
 }
 
-fn code(code: i32) -> u32 {
+pub(crate) fn code(code: i32) -> u32 {
     u32::try_from(code).unwrap_or_default()
 }
 
-fn timestamp(microseconds: i64) -> prost_types::Timestamp {
+pub(crate) fn timestamp(microseconds: i64) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: microseconds.div_euclid(1_000_000),
         nanos: i32::try_from(microseconds.rem_euclid(1_000_000) * 1000)

@@ -42,12 +42,13 @@ impl Manager {
             changes.mark_unchanged();
             let row = self.volume_row(id).await?;
             match row.status {
-                VolumeStatus::Available | VolumeStatus::InUse => return Ok(row),
+                status if status.is_there() => return Ok(row),
                 VolumeStatus::Error => {
                     self.catalog.report_volume(&row.id).await?;
                     return Ok(row);
                 }
-                VolumeStatus::Creating | VolumeStatus::Restoring | VolumeStatus::Deleting => {}
+                // Being made, or removed.
+                _ => {}
             }
             tokio::select! {
                 // The sender lives as long as the manager.

@@ -68,7 +68,10 @@ pub(super) async fn create(
         volume = waited.unwrap_or(volume);
     }
     match volume.status() {
-        VolumeStatus::Available | VolumeStatus::InUse => Ok(CreateVolumeResponse {
+        VolumeStatus::Available
+        | VolumeStatus::InUse
+        | VolumeStatus::BackingUp
+        | VolumeStatus::Extending => Ok(CreateVolumeResponse {
             volume: Some(answer(service, volume)),
         }),
         VolumeStatus::Error => Err(codes::carried(volume.error_code, &volume.error)),

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use rusqlite::Row;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{CatalogError, RecordedError};
+use super::{CatalogError, RecordedError, Sent, UploadReason};
 
 /// An enum that stands as a word in a column.
 macro_rules! text_enum {
@@ -120,6 +120,23 @@ impl Columns<'_, '_> {
         let code =
             i32::try_from(code).map_err(|_| self.unusable("error_code", &code.to_string()))?;
         Ok(Some(RecordedError { code, text }))
+    }
+
+    /// What an upload sent, once it is committed.
+    pub(super) fn sent(&self) -> Result<Option<Sent>, CatalogError> {
+        match self.optional_number("stored_bytes")? {
+            None => Ok(None),
+            Some(_) => Ok(Some(Sent {
+                stored_bytes: self.bytes("stored_bytes")?,
+                requests: self.bytes("requests")?,
+            })),
+        }
+    }
+
+    /// How an upload knew what to send, once it is committed.
+    pub(super) fn reason(&self) -> Result<Option<(UploadReason, String)>, CatalogError> {
+        let reason = self.optional_word("reason")?;
+        Ok(reason.zip(self.optional_text("reason_text")?))
     }
 
     pub(super) fn unusable(&self, column: &'static str, value: &str) -> CatalogError {

@@ -30,6 +30,16 @@ pub enum CatalogError {
         /// Ours.
         known: i64,
     },
+    /// What is asked for does not begin in the status it is in.
+    #[error("{what} is {from} and cannot become {to}")]
+    Transition {
+        /// Kind and id.
+        what: String,
+        /// Its status.
+        from: &'static str,
+        /// The status that it would get.
+        to: &'static str,
+    },
     /// The database refused.
     #[error("the catalog cannot be read or written")]
     Database(#[source] rusqlite::Error),
@@ -55,13 +65,14 @@ impl From<rusqlite::Error> for CatalogError {
 }
 
 impl CatalogError {
-    /// Whether a unique name or id was taken.
+    /// Whether a unique name or id was taken. A status that does not follow is another thing.
     #[must_use]
     pub fn is_taken(&self) -> bool {
         matches!(
             self,
             Self::Database(rusqlite::Error::SqliteFailure(error, _))
                 if error.code == rusqlite::ErrorCode::ConstraintViolation
+                    && error.extended_code != rusqlite::ffi::SQLITE_CONSTRAINT_TRIGGER
         )
     }
 }

@@ -20,6 +20,10 @@ text_enum! {
         Available = "available",
         /// It is attached to this node.
         InUse = "in-use",
+        /// It is being backed up: until its temporary snapshot is cut, or until it is read.
+        BackingUp = "backing-up",
+        /// It is growing.
+        Extending = "extending",
         /// It is being removed.
         Deleting = "deleting",
         /// Making it failed; nothing of it is left in the storage.
@@ -123,6 +127,34 @@ text_enum! {
     }
 }
 
+text_enum! {
+    /// Where a backup is in its life.
+    BackupStatus {
+        /// It is being cut or uploaded.
+        Creating = "creating",
+        /// Its cloud copy is committed and was read back.
+        Available = "available",
+        /// It is being given up because somebody asked for that.
+        Cancelling = "cancelling",
+        /// It was given up because somebody asked for that.
+        Cancelled = "cancelled",
+        /// It was given up because it failed.
+        Error = "error",
+        /// Its cloud copy was deleted.
+        Deleted = "deleted",
+    }
+}
+
+text_enum! {
+    /// What a backup reads.
+    BackupSource {
+        /// The volume itself, which nobody uses.
+        Volume = "volume",
+        /// A temporary snapshot of it.
+        Snapshot = "snapshot",
+    }
+}
+
 /// What a volume was made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VolumeSource {
@@ -156,7 +188,7 @@ pub struct VolumeRow {
     pub pool: String,
     /// Where it is in its life.
     pub status: VolumeStatus,
-    /// What it goes back to when an operation is refused.
+    /// What it was before what is under way; it goes back to that.
     pub previous_status: Option<VolumeStatus>,
     /// What it was made from.
     pub source: VolumeSource,
@@ -211,6 +243,59 @@ pub struct SnapshotRow {
     pub deleting: Option<Deleting>,
     /// When it was asked for, in microseconds since the Unix epoch.
     pub created_at_us: i64,
+}
+
+/// A backup: the act and the record of making one cloud copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupRow {
+    /// Its id.
+    pub id: String,
+    /// The caller's name for it, unique; its id without one.
+    pub name: String,
+    /// The volume, which may be gone.
+    pub volume_id: VolumeId,
+    /// That volume's name.
+    pub volume_name: String,
+    /// The cloud copy: its id in the repository.
+    pub snapshot_id: SnapshotId,
+    /// The profile it was asked for with.
+    pub profile: String,
+    /// Where it is in its life.
+    pub status: BackupStatus,
+    /// What it reads.
+    pub source: BackupSource,
+    /// Whether the volume is backing-up because of it.
+    pub holds_volume: bool,
+    /// The temporary snapshot, until it is removed.
+    pub temp_snapshot_id: Option<SnapshotId>,
+    /// The temporary volume through which that is read where the storage cannot attach a snapshot, until it is removed.
+    pub temp_volume_id: Option<VolumeId>,
+    /// The cloud copy that it builds on; known when it is committed.
+    pub parent: Option<String>,
+    /// What it is doing, in words.
+    pub phase: String,
+    /// Bytes of the volume that are dealt with.
+    pub bytes_done: u64,
+    /// All of them; 0 until it is cut.
+    pub bytes_total: u64,
+    /// How it knew what to send, and why not less; known when it is committed.
+    pub reason: Option<(UploadReason, String)>,
+    /// What it sent; known when it is committed.
+    pub sent: Option<Sent>,
+    /// Where the cloud copy lies; known when it is committed.
+    pub location: Option<String>,
+    /// Why it failed.
+    pub failure: Option<RecordedError>,
+    /// Nothing temporary is left of it.
+    pub cleaned: bool,
+    /// The caller's words.
+    pub metadata: Metadata,
+    /// When it was asked for, in microseconds since the Unix epoch.
+    pub created_at_us: i64,
+    /// The moment that it shows; `None` until it is cut.
+    pub cut_at_us: Option<i64>,
+    /// When it ended.
+    pub ended_at_us: Option<i64>,
 }
 
 /// What the upload that was committed sent.

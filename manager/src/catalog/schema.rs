@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::CatalogError;
 
 /// One script per version; `user_version` counts how many have run. Published scripts never change.
-const MIGRATIONS: [&str; 4] = [FIRST, SECOND, THIRD, FOURTH];
+const MIGRATIONS: [&str; 5] = [FIRST, SECOND, THIRD, FOURTH, FIFTH];
 
 const FIRST: &str = "
 CREATE TABLE volumes (
@@ -112,6 +112,45 @@ CREATE TABLE exports (
 ) STRICT;
 ";
 
+const FIFTH: &str = "
+-- Each act of making a cloud copy of a volume, also those that failed. No foreign keys: they outlive volume and snapshot.
+CREATE TABLE backups (
+    id               TEXT PRIMARY KEY,
+    name             TEXT NOT NULL UNIQUE,
+    volume_id        TEXT NOT NULL,
+    volume_name      TEXT NOT NULL,
+    -- The cloud copy's.
+    snapshot_id      TEXT NOT NULL UNIQUE,
+    profile          TEXT NOT NULL,
+    status           TEXT NOT NULL,
+    -- What is read: the volume, or a temporary snapshot of it.
+    source           TEXT NOT NULL,
+    -- Whether the volume is backing-up because of it.
+    holds_volume     INTEGER NOT NULL DEFAULT 0,
+    -- Until they are removed.
+    temp_snapshot_id TEXT,
+    temp_volume_id   TEXT,
+    parent           TEXT,
+    phase            TEXT NOT NULL,
+    bytes_done       INTEGER NOT NULL DEFAULT 0 CHECK (bytes_done >= 0),
+    bytes_total      INTEGER NOT NULL DEFAULT 0 CHECK (bytes_total >= 0),
+    reason           TEXT,
+    reason_text      TEXT,
+    stored_bytes     INTEGER CHECK (stored_bytes >= 0),
+    requests         INTEGER CHECK (requests >= 0),
+    location         TEXT,
+    error            TEXT,
+    error_code       INTEGER,
+    -- Nothing temporary is left of it.
+    cleaned          INTEGER NOT NULL DEFAULT 0,
+    metadata         TEXT NOT NULL,
+    created_at_us    INTEGER NOT NULL,
+    cut_at_us        INTEGER,
+    ended_at_us      INTEGER
+) STRICT;
+CREATE INDEX backups_of_volume ON backups (volume_id);
+";
+
 /// Brings the tables up to date.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), CatalogError> {
     let known = i64::try_from(MIGRATIONS.len()).expect("a handful of scripts");
@@ -154,5 +193,8 @@ mod tests {
         let exports = "SELECT count(*) FROM exports";
         let exports: i64 = connection.query_row(exports, [], |row| row.get(0)).unwrap();
         assert_eq!(exports, 0);
+        let backups = "SELECT count(*) FROM backups";
+        let backups: i64 = connection.query_row(backups, [], |row| row.get(0)).unwrap();
+        assert_eq!(backups, 0);
     }
 }

@@ -5,7 +5,7 @@ use stockpot_driver::SnapshotId;
 
 use super::{
     Catalog, CatalogError, CopyState, Deleting, JobKind, RecordedError, Sent, SnapshotRow,
-    UploadReason,
+    UploadReason, backups,
     codec::{Columns, column_of, to_json},
     jobs,
 };
@@ -15,13 +15,20 @@ const BY_ID: &str = "SELECT * FROM snapshots WHERE id = ?1";
 const BY_NAME: &str = "SELECT * FROM snapshots WHERE name = ?1";
 
 impl Catalog {
-    /// Writes a new snapshot.
+    /// Writes a new snapshot; with a job when there is nothing to cut before its upload.
     ///
     /// # Errors
     /// [`CatalogError::is_taken`] when the name or id is there already.
     pub async fn insert_snapshot(&self, snapshot: SnapshotRow) -> Result<(), CatalogError> {
-        self.call(move |connection| insert(connection, &snapshot))
-            .await
+        self.call(move |connection| {
+            let transaction = connection.transaction()?;
+            insert(&transaction, &snapshot)?;
+            if (snapshot.local, snapshot.cloud) == (CopyState::None, CopyState::Pending) {
+                jobs::insert(&transaction, JobKind::Upload, snapshot.id.as_str())?;
+            }
+            Ok(transaction.commit()?)
+        })
+        .await
     }
 
     /// The snapshot of an id.
@@ -91,7 +98,8 @@ impl Catalog {
         .await
     }
 
-    /// Records that the cloud copy is committed and was read back. `false` when it was not awaited any more.
+    /// Records that the cloud copy is committed and was read back, and which one it builds on. `false` when it was not
+    /// awaited any more.
     ///
     /// # Errors
     /// `Database`.
@@ -101,6 +109,7 @@ impl Catalog {
         location: &str,
         sent: Sent,
         reason: (UploadReason, String),
+        parent: Option<String>,
     ) -> Result<bool, CatalogError> {
         let sql = "UPDATE snapshots SET cloud_state = 'present', location = ?2, error = NULL, error_code = NULL,
                           error_reported = 0, stored_bytes = ?3, requests = ?4, reason = ?5, reason_text = ?6
@@ -122,6 +131,8 @@ impl Catalog {
             )?;
             if changed > 0 {
                 jobs::remove(&transaction, JobKind::Upload, values.0.as_str())?;
+                let parent = parent.as_deref();
+                backups::committed(&transaction, &values.0, &values.1, sent, &reason, parent)?;
             }
             transaction.commit()?;
             Ok(changed > 0)
@@ -252,6 +263,7 @@ impl Catalog {
         self.call(move |connection| {
             let transaction = connection.transaction()?;
             jobs::remove(&transaction, JobKind::Upload, id.as_str())?;
+            backups::deleted(&transaction, &id)?;
             transaction.execute(
                 "UPDATE snapshots SET cloud_state = 'deleted', location = NULL, deleting = NULL, error = NULL,
                         error_code = NULL WHERE id = ?1",
@@ -271,6 +283,7 @@ impl Catalog {
         self.call(move |connection| {
             let transaction = connection.transaction()?;
             jobs::remove(&transaction, JobKind::Upload, id.as_str())?;
+            backups::deleted(&transaction, &id)?;
             transaction.execute("DELETE FROM snapshots WHERE id = ?1", [id.as_str()])?;
             Ok(transaction.commit()?)
         })
@@ -332,13 +345,6 @@ fn read(row: &Row<'_>) -> Result<SnapshotRow, CatalogError> {
         None => None,
         Some(_) => Some(columns.bytes("size_bytes")?),
     };
-    let sent = match columns.optional_number("stored_bytes")? {
-        None => None,
-        Some(_) => Some(Sent {
-            stored_bytes: columns.bytes("stored_bytes")?,
-            requests: columns.bytes("requests")?,
-        }),
-    };
     Ok(SnapshotRow {
         id: columns.word("id")?,
         name: columns.text("name")?,
@@ -351,10 +357,8 @@ fn read(row: &Row<'_>) -> Result<SnapshotRow, CatalogError> {
         local: columns.word("local_state")?,
         cloud: columns.word("cloud_state")?,
         location: columns.optional_text("location")?,
-        sent,
-        reason: columns
-            .optional_word("reason")?
-            .zip(columns.optional_text("reason_text")?),
+        sent: columns.sent()?,
+        reason: columns.reason()?,
         kept_as_base: columns.flag("kept_as_base")?,
         metadata: columns.json("metadata")?,
         error: columns.recorded_error()?,
@@ -419,7 +423,7 @@ mod tests {
             requests: 6,
         };
         let reason = (UploadReason::Compared, "the base is gone".to_owned());
-        let uploaded = || catalog.snapshot_uploaded(id, "s3://b", sent, reason.clone());
+        let uploaded = || catalog.snapshot_uploaded(id, "s3://b", sent, reason.clone(), None);
         assert!(!uploaded().await.unwrap());
         catalog.report_snapshot(id).await.unwrap();
         assert!(catalog.snapshot(id).await.unwrap().unwrap().error_reported);
@@ -469,10 +473,9 @@ mod tests {
             ("metadata", "'{'"),
         ] {
             let sql = format!("UPDATE snapshots SET {column} = {value}");
-            catalog
-                .call(move |connection| Ok(connection.execute(&sql, [])?))
-                .await
-                .unwrap();
+            let hand = Connection::open(dir.path().join("catalog.sqlite")).unwrap();
+            hand.execute(&sql, []).unwrap();
+            drop(hand);
             let error = catalog.snapshot_by_name("a").await.unwrap_err();
             assert!(matches!(error, CatalogError::Row { .. }), "{error}");
             catalog

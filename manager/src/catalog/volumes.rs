@@ -6,7 +6,7 @@ use stockpot_driver::VolumeId;
 use super::{
     Catalog, CatalogError, JobKind, RecordedError, VolumeRow, VolumeSource, VolumeStatus,
     codec::{Columns, column_of, to_json},
-    jobs,
+    jobs, status,
 };
 
 const BY_ID: &str = "SELECT * FROM volumes WHERE id = ?1";
@@ -69,7 +69,7 @@ impl Catalog {
     /// not in `from`: somebody else has moved it meanwhile.
     ///
     /// # Errors
-    /// `Database`.
+    /// `Transition` when the one never follows the other; `Database`.
     pub async fn move_volume(
         &self,
         id: &VolumeId,
@@ -78,13 +78,20 @@ impl Catalog {
         size_bytes: Option<u64>,
     ) -> Result<bool, CatalogError> {
         let id = id.clone();
+        status::check(id.as_str(), from, to)?;
         self.call(move |connection| {
             let transaction = connection.transaction()?;
             let changed = transaction.execute(
-                "UPDATE volumes SET status = ?3, previous_status = status, error = NULL, error_code = NULL,
+                "UPDATE volumes SET status = ?3, previous_status = iif(?5, NULL, status), error = NULL, error_code = NULL,
                         error_reported = 0, size_bytes = COALESCE(?4, size_bytes)
                   WHERE id = ?1 AND status = ?2",
-                params![id.as_str(), from.as_str(), to.as_str(), size_bytes.map(column_of)],
+                params![
+                    id.as_str(),
+                    from.as_str(),
+                    to.as_str(),
+                    size_bytes.map(column_of),
+                    to.is_final()
+                ],
             )?;
             if changed > 0 {
                 if from == VolumeStatus::Restoring {
@@ -96,6 +103,32 @@ impl Catalog {
             }
             transaction.commit()?;
             Ok(changed > 0)
+        })
+        .await
+    }
+
+    /// Takes a volume back from what was under way to what it was before, its size known. `None` when it was not in `from`.
+    ///
+    /// # Errors
+    /// `Database`, `Row`.
+    pub async fn move_volume_back(
+        &self,
+        id: &VolumeId,
+        from: VolumeStatus,
+        size_bytes: Option<u64>,
+    ) -> Result<Option<VolumeStatus>, CatalogError> {
+        let id = id.clone();
+        self.call(move |connection| {
+            let transaction = connection.transaction()?;
+            if let Some(size_bytes) = size_bytes {
+                transaction.execute(
+                    "UPDATE volumes SET size_bytes = ?2 WHERE id = ?1",
+                    params![id.as_str(), column_of(size_bytes)],
+                )?;
+            }
+            let back = move_back(&transaction, id.as_str(), from)?;
+            transaction.commit()?;
+            Ok(back)
         })
         .await
     }
@@ -143,22 +176,6 @@ impl Catalog {
         .await
     }
 
-    /// Records the size of a volume that was made or has grown.
-    ///
-    /// # Errors
-    /// `Database`.
-    pub async fn resize_volume(&self, id: &VolumeId, size_bytes: u64) -> Result<(), CatalogError> {
-        let id = id.clone();
-        self.call(move |connection| {
-            connection.execute(
-                "UPDATE volumes SET size_bytes = ?2 WHERE id = ?1",
-                params![id.as_str(), column_of(size_bytes)],
-            )?;
-            Ok(())
-        })
-        .await
-    }
-
     /// Forgets a volume that is gone, with its job.
     ///
     /// # Errors
@@ -173,6 +190,33 @@ impl Catalog {
         })
         .await
     }
+}
+
+/// From what was under way to what it was before; `None` when it was not in `from`.
+pub(super) fn move_back(
+    connection: &Connection,
+    id: &str,
+    from: VolumeStatus,
+) -> Result<Option<VolumeStatus>, CatalogError> {
+    let before = "SELECT previous_status FROM volumes WHERE id = ?1 AND status = ?2";
+    let before = connection
+        .query_row(before, params![id, from.as_str()], |row| {
+            row.get::<_, Option<String>>(0)
+        })
+        .optional()?;
+    let Some(before) = before else {
+        return Ok(None);
+    };
+    let before = match before.as_deref() {
+        Some("in-use") => VolumeStatus::InUse,
+        // Nobody has it: nor after a row was edited by hand.
+        _ => VolumeStatus::Available,
+    };
+    connection.execute(
+        "UPDATE volumes SET status = ?2, previous_status = NULL WHERE id = ?1",
+        params![id, before.as_str()],
+    )?;
+    Ok(Some(before))
 }
 
 fn insert(connection: &Connection, volume: &VolumeRow) -> Result<(), CatalogError> {
@@ -239,10 +283,10 @@ fn read(row: &Row<'_>) -> Result<VolumeRow, CatalogError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn volume(name: &str, status: VolumeStatus) -> VolumeRow {
+    pub(in crate::catalog) fn volume(name: &str, status: VolumeStatus) -> VolumeRow {
         VolumeRow {
             id: format!("vol-{name}").parse().unwrap(),
             name: name.to_owned(),

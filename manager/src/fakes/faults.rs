@@ -32,6 +32,7 @@ struct Plan {
     calls: u64,
     chosen: Option<(u64, Fault)>,
     broken: Option<&'static str>,
+    held: Option<&'static str>,
 }
 
 impl Default for Faults {
@@ -59,9 +60,18 @@ impl Faults {
         self.lock().broken = Some(name);
     }
 
+    /// Every call of this name waits until [`Faults::clear`], and is done then.
+    pub fn hold_call(&self, name: &'static str) {
+        self.hit.send_replace(None);
+        self.lock().held = Some(name);
+    }
+
     /// Nothing goes wrong any more. Returns the name of the call that did.
     pub fn clear(&self) -> Option<&'static str> {
-        self.lock().chosen = None;
+        {
+            let mut plan = self.lock();
+            (plan.chosen, plan.held) = (None, None);
+        }
         self.cleared.send_replace(());
         *self.hit.borrow()
     }
@@ -69,7 +79,11 @@ impl Faults {
     /// Waits until nothing goes wrong any more.
     async fn cleared(&self) {
         let mut cleared = self.cleared.subscribe();
-        while self.lock().chosen.is_some() {
+        let is_wrong = || {
+            let plan = self.lock();
+            plan.chosen.is_some() || plan.held.is_some()
+        };
+        while is_wrong() {
             let _ = cleared.changed().await;
         }
     }
@@ -86,6 +100,10 @@ impl Faults {
         plan.calls += 1;
         if plan.broken == Some(name) {
             return Some(Fault::Fail);
+        }
+        if plan.held == Some(name) {
+            self.hit.send_replace(Some(name));
+            return Some(Fault::Wait);
         }
         let (number, fault) = plan.chosen?;
         (plan.calls == number).then(|| {

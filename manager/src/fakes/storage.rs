@@ -37,6 +37,8 @@ pub(super) struct State {
     growths_left: usize,
     /// How many checks of snapshots find them whole before all are void; `None`: they last.
     checks_left: Option<u32>,
+    /// Volumes whose device somebody holds.
+    held: BTreeSet<VolumeId>,
     /// Whether a volume stays as it is as long as it has snapshots.
     snapshots_pin: bool,
     /// Whether writes wait while the pool is low.
@@ -121,6 +123,15 @@ impl FakeStorage {
     /// Refuses from now on to delete or grow volumes that have snapshots, as classic snapshots want it.
     pub fn snapshots_pin_volumes(&self) {
         self.lock().snapshots_pin = true;
+    }
+
+    /// Lets somebody hold a volume's device open from now on, or nobody any more.
+    pub fn hold_device(&self, id: &VolumeId, is_held: bool) {
+        let mut state = self.lock();
+        match is_held {
+            true => state.held.insert(id.clone()),
+            false => state.held.remove(id),
+        };
     }
 
     /// The file that is a volume's content. It may be shorter than the volume: the rest reads as zeroes.

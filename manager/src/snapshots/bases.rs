@@ -13,6 +13,7 @@ use stockpot_driver::{ByteRange, SnapshotId, VolumeId};
 
 use stockpot_repository::{Repository, upload::SnapshotRef};
 
+use super::upload::is_cut;
 use crate::{
     Manager, ManagerError,
     catalog::{CopyState, SnapshotRow, VolumeSource},
@@ -67,6 +68,10 @@ impl Manager {
         row: &SnapshotRow,
         origin: Option<&SnapshotRef>,
     ) -> Result<Delta, ManagerError> {
+        if !is_cut(row) {
+            let why = "the volume itself was read, of which the storage cannot tell what changed";
+            return Ok(Delta::Unknown(why.to_owned()));
+        }
         let mut earlier = self.catalog.snapshots().await?;
         earlier.retain(|base| is_earlier(base, row));
         earlier.sort_by_key(|base| Reverse(base.cut_at_us));

@@ -138,19 +138,17 @@ impl Manager {
         // As soon as it is on record somebody may want to delete it.
         let _held = self.hold_snapshot(&row.id).await?;
         if row.cloud == CopyState::Pending {
-            manifest::check_metadata(&cloud_metadata(&row)).map_err(|error| {
-                ManagerError::InvalidArgument(format!(
-                    "a repository cannot hold this metadata: {}",
-                    chain(&error)
-                ))
-            })?;
+            check_cloud_metadata(&row)?;
         }
         self.catalog.insert_snapshot(row.clone()).await?;
         self.cut(row).await
     }
 
     /// Cuts what stands in the catalog, or takes the row back when that fails.
-    async fn cut(self: &Arc<Self>, row: SnapshotRow) -> Result<SnapshotRow, ManagerError> {
+    pub(crate) async fn cut(
+        self: &Arc<Self>,
+        row: SnapshotRow,
+    ) -> Result<SnapshotRow, ManagerError> {
         let id = &row.id;
         let driver = self.driver(&row.pool)?;
         let cut = || driver.create_snapshot(id, &row.volume_id);
@@ -195,16 +193,13 @@ impl Manager {
         let parsed = id.parse().map_err(|_| absent())?;
         let volume = self.catalog.volume(&parsed).await?.ok_or_else(absent)?;
         match volume.status {
-            VolumeStatus::Available | VolumeStatus::InUse => Ok(volume),
+            status if status.is_there() => Ok(volume),
             VolumeStatus::Error => Err(ManagerError::FailedPrecondition(format!(
                 "volume {id} is in error and has no content"
             ))),
-            VolumeStatus::Creating | VolumeStatus::Restoring | VolumeStatus::Deleting => {
-                Err(ManagerError::FailedPrecondition(format!(
-                    "volume {id} is {}, not available",
-                    volume.status
-                )))
-            }
+            status => Err(ManagerError::FailedPrecondition(format!(
+                "volume {id} is {status}, not available"
+            ))),
         }
     }
 
@@ -220,4 +215,14 @@ impl Manager {
             .await?
             .ok_or_else(|| ManagerError::NotFound(format!("snapshot {id}")))
     }
+}
+
+/// Refuses what could not be kept with the cloud copy.
+pub(crate) fn check_cloud_metadata(row: &SnapshotRow) -> Result<(), ManagerError> {
+    manifest::check_metadata(&cloud_metadata(row)).map_err(|error| {
+        ManagerError::InvalidArgument(format!(
+            "a repository cannot hold this metadata: {}",
+            chain(&error)
+        ))
+    })
 }

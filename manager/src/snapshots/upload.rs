@@ -1,9 +1,10 @@
-//! A snapshot to the bucket: attached read-only like any volume, read, committed, read back, detached.
+//! A snapshot to the bucket: attached read-only like any volume, read, committed, read back, detached. One that was not cut,
+//! because nobody uses the volume, is read from the volume itself.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
-use stockpot_driver::{SnapshotId, VolumeDriver};
+use stockpot_driver::{AccessMode, SnapshotId, VolumeDriver};
 use stockpot_repository::{
     Progress, Repository, UploadSettings,
     device::{Source, SourceOptions},
@@ -31,6 +32,8 @@ struct Committed {
     location: String,
     sent: Sent,
     reason: (UploadReason, String),
+    /// The cloud copy that it builds on.
+    parent: Option<String>,
 }
 
 impl Manager {
@@ -62,9 +65,12 @@ impl Manager {
                 location,
                 sent,
                 reason,
+                parent,
             }) => {
                 tracing::info!(location, reason = %reason.0, why = reason.1, "the cloud copy is committed");
-                let recorded = self.catalog.snapshot_uploaded(id, &location, sent, reason);
+                let recorded = self
+                    .catalog
+                    .snapshot_uploaded(id, &location, sent, reason, parent);
                 recorded.await
             }
             // Whoever cancelled it knows what comes next; a stopping manager goes on at its next start.
@@ -143,7 +149,7 @@ impl Manager {
             &cloud::format_snapshot(&row.id)?,
         )
         .await?;
-        let subject = Subject::Snapshot(row.id.clone());
+        let subject = subject(row);
         let device = self.attach(&row.pool, &subject, Purpose::Transfer).await?;
         let sent = self
             .send(repository, row, device.path, &progress, &cancel)
@@ -177,7 +183,10 @@ impl Manager {
         cancel: &CancellationToken,
     ) -> Result<Option<String>, ManagerError> {
         let driver = self.driver(&row.pool)?;
-        driver.check_snapshot(&row.id).await?;
+        let is_cut = is_cut(row);
+        if is_cut {
+            driver.check_snapshot(&row.id).await?;
+        }
         let opening =
             tokio::task::spawn_blocking(move || Source::open(path, SourceOptions::default()));
         let source = opening
@@ -200,8 +209,9 @@ impl Manager {
             extents: self.extents(row).await,
             base,
             changes,
-            source_check: Some(source_check(driver, &row.id)),
-            source_is_fixed: true,
+            source_check: is_cut.then(|| source_check(driver, &row.id)),
+            // What an earlier attempt read of a volume is compared again: since then it may have been written to by hand.
+            source_is_fixed: is_cut,
             settings: UploadSettings {
                 lock: profile.lock(),
                 ..self.config.transfers.upload_settings()
@@ -211,7 +221,7 @@ impl Manager {
             Ok(report) => report,
             Err(error) => {
                 // Reads of a void snapshot fail: then that is what has to be known.
-                if !error.is_cancelled() {
+                if is_cut && !error.is_cancelled() {
                     driver.check_snapshot(&row.id).await?;
                 }
                 return Err(error.into());
@@ -245,7 +255,7 @@ impl Manager {
 
     /// Where the snapshot may hold data; without that, all of it is read.
     async fn extents(&self, row: &SnapshotRow) -> Option<Vec<std::ops::Range<u64>>> {
-        let driver = self.driver(&row.pool).ok()?;
+        let driver = self.driver(&row.pool).ok().filter(|_| is_cut(row))?;
         match driver.allocated_ranges(&row.id).await {
             Ok(ranges) => ranges.map(to_ranges),
             Err(error) => {
@@ -256,6 +266,19 @@ impl Manager {
                 None
             }
         }
+    }
+}
+
+/// Whether there is a snapshot in the storage, and not only the volume.
+pub(super) fn is_cut(row: &SnapshotRow) -> bool {
+    row.local != CopyState::None
+}
+
+/// What is read.
+fn subject(row: &SnapshotRow) -> Subject {
+    match is_cut(row) {
+        true => Subject::Snapshot(row.id.clone()),
+        false => Subject::Volume(row.volume_id.clone(), AccessMode::ReadOnly),
     }
 }
 
@@ -307,5 +330,9 @@ fn checked(
         location: cloud::location_of(repository, manifest),
         sent,
         reason: (how, why),
+        parent: manifest
+            .base
+            .as_ref()
+            .map(|base| base.snapshot_id.to_string()),
     })
 }

@@ -8,7 +8,7 @@ use stockpot_proto::stockpot::v1 as api;
 use crate::{
     Manager, ManagerError,
     attach::Subject,
-    catalog::{AttachmentKind, Purpose, VolumeSource, VolumeStatus},
+    catalog::{AttachmentKind, Purpose, VolumeSource, VolumeStatus, status},
 };
 
 impl Manager {
@@ -21,11 +21,8 @@ impl Manager {
         let _held = self.hold_volume(&row.id).await?;
         let row = self.volume_row(&request.volume_id).await?;
         let id = &row.id;
-        if !matches!(row.status, VolumeStatus::Available | VolumeStatus::InUse) {
-            return Err(ManagerError::FailedPrecondition(format!(
-                "volume {id} is {}, not available",
-                row.status
-            )));
+        if row.status != VolumeStatus::InUse {
+            status::ask(id.as_str(), row.status, VolumeStatus::InUse)?;
         }
         let asked = match request.read_only {
             true => AccessMode::ReadOnly,

@@ -2,13 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use stockpot_driver::{AccessMode, DriverError, VolumeId};
+use stockpot_driver::{AccessMode, DriverError, VolumeDriver, VolumeId};
 use stockpot_proto::stockpot::v1 as api;
 
 use crate::{
     Manager, ManagerError,
     attach::Subject,
-    catalog::{AttachmentKind, JobKind, Purpose, VolumeRow, VolumeStatus},
+    catalog::{AttachmentKind, JobKind, Purpose, VolumeRow, VolumeStatus, status},
+    error::chain,
     request,
 };
 
@@ -46,6 +47,7 @@ impl Manager {
         // On record first: a restore that ends now finds that it is not wanted any more.
         if row.status != VolumeStatus::Deleting {
             let to = VolumeStatus::Deleting;
+            status::ask(id.as_str(), row.status, to)?;
             if !self.catalog.move_volume(id, row.status, to, None).await? {
                 return Err(ManagerError::Busy(format!(
                     "volume {id} has just changed: ask again"
@@ -85,11 +87,9 @@ impl Manager {
             VolumeStatus::Deleting => row.previous_status,
             other => Some(other),
         };
-        if let Some(before @ (VolumeStatus::Available | VolumeStatus::InUse)) = before {
+        if let Some(VolumeStatus::Available | VolumeStatus::InUse) = before {
             let from = VolumeStatus::Deleting;
-            self.catalog
-                .move_volume(&row.id, from, before, None)
-                .await?;
+            self.catalog.move_volume_back(&row.id, from, None).await?;
         }
         Ok(())
     }
@@ -113,12 +113,8 @@ impl Manager {
         let row = self.volume_row(&request.volume_id).await?;
         let _held = self.hold_volume(&row.id).await?;
         let row = self.volume_row(&request.volume_id).await?;
-        if !matches!(row.status, VolumeStatus::Available | VolumeStatus::InUse) {
-            return Err(ManagerError::FailedPrecondition(format!(
-                "volume {} is {}, not available",
-                row.id, row.status
-            )));
-        }
+        let (from, to) = (row.status, VolumeStatus::Extending);
+        status::ask(row.id.as_str(), from, to)?;
         if request.limit_bytes != 0 && request.limit_bytes < row.size_bytes {
             return Err(ManagerError::OutOfRange(format!(
                 "volume {} has {} bytes, more than the limit of {}",
@@ -132,6 +128,29 @@ impl Manager {
         let driver = self.driver(&row.pool)?;
         let granularity = driver.capacity().await?.granularity_bytes;
         let size = request::fit_size(request.required_bytes, request.limit_bytes, granularity)?;
+        // On record first: after a crash the next start looks how far it came.
+        if !self.catalog.move_volume(&row.id, from, to, None).await? {
+            return Err(ManagerError::Busy(format!(
+                "volume {} has just changed: ask again",
+                row.id
+            )));
+        }
+        let grown = self.grow(driver, &row, size).await;
+        let made = grown.as_ref().ok().copied();
+        self.catalog.move_volume_back(&row.id, to, made).await?;
+        self.notify();
+        let size_bytes = grown?;
+        tracing::info!(volume_id = %row.id, size_bytes, "a volume has grown");
+        self.volume_row(&request.volume_id).await
+    }
+
+    /// Lets the storage do it; the size that it made.
+    async fn grow(
+        &self,
+        driver: &Arc<dyn VolumeDriver>,
+        row: &VolumeRow,
+        size: u64,
+    ) -> Result<u64, ManagerError> {
         let extend = || driver.extend_volume(&row.id, size);
         let mut extended = self.with_room(&row.pool, extend).await;
         // A snapshot that is kept only for the next upload is no reason not to let the volume grow.
@@ -142,10 +161,23 @@ impl Manager {
         {
             extended = extend().await;
         }
-        let info = extended?;
-        self.catalog.resize_volume(&row.id, info.size_bytes).await?;
-        tracing::info!(volume_id = %row.id, size_bytes = info.size_bytes, "a volume has grown");
-        self.notify();
-        self.volume_row(&request.volume_id).await
+        Ok(extended?.size_bytes)
+    }
+
+    /// What a start finds half-grown: its size is what the storage has, and it is what it was before.
+    pub(crate) async fn grown(&self, row: &VolumeRow) -> Result<(), ManagerError> {
+        let looked = async {
+            let found = self.driver(&row.pool)?.volume(&row.id).await?;
+            Ok::<_, ManagerError>(found.map(|info| info.size_bytes))
+        };
+        let size_bytes = looked.await.unwrap_or_else(|error| {
+            tracing::warn!(volume_id = %row.id, error = chain(&error), "how large it is cannot be seen now; growing it again settles that");
+            None
+        });
+        let from = VolumeStatus::Extending;
+        self.catalog
+            .move_volume_back(&row.id, from, size_bytes)
+            .await?;
+        Ok(())
     }
 }

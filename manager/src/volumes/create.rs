@@ -61,7 +61,11 @@ impl Manager {
             });
         }
         match row.status {
-            VolumeStatus::Available | VolumeStatus::InUse | VolumeStatus::Restoring => Ok(row),
+            VolumeStatus::Available
+            | VolumeStatus::InUse
+            | VolumeStatus::BackingUp
+            | VolumeStatus::Extending
+            | VolumeStatus::Restoring => Ok(row),
             VolumeStatus::Deleting => Err(ManagerError::Busy(format!(
                 "volume {} of this name is being deleted: ask again",
                 row.id

@@ -5,7 +5,7 @@ use stockpot_proto::stockpot::v1::{self as api, create_volume_request::Source};
 
 use crate::{
     Manager, ManagerError,
-    catalog::{SourceCopy, VolumeSource, VolumeStatus},
+    catalog::{SourceCopy, VolumeSource},
     locks::{Held, Subject},
     snapshots::CloudCopy,
     translate,
@@ -78,7 +78,7 @@ impl Manager {
     async fn clone_origin(&self, id: &VolumeId, pool: &str) -> Result<Origin, ManagerError> {
         let held = self.hold_volume(id).await?;
         let row = self.volume_row(id.as_str()).await?;
-        if !matches!(row.status, VolumeStatus::Available | VolumeStatus::InUse) {
+        if !row.status.is_there() {
             return Err(ManagerError::FailedPrecondition(format!(
                 "volume {id} is {}, not available",
                 row.status

@@ -8,7 +8,9 @@ use std::{
 
 use hyper_util::rt::TokioIo;
 use stockpot_manager::{Config, Manager, Parts, serve_manager};
-use stockpot_proto::stockpot::v1::{self as api, manager_client::ManagerClient};
+use stockpot_proto::stockpot::v1::{
+    self as api, backups_client::BackupsClient, manager_client::ManagerClient,
+};
 use tokio::{net::UnixStream, runtime::Runtime, sync::oneshot};
 use tonic::{
     Code, Status,
@@ -19,6 +21,7 @@ use tonic::{
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) type Client = ManagerClient<Channel>;
+pub(crate) type Backups = BackupsClient<Channel>;
 
 /// One run of a manager.
 pub(crate) struct Run {
@@ -33,7 +36,7 @@ impl Run {
     pub(crate) fn start(config: Config, parts: Parts) -> Self {
         let run = Self::start_early(config, parts);
         run.block_on(async {
-            let mut client = connect(&run.socket).await;
+            let mut client = ManagerClient::new(connect(&run.socket).await);
             let deadline = Instant::now() + PATIENCE;
             loop {
                 let info = client.get_info(api::GetInfoRequest {}).await;
@@ -94,7 +97,11 @@ impl Run {
     }
 
     pub(crate) fn client(&self) -> Client {
-        self.block_on(connect(&self.socket))
+        ManagerClient::new(self.block_on(connect(&self.socket)))
+    }
+
+    pub(crate) fn backups(&self) -> Backups {
+        BackupsClient::new(self.block_on(connect(&self.socket)))
     }
 
     /// Asks it to stop, and waits until it has.
@@ -117,7 +124,7 @@ fn is_locked(state_dir: &Path) -> bool {
     lock.is_ok_and(|lock| lock.try_lock().is_err())
 }
 
-async fn connect(socket: &Path) -> Client {
+async fn connect(socket: &Path) -> Channel {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let socket = socket.to_owned();
@@ -127,7 +134,7 @@ async fn connect(socket: &Path) -> Client {
         });
         let endpoint = Endpoint::from_static("http://manager.invalid");
         match endpoint.connect_with_connector(connector).await {
-            Ok(channel) => return ManagerClient::new(channel),
+            Ok(channel) => return channel,
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -259,4 +266,67 @@ pub(crate) async fn drop_local_copy(client: &mut Client, id: &str) -> Result<(),
         only: Some(api::delete_snapshot_request::Only::LocalOnly(true)),
     };
     client.delete_snapshot(request).await.map(drop)
+}
+
+pub(crate) fn backup(id: &str) -> api::GetBackupRequest {
+    api::GetBackupRequest {
+        backup_id: id.to_owned(),
+    }
+}
+
+/// Asks for a backup, which is under way when this answers.
+pub(crate) async fn back_up(
+    backups: &mut Backups,
+    volume: &str,
+    name: &str,
+    force: bool,
+) -> Result<api::Backup, Status> {
+    let request = api::CreateBackupRequest {
+        name: name.to_owned(),
+        volume: volume.to_owned(),
+        profile: "offsite".to_owned(),
+        force,
+        metadata: Default::default(),
+    };
+    Ok(backups.create_backup(request).await?.into_inner())
+}
+
+/// Watches a backup until it has ended.
+pub(crate) async fn ended(backups: &mut Backups, id: &str) -> api::Backup {
+    let stream = backups.watch_backup(backup(id)).await;
+    let mut stream = stream.unwrap().into_inner();
+    let mut last = None;
+    while let Some(backup) = stream.message().await.unwrap() {
+        last = Some(backup);
+    }
+    last.unwrap()
+}
+
+/// The same, until nothing temporary is left of it.
+pub(crate) async fn cleaned(backups: &mut Backups, id: &str) -> api::Backup {
+    loop {
+        let ended = ended(backups, id).await;
+        if ended.cleaned {
+            return ended;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Makes a backup, which has to succeed.
+pub(crate) async fn backed_up(
+    backups: &mut Backups,
+    volume: &str,
+    name: &str,
+    force: bool,
+) -> api::Backup {
+    back_up(backups, volume, name, force).await.unwrap();
+    let done = ended(backups, name).await;
+    assert_eq!(done.status(), api::BackupStatus::Available, "{done:?}");
+    done
+}
+
+pub(crate) async fn backups(backups: &mut Backups) -> Vec<api::Backup> {
+    let listed = backups.list_backups(api::ListBackupsRequest::default());
+    listed.await.unwrap().into_inner().backups
 }

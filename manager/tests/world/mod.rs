@@ -1,3 +1,4 @@
+mod backups;
 mod bases;
 mod crashes;
 mod deletions;

@@ -132,6 +132,11 @@ impl VolumeDriver for FakeStorage {
         }))
     }
 
+    async fn volume_in_use(&self, id: &VolumeId) -> Result<Option<String>, DriverError> {
+        let is_held = self.lock().held.contains(id);
+        Ok(is_held.then(|| "mounted at /fake".to_owned()))
+    }
+
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
         Ok(self.lock().snapshots.get(id).cloned())
     }
