@@ -1,5 +1,6 @@
 //! The command line: what can be said, and its help.
 
+mod backup;
 mod export;
 mod host;
 mod lock;
@@ -13,6 +14,7 @@ use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub(crate) use self::backup::{BackupCommand, BackupCreateArgs, BackupIdArgs, BackupVerb};
 pub(crate) use self::export::{ExportEndArgs, ExportVerb};
 pub(crate) use self::host::HostVerb;
 pub(crate) use self::lock::{LockArgs, Strength};
@@ -73,8 +75,8 @@ pub(crate) enum Output {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Send a block device or an image file to a bucket.
-    Backup(BackupArgs),
+    /// Send a block device or an image file to a bucket, or ask a running driver for backups of its volumes.
+    Backup(Box<BackupCommand>),
     /// Fill a block device or a file from a snapshot in a bucket.
     Restore(RestoreArgs),
     /// List the snapshots in a bucket.
@@ -115,6 +117,7 @@ Examples:
   stockpot backup disk.img --to s3://backups/site-a --volume web-1 --passphrase-file pass.txt
   stockpot backup disk.img --to s3://backups/site-a --changed blocks.txt --since snap-1f0c22ab-01jd…
   stockpot backup disk.img --to s3://backups/site-a --repack-below 50 --repack-budget 1GiB --repack-gain 16MiB
+  stockpot backup create VOLUME --force        # asks a running driver; a file of such a name is ./create
   AWS_ENDPOINT_URL=https://s3.example.net stockpot backup disk.img --to s3://backups/lab -o json
 
 A live LVM volume is snapshotted first, and the snapshot is read and removed. Any other source that is mounted or

@@ -122,7 +122,7 @@ impl Interrupt {
 /// What a verb leaves that is stopped at once.
 fn left_by(verb: &Verb) -> &'static str {
     match verb {
-        Verb::Backup(_) => {
+        Verb::Backup(command) if command.args.0.is_some() => {
             ". A temporary LVM snapshot, if there was one, is removed by the next backup from its volume group; multipart \
              uploads that were open stay until a lifecycle rule of the bucket aborts them"
         }
@@ -133,7 +133,8 @@ fn left_by(verb: &Verb) -> &'static str {
         Verb::Prune(_) => {
             ". The next prune carries on; until it has run, backups may send more than they would"
         }
-        Verb::Snapshots(_)
+        Verb::Backup(_)
+        | Verb::Snapshots(_)
         | Verb::Verify(_)
         | Verb::Forget(_)
         | Verb::Repository(_)
@@ -162,6 +163,8 @@ mod tests {
         let backup = interrupt(&["stockpot", "backup", "x", "--to", "s3://b"]);
         assert!(backup.left.contains("lifecycle rule"), "{}", backup.left);
         assert!(backup.left.contains("LVM"), "{}", backup.left);
+        let asked = interrupt(&["stockpot", "backup", "create", "v", "--force"]);
+        assert_eq!(asked.left, "");
         let restore = interrupt(&["stockpot", "restore", "s3://b", "id", "x"]);
         assert!(restore.left.contains("partial"), "{}", restore.left);
     }

@@ -1,6 +1,7 @@
 //! The verbs, a module each.
 
 mod backup;
+mod backups;
 mod export;
 mod forget;
 mod host;
@@ -17,6 +18,7 @@ mod verify;
 use crate::{
     cli::{Cli, Verb},
     interrupt::Interrupt,
+    usage::Usage,
 };
 
 /// Carries out what the command line says.
@@ -25,7 +27,11 @@ use crate::{
 /// Whatever keeps the verb from being done; [`Usage`](crate::usage::Usage) where the arguments cannot be meant.
 pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
     match &cli.verb {
-        Verb::Backup(args) => backup::run(&cli, args, interrupt).await,
+        Verb::Backup(command) => match (&command.verb, &command.args.0) {
+            (Some(verb), _) => interrupt.unless(backups::run(&cli, verb)).await,
+            (None, Some(args)) => backup::run(&cli, args, interrupt).await,
+            (None, None) => Err(Usage::new("what is to be backed up?").into()),
+        },
         Verb::Restore(args) => restore::run(&cli, args, interrupt).await,
         Verb::Snapshots(args) => snapshots::run(&cli, args, interrupt).await,
         Verb::Verify(args) => verify::run(&cli, args, interrupt).await,

@@ -268,7 +268,7 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
     })
 }
 
-fn progress_line(progress: &Progress) -> String {
+pub(super) fn progress_line(progress: &Progress) -> String {
     format!(
         "{}: {} of {}, {} sent, {}/s",
         printable::line(&progress.phase),
@@ -308,7 +308,7 @@ fn row(snapshot: Snapshot) -> Row {
     }
 }
 
-fn created(at: Option<Timestamp>) -> String {
+pub(super) fn created(at: Option<Timestamp>) -> String {
     at.map_or_else(
         || "?".to_owned(),
         |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),

@@ -1,0 +1,156 @@
+//! `stockpot backup …`: without a daemon from a device or file, or asked of a running driver for one of its volumes.
+
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
+
+use super::{BackupArgs, SocketArgs, parse_label};
+
+/// `stockpot backup`, either way.
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub(crate) struct BackupCommand {
+    /// What a running driver is asked.
+    #[command(subcommand)]
+    pub(crate) verb: Option<BackupVerb>,
+    /// Without one.
+    #[command(flatten)]
+    pub(crate) args: Daemonless,
+}
+
+/// What is backed up without a driver; `None` where one is asked.
+#[derive(Debug)]
+pub(crate) struct Daemonless(pub(crate) Option<BackupArgs>);
+
+// By hand: derived, an optional group counts as absent if it has groups of its own.
+impl FromArgMatches for Daemonless {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.contains_id("source") {
+            true => BackupArgs::from_arg_matches(matches).map(|args| Self(Some(args))),
+            false => Ok(Self(None)),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+impl Args for Daemonless {
+    fn augment_args(command: Command) -> Command {
+        BackupArgs::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        BackupArgs::augment_args_for_update(command)
+    }
+}
+
+/// Calls to a running driver.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BackupVerb {
+    /// Ask a running driver to back up one of its volumes; the upload runs behind.
+    Create(BackupCreateArgs),
+    /// List a running driver's backups, the newest last.
+    List {
+        /// Only those of this volume: its id or name.
+        #[arg(long, value_name = "VOLUME")]
+        volume: Option<String>,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Show one: how far it is, or how it ended.
+    Show(BackupIdArgs),
+    /// Follow one until it has ended; ends with 1 if it failed.
+    Watch(BackupIdArgs),
+    /// Give one up that is under way.
+    Cancel(BackupIdArgs),
+    /// Remove one with its copy in the bucket.
+    Delete(BackupIdArgs),
+}
+
+/// `stockpot backup create`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stockpot backup create vol-1f0c22ab-01jd… --profile offsite
+  stockpot backup create data --force --name nightly-17 --watch
+
+A volume that nobody uses is read as it is, and cannot be attached until the backup has ended. One that is in use needs
+--force: a temporary snapshot is cut and read, and the volume goes on.")]
+pub(crate) struct BackupCreateArgs {
+    /// The volume: its id or name.
+    pub(crate) volume: String,
+    /// Also while the volume is in use.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Profile that says where to [default: the only one that leads to a repository].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+    /// Name of the backup; asking again with it answers the same one.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) name: Option<String>,
+    /// Note kept with the cloud copy; may be given again.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Follow it until it has ended.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+/// One backup.
+#[derive(Debug, Args)]
+pub(crate) struct BackupIdArgs {
+    /// Its id or name.
+    pub(crate) id: String,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Verb};
+
+    fn parse(line: &[&str]) -> Result<BackupCommand, clap::Error> {
+        let all = ["stockpot", "backup"].iter().chain(line);
+        match Cli::try_parse_from(all)?.verb {
+            Verb::Backup(command) => Ok(*command),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_device_or_a_running_driver() {
+        let device = parse(&["/dev/vg0/data", "--to", "s3://b", "--force"]).unwrap();
+        assert!(device.verb.is_none());
+        assert!(device.args.0.unwrap().force);
+        let create = parse(&["create", "data", "--force", "--label", "a=b", "-o", "json"]).unwrap();
+        assert!(create.args.0.is_none());
+        match create.verb {
+            Some(BackupVerb::Create(args)) => {
+                assert!(args.force && !args.watch);
+                assert_eq!(args.labels, [("a".to_owned(), "b".to_owned())]);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert!(matches!(
+            parse(&["list"]).unwrap().verb,
+            Some(BackupVerb::List { .. })
+        ));
+        // A file of that name.
+        let file = parse(&["./list", "--to", "s3://b"]).unwrap();
+        assert!(file.verb.is_none() && file.args.0.is_some());
+        for wrong in [
+            &[][..],
+            &["disk.img"],
+            &["create"],
+            &["disk.img", "--to", "s3://b", "list"],
+        ] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! `stockpot backup create`, `list`, `show`, …: asks a running driver over its socket.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, bail};
+use jiff::Timestamp;
+use serde::Serialize;
+use stockpot_proto::{
+    socket,
+    stockpot::v1::{
+        Backup, BackupStatus, CreateBackupRequest, GetBackupRequest, ListBackupsRequest,
+        backups_client::BackupsClient,
+    },
+};
+use tonic::transport::Channel;
+
+use super::snapshot::{created, progress_line, said};
+use crate::{
+    cli::{BackupCreateArgs, BackupIdArgs, BackupVerb, Cli, SocketArgs},
+    context, printable,
+    sizes::human_size,
+    table::Table,
+};
+
+/// A backup as it is printed; the names stay.
+#[derive(Debug, Serialize)]
+struct Row {
+    backup_id: String,
+    name: String,
+    volume_id: String,
+    volume_name: String,
+    profile: String,
+    status: &'static str,
+    /// The cloud copy: what a volume is made from.
+    snapshot_id: String,
+    /// Read from a temporary snapshot, not from the volume itself.
+    from_snapshot: bool,
+    temp_snapshot_id: Option<String>,
+    temp_volume_id: Option<String>,
+    parent: Option<String>,
+    /// How it knew what to send: incremental, compared, full; none before it is committed.
+    reason: Option<String>,
+    reason_text: Option<String>,
+    cloud_location: Option<String>,
+    error: Option<String>,
+    phase: String,
+    bytes_done: u64,
+    bytes_total: u64,
+    bytes_transferred: u64,
+    bytes_per_second: u64,
+    bytes_done_per_second: u64,
+    seconds_left: Option<u64>,
+    requests: u64,
+    created_at: Option<Timestamp>,
+    cut_at: Option<Timestamp>,
+    ended_at: Option<Timestamp>,
+    /// Nothing temporary is left of it.
+    cleaned: bool,
+    metadata: BTreeMap<String, String>,
+}
+
+pub(super) async fn run(cli: &Cli, verb: &BackupVerb) -> anyhow::Result<()> {
+    match verb {
+        BackupVerb::Create(args) => create(cli, args).await,
+        BackupVerb::List { volume, socket } => list(cli, volume.as_deref(), socket).await,
+        BackupVerb::Show(args) => {
+            let shown = client(&args.socket).get_backup(request(args)).await;
+            let backup = shown.map_err(|status| said(&args.socket, &status))?;
+            print(cli, backup.into_inner())
+        }
+        BackupVerb::Watch(args) => watch(cli, &args.id, &args.socket).await,
+        BackupVerb::Cancel(args) => {
+            let cancelled = client(&args.socket).cancel_backup(request(args)).await;
+            let backup = cancelled.map_err(|status| said(&args.socket, &status))?;
+            print(cli, backup.into_inner())
+        }
+        BackupVerb::Delete(args) => {
+            let deleted = client(&args.socket).delete_backup(request(args)).await;
+            deleted.map_err(|status| said(&args.socket, &status))?;
+            if !cli.quiet {
+                eprintln!("{}: deleted", printable::line(&args.id));
+            }
+            Ok(())
+        }
+    }
+}
+
+async fn create(cli: &Cli, args: &BackupCreateArgs) -> anyhow::Result<()> {
+    let request = CreateBackupRequest {
+        name: args.name.clone().unwrap_or_default(),
+        volume: args.volume.clone(),
+        profile: args.profile.clone().unwrap_or_default(),
+        force: args.force,
+        metadata: args.labels.iter().cloned().collect(),
+    };
+    let begun = client(&args.socket).create_backup(request).await;
+    let backup = begun.map_err(|status| said(&args.socket, &status))?;
+    let backup = backup.into_inner();
+    match args.watch {
+        true => watch(cli, &backup.backup_id, &args.socket).await,
+        false => print(cli, backup),
+    }
+}
+
+async fn list(cli: &Cli, volume: Option<&str>, at: &SocketArgs) -> anyhow::Result<()> {
+    let mut client = client(at);
+    let (mut rows, mut token) = (Vec::new(), String::new());
+    loop {
+        let request = ListBackupsRequest {
+            max_entries: 0,
+            starting_token: token,
+            volume: volume.unwrap_or_default().to_owned(),
+        };
+        let page = client.list_backups(request).await;
+        let page = page.map_err(|status| said(at, &status))?.into_inner();
+        rows.extend(page.backups.into_iter().map(row));
+        token = page.next_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    context::print(cli.output, &rows, || {
+        let mut table = Table::new([
+            "BACKUP", "VOLUME", "CREATED", "STATUS", "DONE", "SIZE", "HOW", "SNAPSHOT",
+        ]);
+        for row in &rows {
+            table.row([
+                row.name.clone(),
+                row.volume_name.clone(),
+                created(row.created_at),
+                row.status.to_owned(),
+                human_size(row.bytes_done),
+                human_size(row.bytes_total),
+                row.reason.clone().unwrap_or_default(),
+                row.snapshot_id.clone(),
+            ]);
+        }
+        table.to_string()
+    })
+}
+
+/// Follows until the backup has ended; the last state is the result.
+async fn watch(cli: &Cli, id: &str, at: &SocketArgs) -> anyhow::Result<()> {
+    let request = GetBackupRequest {
+        backup_id: id.to_owned(),
+    };
+    let stream = client(at).watch_backup(request).await;
+    let mut stream = stream.map_err(|status| said(at, &status))?.into_inner();
+    let mut last = None;
+    while let Some(backup) = stream.message().await.map_err(|status| said(at, &status))? {
+        if !cli.quiet && backup.status() == BackupStatus::Creating {
+            eprintln!("{}", now(&backup));
+        }
+        last = Some(backup);
+    }
+    let backup: Backup = last.context("the driver ended without an answer")?;
+    let status = backup.status();
+    print(cli, backup)?;
+    match status {
+        BackupStatus::Available => Ok(()),
+        other => bail!("the backup is {}", word(other)),
+    }
+}
+
+/// One line: how far, how fast, how long still, and what the last attempt met.
+fn now(backup: &Backup) -> String {
+    let progress = backup.progress.clone().unwrap_or_default();
+    let left = match backup.seconds_left {
+        Some(seconds) => format!("{seconds} s"),
+        None => "unknown".to_owned(),
+    };
+    let mut line = format!("{}, {left} left", progress_line(&progress));
+    if !backup.error.is_empty() {
+        line.push_str(&format!(
+            " (tried again: {})",
+            printable::line(&backup.error)
+        ));
+    }
+    line
+}
+
+fn print(cli: &Cli, backup: Backup) -> anyhow::Result<()> {
+    let line = (backup.status() == BackupStatus::Creating).then(|| now(&backup));
+    let row = row(backup);
+    context::print(cli.output, &row, || {
+        let read = match row.from_snapshot {
+            true => "a temporary snapshot",
+            false => "the volume itself",
+        };
+        let mut text = format!(
+            "{}  {}, {} of volume {}, read from {read}",
+            printable::line(&row.backup_id),
+            row.status,
+            human_size(row.bytes_total),
+            printable::line(&row.volume_id),
+        );
+        let how = row.reason.as_ref().map(|reason| match &row.reason_text {
+            None => reason.clone(),
+            Some(why) => format!("{reason}: {why}"),
+        });
+        let times = format!(
+            "asked for {}, cut {}, ended {}",
+            created(row.created_at),
+            created(row.cut_at),
+            created(row.ended_at)
+        );
+        for (what, value) in [
+            ("name", Some(&row.name)),
+            ("times", Some(&times)),
+            ("now", line.as_ref()),
+            ("snapshot", Some(&row.snapshot_id)),
+            ("profile", Some(&row.profile)),
+            ("location", row.cloud_location.as_ref()),
+            ("sent", how.as_ref()),
+            ("builds on", row.parent.as_ref()),
+            ("temporary snapshot", row.temp_snapshot_id.as_ref()),
+            ("error", row.error.as_ref()),
+        ] {
+            if let Some(value) = value {
+                text.push_str(&format!("\n{what}: {}", printable::line(value)));
+            }
+        }
+        text
+    })
+}
+
+fn row(backup: Backup) -> Row {
+    let status = word(backup.status());
+    let progress = backup.progress.unwrap_or_default();
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
+    let time = |seconds, nanos| Timestamp::new(seconds, nanos).ok();
+    Row {
+        status,
+        backup_id: backup.backup_id,
+        name: backup.name,
+        volume_id: backup.volume_id,
+        volume_name: backup.volume_name,
+        profile: backup.profile,
+        snapshot_id: backup.snapshot_id,
+        from_snapshot: backup.from_snapshot,
+        temp_snapshot_id: given(backup.temp_snapshot_id),
+        temp_volume_id: given(backup.temp_volume_id),
+        parent: given(backup.parent),
+        reason: given(backup.reason),
+        reason_text: given(backup.reason_text),
+        cloud_location: given(backup.cloud_location),
+        error: given(backup.error),
+        phase: progress.phase,
+        bytes_done: progress.bytes_done,
+        bytes_total: progress.bytes_total,
+        bytes_transferred: progress.bytes_transferred,
+        bytes_per_second: progress.bytes_per_second,
+        bytes_done_per_second: backup.bytes_done_per_second,
+        seconds_left: backup.seconds_left,
+        requests: progress.requests,
+        created_at: backup.created_at.and_then(|at| time(at.seconds, at.nanos)),
+        cut_at: backup.cut_at.and_then(|at| time(at.seconds, at.nanos)),
+        ended_at: backup.ended_at.and_then(|at| time(at.seconds, at.nanos)),
+        cleaned: backup.cleaned,
+        metadata: backup.metadata.into_iter().collect(),
+    }
+}
+
+fn word(status: BackupStatus) -> &'static str {
+    match status {
+        BackupStatus::Creating => "creating",
+        BackupStatus::Available => "available",
+        BackupStatus::Cancelling => "cancelling",
+        BackupStatus::Cancelled => "cancelled",
+        BackupStatus::Error => "error",
+        BackupStatus::Deleted => "deleted",
+        BackupStatus::Unspecified => "unknown",
+    }
+}
+
+fn request(args: &BackupIdArgs) -> GetBackupRequest {
+    GetBackupRequest {
+        backup_id: args.id.clone(),
+    }
+}
+
+fn client(at: &SocketArgs) -> BackupsClient<Channel> {
+    BackupsClient::new(socket::channel(at.socket.clone()))
+}
