@@ -128,6 +128,19 @@ pub enum RepositoryError {
         /// The place.
         location: String,
     },
+    /// The newest snapshot of the volume was made from something else.
+    #[error(
+        "the newest snapshot of volume {volume} was made from {found}, and this is {source_path}: say with --volume {volume} that they \
+         are the same volume, or give this one another name with --volume"
+    )]
+    OtherSource {
+        /// The volume.
+        volume: String,
+        /// What its newest snapshot was made from.
+        found: String,
+        /// What was to be uploaded.
+        source_path: String,
+    },
     /// No snapshot of this name.
     #[error("no snapshot {snapshot} in {location}")]
     UnknownSnapshot {

@@ -123,8 +123,6 @@ pub struct Plan {
     pub missing: Vec<PackName>,
     /// The uploads that intents tell of.
     pub uploads: Vec<Upload>,
-    /// Snapshots without record or upload whose packs are old enough to be given up.
-    pub abandoned: Vec<(VolumeId, SnapshotId)>,
     survey: Survey,
     marks: Vec<ObjectMeta>,
     settings: PruneSettings,
@@ -197,7 +195,7 @@ pub async fn plan(
     let intents = survey.read_intents().await?;
     survey.read_snapshots().await?;
     let now_s = now_s(repository).await?;
-    let abandoned = uploads::unaccounted(&survey, &intents, settings, now_s).await?;
+    uploads::require_accounted(&survey, &intents).await?;
     let judged = uploads::judge(&survey, intents, settings, now_s);
     uploads::spare(&survey, &judged.under_way).await?;
     let upload = |found: &Found, state| Upload {
@@ -225,7 +223,6 @@ pub async fn plan(
         foreign_objects: survey.foreign,
         missing,
         uploads,
-        abandoned,
         survey,
         marks,
         settings: settings.clone(),
@@ -270,7 +267,6 @@ pub async fn execute(plan: Plan) -> Result<Report, PruneError> {
     let mut rounds = Rounds {
         survey: plan.survey,
         settings: plan.settings,
-        orphans: plan.abandoned,
         report: Report::default(),
         living: Vec::new(),
         now_s: 0,

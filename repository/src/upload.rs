@@ -85,7 +85,9 @@ pub enum BaseChoice {
     /// The snapshot of the same volume that was committed last, if there is one.
     #[default]
     Newest,
-    /// The same, and where there is none, this snapshot, from which the volume was made; if it is of no use, nothing.
+    /// The same, if its `source` (in its metadata) is this one or no absolute path; else the upload is refused.
+    NewestFrom(String),
+    /// As [`Newest`](Self::Newest), and where there is none, this snapshot, from which the volume was made; if it is of no use, nothing.
     NewestOr(SnapshotRef),
     /// This snapshot, also one of another volume.
     Snapshot(SnapshotRef),

@@ -3,10 +3,10 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -17,11 +17,16 @@ use crate::cli::Verb;
 /// How long work that stops cleanly may take for it.
 pub(crate) const GRACE: Duration = Duration::from_secs(10);
 
+/// Signals that come within this are taken for one.
+const ONE_WISH: Duration = Duration::from_millis(500);
+
 /// Whether and how the process was asked to stop.
 #[derive(Debug, Clone)]
 pub(crate) struct Interrupt {
     token: CancellationToken,
     happened: Arc<AtomicBool>,
+    /// When the first signal came.
+    first: Arc<OnceLock<Instant>>,
     left: &'static str,
 }
 
@@ -42,6 +47,7 @@ impl Interrupt {
         Self {
             token: CancellationToken::new(),
             happened: Arc::new(AtomicBool::new(false)),
+            first: Arc::default(),
             left: left_by(verb),
         }
     }
@@ -107,9 +113,14 @@ impl Interrupt {
                 tokio::spawn(async move {
                     while stream.recv().await.is_some() {
                         if this.happened.swap(true, Ordering::Relaxed) {
+                            // `timeout` signals the process and then its group: that is one wish.
+                            if this.first.get().is_some_and(|at| at.elapsed() < ONE_WISH) {
+                                continue;
+                            }
                             eprintln!("stockpot: stopped at once{}", this.left);
                             std::process::exit(i32::from(crate::EXIT_INTERRUPTED));
                         }
+                        let _ = this.first.set(Instant::now());
                         eprintln!("stockpot: stopping cleanly; once more to stop at once");
                         this.token.cancel();
                     }
@@ -122,9 +133,10 @@ impl Interrupt {
 /// What a verb leaves that is stopped at once.
 fn left_by(verb: &Verb) -> &'static str {
     match verb {
-        Verb::Backup(command) if command.args.0.is_some() => {
-            ". A temporary LVM snapshot, if there was one, is removed by the next backup from its volume group; multipart \
-             uploads that were open stay until a lifecycle rule of the bucket aborts them"
+Verb::Backup(command) if command.args.0.is_some() => {
+            ". A temporary LVM snapshot, if there was one, is removed by the next backup from its volume group; what \
+             was sent is used by the next backup of the volume, or goes with a `stockpot prune` seven days later; parts that were open stay \
+             until then, or until a lifecycle rule of the bucket aborts them"
         }
         Verb::Restore(_) => {
             ". What was written to the target is no volume; a new file stays beside it as .NAME.stockpot-partial-PID-N \

@@ -43,7 +43,7 @@ pub(crate) async fn key(
 }
 
 fn read_key(path: &Path, is_key: bool) -> anyhow::Result<KeySource> {
-    let content = read_secret(path)?;
+    let content = read_secret(path, is_key)?;
     let shown = path.display();
     if !is_key {
         return KeySource::from_passphrase(&content)
@@ -57,11 +57,11 @@ fn read_key(path: &Path, is_key: bool) -> anyhow::Result<KeySource> {
     }
 }
 
-fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+fn read_secret(path: &Path, is_key: bool) -> anyhow::Result<Zeroizing<Vec<u8>>> {
     // Never moved while it grows: a copy would not be wiped.
     let capacity = usize::try_from(SECRET_FILE_BYTES_MAX + 1).expect("64 KiB and a byte");
     let mut content = Zeroizing::new(Vec::with_capacity(capacity));
-    let file = File::open(path).map_err(|error| not_opened(path, error))?;
+    let file = File::open(path).map_err(|error| not_opened(path, is_key, error))?;
     warn_of_readers(path, &file);
     file.take(SECRET_FILE_BYTES_MAX + 1)
         .read_to_end(&mut content)
@@ -75,14 +75,22 @@ fn read_secret(path: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
 }
 
 /// A name of a file that is not there may be the secret itself, given by mistake: it is not repeated then.
-fn not_opened(path: &Path, error: io::Error) -> anyhow::Error {
+fn not_opened(path: &Path, is_key: bool, error: io::Error) -> anyhow::Error {
     let name = path.to_string_lossy();
     // Base64 has slashes too: what lies in no directory that is there may be that.
     let is_placed = path
         .ancestors()
         .skip(1)
         .any(|above| above.file_name().is_some() && above.is_dir());
-    let may_be_secret = !is_placed && !name.contains('.') && name.len() >= SECRET_TEXT_BYTES_MIN;
+    let looks_like_one = if is_key {
+        !name.contains('.') && name.len() >= SECRET_TEXT_BYTES_MIN
+    } else {
+        // A passphrase may look like anything but a path that is written out.
+        !["/", "./", "../"].iter().any(|start| name.starts_with(start))
+    };
+    // What is there and may not be read is no secret.
+    let is_there = error.kind() == io::ErrorKind::PermissionDenied;
+    let may_be_secret = !is_there && !is_placed && looks_like_one;
     let cannot: &dyn fmt::Display = if may_be_secret {
         &"there is no such file, and its name is not repeated, since it may be a secret: give the name of a file that holds the key \
           or passphrase (such as ./NAME), never these themselves"

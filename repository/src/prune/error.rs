@@ -72,16 +72,18 @@ pub enum PruneError {
         /// Its key.
         object: String,
     },
-    /// Packs whose snapshot has no record and no upload, and that are too young to be given up.
+    /// Packs whose snapshot has no record and no upload.
     #[error(
-        "nothing tells what the packs of {snapshot} (volume {volume}) belong to, and they are younger than the age at which uploads \
-         are given up; nothing was deleted. Try again later, or end it with `stockpot forget`"
+        "the packs of {snapshot} (volume {volume}) are there, and neither a record of it nor an upload{}: somebody deleted its record; nothing was \
+         pruned. Put snapshots/{volume}/{snapshot}.json back, or say with `stockpot forget {snapshot}` that it was meant", and_others(*.others)
     )]
     Unaccounted {
         /// Their volume.
         volume: String,
         /// Their snapshot.
         snapshot: SnapshotId,
+        /// How many other snapshots it is the same with.
+        others: usize,
     },
     /// Another prune took this one's list for left over, each time it was tried.
     #[error("another prune removed this one's list; nothing more was deleted. Try again")]
@@ -114,5 +116,12 @@ impl PruneError {
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
         matches!(self, Self::Repository(error) if error.is_cancelled())
+    }
+}
+
+fn and_others(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        others => format!(" (and so with {others} more)"),
     }
 }

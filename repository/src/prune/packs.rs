@@ -215,16 +215,10 @@ impl PackTable {
         names.take(most).collect()
     }
 
-    /// The snapshots that packs were written for, with the time of the newest one.
-    pub(super) fn owners(&self) -> BTreeMap<(VolumeId, SnapshotId), i64> {
-        let mut owners = BTreeMap::new();
-        for (key, of_run) in &self.runs {
-            let newest = owners
-                .entry((key.volume.clone(), key.snapshot.clone()))
-                .or_insert(i64::MIN);
-            *newest = of_run.newest_s.max(*newest);
-        }
-        owners
+    /// The snapshots that packs were written for.
+    pub(super) fn owners(&self) -> BTreeSet<(VolumeId, SnapshotId)> {
+        let owner = |key: &RunKey| (key.volume.clone(), key.snapshot.clone());
+        self.runs.keys().map(owner).collect()
     }
 
     /// How many runs there are.

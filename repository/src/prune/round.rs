@@ -37,8 +37,6 @@ pub(super) enum Ended {
 pub(super) struct Rounds {
     pub(super) survey: Survey,
     pub(super) settings: PruneSettings,
-    /// Snapshots that only packs tell of, to be given up in the first round.
-    pub(super) orphans: Vec<Place>,
     pub(super) report: Report,
     /// Runs of the uploads under way when intents were listed last.
     pub(super) living: Vec<RunKey>,
@@ -89,9 +87,6 @@ impl Rounds {
         };
         self.now_s = now_s;
         let intents = self.survey.read_intents().await?;
-        let orphans = std::mem::take(&mut self.orphans);
-        let orphans = uploads::end_orphans(&self.survey, orphans, &intents, &self.settings, now_s);
-        self.report.given_up.extend(orphans.await?);
         let mut judged = uploads::judge(&self.survey, intents, &self.settings, now_s);
         let given_up = uploads::give_up(&self.survey, &mut judged, &self.settings, now_s).await?;
         self.report.given_up.extend(given_up);

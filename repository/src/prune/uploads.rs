@@ -109,30 +109,6 @@ pub(super) async fn give_up(
     Ok(given_up)
 }
 
-/// Ends snapshots that only packs tell of. The plan that found them may be old: what has an intent by now, or a pack that is younger
-/// than thought (both by the store's clock), is left alone, and so are its packs.
-pub(super) async fn end_orphans(
-    survey: &Survey,
-    orphans: Vec<Place>,
-    intents: &[Found],
-    settings: &PruneSettings,
-    now_s: i64,
-) -> Result<Vec<Place>, PruneError> {
-    let uploads: BTreeSet<Place> = intents.iter().map(Found::place).collect();
-    let mut ended = Vec::new();
-    for place in orphans {
-        survey.check_cancelled()?;
-        if uploads.contains(&place) || is_alive(survey, &place, settings, now_s).await? {
-            tracing::info!(snapshot = %place.1, volume = %place.0, "a snapshot without a record is being uploaded after all");
-            continue;
-        }
-        require_nothing_below(survey, &place).await?;
-        end(survey, &place).await?;
-        ended.push(place);
-    }
-    Ok(ended)
-}
-
 /// Whether a pack of a snapshot was put lately.
 async fn is_alive(
     survey: &Survey,
@@ -210,20 +186,17 @@ pub(super) async fn spare(survey: &Survey, under_way: &[Found]) -> Result<(), Pr
     Ok(())
 }
 
-/// Snapshots that packs were written for and that have neither record nor intent: old ones are to be given up. That does
-/// not happen by itself (an intent is there before the first pack, and until the snapshot is decided), so the store
-/// is asked for the record by its name, and for old versions of it, before anything is believed.
-pub(super) async fn unaccounted(
+/// Refuses where packs belong to a snapshot that has neither record nor intent. That does not happen by itself (an intent is there
+/// before the first pack, and until the snapshot is decided): somebody took the record away, and what else it needs is not known.
+/// However old the packs are, only a user's word ends it. Before that is believed the store is asked for the record by its name, and for
+/// old versions of it.
+pub(super) async fn require_accounted(
     survey: &Survey,
     intents: &[Found],
-    settings: &PruneSettings,
-    now_s: i64,
-) -> Result<Vec<Place>, PruneError> {
+) -> Result<(), PruneError> {
     let uploads: BTreeSet<Place> = intents.iter().map(Found::place).collect();
-    let limit = i64::try_from(settings.give_up_after.as_secs()).unwrap_or(i64::MAX);
-    let mut old = Vec::new();
-    let owners = survey.table().owners();
-    for (place, newest_s) in owners {
+    let mut unaccounted = Vec::new();
+    for place in survey.table().owners() {
         if survey.snapshots.contains_key(&place) || uploads.contains(&place) {
             continue;
         }
@@ -234,15 +207,17 @@ pub(super) async fn unaccounted(
             Err(error) => return Err(error.into()),
         }
         require_nothing_below(survey, &place).await?;
-        if age_s(now_s, newest_s) < limit {
-            return Err(PruneError::Unaccounted {
-                volume: place.0.to_string(),
-                snapshot: place.1,
-            });
-        }
-        old.push(place);
+        unaccounted.push(place);
     }
-    Ok(old)
+    let others = unaccounted.len().saturating_sub(1);
+    match unaccounted.into_iter().next() {
+        None => Ok(()),
+        Some((volume, snapshot)) => Err(PruneError::Unaccounted {
+            volume: volume.to_string(),
+            snapshot,
+            others,
+        }),
+    }
 }
 
 /// Multipart uploads of ours that are open now, or why the store does not tell: packs can be pruned all the same.

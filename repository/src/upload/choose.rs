@@ -51,7 +51,7 @@ impl Attempt<'_> {
         let (base, why) = match &self.request.base {
             BaseChoice::Nothing => (None, "a full copy was asked for".to_owned()),
             BaseChoice::Snapshot(snapshot) => (Some(self.named(snapshot).await?), note),
-            BaseChoice::Newest | BaseChoice::NewestOr(_) => {
+            BaseChoice::Newest | BaseChoice::NewestFrom(_) | BaseChoice::NewestOr(_) => {
                 let Newest { found, passed } = self.newest().await?;
                 let none = passed.as_deref();
                 let none = none.unwrap_or("no earlier snapshot of the volume is in the repository");

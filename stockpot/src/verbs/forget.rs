@@ -84,6 +84,7 @@ fn retention(keep: &KeepArgs) -> Retention {
         yearly: keep.keep_yearly,
         within: keep
             .keep_within
+            .filter(|age| !age.is_zero())
             .map(|age| SignedDuration::try_from(age).unwrap_or(SignedDuration::MAX)),
     }
 }

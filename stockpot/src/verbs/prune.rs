@@ -33,8 +33,6 @@ struct Report {
     /// Some of the packs that snapshots need and that are not in the bucket; empty if all are.
     missing_packs: Vec<String>,
     uploads: Vec<Row>,
-    /// Snapshots that only old packs tell of: they are given up, and their ids are used up.
-    abandoned: Vec<Abandoned>,
     foreign_objects: u64,
     /// Only when something was done.
     done: Option<Done>,
@@ -49,13 +47,6 @@ struct Row {
     host: String,
     started_at: Timestamp,
     state: &'static str,
-}
-
-/// A snapshot without record or upload.
-#[derive(Debug, Serialize)]
-struct Abandoned {
-    snapshot_id: String,
-    volume_id: String,
 }
 
 /// What was done.
@@ -146,12 +137,6 @@ fn report(args: &PruneArgs, plan: &Plan) -> Report {
         spared_bytes: plan.spared.bytes,
         missing_packs: plan.missing.iter().map(ToString::to_string).collect(),
         uploads: plan.uploads.iter().map(row).collect(),
-        abandoned: (plan.abandoned.iter())
-            .map(|(volume, snapshot)| Abandoned {
-                snapshot_id: snapshot.to_string(),
-                volume_id: volume.to_string(),
-            })
-            .collect(),
         foreign_objects: plan.foreign_objects,
         done: None,
         seconds: 0.0,
@@ -232,13 +217,6 @@ fn planned(report: &Report) -> String {
                 "left over" => "decided, its intent was left over",
                 state => state,
             },
-        ));
-    }
-    for snapshot in &report.abandoned {
-        text.push_str(&format!(
-            "{} ({}) has packs and no upload: it is given up for good\n",
-            printable::line(&snapshot.snapshot_id),
-            printable::line(&snapshot.volume_id),
         ));
     }
     if report.foreign_objects > 0 {

@@ -6,7 +6,7 @@
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
-use super::Attempt;
+use super::{super::BaseChoice, Attempt};
 use crate::{
     RepositoryError,
     format::{
@@ -113,6 +113,11 @@ impl Attempt<'_> {
             width = READS_IN_FLIGHT;
         }
         let Search { found, unreadable } = search;
+        if let (Some((_, manifest, _)), BaseChoice::NewestFrom(source)) =
+            (&found, &self.request.base)
+        {
+            require_source(manifest, source)?;
+        }
         let passed = match (unreadable, &found) {
             (Some((snapshot, why)), _) => Some(format!("{snapshot} cannot be read: {why}")),
             (None, None) if has_more => {
@@ -134,5 +139,19 @@ impl Attempt<'_> {
             found: found.map(base),
             passed,
         })
+    }
+}
+
+/// Two volumes under one name would take turns, and be forgotten for each other.
+fn require_source(newest: &Manifest, source: &str) -> Result<(), RepositoryError> {
+    match newest.metadata.get("source") {
+        Some(found) if found != source && found.starts_with('/') => {
+            Err(RepositoryError::OtherSource {
+                volume: newest.volume_id.to_string(),
+                found: found.clone(),
+                source_path: source.to_owned(),
+            })
+        }
+        _ => Ok(()),
     }
 }

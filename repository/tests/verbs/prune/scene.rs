@@ -9,6 +9,7 @@ use std::{
 use stockpot_repository::{
     Progress, ReadSettings, Repository, RepositoryError,
     device::{Source, SourceOptions, Target, TargetOptions},
+    forget,
     format::ids::{SnapshotId, VolumeId},
     prune::{Plan, PruneError, PruneSettings, Report, execute, plan},
     restore::restore,
@@ -203,6 +204,16 @@ impl Scene {
         snapshots::delete(&self.bench.repository, &Self::volume(), id)
             .await
             .unwrap();
+    }
+
+    /// What `stockpot forget ID` does.
+    pub(crate) async fn forget_named(&self, id: &SnapshotId) {
+        let repository = &self.bench.repository;
+        let found = snapshots::list(repository).await.unwrap();
+        let named = forget::named(repository, &found, &[id.to_string()]).await;
+        for target in named.unwrap() {
+            self.delete(&target.snapshot_id).await;
+        }
     }
 
     /// How many things are wrong with what is committed; reads every byte.

@@ -77,7 +77,9 @@ impl Job<'_> {
     async fn base(&self, repository: &Repository) -> anyhow::Result<BaseChoice> {
         match &self.args.base {
             _ if self.args.full => Ok(BaseChoice::Nothing),
-            None => Ok(BaseChoice::Newest),
+            // Who gives the volume a name knows which one it is.
+            None if self.args.volume.is_some() => Ok(BaseChoice::Newest),
+            None => Ok(BaseChoice::NewestFrom(source_path(self.args))),
             Some(name) => {
                 let finding = async {
                     let picked = pick(repository, name).await;
@@ -136,6 +138,12 @@ fn source_check(snapshot: &LiveSnapshot) -> SourceCheck {
     })
 }
 
+/// Where the source is, from wherever one looks. Links stay: what a device's name leads to may be another one after a reboot.
+fn source_path(args: &BackupArgs) -> String {
+    let path = std::path::absolute(&args.source);
+    path.as_ref().unwrap_or(&args.source).display().to_string()
+}
+
 fn metadata(args: &BackupArgs) -> BTreeMap<String, String> {
     let mut metadata: BTreeMap<_, _> = args
         .labels
@@ -143,6 +151,6 @@ fn metadata(args: &BackupArgs) -> BTreeMap<String, String> {
         .cloned()
         .map(|(k, v)| (format!("label.{k}"), v))
         .collect();
-    metadata.insert("source".to_owned(), args.source.display().to_string());
+    metadata.insert("source".to_owned(), source_path(args));
     metadata
 }
