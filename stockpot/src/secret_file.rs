@@ -86,7 +86,9 @@ fn not_opened(path: &Path, is_key: bool, error: io::Error) -> anyhow::Error {
         !name.contains('.') && name.len() >= SECRET_TEXT_BYTES_MIN
     } else {
         // A passphrase may look like anything but a path that is written out.
-        !["/", "./", "../"].iter().any(|start| name.starts_with(start))
+        !["/", "./", "../"]
+            .iter()
+            .any(|start| name.starts_with(start))
     };
     // What is there and may not be read is no secret.
     let is_there = error.kind() == io::ErrorKind::PermissionDenied;

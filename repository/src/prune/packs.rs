@@ -306,7 +306,7 @@ mod tests {
             (tally(1, 100), tally(1, 100))
         );
         let owner = (VolumeId::new("v").unwrap(), SnapshotId::new("s").unwrap());
-        assert_eq!(table.owners().get(&owner), Some(&50));
+        assert_eq!(table.owners(), [owner].into());
         table.spare_all();
         assert_eq!(table.unneeded(9), []);
     }

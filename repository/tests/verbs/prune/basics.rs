@@ -190,7 +190,10 @@ async fn packs_that_nothing_tells_of_stop_it_until_somebody_says_why() {
     memory.set_clock_ahead_s(400 * 86_400);
     for settings in [PruneSettings::default(), at_once()] {
         let error = scene.pruned(settings).await.unwrap_err();
-        let PruneError::Unaccounted { snapshot, others, .. } = &error else {
+        let PruneError::Unaccounted {
+            snapshot, others, ..
+        } = &error
+        else {
             panic!("{error:?}");
         };
         assert_eq!((snapshot, *others), (&second, 0));

@@ -272,14 +272,7 @@ impl Scene {
         assert_eq!(store.multipart_list("").await.unwrap(), []);
     }
 
-    /// Takes an object away, as if it was not there yet.
-    pub(crate) async fn hide(&self, object: &str) -> bytes::Bytes {
-        let body = self.bench.store.get(object, usize::MAX).await.unwrap();
-        self.bench.store.delete(object).await.unwrap();
-        body
-    }
-
-    /// Puts it back.
+    /// Puts an object in place, whatever is there.
     pub(crate) async fn show(&self, object: &str, body: bytes::Bytes) {
         let mode = stockpot_repository::store::PutMode::Overwrite;
         self.bench.store.put(object, body, mode).await.unwrap();

@@ -3,7 +3,7 @@
 //! does nothing, and a committed snapshot is broken. The second shows that the first can fail.
 
 use stockpot_repository::{
-    format::ids::snapshot_key,
+    format::ids::{parse_snapshot_key, snapshot_key},
     prune::{PruneSettings, execute, plan},
 };
 use tokio::task::JoinHandle;
@@ -15,15 +15,17 @@ use super::{
     scene::{Pruned, Scene, at_once},
 };
 
-/// A prune whose plan was made before the only snapshot was committed, so that it condemns what that reaches: as if
-/// the snapshot had adopted the packs of an attempt that was given up. It waits before its first request.
+/// A prune whose plan was made while there was a tombstone in the place of the only snapshot's manifest, so that it condemns what that
+/// reaches: as if the snapshot had adopted the packs of an attempt that was given up. It waits before its first request.
 async fn late_prune(
     scene: &Scene,
     name: &'static str,
     lie: Option<Lie>,
     base: &str,
 ) -> JoinHandle<Pruned> {
-    let manifest = scene.hide(base).await;
+    let manifest = scene.bench.store.get(base, usize::MAX).await.unwrap();
+    let (_, snapshot) = parse_snapshot_key(base).unwrap();
+    scene.delete(&snapshot).await;
     let repository = scene.seen_by(name, lie).await;
     let planning = scene.gate.spawn(name, async move {
         plan(&repository, &at_once(), &CancellationToken::new()).await
