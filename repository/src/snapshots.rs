@@ -32,12 +32,15 @@ use crate::{
         protocol::Intent,
         record::{RecordKind, peek},
     },
-    repository::{list_keys, read_object},
+    repository::{list_keys, read_object, too_many},
     store::ObjectMeta,
 };
 
 /// Records read at the same time.
 const RECORDS_IN_FLIGHT: usize = 16;
+
+/// Bytes of the manifests of one listing, as stored; in memory they take twice as much and more.
+const MANIFESTS_BYTES_MAX: usize = 512 << 20;
 
 /// How far a snapshot is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,12 +128,25 @@ pub async fn list_with(
     let intents = list_keys(&**store, INTENTS_PREFIX).await?;
     let records = list_keys(&**store, SNAPSHOTS_PREFIX).await?;
     cache.keep_only(&records);
-    let mut found: Vec<SnapshotSummary> = stream::iter(records)
-        .map(|meta| summary_with(repository, cache, meta))
-        .buffered(RECORDS_IN_FLIGHT)
-        .try_filter_map(|summary| async { Ok(summary) })
-        .try_collect()
-        .await?;
+    let mut found: Vec<SnapshotSummary> = Vec::new();
+    let mut bytes = 0;
+    let mut reading = stream::iter(records)
+        .map(|meta| measured(repository, cache, meta))
+        .buffered(RECORDS_IN_FLIGHT);
+    while let Some((length, summary)) = reading.try_next().await? {
+        let Some(summary) = summary else { continue };
+        if summary.manifest.is_some() {
+            bytes += length.min(SMALL_OBJECT_MAX);
+            too_many(
+                SNAPSHOTS_PREFIX,
+                "bytes of manifests",
+                bytes,
+                MANIFESTS_BYTES_MAX,
+            )?;
+        }
+        found.push(summary);
+    }
+    drop(reading);
     let mut known: BTreeSet<SnapshotId> = found.iter().map(|s| s.snapshot_id.clone()).collect();
     for meta in intents {
         // A snapshot may have the intents of several attempts.
@@ -150,6 +166,16 @@ pub async fn list_with(
         order(a).cmp(&order(b))
     });
     Ok(found)
+}
+
+/// How long the record is, as listed, and what it says.
+async fn measured(
+    repository: &Repository,
+    cache: &RecordCache,
+    meta: ObjectMeta,
+) -> Result<(usize, Option<SnapshotSummary>), RepositoryError> {
+    let length = usize::try_from(meta.size_bytes).unwrap_or(usize::MAX);
+    Ok((length, summary_with(repository, cache, meta).await?))
 }
 
 async fn summary_with(

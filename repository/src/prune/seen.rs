@@ -15,12 +15,15 @@ use crate::{
         protocol::{Seen, SeenVolume},
         record::Record as _,
     },
-    repository::{list_keys, read_object},
+    repository::{list_keys, read_object, too_many},
     store::PutMode,
 };
 
 /// Snapshots in one list: far below what an object may hold.
 const LIST_SNAPSHOTS_MAX: usize = 100_000;
+
+/// Snapshots in all lists: as many as a listing of records may have.
+const SNAPSHOTS_MAX: usize = 1 << 20;
 
 /// How often the lists are read anew because one was replaced while they were read.
 const TRIES: usize = 5;
@@ -91,6 +94,8 @@ async fn read_once(repository: &Repository) -> Result<Option<Lists>, RepositoryE
                 let known = lists.snapshots.entry(key).or_insert(last);
                 *known = last.max(*known);
             }
+            let count = lists.snapshots.len();
+            too_many(SEEN_PREFIX, "snapshots", count, SNAPSHOTS_MAX)?;
         }
         lists.keys.push(meta.key);
     }

@@ -16,6 +16,9 @@ pub(crate) const KEYS_BYTES_MAX: usize = 256 << 20;
 /// Pages of one listing: an endpoint that sends empty pages for ever is not waited for.
 pub(super) const PAGES_MAX: usize = 1 << 17;
 
+/// Pages without a key, one after the other: a store may send some, and not for ever.
+const EMPTY_PAGES_MAX: usize = 1000;
+
 /// What lies below a prefix.
 #[derive(Debug, Default)]
 pub(crate) struct Listed {
@@ -101,8 +104,15 @@ pub(crate) async fn each_key(
     mut tell: impl FnMut(ObjectMeta) -> Result<(), RepositoryError>,
 ) -> Result<(), RepositoryError> {
     let mut from: Option<String> = None;
+    let mut empty = 0;
     for pages in 1.. {
         let page = store.list(prefix, from.as_deref()).await?;
+        empty = if page.objects.is_empty() {
+            empty + 1
+        } else {
+            0
+        };
+        too_many(prefix, "empty pages in a row", empty, EMPTY_PAGES_MAX)?;
         page.objects.into_iter().try_for_each(&mut tell)?;
         too_many(prefix, "pages of the listing", pages, PAGES_MAX)?;
         from = page.next;

@@ -8,6 +8,8 @@
 //!
 //! Reading only: it is for getting data back.
 
+mod folders;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -18,6 +20,7 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 
+use self::folders::{ByKey, Folders};
 use super::{
     EndpointReport, ListPage, Multipart, ObjectMeta, ObjectStore, PartReceipt, PutMode,
     RequestCounts, StoreError,
@@ -28,7 +31,7 @@ use crate::{
     format::{
         crypto::Sealer,
         ids::{PackName, SNAPSHOTS_PREFIX},
-        limits::SMALL_OBJECT_MAX,
+        limits::{PACK_SIZE_MAX, SMALL_OBJECT_MAX},
         manifest::SnapshotRecord,
     },
     lock::versions::{genuine_packs, looked_at},
@@ -37,17 +40,13 @@ use crate::{
 /// Versions of one manifest key that are looked at: a tombstone and a manifest are ours, the others somebody's.
 const RECORDS_TRIED_MAX: usize = 1000;
 
-/// Versions by key, of each the newest first, without delete markers.
-type ByKey = Arc<HashMap<String, Vec<ObjectVersion>>>;
-
 /// See the module.
 #[derive(Clone)]
 pub(crate) struct FirstVersions(Arc<Inner>);
 
 struct Inner {
     store: Arc<dyn ObjectStore>,
-    /// By the folder that was listed.
-    folders: Arc<Mutex<HashMap<String, ByKey>>>,
+    folders: Arc<Mutex<Folders>>,
     /// The marker's version that is tried or was found right.
     marker: Option<ObjectVersion>,
     /// Packs of which there are several versions, with the one that is ours.
@@ -125,9 +124,9 @@ impl FirstVersions {
         }
     }
 
-    /// All versions below a folder, or of an object that is in none; each is listed once.
+    /// All versions below a folder, or of an object that is in none; each is listed once, as long as there is room.
     async fn folder(&self, prefix: &str) -> Result<ByKey, StoreError> {
-        if let Some(known) = lock(&self.0.folders).get(prefix) {
+        if let Some(known) = lock(&self.0.folders).listed.get(prefix) {
             return Ok(known.clone());
         }
         let mut by_key: HashMap<String, Vec<ObjectVersion>> = HashMap::new();
@@ -142,7 +141,7 @@ impl FirstVersions {
             }
         }
         let by_key = Arc::new(by_key);
-        lock(&self.0.folders).insert(prefix.to_owned(), by_key.clone());
+        lock(&self.0.folders).keep(prefix, &by_key);
         Ok(by_key)
     }
 
@@ -181,7 +180,8 @@ impl FirstVersions {
         if let Some(known) = lock(&self.0.packs).get(key) {
             return Ok(known.clone());
         }
-        let history: Vec<&ObjectVersion> = versions.iter().collect();
+        let may_be = |v: &&ObjectVersion| v.size_bytes <= PACK_SIZE_MAX;
+        let history: Vec<&ObjectVersion> = versions.iter().filter(may_be).collect();
         let oldest_first = looked_at(&history);
         let first = oldest_first.first().copied();
         let found = genuine_packs(self.versions()?, sealer, &pack, oldest_first, 1).await;
@@ -201,13 +201,19 @@ impl FirstVersions {
     /// whatever it is. A manifest is written once: whoever has the key can write a second one, and not an earlier one.
     async fn record(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError> {
         let versions = self.of_key(key).await?;
-        let newest = versions.iter().take(RECORDS_TRIED_MAX);
-        if let Some((record, body)) = self.genuine(key, bytes_max, newest, |_| true).await?
-            && matches!(record, SnapshotRecord::Tombstone(..))
-        {
+        let newest = versions
+            .iter()
+            .filter(|version| is_small(version))
+            .take(RECORDS_TRIED_MAX);
+        let found = self.genuine(key, bytes_max, newest, |_| true).await?;
+        if let Some((SnapshotRecord::Tombstone(..), body)) = found {
             return Ok(body);
         }
         if let Some(body) = self.first_manifest(key).await? {
+            return Ok(body);
+        }
+        // So many were put before it that it is not among the first ones.
+        if let Some((_, body)) = found {
             return Ok(body);
         }
         let first = self.first(key).await?;
@@ -222,7 +228,7 @@ impl FirstVersions {
     pub(crate) async fn first_manifest(&self, key: &str) -> Result<Option<Bytes>, StoreError> {
         let is_manifest = |record: &SnapshotRecord| matches!(record, SnapshotRecord::Manifest(..));
         let versions = self.of_key(key).await?;
-        let history: Vec<&ObjectVersion> = versions.iter().collect();
+        let history: Vec<&ObjectVersion> = versions.iter().filter(|v| is_small(v)).collect();
         let oldest_first = looked_at(&history).into_iter();
         let found = self.genuine(key, SMALL_OBJECT_MAX, oldest_first, is_manifest);
         Ok(found.await?.map(|(_, body)| body))
@@ -256,6 +262,11 @@ impl FirstVersions {
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a record may be as long as this.
+fn is_small(version: &ObjectVersion) -> bool {
+    version.size_bytes <= SMALL_OBJECT_MAX as u64
 }
 
 fn meta(version: &ObjectVersion) -> ObjectMeta {
