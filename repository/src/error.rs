@@ -207,10 +207,10 @@ pub enum RepositoryError {
         /// The place.
         location: String,
     },
-    /// A lock was asked for, and when it would end is not certain.
+    /// When a lock would end, or how old a snapshot is, is not certain.
     #[error(
-        "{location}: it is {server} by the store's clock and {own} by this machine's, so a lock would end at the wrong time and \
-         nothing is locked; set the clock that is wrong, or leave the lock out"
+        "{location}: it is {server} by the store's clock and {own} by this machine's, so a lock would end at the wrong time and a snapshot's age \
+         is not known: nothing is locked, and no policy applied. Set the clock that is wrong; or leave the lock out, or name snapshots by their ids"
     )]
     Clocks {
         /// The place.
@@ -219,6 +219,19 @@ pub enum RepositoryError {
         server: String,
         /// Our own.
         own: String,
+    },
+    /// A snapshot says that it was committed at a time that is still to come.
+    #[error(
+        "{snapshot} says that it was committed at {committed_at}, and by the store's clock it is {now}: the clock of the machine that made it was \
+         wrong, so which snapshots are the newest is not known, and no policy is applied. Forget it by its id, or leave its volume out with --volume"
+    )]
+    AheadOfTime {
+        /// The snapshot.
+        snapshot: String,
+        /// When it was committed, by its machine's clock.
+        committed_at: String,
+        /// The store's time.
+        now: String,
     },
     /// The bucket does not keep versions.
     #[error("{location}: the store keeps no versions of its objects, so what was deleted is gone")]
@@ -254,6 +267,17 @@ pub enum RepositoryError {
         /// The most that is read.
         limit: usize,
     },
+    /// Packs that a snapshot needs are not in the bucket as they were put, before it is committed.
+    #[error(
+        "{first}{} is not in the bucket as it was put, and the snapshot needs it: somebody deletes or replaces packs; nothing was committed. \
+         Once nobody does so any more, try again: what is missing is sent anew", and_others(*.others)
+    )]
+    PacksGone {
+        /// The object key of the first one.
+        first: String,
+        /// How many more.
+        others: usize,
+    },
     /// A setting out of range.
     #[error("{0}")]
     Settings(String),
@@ -285,6 +309,13 @@ fn not_tried(slots: &[String]) -> String {
     }
 }
 
+fn and_others(others: usize) -> String {
+    match others {
+        0 => String::new(),
+        others => format!(" (and so {others} more)"),
+    }
+}
+
 impl RepositoryError {
     /// What is wrong with an object, or with what lies at an offset of it.
     pub(crate) fn object(
@@ -311,7 +342,10 @@ impl RepositoryError {
     #[must_use]
     pub fn is_of_one_object(&self) -> bool {
         match self {
-            Self::Damaged { .. } | Self::Newer { .. } | Self::Inconsistent { .. } => true,
+            Self::Damaged { .. }
+            | Self::Newer { .. }
+            | Self::Inconsistent { .. }
+            | Self::PacksGone { .. } => true,
             Self::Store(error) => error.is_of_one_object(),
             _ => false,
         }

@@ -3,7 +3,7 @@
 //! Before a manifest is put, every pack that it reaches is locked, whoever wrote it, and so are the marker and the key slots;
 //! the manifest is locked as it is put. A lock ends at a multiple of a period (a quarter of the lock's days, from 1 to 30) of the
 //! store's own clock, so what an upload shares with its base is asked for once per period, not once per upload: the base's
-//! manifest says until when its packs are locked. Intents, condemned lists and marks are never locked, nor are tombstones.
+//! manifest says until when its packs are locked, and is locked so itself. Intents, condemned lists and marks are never locked, nor are tombstones.
 //!
 //! The marker and the slots are few and are what everything hangs on: they are asked for each time, also where a base covers
 //! the packs. Which versions of an object are locked, and why not just the newest, stands in `lock::versions`.
@@ -24,8 +24,12 @@ use crate::{
         manifest::{Manifest, ManifestLock, SnapshotRecord, now},
     },
     pages::{Pages, broken_list_page},
-    snapshots::read_record,
-    store::{ObjectStore, PutMode, StoreError, versions::Versions},
+    snapshots::{chain, read_record},
+    store::{
+        ObjectStore, PutMode, StoreError,
+        versions::{ObjectVersion, Versions},
+    },
+    upload::send::Made,
 };
 use versions::Locking;
 
@@ -151,11 +155,13 @@ fn no_object_lock(store: &dyn ObjectStore) -> RepositoryError {
 /// Locks all that a manifest needs, and tells what to put into it. To be called right before the commit.
 ///
 /// # Errors
-/// [`StoreError::NotFound`] for a pack that is not there: then there is nothing to commit; [`RepositoryError::Clocks`].
+/// [`RepositoryError::PacksGone`], [`StoreError::NotFound`] for a pack that is not there: then there is nothing to commit;
+/// [`RepositoryError::Clocks`].
 pub(crate) async fn extend(
     repository: &Repository,
     policy: LockPolicy,
     manifest: &Manifest,
+    made: &Made,
     progress: &Arc<Progress>,
 ) -> Result<ManifestLock, RepositoryError> {
     let store = &**repository.store();
@@ -169,11 +175,13 @@ pub(crate) async fn extend(
         repository,
         versions,
         retention,
+        made,
         progress,
     };
     job.roots().await?;
     let mut packs = needed_packs(repository, manifest, progress).await?;
-    if let Some(base) = locked_base(repository, manifest, retention).await? {
+    let base = locked_base(repository, versions, manifest, retention);
+    if let Some(base) = base.await? {
         for pack in needed_packs(repository, &base, progress).await?.keys() {
             packs.remove(pack);
         }
@@ -225,24 +233,65 @@ async fn needed_packs(
     Ok(packs)
 }
 
-/// The base, if its manifest says that its packs are locked as long and as well already.
+/// The base, if its manifest says that its packs are locked as long and as well already, and is so itself: packs are locked before their manifest
+/// is, and a repository that was copied has no locks.
 async fn locked_base(
     repository: &Repository,
+    versions: &dyn Versions,
     manifest: &Manifest,
     retention: Retention,
 ) -> Result<Option<Manifest>, RepositoryError> {
     let Some(base) = &manifest.base else {
         return Ok(None);
     };
-    match read_record(repository, &base.volume_id, &base.snapshot_id).await {
-        Ok(Some(SnapshotRecord::Manifest(found, nonce))) if nonce == base.nonce => {
-            let covers = |lock: &ManifestLock| lock.retention().covers(&retention);
-            Ok(found.lock.as_ref().is_some_and(covers).then_some(*found))
-        }
-        Ok(_) => Ok(None),
-        Err(error) if error.is_of_one_object() => Ok(None),
-        Err(error) => Err(error),
+    let found = match read_record(repository, &base.volume_id, &base.snapshot_id).await {
+        Ok(Some(SnapshotRecord::Manifest(found, nonce))) if nonce == base.nonce => found,
+        Ok(_) => return Ok(None),
+        Err(error) if error.is_of_one_object() => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let covers = |lock: &ManifestLock| lock.retention().covers(&retention);
+    if !found.lock.as_ref().is_some_and(covers) {
+        return Ok(None);
     }
+    match is_locked(versions, &found.object_key(), retention).await {
+        Ok(true) => Ok(Some(*found)),
+        Ok(false) => {
+            tracing::warn!(
+                base = %base.snapshot_id,
+                "the base's manifest says that it is locked, and it is not: the repository was copied, perhaps. What is shared with it is \
+                 locked anew"
+            );
+            Ok(None)
+        }
+        Err(
+            error @ (StoreError::AccessDenied { .. }
+            | StoreError::Refused { .. }
+            | StoreError::Unsupported { .. }),
+        ) => {
+            tracing::warn!(
+                error = chain(&error),
+                "whether the base is locked cannot be seen (s3:GetObjectRetention): what is shared with it is locked anew"
+            );
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether what is in sight under a key is locked as long and as well.
+async fn is_locked(
+    versions: &dyn Versions,
+    key: &str,
+    retention: Retention,
+) -> Result<bool, StoreError> {
+    let history = versions.versions_of(key).await?;
+    let in_sight = |version: &&ObjectVersion| version.is_latest && !version.is_delete_marker;
+    let Some(newest) = history.iter().find(in_sight) else {
+        return Ok(false);
+    };
+    let lock = versions.retention(key, &newest.version_id).await?;
+    Ok(lock.is_some_and(|lock| lock.covers(&retention)))
 }
 
 #[cfg(test)]

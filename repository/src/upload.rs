@@ -25,7 +25,7 @@ pub(crate) mod read_ahead;
 mod repack;
 mod run;
 mod scan;
-mod send;
+pub(crate) mod send;
 mod source_check;
 mod writer;
 
@@ -182,7 +182,7 @@ pub async fn upload(
     heeding(cancel, attempt.refuse_decided()).await?;
     let chosen = heeding(cancel, attempt.choose()).await?;
     let done = attempt.send(chosen, &Arc::new(source), cancel).await;
-    let (basis, written) = match done {
+    let (basis, mut written) = match done {
         Ok(done) => done,
         Err(failure) => {
             if !failure.has_sent {
@@ -206,7 +206,7 @@ pub async fn upload(
         return Err(RepositoryError::SourceVoid { source });
     }
     let mut manifest = manifest(&attempt, &basis, &written, repository.chunk_size_bytes());
-    let finishing = attempt.finish(&mut manifest, written.has_sent, cancel);
+    let finishing = attempt.finish(&mut manifest, &mut written, cancel);
     finishing.await?;
     attempt.clear_intents().await;
     progress.enter(Phase::Done);

@@ -51,6 +51,8 @@ mod repack;
 mod repack_scattered;
 #[path = "verbs/resume.rs"]
 mod resume;
+#[path = "verbs/robbed_upload.rs"]
+mod robbed_upload;
 #[path = "verbs/round_trip.rs"]
 mod round_trip;
 #[path = "verbs/server.rs"]

@@ -2,8 +2,8 @@
 //!
 //! Every name but that of a manifest is written once, so in most cases an object has one version, and that is the one. But whoever
 //! has our credentials can write under a name before and after we do, and a prefix may have held another repository before.
-//! So where there are several versions, place alone proves nothing: they are read, and what the repository's key vouches for is
-//! locked. What nobody can tell from ours (all in a repository that is not sealed, slots) is locked up to a bound.
+//! So place and size alone prove nothing: of what an upload put itself the store told the version, and that one is locked or nothing is committed; of
+//! what others put, versions are read, and what the repository's key vouches for is locked. What nobody can tell from ours (all in a repository that is not sealed, slots) is locked up to a bound.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -31,6 +31,7 @@ use crate::{
         StoreError,
         versions::{ObjectVersion, Retention, Versions},
     },
+    upload::send::Made,
 };
 
 /// Versions of one object that are looked at, at most: to read costs little, and what is not looked at may be ours.
@@ -59,11 +60,13 @@ pub(super) struct Locking<'a> {
     pub(super) repository: &'a Repository,
     pub(super) versions: &'a dyn Versions,
     pub(super) retention: Retention,
+    /// The versions of this upload's own packs.
+    pub(super) made: &'a Made,
     pub(super) progress: &'a Progress,
 }
 
 impl Locking<'_> {
-    /// The marker, and the slots that were not removed.
+    /// The marker, the slot that the repository was opened through, and those that were not removed.
     pub(super) async fn roots(&self) -> Result<(), RepositoryError> {
         self.progress.requested(1);
         let listed = self.versions.versions_of(MARKER_KEY).await?;
@@ -81,6 +84,8 @@ impl Locking<'_> {
             });
         }
         let slots = self.list(SLOTS_PREFIX).await?;
+        let own = self.own_slot(&slots).await?;
+        wanted.extend(own);
         for (key, history) in self.slots(&slots) {
             let id = self.repository.id();
             let is_slot = |body: &Bytes| Slot::parse(key, id, body).is_ok();
@@ -91,9 +96,35 @@ impl Locking<'_> {
                     "this is no key slot of the repository: it is not locked"
                 );
             }
-            wanted.extend(found);
+            wanted.extend(found.into_iter().filter(|found| Some(*found) != own));
         }
         self.retain(wanted).await
+    }
+
+    /// The slot that the repository was opened through, as it was then, whatever lies on top of it: with nothing else a restore opens it by the same
+    /// passphrase. `None` where it was opened without one.
+    ///
+    /// # Errors
+    /// [`RepositoryError::Inconsistent`] if no version is it.
+    async fn own_slot<'v>(
+        &self,
+        listed: &'v [ObjectVersion],
+    ) -> Result<Option<&'v ObjectVersion>, RepositoryError> {
+        let Some((key, opened)) = self.repository.slot_object() else {
+            return Ok(None);
+        };
+        let histories = histories(listed);
+        let history = histories.get(key.as_str()).cloned().unwrap_or_default();
+        let found = self.small(&key, &history, |body| body == opened).await?;
+        if found.is_empty() {
+            return Err(RepositoryError::Inconsistent {
+                object: key,
+                problem: "none of its versions is the key slot that this repository was opened through: somebody removed or replaced it. \
+                          Open the repository by another slot, or add one with an exported key"
+                    .to_owned(),
+            });
+        }
+        Ok(found.first().copied())
     }
 
     /// The packs, whatever was put under their names besides.
@@ -111,21 +142,20 @@ impl Locking<'_> {
         for (folder, keys) in folders {
             let listed = self.list(&folder).await?;
             let histories = histories(&listed);
-            let mut wanted = Vec::with_capacity(keys.len());
-            for (key, (pack, size_bytes)) in keys {
-                let mut history = histories.get(key.as_str()).cloned().unwrap_or_default();
-                warn_if_covered(&history);
-                history.retain(|version| match size_bytes {
-                    Some(size_bytes) => version.size_bytes == size_bytes,
-                    None => version.size_bytes <= PACK_SIZE_MAX,
-                });
-                let found = self.of_pack(pack, history).await?;
-                if found.is_empty() {
-                    return Err(StoreError::NotFound { key }.into());
-                }
-                wanted.extend(found);
-            }
-            self.retain(wanted).await?;
+            let asked: Vec<BoxFuture<'_, Result<History<'_>, RepositoryError>>> = keys
+                .into_iter()
+                .map(|(key, (pack, size_bytes))| {
+                    let history = histories.get(key.as_str()).cloned().unwrap_or_default();
+                    let found: BoxFuture<'_, _> =
+                        Box::pin(self.of_pack(key, pack, size_bytes, history));
+                    found
+                })
+                .collect();
+            let wanted: Vec<History<'_>> = stream::iter(asked)
+                .buffered(LOOKS_IN_FLIGHT)
+                .try_collect()
+                .await?;
+            self.retain(wanted.concat()).await?;
         }
         Ok(())
     }
@@ -143,10 +173,16 @@ impl Locking<'_> {
             .filter(|version| version.is_latest && !version.is_delete_marker)
             .map(|version| version.key.as_str())
             .collect();
-        let mut slots: Vec<_> = histories(listed)
+        let (mut slots, hidden): (Vec<_>, Vec<_>) = histories(listed)
             .into_iter()
-            .filter(|(key, _)| visible.contains(key))
-            .collect();
+            .partition(|(key, _)| visible.contains(key));
+        if !hidden.is_empty() {
+            tracing::warn!(
+                slots = hidden.len(),
+                "there are key slots of which only old versions are left: they were removed, by their owner or by somebody else, and are \
+                 not locked"
+            );
+        }
         let age = |history: &History<'_>| history.last().map(|version| version.modified_at_s);
         slots.sort_by(|(a_key, a), (b_key, b)| (age(a), a_key).cmp(&(age(b), b_key)));
         if slots.len() > SLOTS_LOCKED_MAX {
@@ -204,15 +240,33 @@ impl Locking<'_> {
         Ok(wanted)
     }
 
-    /// Of a pack the version that the key vouches for; all that could be it where nothing can.
+    /// Of a pack that this upload put exactly what it put. Of another one the version that the key vouches for; all that could be it where
+    /// nothing can.
+    ///
+    /// # Errors
+    /// [`RepositoryError::PacksGone`], [`StoreError::NotFound`] for one of which no such version is there.
     async fn of_pack<'v>(
         &self,
+        key: String,
         pack: &Arc<PackName>,
-        history: History<'v>,
-    ) -> Result<Vec<&'v ObjectVersion>, RepositoryError> {
-        if history.len() < 2 {
-            return Ok(history);
+        size_bytes: Option<u64>,
+        mut history: History<'v>,
+    ) -> Result<History<'v>, RepositoryError> {
+        warn_if_covered(&history);
+        if let Some(made) = self.made.get(&key) {
+            history.retain(|version| version.version_id == *made);
+            return match history.is_empty() {
+                true => Err(RepositoryError::PacksGone {
+                    first: key,
+                    others: 0,
+                }),
+                false => Ok(history),
+            };
         }
+        history.retain(|version| match size_bytes {
+            Some(size_bytes) => version.size_bytes == size_bytes,
+            None => version.size_bytes <= PACK_SIZE_MAX,
+        });
         let wanted = if self.repository.is_sealed() {
             1
         } else {
@@ -220,7 +274,11 @@ impl Locking<'_> {
         };
         let sealer = self.repository.sealer()?;
         self.progress.requested(2);
-        genuine_packs(self.versions, sealer, pack, looked_at(&history), wanted).await
+        let found = genuine_packs(self.versions, sealer, pack, looked_at(&history), wanted);
+        match found.await? {
+            found if found.is_empty() => Err(StoreError::NotFound { key }.into()),
+            found => Ok(found),
+        }
     }
 
     async fn retain(&self, wanted: Vec<&ObjectVersion>) -> Result<(), RepositoryError> {

@@ -244,4 +244,9 @@ impl Repository {
     pub fn opened_slot(&self) -> Option<&ObjectId> {
         self.0.slot.as_ref().map(|slot| &slot.id)
     }
+    /// Object key and content of that slot, as it was read or put.
+    pub(crate) fn slot_object(&self) -> Option<(String, &Bytes)> {
+        let slot = self.0.slot.as_ref()?;
+        Some((slot_key(&slot.id), &slot.object))
+    }
 }

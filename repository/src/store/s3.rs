@@ -205,7 +205,7 @@ impl ObjectStore for S3Store {
         upload: &Multipart,
         parts: &[PartReceipt],
     ) -> Result<(), StoreError> {
-        self.core.multipart_complete(upload, parts).await
+        self.core.multipart_complete(upload, parts).await.map(drop)
     }
 
     async fn multipart_abort(&self, upload: &Multipart) -> Result<(), StoreError> {

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::{PutMode, StoreError};
+use super::{Multipart, PartReceipt, PutMode, StoreError};
 
 /// How strong a lock is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -147,6 +147,35 @@ pub trait Versions: Send + Sync {
         version_id: &str,
         retention: Retention,
     ) -> Result<(), StoreError>;
+
+    /// The lock of a version, if it has one.
+    ///
+    /// # Errors
+    /// As the store answers.
+    async fn retention(&self, key: &str, version_id: &str)
+    -> Result<Option<Retention>, StoreError>;
+
+    /// As [`ObjectStore::put`](super::ObjectStore::put), and tells the id of the version that was made, where the store says it.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::put`](super::ObjectStore::put).
+    async fn put_version(
+        &self,
+        key: &str,
+        body: Bytes,
+        mode: PutMode,
+    ) -> Result<Option<String>, StoreError>;
+
+    /// As [`ObjectStore::multipart_complete`](super::ObjectStore::multipart_complete), and tells the id of the version that was made,
+    /// where the store says it.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::multipart_complete`](super::ObjectStore::multipart_complete).
+    async fn complete_version(
+        &self,
+        upload: &Multipart,
+        parts: &[PartReceipt],
+    ) -> Result<Option<String>, StoreError>;
 
     /// As [`ObjectStore::put`](super::ObjectStore::put), locked from the first moment.
     ///

@@ -7,6 +7,7 @@
 //!
 //! An attempt that is thought dead and is not loses nothing: its packs are never changed.
 
+mod contents;
 mod find;
 
 use std::{

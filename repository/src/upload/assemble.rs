@@ -249,7 +249,7 @@ pub(super) fn write_pack_list(
     packing: &Arc<Packing>,
     entries: Vec<PackEntry>,
     known: HashMap<Hash, Location>,
-) -> Result<Option<RootRef>, RepositoryError> {
+) -> Result<(Option<RootRef>, LivePacks), RepositoryError> {
     let mut sink = Sink {
         writer: PackWriter::new(packing, FrameKind::ListPage)?,
         live: LivePacks::default(),
@@ -257,7 +257,7 @@ pub(super) fn write_pack_list(
     };
     let root = build_pack_list(packing.sealer(), &mut sink, entries)?;
     sink.writer.close()?;
-    Ok(root)
+    Ok((root, sink.live))
 }
 
 struct Sink {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{UploadRequest, heeding, unstorable};
+use super::{UploadRequest, heeding, run::Written, send::Made, unstorable};
 use crate::{
     Progress, Repository, RepositoryError,
     format::{
@@ -155,14 +155,20 @@ impl Attempt<'_> {
         Ok(records)
     }
 
-    /// Locks what the snapshot needs, where that is asked for, and commits it.
+    /// Makes sure that what the snapshot needs is there, locks it, where that is asked for, and commits it.
     pub(super) async fn finish(
         &self,
         manifest: &mut Manifest,
-        has_sent: bool,
+        written: &mut Written,
         cancel: &CancellationToken,
     ) -> Result<(), RepositoryError> {
-        let (error, is_over) = match self.lock(manifest, cancel).await {
+        let has_sent = written.has_sent;
+        let needed = std::mem::take(&mut written.needed);
+        let ready = async {
+            heeding(cancel, self.require_packs(needed)).await?;
+            self.lock(manifest, &written.made, cancel).await
+        };
+        let (error, is_over) = match ready.await {
             Err(error) => (error, true),
             Ok(()) => match self.commit(manifest).await {
                 Ok(()) => return Ok(()),
@@ -187,10 +193,11 @@ impl Attempt<'_> {
     async fn lock(
         &self,
         manifest: &mut Manifest,
+        made: &Made,
         cancel: &CancellationToken,
     ) -> Result<(), RepositoryError> {
         if let Some(policy) = self.request.settings.lock {
-            let locking = lock::extend(self.repository, policy, manifest, self.progress);
+            let locking = lock::extend(self.repository, policy, manifest, made, self.progress);
             manifest.lock = Some(heeding(cancel, locking).await?);
         }
         Ok(())

@@ -1,7 +1,9 @@
 //! Whether the packs of a base are in the bucket: a manifest alone says what was there when it was put. One that was deleted and put
 //! back may have lost packs to a prune in between, and a thief takes packs and leaves the manifest.
 //!
-//! Asked after the intent is there, the condemned lists are read and the base is found committed: what is there then stays.
+//! Asked after the intent is there, the condemned lists are read and the base is found committed: what is there then stays, as far as
+//! prunes go. Right before the commit all that the snapshot refers to is asked for once more: whoever has our credentials deletes also while an upload is
+//! under way.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -19,8 +21,8 @@ use crate::{
 /// Pages that are listed at most, beside one for each pack that is looked for.
 const PAGES_MAX: usize = 1 << 14;
 
-/// Packs by their keys, as long as they should be.
-type Wanted = BTreeMap<String, (Arc<PackName>, u64)>;
+/// Packs by their keys, as long as they should be, where that is known.
+pub(super) type Wanted = BTreeMap<String, (Arc<PackName>, Option<u64>)>;
 
 impl Attempt<'_> {
     /// The packs of a base that are not in the bucket, or are not as long as its pack list says.
@@ -33,9 +35,25 @@ impl Attempt<'_> {
     ) -> Result<HashSet<Arc<PackName>>, RepositoryError> {
         let wanted = map.packs.values().map(|entry| {
             let key = entry.pack.object_key();
-            (key, (entry.pack.clone(), entry.size_bytes))
+            (key, (entry.pack.clone(), Some(entry.size_bytes)))
         });
         missing(&**self.repository.store(), self.progress, wanted.collect()).await
+    }
+
+    /// Makes sure that all these packs are in the bucket, as long as they were put: what is committed without one cannot be restored.
+    ///
+    /// # Errors
+    /// [`RepositoryError::PacksGone`]; if the bucket cannot be listed.
+    pub(super) async fn require_packs(&self, wanted: Wanted) -> Result<(), RepositoryError> {
+        let missing = missing(&**self.repository.store(), self.progress, wanted).await?;
+        let count = missing.len();
+        match missing.into_iter().min() {
+            None => Ok(()),
+            Some(first) => Err(RepositoryError::PacksGone {
+                first: first.object_key(),
+                others: count - 1,
+            }),
+        }
     }
 }
 
@@ -68,7 +86,7 @@ async fn missing(
 
 /// Takes out of `wanted` whatever a page of a folder decides.
 fn decide(folder: &str, page: ListPage, wanted: &mut Wanted, missing: &mut HashSet<Arc<PackName>>) {
-    let mut lose = |(pack, _): (Arc<PackName>, u64)| {
+    let mut lose = |(pack, _): (Arc<PackName>, Option<u64>)| {
         missing.insert(pack);
     };
     for object in page.objects {
@@ -79,7 +97,7 @@ fn decide(folder: &str, page: ListPage, wanted: &mut Wanted, missing: &mut HashS
             lose(first.remove());
         }
         if let Some((pack, size_bytes)) = wanted.remove(&object.key)
-            && size_bytes != object.size_bytes
+            && size_bytes.is_some_and(|size_bytes| size_bytes != object.size_bytes)
         {
             lose((pack, size_bytes));
         }
@@ -129,7 +147,11 @@ mod tests {
                 for number in 0..12 {
                     let pack = pack(volume, snapshot, number);
                     let is_gone = number % 5 == at;
-                    let size_bytes = if number == 6 { 5 } else { 4 };
+                    let size_bytes = if number == 6 {
+                        Some(5)
+                    } else {
+                        (number != 7).then_some(4)
+                    };
                     if !is_gone {
                         put(&store, &pack.object_key()).await;
                     }
@@ -164,7 +186,7 @@ mod tests {
             }
         }
         let names = ["s010", "s090"].map(|snapshot| pack("v", snapshot, 3));
-        let wanted = names.map(|name| (name.object_key(), (name, 4)));
+        let wanted = names.map(|name| (name.object_key(), (name, Some(4))));
         let before = store.requests().list;
         let found = missing(&store, &Progress::new(), wanted.into()).await;
         assert!(found.unwrap().is_empty());

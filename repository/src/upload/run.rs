@@ -19,8 +19,9 @@ use super::{
     commit::Attempt,
     live::{Live, LivePacks},
     plan::{Extents, Plan},
+    present::Wanted,
     scan::{Scan, Scanned},
-    send::{Sender, Sent},
+    send::{Made, Sender, Sent},
     writer::{PackOwner, PackWriter, Packing},
 };
 use crate::{
@@ -55,6 +56,10 @@ pub(super) struct Written {
     pub(super) direct: bool,
     /// Whether a pack of this attempt may be in the bucket, referred to or not.
     pub(super) has_sent: bool,
+    /// All packs that it refers to, whoever put them.
+    pub(super) needed: Wanted,
+    /// The versions of its own packs, where they are to be locked.
+    pub(super) made: Made,
 }
 
 /// Why nothing can be committed, and what is in the bucket all the same.
@@ -100,6 +105,7 @@ pub(super) async fn run(
             progress: attempt.progress.clone(),
             stop: stop.clone(),
             has_sent: Arc::default(),
+            made: settings.lock.is_some().then(Arc::default),
         },
         attempt.sealer.clone(),
         PackOwner {
@@ -189,6 +195,8 @@ async fn pipeline(
         read_bytes: read * u64::from(repository.chunk_size_bytes()),
         direct: source.is_direct(),
         has_sent: packing.has_sent(),
+        needed: list.needed,
+        made: packing.made(),
     })
 }
 
@@ -207,6 +215,8 @@ struct ListWritten {
     sent: BTreeMap<Arc<PackName>, Sent>,
     /// Packs of earlier attempts that are in it.
     adopted: BTreeMap<Arc<PackName>, Sent>,
+    /// All packs that are in it, and those that it lies in.
+    needed: Wanted,
 }
 
 /// The base's pack list where it is the same, else a new one.
@@ -228,16 +238,28 @@ async fn pack_list(
     whole.extend(sent.iter().map(|(pack, sent)| (pack.clone(), *sent)));
     let entries = pack_entries(live, &whole, base_packs)?;
     let known = base.map(|base| base.list_pages.clone()).unwrap_or_default();
+    let need = |pack: &Arc<PackName>, size_bytes| (pack.object_key(), (pack.clone(), size_bytes));
+    let mut needed: Wanted = entries
+        .iter()
+        .map(|entry| need(&entry.pack, Some(entry.size_bytes)))
+        .collect();
     let list = {
         let packing = packing.clone();
         spawn(stop, move || write_pack_list(&packing, entries, known))
     };
     let list = join(list).await;
-    let sent = packing.settle().await;
+    let sent_for_list = packing.settle().await;
+    let ((root, lies_in), sent_for_list) = (list?, sent_for_list?);
+    for pack in lies_in.0.keys() {
+        let sent = sent_for_list.get(pack).or_else(|| whole.get(pack));
+        let (key, pack) = need(pack, sent.map(|sent| sent.size_bytes));
+        needed.entry(key).or_insert(pack);
+    }
     Ok(ListWritten {
-        root: list?,
-        sent: sent?,
+        root,
+        sent: sent_for_list,
         adopted,
+        needed,
     })
 }
 

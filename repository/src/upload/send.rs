@@ -1,8 +1,11 @@
 //! One pack on its way to the bucket: parts in flight, then the completion; or, if anything fails, no trace.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -34,6 +37,10 @@ pub(super) struct Sent {
     pub(super) crc32c: u32,
 }
 
+/// The versions that packs became, by their object keys, as far as the store says: what is locked is that, and nothing that somebody puts
+/// in its place.
+pub(crate) type Made = HashMap<String, String>;
+
 /// Sends packs.
 #[derive(Clone)]
 pub(super) struct Sender {
@@ -42,6 +49,8 @@ pub(super) struct Sender {
     pub(super) stop: Stop,
     /// Set before the first request that may make a pack: from then on one may be there, whatever is answered.
     pub(super) has_sent: Arc<AtomicBool>,
+    /// Where packs are to be locked.
+    pub(super) made: Option<Arc<Mutex<Made>>>,
 }
 
 impl Sender {
@@ -89,7 +98,11 @@ impl Sender {
         self.progress.requested(1);
         self.has_sent.store(true, Ordering::Relaxed);
         // The name is new: there is nothing that this could replace.
-        self.store.put(key, part.body, PutMode::Overwrite).await?;
+        let mode = PutMode::Overwrite;
+        match self.store.versions().filter(|_| self.made.is_some()) {
+            Some(versions) => self.note(key, versions.put_version(key, part.body, mode).await?),
+            None => self.store.put(key, part.body, mode).await?,
+        }
         self.progress.moved(sent.size_bytes);
         Ok(sent)
     }
@@ -125,8 +138,21 @@ impl Sender {
         receipts.sort_by_key(|receipt| receipt.number);
         self.progress.requested(1);
         self.has_sent.store(true, Ordering::Relaxed);
-        self.store.multipart_complete(upload, &receipts).await?;
+        match self.store.versions().filter(|_| self.made.is_some()) {
+            Some(versions) => {
+                let made = versions.complete_version(upload, &receipts).await?;
+                self.note(&upload.key, made);
+            }
+            None => self.store.multipart_complete(upload, &receipts).await?,
+        }
         Ok(whole(&receipts))
+    }
+
+    fn note(&self, key: &str, version: Option<String>) {
+        if let (Some(made), Some(version)) = (&self.made, version) {
+            let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.insert(key.to_owned(), version);
+        }
     }
 
     async fn send_part(

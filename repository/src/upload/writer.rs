@@ -14,7 +14,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::send::{Part, Sender, Sent};
+use super::send::{Made, Part, Sender, Sent};
 use crate::{
     RepositoryError, UploadSettings,
     buffers::BufferPool,
@@ -98,6 +98,15 @@ impl Packing {
     /// Whether a pack may be in the bucket.
     pub(super) fn has_sent(&self) -> bool {
         self.sender.has_sent.load(Ordering::Relaxed)
+    }
+
+    /// The versions that its packs became, as far as they were asked for and told.
+    pub(super) fn made(&self) -> Made {
+        let made = self.sender.made.as_ref().map(|made| {
+            let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *made)
+        });
+        made.unwrap_or_default()
     }
 
     /// Waits until every pack that was closed so far is in the bucket, and says what each is.

@@ -22,7 +22,7 @@ use crate::layer::Layer;
 #[derive(Debug, Clone)]
 struct Version {
     body: Option<Bytes>,
-    locked: bool,
+    locked: Option<Retention>,
 }
 
 /// Of each key the oldest first; a version's id is its place.
@@ -35,10 +35,36 @@ pub(crate) struct Keeping {
 }
 
 impl Keeping {
-    fn add(&self, key: &str, body: Option<Bytes>, locked: bool) {
+    fn add(&self, key: &str, body: Option<Bytes>, locked: Option<Retention>) -> String {
         let mut kept = self.kept.lock().unwrap();
         let versions = kept.entry(key.to_owned()).or_default();
         versions.push(Some(Version { body, locked }));
+        (versions.len() - 1).to_string()
+    }
+
+    /// Puts a version in the place of the newest one of a key, which goes with its lock if it has one: what somebody does who may delete
+    /// versions, before they are locked.
+    pub(crate) fn swap(&self, key: &str, body: Bytes) {
+        let mut kept = self.kept.lock().unwrap();
+        let versions = kept.get_mut(key).unwrap();
+        *versions.last_mut().unwrap() = None;
+        drop(kept);
+        self.add(key, Some(body), None);
+        self.show(key);
+    }
+
+    /// Takes all versions of a key away.
+    pub(crate) fn take_away(&self, key: &str) {
+        self.kept.lock().unwrap().remove(key);
+        self.show(key);
+    }
+
+    /// Ends all locks, as in a copy of the bucket.
+    pub(crate) fn unlock(&self) {
+        let mut kept = self.kept.lock().unwrap();
+        for version in kept.values_mut().flatten().flatten() {
+            version.locked = None;
+        }
     }
 
     /// The bucket as it looks without naming versions.
@@ -73,7 +99,10 @@ impl Keeping {
         let mut kept = self.kept.lock().unwrap();
         let versions = kept.entry(key.to_owned()).or_default();
         for version in versions.iter_mut() {
-            if version.as_ref().is_some_and(|version| !version.locked) {
+            if version
+                .as_ref()
+                .is_some_and(|version| version.locked.is_none())
+            {
                 *version = None;
             }
         }
@@ -91,12 +120,12 @@ impl Layer for Keeping {
     }
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
         self.memory.put(key, body.clone(), mode).await?;
-        self.add(key, Some(body), false);
+        self.add(key, Some(body), None);
         Ok(())
     }
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
         self.memory.delete(key).await?;
-        self.add(key, None, false);
+        self.add(key, None, None);
         Ok(())
     }
     async fn multipart_complete(
@@ -106,7 +135,7 @@ impl Layer for Keeping {
     ) -> Result<(), StoreError> {
         self.memory.multipart_complete(upload, parts).await?;
         let body = self.memory.peek(&upload.key);
-        self.add(&upload.key, body, false);
+        self.add(&upload.key, body, None);
         Ok(())
     }
     fn versions(&self) -> Option<&dyn Versions> {
@@ -173,12 +202,12 @@ impl Versions for Keeping {
         &self,
         key: &str,
         version_id: &str,
-        _retention: Retention,
+        retention: Retention,
     ) -> Result<(), StoreError> {
         let mut kept = self.kept.lock().unwrap();
         let versions = kept.get_mut(key).unwrap();
         let version = &mut versions[version_id.parse::<usize>().unwrap()];
-        version.as_mut().unwrap().locked = true;
+        version.as_mut().unwrap().locked = Some(retention);
         Ok(())
     }
 
@@ -187,11 +216,41 @@ impl Versions for Keeping {
         key: &str,
         body: Bytes,
         mode: PutMode,
-        _retention: Retention,
+        retention: Retention,
     ) -> Result<(), StoreError> {
         self.memory.put(key, body.clone(), mode).await?;
-        self.add(key, Some(body), true);
+        self.add(key, Some(body), Some(retention));
         Ok(())
+    }
+
+    async fn retention(
+        &self,
+        key: &str,
+        version_id: &str,
+    ) -> Result<Option<Retention>, StoreError> {
+        let kept = self.kept.lock().unwrap();
+        let version = &kept[key][version_id.parse::<usize>().unwrap()];
+        Ok(version.as_ref().unwrap().locked)
+    }
+
+    async fn put_version(
+        &self,
+        key: &str,
+        body: Bytes,
+        mode: PutMode,
+    ) -> Result<Option<String>, StoreError> {
+        self.memory.put(key, body.clone(), mode).await?;
+        Ok(Some(self.add(key, Some(body), None)))
+    }
+
+    async fn complete_version(
+        &self,
+        upload: &Multipart,
+        parts: &[PartReceipt],
+    ) -> Result<Option<String>, StoreError> {
+        self.memory.multipart_complete(upload, parts).await?;
+        let body = self.memory.peek(&upload.key);
+        Ok(Some(self.add(&upload.key, body, None)))
     }
 
     async fn hide(&self, key: &str) -> Result<Purged, StoreError> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{S3Store, read::Extent, versions::Wanted};
 use crate::store::{
-    PutMode, StoreError,
+    Multipart, PartReceipt, PutMode, StoreError,
     versions::{LockSupport, ObjectVersion, Purged, Retention, Versions},
 };
 
@@ -61,7 +61,33 @@ impl Versions for S3Store {
         mode: PutMode,
         retention: Retention,
     ) -> Result<(), StoreError> {
-        self.core.put_with(key, body, mode, Some(retention)).await
+        let put = self.core.put_with(key, body, mode, Some(retention));
+        put.await.map(drop)
+    }
+
+    async fn retention(
+        &self,
+        key: &str,
+        version_id: &str,
+    ) -> Result<Option<Retention>, StoreError> {
+        self.core.retention(key, version_id).await
+    }
+
+    async fn put_version(
+        &self,
+        key: &str,
+        body: Bytes,
+        mode: PutMode,
+    ) -> Result<Option<String>, StoreError> {
+        self.core.put_with(key, body, mode, None).await
+    }
+
+    async fn complete_version(
+        &self,
+        upload: &Multipart,
+        parts: &[PartReceipt],
+    ) -> Result<Option<String>, StoreError> {
+        self.core.multipart_complete(upload, parts).await
     }
 
     async fn hide(&self, key: &str) -> Result<Purged, StoreError> {

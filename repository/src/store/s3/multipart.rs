@@ -181,12 +181,12 @@ impl Core {
         })
     }
 
-    /// See [`crate::store::ObjectStore::multipart_complete`].
+    /// See [`crate::store::ObjectStore::multipart_complete`]. Tells the version that was made, where the answer says it.
     pub(super) async fn multipart_complete(
         &self,
         upload: &Multipart,
         parts: &[PartReceipt],
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<String>, StoreError> {
         check_receipts(&upload.key, parts)?;
         let manner = self.part_manner();
         let request = multipart_request("completing", &upload.key);
@@ -195,31 +195,36 @@ impl Core {
                 self.complete_once(upload, parts, manner, false)
             })
             .await;
-        if let Err(gave_up) = result {
-            let is_open_question = gave_up.was_ambiguous
-                || matches!(
-                    gave_up.failure.class,
-                    Class::NoSuchUpload | Class::NoSuchKey | Class::Denied
-                );
-            let is_there = is_open_question && self.confirm(&upload.key, parts).await.is_ok();
-            if !is_there {
-                return Err(match gave_up.failure.code.as_deref() {
-                    Some(
-                        "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "NoSuchUpload",
-                    ) => integrity(
-                        &upload.key,
-                        format!("it could not be completed, {}", gave_up.failure),
-                    ),
-                    _ => self.error(&request, gave_up),
-                });
+        let version = match result {
+            Ok(done) => {
+                self.confirm(&upload.key, parts).await?;
+                done.value
             }
-        } else {
-            self.confirm(&upload.key, parts).await?;
-        }
+            Err(gave_up) => {
+                let is_open_question = gave_up.was_ambiguous
+                    || matches!(
+                        gave_up.failure.class,
+                        Class::NoSuchUpload | Class::NoSuchKey | Class::Denied
+                    );
+                let is_there = is_open_question && self.confirm(&upload.key, parts).await.is_ok();
+                if !is_there {
+                    return Err(match gave_up.failure.code.as_deref() {
+                        Some(
+                            "InvalidPart" | "InvalidPartOrder" | "EntityTooSmall" | "NoSuchUpload",
+                        ) => integrity(
+                            &upload.key,
+                            format!("it could not be completed, {}", gave_up.failure),
+                        ),
+                        _ => self.error(&request, gave_up),
+                    });
+                }
+                None
+            }
+        };
         if manner.check == BodyCheck::ReadBack {
             self.read_parts_back(&upload.key, parts).await?;
         }
-        Ok(())
+        Ok(version)
     }
 
     pub(super) async fn complete_once(
@@ -228,7 +233,7 @@ impl Core {
         parts: &[PartReceipt],
         manner: PartManner,
         is_conditional: bool,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<String>, Failure> {
         let is_summed = manner.check == BodyCheck::Crc32c;
         let named = parts.iter().map(|part| {
             CompletedPart::builder()
@@ -265,7 +270,7 @@ impl Core {
                 true,
                 format!("the completed object has another CRC32C ({stated})"),
             )),
-            _ => Ok(()),
+            _ => Ok(answer.version_id),
         }
     }
 

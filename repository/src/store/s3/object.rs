@@ -40,17 +40,17 @@ impl Core {
         body: Bytes,
         mode: PutMode,
     ) -> Result<(), StoreError> {
-        self.put_with(key, body, mode, None).await
+        self.put_with(key, body, mode, None).await.map(drop)
     }
 
-    /// As [`put`](Self::put), perhaps with a lock.
+    /// As [`put`](Self::put), perhaps with a lock; tells the version that was made, where the answer says it.
     pub(super) async fn put_with(
         &self,
         key: &str,
         body: Bytes,
         mode: PutMode,
         retention: Option<Retention>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<String>, StoreError> {
         let abilities = self.known_abilities();
         let check = abilities
             .as_ref()
@@ -81,10 +81,15 @@ impl Core {
             .call(&request, || self.put_once(key, &body, manner))
             .await
         {
-            Ok(_) if check == BodyCheck::ReadBack => self.compare(key, &body).await,
-            Ok(_) => Ok(()),
+            Ok(done) => {
+                if check == BodyCheck::ReadBack {
+                    self.compare(key, &body).await?;
+                }
+                Ok(done.value)
+            }
             Err(gave_up) if if_absent && gave_up.was_ambiguous => {
-                self.settle_put(&request, &body, gave_up).await
+                self.settle_put(&request, &body, gave_up).await?;
+                Ok(None)
             }
             Err(gave_up) => Err(self.error(&request, gave_up)),
         }
@@ -123,13 +128,13 @@ impl Core {
         }
     }
 
-    /// One PUT.
+    /// One PUT. Tells the version that it made, in a bucket that keeps versions.
     pub(super) async fn put_once(
         &self,
         key: &str,
         body: &Bytes,
         manner: Manner,
-    ) -> Result<(), Failure> {
+    ) -> Result<Option<String>, Failure> {
         let mut put = self
             .client
             .put_object()
@@ -159,7 +164,7 @@ impl Core {
         }
         put.send()
             .await
-            .map(drop)
+            .map(|done| done.version_id)
             .map_err(|error| Failure::from_sdk(&error))
     }
 }

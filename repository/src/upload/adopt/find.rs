@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use super::{
     super::{BaseChoice, basis::Basis, commit::Attempt},
     Adopted, Cache, READS_IN_FLIGHT,
+    contents::are_sound,
 };
 use crate::{
     RepositoryError,
@@ -154,8 +155,9 @@ impl Attempt<'_> {
         };
         let base = basis.base.as_ref().map(|base| &base.base);
         let (fetcher, sealer) = (self.fetcher(), self.sealer);
+        let is_locked = self.request.settings.lock.is_some();
         let mut indexes = stream::iter(names)
-            .map(|(name, size)| index_of_chunks(&fetcher, sealer, name, size))
+            .map(|(name, size)| index_of_chunks(&fetcher, sealer, name, size, is_locked))
             .buffered(READS_IN_FLIGHT);
         while let Some(found) = indexes.try_next().await? {
             let Some((name, size, index)) = found else {
@@ -201,17 +203,25 @@ impl Attempt<'_> {
     }
 }
 
-/// A pack of chunks with its index; `None` for other packs, and for one that cannot be read.
+/// A pack of chunks with its index; `None` for other packs, and for one that cannot be read. One that is to be locked is read through.
 async fn index_of_chunks(
     fetcher: &Fetcher,
     sealer: &Sealer,
     name: Arc<PackName>,
     size_bytes: u64,
+    is_locked: bool,
 ) -> Result<Option<(Arc<PackName>, u64, PackIndex)>, RepositoryError> {
     match read_index(fetcher, sealer, &name, size_bytes).await {
         Ok(index) => {
             let first = index.entries.first();
             let of_chunks = first.is_some_and(|entry| entry.kind == FrameKind::Chunk);
+            if of_chunks && is_locked && !are_sound(fetcher, sealer, &name, &index).await? {
+                tracing::warn!(
+                    pack = %name,
+                    "a pack of an earlier attempt does not hold what its index says: it is not locked, and what was in it is sent again"
+                );
+                return Ok(None);
+            }
             Ok(of_chunks.then_some((name, size_bytes, index)))
         }
         Err(error) if error.is_of_one_object() => {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use stockpot_repository::{
     lock::{LockSupport, Purged, Retention},
     store::{
-        MemoryStore, ObjectStore, PutMode, StoreError,
+        MemoryStore, Multipart, ObjectStore, PartReceipt, PutMode, StoreError,
         versions::{ObjectVersion, Versions},
     },
 };
@@ -126,6 +126,32 @@ impl Versions for Versioned {
         _retention: Retention,
     ) -> Result<(), StoreError> {
         Err(Self::unsupported())
+    }
+
+    async fn retention(
+        &self,
+        _key: &str,
+        _version_id: &str,
+    ) -> Result<Option<Retention>, StoreError> {
+        Ok(None)
+    }
+
+    async fn put_version(
+        &self,
+        key: &str,
+        body: Bytes,
+        mode: PutMode,
+    ) -> Result<Option<String>, StoreError> {
+        Layer::put(self, key, body, mode).await.map(|()| None)
+    }
+
+    async fn complete_version(
+        &self,
+        upload: &Multipart,
+        parts: &[PartReceipt],
+    ) -> Result<Option<String>, StoreError> {
+        let done = Layer::multipart_complete(self, upload, parts);
+        done.await.map(|()| None)
     }
 
     async fn put_retained(
