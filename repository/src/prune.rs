@@ -196,6 +196,7 @@ pub async fn plan(
     survey.read_snapshots().await?;
     let now_s = now_s(repository).await?;
     uploads::require_accounted(&survey, &intents).await?;
+    below::require_none_hidden(&mut survey).await?;
     let judged = uploads::judge(&survey, intents, settings, now_s);
     uploads::spare(&survey, &judged.under_way).await?;
     let upload = |found: &Found, state| Upload {
@@ -271,6 +272,7 @@ pub async fn execute(plan: Plan) -> Result<Report, PruneError> {
         living: Vec::new(),
         now_s: 0,
         is_tried: false,
+        is_looked_below: false,
     };
     let mut taken = 0;
     let mut is_first = true;

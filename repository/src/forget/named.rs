@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::{
     Repository, RepositoryError,
-    format::ids::{PACKS_PREFIX, PackName, SnapshotId, VolumeId, parse_snapshot_key},
+    format::ids::{
+        PACKS_PREFIX, PackName, SNAPSHOTS_PREFIX, SnapshotId, VolumeId, parse_snapshot_key,
+    },
     prune::seen,
     repository::{each_key, too_many},
     snapshots::{SnapshotSummary, Status},
+    store::StoreError,
 };
 
 /// Volumes that have packs of one snapshot id: more than one is ambiguous already.
@@ -25,8 +28,8 @@ pub struct Target {
 }
 
 /// Finds what each text names: a whole id, or the start of one that fits only one snapshot that is not deleted. A user's
-/// word also reaches what is not committed or cannot be read, and (by the whole id) what only packs or an earlier prune
-/// tell of.
+/// word also reaches what is not committed or cannot be read, and (by the whole id) what only packs, an earlier prune or an old
+/// version of its record tell of.
 ///
 /// # Errors
 /// [`RepositoryError::UnknownSnapshot`], [`RepositoryError::AmbiguousSnapshot`]: then nothing has been done; and whatever the
@@ -101,6 +104,9 @@ async fn left_over(repository: &Repository, text: &str) -> Result<Vec<Target>, R
             Ok(())
         })
         .await?;
+        if volumes.is_empty() {
+            volumes = hidden(repository, &snapshot).await?;
+        }
         let targets: Vec<Target> = volumes
             .into_iter()
             .map(|volume_id| Target {
@@ -119,6 +125,33 @@ async fn left_over(repository: &Repository, text: &str) -> Result<Vec<Target>, R
         snapshot: text.to_owned(),
         location: repository.location(),
     })
+}
+
+/// The volumes of a record that somebody deleted in a bucket that keeps versions; none where that cannot be seen.
+async fn hidden(
+    repository: &Repository,
+    snapshot: &SnapshotId,
+) -> Result<BTreeSet<VolumeId>, RepositoryError> {
+    let Some(versions) = repository.store().versions() else {
+        return Ok(BTreeSet::new());
+    };
+    let listed = match versions.versions(SNAPSHOTS_PREFIX).await {
+        Ok(listed) => listed,
+        Err(
+            StoreError::AccessDenied { .. }
+            | StoreError::Refused { .. }
+            | StoreError::Unsupported { .. },
+        ) => return Ok(BTreeSet::new()),
+        Err(error) => return Err(error.into()),
+    };
+    let places = listed
+        .iter()
+        .filter(|version| !version.is_delete_marker)
+        .filter_map(|version| parse_snapshot_key(&version.key).ok());
+    Ok(places
+        .filter(|(_, found)| found == snapshot)
+        .map(|(volume, _)| volume)
+        .collect())
 }
 
 fn ambiguous(text: &str, targets: &[Target]) -> RepositoryError {

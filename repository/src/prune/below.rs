@@ -1,15 +1,35 @@
 //! What lies below a record that is gone, in a bucket that keeps versions: somebody who has our credentials and not the key
 //! can delete a manifest, and then its packs look like those of an upload that died.
 
+use futures::{StreamExt, TryStreamExt, future::BoxFuture, stream};
+
 use super::{
     PruneError,
     survey::{Place, Survey},
 };
 use crate::{
     RepositoryError,
-    format::{ids::snapshot_key, limits::SMALL_OBJECT_MAX, manifest::SnapshotRecord},
-    store::StoreError,
+    format::{
+        ids::{SNAPSHOTS_PREFIX, parse_snapshot_key, snapshot_key},
+        limits::SMALL_OBJECT_MAX,
+        manifest::SnapshotRecord,
+    },
+    repository::too_many,
+    snapshots::chain,
+    store::{
+        StoreError,
+        versions::{ObjectVersion, Versions},
+    },
 };
+
+/// Versions of one record that are read: more of them are somebody's, and what is below them is not known.
+const VERSIONS_READ_MAX: usize = 1000;
+
+/// Records that are out of sight and whose versions are looked at.
+const HIDDEN_MAX: usize = 1 << 16;
+
+/// Records looked at at the same time.
+const LOOKS_IN_FLIGHT: usize = 8;
 
 /// What the old versions of a record say.
 #[derive(Debug)]
@@ -18,33 +38,46 @@ pub(super) enum Below {
     Nothing,
     /// The newest genuine one is a manifest, so the snapshot was committed and never ended.
     Manifest,
+    /// The same, and nothing hides it: it came in sight since the snapshots were listed.
+    InSight,
     /// The credentials may not look; what the store said.
     Denied(StoreError),
 }
 
-/// Looks at the versions of a snapshot's record, which is not in sight. The key tells ours from what somebody put there.
+/// Looks at the versions of a snapshot's record, which was not in sight. The key tells ours from what somebody put there.
 ///
 /// # Errors
-/// If the store does not answer, or a version cannot be read.
+/// If the store does not answer, a version cannot be read, or there are more of them than anybody writes.
 pub(super) async fn below(survey: &Survey, place: &Place) -> Result<Below, PruneError> {
-    let repository = &survey.repository;
-    let Some(versions) = repository.store().versions() else {
+    let Some(versions) = survey.repository.store().versions() else {
         return Ok(Below::Nothing);
     };
     let key = snapshot_key(&place.0, &place.1);
-    let history = match versions.versions_of(&key).await {
-        Ok(history) => history,
-        Err(error @ StoreError::AccessDenied { .. }) => return Ok(Below::Denied(error)),
+    match versions.versions_of(&key).await {
+        Ok(history) => newest_genuine(survey, versions, &history).await,
+        Err(error @ StoreError::AccessDenied { .. }) => Ok(Below::Denied(error)),
         // A store that knows nothing of versions.
-        Err(StoreError::Refused { .. } | StoreError::Unsupported { .. }) => {
-            return Ok(Below::Nothing);
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let sealer = repository.sealer()?;
-    for version in history.iter().filter(|version| !version.is_delete_marker) {
+        Err(StoreError::Refused { .. } | StoreError::Unsupported { .. }) => Ok(Below::Nothing),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Of the versions of one record, the newest first, what the newest one says that the key vouches for.
+async fn newest_genuine(
+    survey: &Survey,
+    versions: &dyn Versions,
+    history: &[ObjectVersion],
+) -> Result<Below, PruneError> {
+    let sealer = survey.repository.sealer()?;
+    let candidates = history
+        .iter()
+        .filter(|version| !version.is_delete_marker)
+        .filter(|version| version.size_bytes <= SMALL_OBJECT_MAX as u64);
+    for (before, version) in candidates.enumerate() {
         survey.check_cancelled()?;
-        let read = versions.get_version(&key, &version.version_id, SMALL_OBJECT_MAX);
+        let key = &version.key;
+        too_many(key, "versions", before + 1, VERSIONS_READ_MAX)?;
+        let read = versions.get_version(key, &version.version_id, SMALL_OBJECT_MAX);
         let body = match read.await {
             Ok(body) => body,
             // Removed since the listing; or no record.
@@ -52,7 +85,8 @@ pub(super) async fn below(survey: &Survey, place: &Place) -> Result<Below, Prune
             Err(error @ StoreError::AccessDenied { .. }) => return Ok(Below::Denied(error)),
             Err(error) => return Err(PruneError::doubt(RepositoryError::from(error))),
         };
-        match SnapshotRecord::open(sealer, &key, &body) {
+        match SnapshotRecord::open(sealer, key, &body) {
+            Ok(SnapshotRecord::Manifest(..)) if version.is_latest => return Ok(Below::InSight),
             Ok(SnapshotRecord::Manifest(..)) => return Ok(Below::Manifest),
             Ok(SnapshotRecord::Tombstone(..)) => return Ok(Below::Nothing),
             Err(_) => {}
@@ -61,10 +95,86 @@ pub(super) async fn below(survey: &Survey, place: &Place) -> Result<Below, Prune
     Ok(Below::Nothing)
 }
 
+/// Refuses where a manifest is kept as an old version only, though its snapshot was never ended. A snapshot of which nothing had changed has no pack of
+/// its own, so nothing in sight tells of it, and what it needs would go with its base. To be called when the snapshots were just listed.
+///
+/// # Errors
+/// [`PruneError::Vanished`]; whatever the store says, but that the credentials may not look, which is said aloud once.
+pub(super) async fn require_none_hidden(survey: &mut Survey) -> Result<(), PruneError> {
+    let store = survey.repository.store().clone();
+    let Some(versions) = store.versions().filter(|_| !survey.is_denied_versions) else {
+        return Ok(());
+    };
+    let listed = match versions.versions(SNAPSHOTS_PREFIX).await {
+        Ok(listed) => listed,
+        Err(error @ StoreError::AccessDenied { .. }) => {
+            survey.is_denied_versions = true;
+            warn_denied(&error);
+            return Ok(());
+        }
+        Err(StoreError::Refused { .. } | StoreError::Unsupported { .. }) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    let mut hidden = Vec::new();
+    for history in listed.chunk_by(|a, b| a.key == b.key) {
+        let in_sight = |version: &ObjectVersion| version.is_latest && !version.is_delete_marker;
+        let is_hidden = !history.iter().any(in_sight)
+            && history.iter().any(|version| !version.is_delete_marker);
+        if let Some(first) = history.first().filter(|_| is_hidden)
+            && let Ok(place) = parse_snapshot_key(&first.key)
+            && !survey.snapshots.contains_key(&place)
+        {
+            hidden.push((place, history));
+            too_many(
+                SNAPSHOTS_PREFIX,
+                "deleted records",
+                hidden.len(),
+                HIDDEN_MAX,
+            )?;
+        }
+    }
+    let seen: &Survey = survey;
+    let looks: Vec<BoxFuture<'_, Result<(Place, Below), PruneError>>> = hidden
+        .into_iter()
+        .map(|(place, history)| {
+            let look: BoxFuture<'_, _> = Box::pin(async move {
+                let below = newest_genuine(seen, versions, history).await?;
+                Ok((place, below))
+            });
+            look
+        })
+        .collect();
+    let mut looks = stream::iter(looks).buffered(LOOKS_IN_FLIGHT);
+    while let Some((place, below)) = looks.try_next().await? {
+        match below {
+            Below::Nothing | Below::InSight => {}
+            Below::Manifest => {
+                return Err(PruneError::Vanished {
+                    volume: place.0.to_string(),
+                    snapshot: place.1,
+                });
+            }
+            Below::Denied(error) => {
+                warn_denied(&error);
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn warn_denied(error: &StoreError) {
+    tracing::warn!(
+        error = chain(error),
+        "whether somebody deleted manifests, which the bucket then keeps as old versions, cannot be seen: what only they need is not \
+         spared. The credentials need s3:ListBucketVersions and s3:GetObjectVersion"
+    );
+}
+
 /// Refuses to take a snapshot for an upload that died that was committed, or may have been.
 ///
 /// # Errors
-/// [`PruneError::Vanished`], [`PruneError::VersionsUnknown`].
+/// [`PruneError::Vanished`], [`PruneError::VersionsUnknown`]; [`PruneError::ListingIncomplete`] for a manifest that is there.
 pub(super) async fn require_nothing_below(
     survey: &Survey,
     place: &Place,
@@ -73,6 +183,9 @@ pub(super) async fn require_nothing_below(
     match below(survey, place).await? {
         Below::Nothing => Ok(()),
         Below::Manifest => Err(PruneError::Vanished { volume, snapshot }),
+        Below::InSight => Err(PruneError::ListingIncomplete {
+            object: snapshot_key(&place.0, &place.1),
+        }),
         Below::Denied(source) => Err(PruneError::VersionsUnknown {
             volume,
             snapshot,

@@ -6,11 +6,7 @@ use futures::{StreamExt, stream};
 use jiff::Timestamp;
 
 use super::{
-    PruneError, PruneSettings, Report,
-    packs::RunKey,
-    seen,
-    survey::{Place, Survey},
-    uploads,
+    PruneError, PruneSettings, Report, below, packs::RunKey, seen, survey::Survey, uploads,
 };
 use crate::{
     RepositoryError,
@@ -43,6 +39,8 @@ pub(super) struct Rounds {
     /// The store's clock when the last list was put.
     pub(super) now_s: i64,
     pub(super) is_tried: bool,
+    /// Whether manifests that are old versions only were looked for since the plan.
+    pub(super) is_looked_below: bool,
 }
 
 impl Rounds {
@@ -97,6 +95,10 @@ impl Rounds {
             .map(super::survey::Found::run)
             .collect();
         self.survey.read_snapshots().await?;
+        if !self.is_looked_below {
+            below::require_none_hidden(&mut self.survey).await?;
+            self.is_looked_below = true;
+        }
         uploads::spare(&self.survey, &judged.under_way).await?;
         self.survey.check_cancelled()?;
         // Before anything is deleted, so that a later prune knows of every snapshot that this one spared.

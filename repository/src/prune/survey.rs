@@ -89,6 +89,8 @@ pub(super) struct Survey {
     pub(super) lists: Lists,
     /// Objects below `packs/` that are none.
     pub(super) foreign: u64,
+    /// The credentials may not list versions, and that was said.
+    pub(super) is_denied_versions: bool,
 }
 
 impl Survey {
@@ -112,6 +114,7 @@ impl Survey {
             intents: BTreeMap::new(),
             lists,
             foreign: 0,
+            is_denied_versions: false,
         })
     }
 

@@ -88,6 +88,11 @@ pub(super) async fn give_up(
         }
         match below(survey, &place).await? {
             Below::Nothing => {}
+            // It has committed since the snapshots were listed: they are listed again after this.
+            Below::InSight => {
+                judged.left_over.extend(intents);
+                continue;
+            }
             Below::Manifest => {
                 return Err(PruneError::Vanished {
                     volume: place.0.to_string(),
@@ -196,7 +201,8 @@ pub(super) async fn require_accounted(
 ) -> Result<(), PruneError> {
     let uploads: BTreeSet<Place> = intents.iter().map(Found::place).collect();
     let mut unaccounted = Vec::new();
-    for place in survey.table().owners() {
+    let owners = survey.table().owners();
+    for place in owners {
         if survey.snapshots.contains_key(&place) || uploads.contains(&place) {
             continue;
         }

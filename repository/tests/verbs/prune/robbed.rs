@@ -16,7 +16,7 @@ use super::{
     scene::{Scene, at_once},
     versioned::Versioned,
 };
-use crate::layer::Over;
+use crate::{keeping::Keeping, layer::Over};
 
 fn below(memory: &MemoryStore, prefix: &str) -> Vec<String> {
     let keys = memory.keys().into_iter();
@@ -148,17 +148,101 @@ async fn a_manifest_that_is_only_an_old_version_is_not_taken_for_an_upload_that_
     scene.check_tidy().await;
 }
 
-/// Deleted by us, and the tombstone taken out of sight: it is ended anew.
+/// A snapshot of which nothing had changed has no pack of its own: nothing in sight tells of it when its manifest is gone.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_deleted_by_a_tombstone_that_is_an_old_version_stays_deleted() {
+async fn a_manifest_that_is_only_an_old_version_is_missed_though_no_pack_is_its_own() {
+    let memory = MemoryStore::new();
+    let scene = Scene::new(Arc::new(Over(Versioned::over(&memory, true)))).await;
+    let (first, second) = (scene.up(1).await, scene.up(1).await);
+    assert_eq!(below(&memory, &format!("packs/vol-1/{second}/")), [""; 0]);
+    scene.delete(&first).await;
+    let plan = scene.planned(at_once()).await.unwrap();
+    let packs = below(&memory, "packs/");
+    let store = &scene.bench.store;
+    for key in below(&memory, "seen/").into_iter().chain([record(&second)]) {
+        store.delete(&key).await.unwrap();
+    }
+    // A plan may be as old as it likes, and new ones are made.
+    let vanished = |error: PruneError| {
+        assert!(
+            matches!(&error, PruneError::Vanished { snapshot, .. } if *snapshot == second),
+            "{error:?}"
+        );
+    };
+    vanished(scene.planned(at_once()).await.unwrap_err());
+    vanished(execute(plan).await.unwrap_err());
+    assert_eq!(below(&memory, "packs/"), packs);
+    // It was meant, and is said.
+    scene.forget_named(&second).await;
+    let report = scene.pruned(at_once()).await.unwrap();
+    assert!(report.deleted.packs > 0, "{report:?}");
+    assert_eq!(below(&memory, "packs/"), [""; 0]);
+}
+
+/// Who buries a manifest deep enough stops the prune as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_with_more_versions_than_are_read_stops_it() {
+    let memory = MemoryStore::new();
+    let scene = Scene::new(Arc::new(Over(Versioned::over(&memory, true)))).await;
+    let (first, second) = (scene.up(1).await, scene.up(1).await);
+    scene.delete(&first).await;
+    for _ in 0..=1000 {
+        scene
+            .show(&record(&second), Bytes::from_static(b"coins"))
+            .await;
+    }
+    scene.bench.store.delete(&record(&second)).await.unwrap();
+    let packs = below(&memory, "packs/");
+    let error = scene.pruned(at_once()).await.unwrap_err();
+    assert!(
+        matches!(
+            error,
+            PruneError::Repository(RepositoryError::TooMany { .. })
+        ),
+        "{error:?}"
+    );
+    assert_eq!(below(&memory, "packs/"), packs);
+}
+
+/// Between the look at the records and the look at the intents: it is decided, and nothing is wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_commits_while_it_is_given_up_is_kept() {
+    let keeping = Keeping::default();
+    let scene = Scene::new(Arc::new(Over(keeping.clone()))).await;
+    scene.up(1).await;
+    let dead = scene.dead_upload().await;
+    let intents = below(&keeping.memory, "intents/");
+    let intent = keeping.memory.peek(&intents[0]).unwrap();
+    let plan = scene.planned(at_once()).await.unwrap();
+    let repository = scene.seen_by("go-on", None).await;
+    let going = scene.go_on("go-on", &repository, Some(dead));
+    scene.gate.run_out("go-on").await;
+    going.await.unwrap().unwrap();
+    scene.show(&intents[0], intent).await;
+    let report = execute(plan).await.unwrap();
+    assert_eq!(report.given_up, []);
+    assert_eq!(below(&keeping.memory, "intents/"), [""; 0]);
+    assert_eq!((scene.problems().await, scene.check_images().await), (0, 2));
+}
+
+/// Deleted by us, and the tombstone taken out of sight: packs that nothing in sight tells of stop it until that is said again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_deleted_by_a_tombstone_that_is_an_old_version_is_deleted_again() {
     let (scene, memory, [first, second]) = with_versions(true).await;
     let store = &scene.bench.store;
     for snapshot in [&first, &second] {
         scene.delete(snapshot).await;
         store.delete(&record(snapshot)).await.unwrap();
     }
-    let report = scene.pruned(at_once()).await.unwrap();
-    assert_eq!(report.given_up.len(), 2);
+    let error = scene.pruned(at_once()).await.unwrap_err();
+    assert!(
+        matches!(error, PruneError::Unaccounted { others: 1, .. }),
+        "{error:?}"
+    );
+    for snapshot in [&first, &second] {
+        scene.forget_named(snapshot).await;
+    }
+    scene.pruned(at_once()).await.unwrap();
     assert_eq!(below(&memory, "packs/"), [""; 0]);
 }
 
