@@ -20,7 +20,7 @@ pub use named::{Target, named};
 use periods::Period;
 
 use crate::{
-    Repository,
+    Repository, RepositoryError,
     format::ids::{SnapshotId, VolumeId},
     snapshots::{SnapshotSummary, Status},
     store::StoreError,
@@ -109,6 +109,38 @@ pub async fn now(repository: &Repository) -> Result<Timestamp, StoreError> {
         Ok(seconds) => Ok(Timestamp::from_second(seconds).unwrap_or_else(|_| Timestamp::now())),
         Err(StoreError::Unsupported { .. }) => Ok(Timestamp::now()),
         Err(error) => Err(error),
+    }
+}
+
+/// How far the store's clock and another one may be apart where days are counted by both.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(24);
+
+/// Refuses to count days where clocks disagree: the store's, this machine's, and those of the machines that made the snapshots. One that was years ahead
+/// made snapshots that outlive all others, and one that is behind makes each new one the oldest.
+///
+/// # Errors
+/// [`RepositoryError::Clocks`], [`RepositoryError::AheadOfTime`].
+pub fn check_clocks(
+    repository: &Repository,
+    items: &[Item],
+    now: Timestamp,
+    own: Timestamp,
+) -> Result<(), RepositoryError> {
+    if now.duration_since(own).abs() > CLOCKS_APART {
+        return Err(RepositoryError::Clocks {
+            location: repository.location(),
+            server: now.to_string(),
+            own: own.to_string(),
+        });
+    }
+    let ahead = |item: &&Item| item.committed_at.duration_since(now) > CLOCKS_APART;
+    match items.iter().find(ahead) {
+        None => Ok(()),
+        Some(item) => Err(RepositoryError::AheadOfTime {
+            snapshot: item.snapshot_id.to_string(),
+            committed_at: item.committed_at.to_string(),
+            now: now.to_string(),
+        }),
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a bucket with versions still has of what is missing or wrong in it.
 //!
 //! Stockpot never overwrites a pack, and takes no record away: where an older version lies below, somebody deleted or
-//! overwrote the object, and `--first-versions` reads what was there before. Where versions cannot be listed, nothing is said.
+//! overwrote the object, and `--first-versions` reads what was there before. Where versions cannot be listed, only a choice that hangs on it says so.
 
 use std::collections::BTreeMap;
 
@@ -25,6 +25,8 @@ pub(crate) struct Covered {
     hidden: Vec<String>,
     /// With something on top of them.
     overwritten: Vec<String>,
+    /// The credentials may not look.
+    is_denied: bool,
 }
 
 impl Covered {
@@ -49,7 +51,10 @@ impl Covered {
             Ok(found) => found,
             Err(error) => {
                 tracing::debug!(%error, "whether there are older versions cannot be seen");
-                return Self::default();
+                return Self {
+                    is_denied: matches!(error, StoreError::AccessDenied { .. }),
+                    ..Self::default()
+                };
             }
         };
         // How many have content, and whether one of these is what is in sight.
@@ -93,6 +98,14 @@ pub(crate) struct Records(Covered);
 impl Records {
     pub(crate) async fn look(store: &dyn ObjectStore) -> Self {
         Self(Covered::below(store, SNAPSHOTS_PREFIX).await)
+    }
+
+    /// A remark where the credentials may not see versions: who cannot look does not know that nothing was deleted.
+    pub(crate) fn unseen(&self) -> Option<&'static str> {
+        self.0.is_denied.then_some(
+            "the credentials may not list versions (s3:ListBucketVersions), so whether somebody deleted a newer snapshot, which the bucket \
+             would still have if it keeps versions, cannot be seen",
+        )
     }
 
     /// How many records of the volumes were deleted.

@@ -9,7 +9,7 @@ use stockpot_repository::{
     snapshots::{self, SnapshotSummary, Status},
 };
 
-use crate::history::Records;
+use crate::history::{self, Records};
 
 /// The manifest of the snapshot that `text` names.
 ///
@@ -87,7 +87,15 @@ async fn latest(
         );
     }
     match newest {
-        Some(manifest) => Ok(manifest),
+        Some(manifest) => {
+            if let Some(remark) = records.unseen() {
+                history::say(&format!(
+                    "{} is taken for the latest: {remark}",
+                    manifest.snapshot_id
+                ));
+            }
+            Ok(manifest)
+        }
         None => bail!(
             "no snapshot of volume {volume} in {}",
             repository.location()

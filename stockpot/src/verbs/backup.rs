@@ -12,11 +12,12 @@ use std::{
 };
 
 use anyhow::Context as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use stockpot_driver::lvm::live::{LiveSnapshot, LiveVolume};
 use stockpot_repository::{
-    DEFAULT_CHUNK_SIZE_BYTES, Progress,
+    DEFAULT_CHUNK_SIZE_BYTES, Progress, Repository,
     device::{Source, SourceOptions},
+    forget,
     format::{
         ids::{SnapshotId, VolumeId},
         keys::KeySource,
@@ -35,6 +36,9 @@ use crate::{
     repository,
     usage::Usage,
 };
+
+/// This machine's clock and the store's may be apart by this much before it is said.
+const CLOCKS_APART: SignedDuration = SignedDuration::from_hours(1);
 
 pub(crate) async fn run(cli: &Cli, args: &BackupArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     let start = Instant::now();
@@ -150,6 +154,7 @@ impl Job<'_> {
         if self.interrupt.happened() {
             return Err(Interrupted.into());
         }
+        self.interrupt.unless(warn_of_clocks(&repository)).await?;
         let request = self.request(&repository, source.size_bytes()).await?;
         // It is set once: a job runs once.
         let _ = self
@@ -177,6 +182,19 @@ impl Job<'_> {
             sealed: repository.is_sealed(),
         })
     }
+}
+
+/// A snapshot carries this machine's time, and by that it is the latest or not, and is kept or forgotten.
+async fn warn_of_clocks(repository: &Repository) -> anyhow::Result<()> {
+    let now = forget::now(repository).await?;
+    let own = Timestamp::now();
+    if now.duration_since(own).abs() > CLOCKS_APART {
+        history::say(&format!(
+            "it is {own} by this machine's clock and {now} by the store's: the snapshot gets this machine's time, by which `latest:` and `stockpot \
+             forget` choose. Set the clock that is wrong"
+        ));
+    }
+    Ok(())
 }
 
 /// What is said to have changed, if anything is said.

@@ -60,7 +60,7 @@ pub(crate) async fn run(cli: &Cli, args: &ForgetArgs, interrupt: &Interrupt) -> 
         let repository = repository::open(config, key).await?;
         let found = snapshots::list(&repository).await?;
         let report = if args.snapshots.is_empty() {
-            by_policy(args, &found, &retention, forget::now(&repository).await?)?
+            by_policy(args, &repository, &found, &retention).await?
         } else {
             let targets = forget::named(&repository, &found, &args.snapshots).await;
             let targets = history::explained(&**repository.store(), targets).await?;
@@ -89,11 +89,11 @@ fn retention(keep: &KeepArgs) -> Retention {
     }
 }
 
-fn by_policy(
+async fn by_policy(
     args: &ForgetArgs,
+    repository: &Repository,
     found: &[SnapshotSummary],
     retention: &Retention,
-    now: Timestamp,
 ) -> anyhow::Result<Report> {
     let of_volume = |summary: &&SnapshotSummary| {
         args.volume.as_deref().is_none_or(|name| {
@@ -107,7 +107,10 @@ fn by_policy(
     {
         anyhow::bail!("no snapshot of a volume {name} is there; `stockpot snapshots` lists them");
     }
-    let choices = forget::plan(&forget::items(&found), retention, now);
+    let items = forget::items(&found);
+    let now = forget::now(repository).await?;
+    forget::check_clocks(repository, &items, now, Timestamp::now())?;
+    let choices = forget::plan(&items, retention, now);
     let (kept, forgotten): (Vec<Choice>, Vec<Choice>) =
         choices.into_iter().partition(Choice::stays);
     let row = |choice: Choice| Row {
