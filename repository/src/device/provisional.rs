@@ -7,7 +7,7 @@ use std::{
     io,
     os::unix::{
         ffi::{OsStrExt, OsStringExt},
-        fs::MetadataExt,
+        fs::{MetadataExt, OpenOptionsExt},
     },
     path::{Path, PathBuf},
 };
@@ -32,6 +32,8 @@ pub(super) fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
             .read(true)
             .write(true)
             .create_new(true)
+            // A volume may hold what is nobody else's business, whatever the umask says.
+            .mode(0o600)
             .open(&at);
         match made {
             // An earlier process of this number was killed: what it left is not ours to judge.
