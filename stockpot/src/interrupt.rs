@@ -133,7 +133,7 @@ impl Interrupt {
 /// What a verb leaves that is stopped at once.
 fn left_by(verb: &Verb) -> &'static str {
     match verb {
-Verb::Backup(command) if command.args.0.is_some() => {
+        Verb::Backup(command) if command.args.0.is_some() => {
             ". A temporary LVM snapshot, if there was one, is removed by the next backup from its volume group; what \
              was sent is used by the next backup of the volume, or goes with a `stockpot prune` seven days later; parts that were open stay \
              until then, or until a lifecycle rule of the bucket aborts them"
