@@ -180,7 +180,7 @@ impl Gate {
 pub(crate) enum Lie {
     /// An uploader sees no condemned list.
     NoCondemned,
-    /// An uploader sees records as it saw them first, and the packs that were there then.
+    /// An uploader sees records as it saw them first, and the packs that were there then beside those that came since.
     OldRecords,
     /// An uploader's manifest replaces what is there.
     BlindPut,
@@ -312,6 +312,12 @@ impl Layer for Gated {
             let is_asked =
                 |key: &str| key.starts_with(prefix) && from.is_none_or(|from| key > from);
             packs.objects.retain(|pack| is_asked(&pack.key));
+            let now = self.inner.list(prefix, from).await?.objects;
+            // What it put itself it sees.
+            let is_new = |pack: &ObjectMeta| packs.objects.iter().all(|old| old.key != pack.key);
+            let new: Vec<ObjectMeta> = now.into_iter().filter(is_new).collect();
+            packs.objects.extend(new);
+            packs.objects.sort_by(|a, b| a.key.cmp(&b.key));
             return Ok(packs);
         }
         let early = self.snapshots.lock().unwrap().clone();
