@@ -300,6 +300,11 @@ mod tests {
                 "devices/global_filter=\"r|^/dev/sr0$|\"\n",
                 "add \"r|^/dev/stockpot/|\"",
             ),
+            // Several settings in one line.
+            (
+                "devices { use_devicesfile = 0 global_filter = [ \"r|^/dev/nbd|\" ] }\n",
+                "add \"r|^/dev/stockpot/|\"",
+            ),
             ("devices {\n scan_lvs = 1\n}\n", "scan_lvs = 0"),
         ] {
             let (home, shield) = host();
