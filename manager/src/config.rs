@@ -3,18 +3,19 @@
 //! The structs are read from YAML by the program (`camelCase` keys, unknown keys refused). No secret stands here:
 //! credentials and keys are named by profiles, as files or as AWS profiles.
 
+mod names;
 mod nodes;
+mod pools;
 mod transfers;
 
-use std::{
-    collections::BTreeSet,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 pub use self::{
+    names::{SOCKET_PATH_BYTES_MAX, is_node_name, is_socket_path},
     nodes::{CertificateConfig, ExportsConfig, StorageNodeConfig},
+    pools::{PoolConfig, ThinLimits},
     transfers::TransferConfig,
 };
 
@@ -62,117 +63,20 @@ pub struct Config {
     /// How long uploads and restores may take to end cleanly when the manager stops, in seconds.
     #[serde(default = "default_grace")]
     pub shutdown_grace_seconds: u64,
+    /// The CSI frontend that the program serves beside the manager, if any; the manager itself does not heed it.
+    #[serde(default)]
+    pub csi: Option<FrontendConfig>,
 }
 
-/// One pool of storage.
+/// The CSI frontend beside the manager.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(
-    tag = "driver",
-    rename_all = "kebab-case",
-    rename_all_fields = "camelCase",
-    deny_unknown_fields
-)]
-pub enum PoolConfig {
-    /// A thin pool of an LVM volume group.
-    LvmThin {
-        /// The pool's name in requests.
-        name: String,
-        /// The volume group; it must exist.
-        volume_group: String,
-        /// The thin pool in it.
-        thin_pool: String,
-        /// Size in bytes of the thin pool that is made where there is none; without it, it must exist.
-        #[serde(default)]
-        pool_size_bytes: Option<u64>,
-        /// How far it may be filled.
-        #[serde(default)]
-        limits: ThinLimits,
-    },
-    /// Plain logical volumes of an LVM volume group, with classic snapshots.
-    LvmThick {
-        /// The pool's name in requests.
-        name: String,
-        /// The volume group; it must exist.
-        volume_group: String,
-        /// Room for changes of a new snapshot, in percent of its volume (20 unless given).
-        #[serde(default)]
-        snapshot_percent: Option<u64>,
-        /// The least of it, in bytes (64 MiB unless given).
-        #[serde(default)]
-        snapshot_least_bytes: Option<u64>,
-        /// A snapshot this full, in percent, is extended (50 unless given).
-        #[serde(default)]
-        extend_at_percent: Option<u64>,
-    },
-    /// A pool of another node's.
-    Remote {
-        /// The pool's name in requests.
-        name: String,
-        /// The storage node's name, as its certificate says it.
-        node: String,
-        /// Where it is: `HOST:PORT`, or `unix:///PATH` for one on this host.
-        address: String,
-        /// The pool's name there; its only pool otherwise.
-        #[serde(default)]
-        pool: Option<String>,
-    },
-    /// Image files in a folder.
-    File {
-        /// The pool's name in requests.
-        name: String,
-        /// The folder, on a file system with shared blocks (XFS with reflink, Btrfs).
-        directory: PathBuf,
-        /// Copy the data of snapshots where the file system cannot share blocks.
-        #[serde(default)]
-        allow_copy: bool,
-    },
-}
-
-impl PoolConfig {
-    /// The pool's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        match self {
-            Self::LvmThin { name, .. }
-            | Self::LvmThick { name, .. }
-            | Self::Remote { name, .. }
-            | Self::File { name, .. } => name,
-        }
-    }
-
-    /// Whether the storage is another node's.
-    #[must_use]
-    pub fn is_remote(&self) -> bool {
-        matches!(self, Self::Remote { .. })
-    }
-}
-
-/// How far a thin pool may be filled, and what is done about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct ThinLimits {
-    /// Bytes promised to volumes, in all, as a multiple of the pool's size.
-    pub over_provisioning_ratio: u64,
-    /// Nothing new is made while the data is this full, in percent.
-    pub data_percent: u64,
-    /// Nothing new is made while the metadata is this full, in percent.
-    pub metadata_percent: u64,
-    /// From here on room is made, in percent of either.
-    pub make_room_percent: u64,
-    /// How much larger the pool is made at a time, in percent; 0: never.
-    pub grow_percent: u64,
-}
-
-impl Default for ThinLimits {
-    fn default() -> Self {
-        Self {
-            over_provisioning_ratio: 20,
-            data_percent: 95,
-            metadata_percent: 90,
-            make_room_percent: 80,
-            grow_percent: 20,
-        }
-    }
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FrontendConfig {
+    /// Its socket, `unix:///path`.
+    pub endpoint: String,
+    /// What storage classes call the provisioner.
+    #[serde(default)]
+    pub driver_name: Option<String>,
 }
 
 /// How this host presents itself to storage.
@@ -222,6 +126,13 @@ impl Config {
                 return wrong(field, format!("{} is not absolute", path.display()));
             }
         }
+        if !is_socket_path(&self.socket) {
+            let problem = format!(
+                "{} is longer than a socket's name may be, {SOCKET_PATH_BYTES_MAX} bytes",
+                self.socket.display()
+            );
+            return wrong("socket", problem);
+        }
         if !(1..=30).contains(&self.pool_guard_seconds) {
             let problem = format!("{} is not from 1 to 30", self.pool_guard_seconds);
             return wrong("poolGuardSeconds", problem);
@@ -229,16 +140,11 @@ impl Config {
         if self.pools.is_empty() {
             return wrong("pools", "there is none; name at least one".to_owned());
         }
-        let mut names = BTreeSet::new();
-        for pool in &self.pools {
-            check_pool(pool)?;
-            if !names.insert(pool.name()) {
-                return wrong("pools", format!("{} is there twice", pool.name()));
-            }
-        }
+        pools::check(&self.pools)?;
         self.check_nodes()?;
+        let is_there = |name: &str| self.pools.iter().any(|pool| pool.name() == name);
         match &self.default_pool {
-            Some(name) if !names.contains(name.as_str()) => {
+            Some(name) if !is_there(name) => {
                 wrong("defaultPool", format!("there is no pool {name}"))
             }
             None if self.pools.len() > 1 => wrong(
@@ -257,26 +163,6 @@ impl Config {
             (None, Some(pool)) => pool.name(),
             (None, None) => "",
         }
-    }
-}
-
-fn check_pool(pool: &PoolConfig) -> Result<(), ConfigError> {
-    let name = pool.name();
-    let is_sound = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if name.is_empty() || name.len() > 63 || !name.chars().all(is_sound) {
-        return Err(ConfigError {
-            field: "pools".to_owned(),
-            problem: format!(
-                "{name:?} is no name of a pool: 1 to 63 letters, digits, '-', '_', '.'"
-            ),
-        });
-    }
-    match pool {
-        PoolConfig::File { directory, .. } if !directory.is_absolute() => Err(ConfigError {
-            field: format!("pools.{name}.directory"),
-            problem: format!("{} is not absolute", directory.display()),
-        }),
-        _ => Ok(()),
     }
 }
 

@@ -65,7 +65,8 @@ impl Parts {
     }
 }
 
-fn own_driver(pool: &PoolConfig) -> Result<Arc<dyn VolumeDriver>, ManagerError> {
+/// The driver of a pool of this host's own; nothing is touched yet.
+pub(crate) fn own_driver(pool: &PoolConfig) -> Result<Arc<dyn VolumeDriver>, ManagerError> {
     Ok(match pool {
         PoolConfig::LvmThin {
             volume_group,

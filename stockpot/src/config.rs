@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
-use serde::Deserialize;
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 use stockpot_csi::{CsiConfig, DEFAULT_DRIVER_NAME, parse_endpoint};
-use stockpot_manager::config::Config as ManagerConfig;
+use stockpot_manager::config::{
+    Config as ManagerConfig, FrontendConfig, SOCKET_PATH_BYTES_MAX, is_socket_path,
+};
 
 /// Settings of `transfers` that can change while the daemon runs.
 const CHANGEABLE: [&str; 2] = ["uploadBytesPerSecondMax", "downloadBytesPerSecondMax"];
@@ -27,15 +28,6 @@ impl Config {
     }
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct CsiSection {
-    /// `unix:///path`.
-    endpoint: String,
-    #[serde(default)]
-    driver_name: Option<String>,
-}
-
 /// Reads and checks the file, before anything is touched.
 ///
 /// # Errors
@@ -47,15 +39,16 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Config> {
 }
 
 fn parse(text: &str) -> anyhow::Result<Config> {
-    let document: Value = serde_saphyr::from_str(text)?;
-    let Value::Object(mut document) = document else {
+    // No snippets: somebody may have written a secret where none belongs.
+    let options = || serde_saphyr::options! { with_snippet: false };
+    let document: Value = serde_saphyr::from_str_with_options(text, options())?;
+    let Value::Object(document) = document else {
         bail!("it is not a mapping of settings");
     };
-    let fixed = fixed(&document);
-    // Taken out first, so that each part can refuse keys that it does not know.
-    let csi = document.remove("csi");
-    let manager: ManagerConfig = serde_json::from_value(Value::Object(document))?;
+    // Read from the text once more: only so are mistakes told with their line and column.
+    let manager: ManagerConfig = serde_saphyr::from_str_with_options(text, options())?;
     manager.check()?;
+    let csi = manager.csi.as_ref();
     let csi = csi
         .map(|section| csi_config(section, &manager))
         .transpose()
@@ -63,7 +56,7 @@ fn parse(text: &str) -> anyhow::Result<Config> {
     Ok(Config {
         manager,
         csi,
-        fixed,
+        fixed: fixed(&document),
     })
 }
 
@@ -80,12 +73,22 @@ fn fixed(document: &serde_json::Map<String, Value>) -> Value {
     Value::Object(fixed)
 }
 
-fn csi_config(section: Value, manager: &ManagerConfig) -> anyhow::Result<CsiConfig> {
-    let section: CsiSection = serde_json::from_value(section)?;
+fn csi_config(section: &FrontendConfig, manager: &ManagerConfig) -> anyhow::Result<CsiConfig> {
     let endpoint: PathBuf = parse_endpoint(&section.endpoint)?;
+    ensure!(
+        is_socket_path(&endpoint),
+        "endpoint: {} is longer than a socket's name may be, {SOCKET_PATH_BYTES_MAX} bytes",
+        endpoint.display()
+    );
+    ensure!(
+        endpoint != manager.socket,
+        "endpoint: {} is the manager's `socket` already: each needs its own",
+        endpoint.display()
+    );
     let mut config = CsiConfig::new(endpoint, manager.socket.clone(), manager.node_name.clone());
     config.driver_name = section
         .driver_name
+        .clone()
         .unwrap_or_else(|| DEFAULT_DRIVER_NAME.to_owned());
     config.check()?;
     Ok(config)
@@ -130,6 +133,17 @@ csi: {endpoint: 'unix:///run/csi.sock', driverName: csi.example.org}
             ("unix:///run/csi.sock", "tcp://0.0.0.0:1", "tcp://"),
             ("nodeName", "nodename", "nodename"),
             ("csi.example.org", "no good", "no good"),
+            (
+                "/run/csi.sock",
+                "/run/stockpot/manager.sock",
+                "csi: endpoint",
+            ),
+            // Where it is, and what could be meant.
+            ("nodeName: n1", "nodeName: n1\nstatedir: /x", "line 3"),
+            ("nodeName: n1", "nodeName: n1\nstatedir: /x", "csi"),
+            ("directory:", "folder:", "line 3"),
+            ("endpoint:", "endpont:", "line 4"),
+            ("/srv/p}]", "/srv/p}]\ntransfers: {workers: many}", "line 4"),
         ] {
             let error = format!("{:#}", parse(&WHOLE.replace(change, with)).unwrap_err());
             assert!(error.contains(named), "{named}: {error}");

@@ -6,14 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 use stockpot_driver::{
     remote::{Address, CertificateFiles, RemoteConfig},
     target::TargetsConfig,
 };
 
-use super::{Config, ConfigError, PoolConfig};
+use super::{Config, ConfigError, PoolConfig, is_node_name};
 use crate::ids::NodeShortId;
+
+/// Longest first part of a target's name, in bytes.
+const IQN_PREFIX_BYTES_MAX: usize = 150;
 
 /// Exports over iSCSI, by the kernel's own target.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,6 +25,7 @@ pub struct ExportsConfig {
     /// First part of each target's name, `iqn.YYYY-MM.REVERSED.DOMAIN:NODE`; unique to this host, and the same for ever.
     pub iqn_prefix: String,
     /// `ADDRESS:PORT` each, as other hosts reach this one; several are several paths.
+    #[serde(deserialize_with = "addresses")]
     pub portals: Vec<SocketAddr>,
 }
 
@@ -30,6 +34,7 @@ pub struct ExportsConfig {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct StorageNodeConfig {
     /// `ADDRESS:PORT` each.
+    #[serde(deserialize_with = "addresses")]
     pub listen: Vec<SocketAddr>,
     /// The names of the nodes that may call, as their certificates say them.
     pub allow: Vec<String>,
@@ -50,11 +55,68 @@ pub struct CertificateConfig {
     pub ca_file: PathBuf,
 }
 
+/// One of them, so that a mistake is found where it stands.
+struct Place(SocketAddr);
+
+impl<'de> Deserialize<'de> for Place {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(|_| {
+            let shown: String = text.chars().take(80).collect();
+            de::Error::custom(format!(
+                "{shown:?} is no address with a port: write it as \"192.0.2.1:3260\" or \"[2001:db8::1]:3260\", with \
+                 numbers and not names, in quotes"
+            ))
+        })
+    }
+}
+
+fn addresses<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<SocketAddr>, D::Error> {
+    let places = Vec::<Place>::deserialize(deserializer)?;
+    Ok(places.into_iter().map(|place| place.0).collect())
+}
+
 impl ExportsConfig {
     /// As the driver takes it.
     #[must_use]
     pub fn targets(&self) -> TargetsConfig {
         TargetsConfig::new(&self.iqn_prefix, self.portals.clone())
+    }
+
+    fn check(&self) -> Result<(), ConfigError> {
+        let wrong = |field: &str, problem: String| {
+            Err(ConfigError {
+                field: format!("exports.{field}"),
+                problem,
+            })
+        };
+        let prefix = &self.iqn_prefix;
+        let is_sound = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.:".contains(&b);
+        let is_name = prefix.len() <= IQN_PREFIX_BYTES_MAX
+            && prefix
+                .strip_prefix("iqn.")
+                .is_some_and(|rest| !rest.is_empty())
+            && prefix.bytes().all(is_sound);
+        if !is_name {
+            let problem = format!(
+                "{prefix:?} cannot be the first part of a target's name: iqn.YYYY-MM.REVERSED.DOMAIN:NODE in small letters, \
+                 at most {IQN_PREFIX_BYTES_MAX} characters"
+            );
+            return wrong("iqnPrefix", problem);
+        }
+        if self.portals.is_empty() {
+            return wrong("portals", "there is none; name one".to_owned());
+        }
+        for portal in &self.portals {
+            let ip = portal.ip();
+            if ip.is_unspecified() || ip.is_multicast() || portal.port() == 0 {
+                let problem = format!(
+                    "{portal}: name an address of this host that others can reach, and a port (3260)"
+                );
+                return wrong("portals", problem);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -115,6 +177,18 @@ impl Config {
                 let problem = "has to be the name of another node".to_owned();
                 return wrong(&format!("pools.{name}.node"), problem);
             }
+            if let PoolConfig::Remote {
+                name, node, pool, ..
+            } = pool
+            {
+                if self.certificate.is_some() {
+                    certifiable(&format!("pools.{name}.node"), node)?;
+                }
+                if pool.as_ref().is_some_and(String::is_empty) {
+                    let problem = "name the pool there, or leave the key out for its only one";
+                    return wrong(&format!("pools.{name}.pool"), problem.to_owned());
+                }
+            }
         }
         // A storage node knows its callers by their certificates, and refuses to attach for a host of another name.
         if let Some(name) = &self.host.name
@@ -127,13 +201,24 @@ impl Config {
             );
             return wrong("host.name", problem);
         }
-        if let Some(exports) = &self.exports
-            && exports.portals.is_empty()
-        {
-            return wrong("exports.portals", "there is none; name one".to_owned());
+        if let Some(exports) = &self.exports {
+            exports.check()?;
         }
-        let Some(serving) = &self.storage_node else {
-            return Ok(());
+        if self.certificate.is_some() {
+            certifiable("nodeName", &self.node_name)?;
+        }
+        match &self.storage_node {
+            Some(serving) => self.check_serving(serving),
+            None => Ok(()),
+        }
+    }
+
+    fn check_serving(&self, serving: &StorageNodeConfig) -> Result<(), ConfigError> {
+        let wrong = |field: &str, problem: String| {
+            Err(ConfigError {
+                field: field.to_owned(),
+                problem,
+            })
         };
         if self.certificate.is_none() {
             let problem = "is needed for storageNode: nodes prove who they are".to_owned();
@@ -149,6 +234,20 @@ impl Config {
         if serving.allow.is_empty() || serving.allow.iter().any(String::is_empty) {
             let problem = "name the nodes that may call".to_owned();
             return wrong("storageNode.allow", problem);
+        }
+        for name in &serving.allow {
+            certifiable("storageNode.allow", name)?;
+        }
+        for listen in &serving.listen {
+            if listen.ip().is_multicast() {
+                let problem =
+                    format!("{listen} is an address of many hosts: name one of this host");
+                return wrong("storageNode.listen", problem);
+            }
+        }
+        if serving.pools.as_ref().is_some_and(Vec::is_empty) {
+            let problem = "there is none; leave the key out for all of this node's own".to_owned();
+            return wrong("storageNode.pools", problem);
         }
         // Whose a volume is follows from its node's short id.
         let mut short_ids = vec![(NodeShortId::of(&self.node_name), &self.node_name)];
@@ -172,6 +271,19 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// Refuses a name that no certificate can have.
+fn certifiable(field: &str, name: &str) -> Result<(), ConfigError> {
+    if is_node_name(name) {
+        return Ok(());
+    }
+    Err(ConfigError {
+        field: field.to_owned(),
+        problem: format!(
+            "{name:?} cannot stand in a certificate: a node's name has letters, digits, '-' and '.'"
+        ),
+    })
 }
 
 #[cfg(test)]
@@ -234,7 +346,57 @@ certificate: {file: node.pem, keyFile: node.key, caFile: ca.pem}
                 "listen",
             ),
             (STORAGE, "pools: [fast]", "pools: [slow]", "slow"),
-            (STORAGE, "192.0.2.1:3260", "192.0.2.1", "portals"),
+            (STORAGE, "192.0.2.1:3260", "192.0.2.1", "192.0.2.1:3260"),
+            (
+                STORAGE,
+                "192.0.2.1:3260",
+                "0.0.0.0:3260",
+                "exports.portals: 0.0.0.0",
+            ),
+            (
+                STORAGE,
+                "192.0.2.1:3260",
+                "192.0.2.1:0",
+                "exports.portals: 192.0.2.1:0",
+            ),
+            (
+                STORAGE,
+                "192.0.2.1:3260",
+                "224.0.0.1:3260",
+                "exports.portals: 224",
+            ),
+            (
+                STORAGE,
+                "iqn.2026-01.test:",
+                "",
+                "exports.iqnPrefix: \"storage-1\"",
+            ),
+            (STORAGE, "pools: [fast]}", "pools: []}", "storageNode.pools"),
+            (
+                STORAGE,
+                "[worker-1]",
+                "[worker_1]",
+                "storageNode.allow: \"worker_1\"",
+            ),
+            (
+                STORAGE,
+                "192.0.2.1:7420",
+                "224.0.0.1:7420",
+                "storageNode.listen",
+            ),
+            (
+                WORKER,
+                "nodeName: worker-1",
+                "nodeName: worker_1",
+                "nodeName: \"worker_1\"",
+            ),
+            (
+                WORKER,
+                "node: storage-1",
+                "node: storage_1",
+                "pools.far.node",
+            ),
+            (WORKER, "pool: fast", "pool: ''", "pools.far.pool"),
             (STORAGE, "iqnPrefix", "iqnprefix", "iqnprefix"),
             (WORKER, "certificate:", "# ", "certificate"),
             (

@@ -20,6 +20,8 @@ poolGuardSeconds: 5
 shutdownGraceSeconds: 5
 ";
 
+const LONG: &str = "/run/0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789/x.sock";
+
 fn parse(text: &str) -> Result<Config, String> {
     let config: Config = serde_saphyr::from_str(text).map_err(|e| e.to_string())?;
     config.check().map_err(|e| e.to_string())?;
@@ -72,15 +74,16 @@ fn mistakes_are_named() {
         ("/srv/images", "images", "images"),
         ("volumeGroup", "volumegroup", "volumegroup"),
         ("uploadsMax: 1", "uploadsMax: 0", "uploadsMax"),
-        ("partsInFlight: 8", "partsInFlight: 800", "parts in flight"),
+        ("partsInFlight: 8", "partsInFlight: 800", "partsInFlight"),
         (
             "guardSharePpm: 5000",
             "guardChunksMin: 0",
-            "checked at least",
+            "transfers.guardChunksMin",
         ),
         ("poolGuardSeconds: 5", "poolGuardSeconds: 60", "1 to 30"),
         ("makeRoomPercent", "makeroom", "makeroom"),
-        ("stateDir", "statedir", "statedir"),
+        ("stateDir", "statedir", "`csi`"),
+        ("/run/x.sock", LONG, "socket"),
     ] {
         let error = parse(&WHOLE.replace(change, with)).unwrap_err();
         assert!(error.contains(named), "{named}: {error}");

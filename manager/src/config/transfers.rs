@@ -7,6 +7,22 @@ use stockpot_repository::{ReadSettings, UploadSettings, store::Bandwidth};
 
 use super::ConfigError;
 
+/// What the repository calls the settings, and what the file calls them.
+const NAMES: [(&str, &str); 12] = [
+    ("parts in flight", "partsInFlight"),
+    ("part size in bytes", "partSizeBytes"),
+    ("pack size in bytes", "packSizeBytes"),
+    ("parts in a pack", "packSizeBytes / partSizeBytes"),
+    ("workers", "workers"),
+    ("share of unchanged data that is checked", "guardSharePpm"),
+    ("chunks said to be unchanged", "guardChunksMin"),
+    ("share of a pack below which", "repackBelowPercent"),
+    ("bytes of sparse packs", "repackBudgetBytes"),
+    ("bytes to gain at least", "repackGainBytes"),
+    ("compression level", "zstdLevel"),
+    ("requests in flight", "getsInFlight"),
+];
+
 /// Nobody waits longer for what may pass.
 const SECONDS_MAX: u64 = 30 * 24 * 60 * 60;
 
@@ -167,6 +183,43 @@ impl TransferConfig {
         let settings = self.upload_settings().check();
         settings
             .and_then(|()| self.read_settings().check())
-            .or_else(|error| wrong("settings", error.to_string()))
+            .or_else(|error| {
+                let text = error.to_string();
+                let known = NAMES.iter().find(|(said, _)| text.starts_with(said));
+                match (known, text.split_once(": ")) {
+                    (Some((_, name)), Some((_, problem))) => wrong(name, problem.to_owned()),
+                    _ => wrong("settings", text),
+                }
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_range_have_the_names_of_the_file() {
+        for (setting, named) in [
+            ("partsInFlight: 800", "partsInFlight: 800; it has"),
+            ("partSizeBytes: 1", "partSizeBytes: 1;"),
+            ("packSizeBytes: 1", "packSizeBytes: 1;"),
+            ("workers: 0", "workers: 0;"),
+            ("guardSharePpm: 2000000", "guardSharePpm: 2000000;"),
+            ("guardChunksMin: 0", "guardChunksMin: 0;"),
+            ("repackBelowPercent: 99", "repackBelowPercent: 99;"),
+            (
+                "repackBudgetBytes: 999999999999999",
+                "repackBudgetBytes: 99",
+            ),
+            ("repackGainBytes: 999999999999999", "repackGainBytes: 99"),
+            ("zstdLevel: 20", "zstdLevel: 20;"),
+            ("getsInFlight: 0", "getsInFlight: 0;"),
+            ("uploadsMax: 0", "uploadsMax: 0 is"),
+        ] {
+            let config: TransferConfig = serde_saphyr::from_str(setting).unwrap();
+            let error = config.check().unwrap_err().to_string();
+            assert!(error.starts_with(&format!("transfers.{named}")), "{error}");
+        }
     }
 }
