@@ -35,7 +35,7 @@ pub(crate) struct PkiInitArgs {
     /// Directory of the authority; made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: PathBuf,
-    /// How long the authority lasts.
+    /// How long the authority lasts, in days from now on.
     #[arg(long, value_name = "DAYS", default_value_t = 3650, value_parser = clap::value_parser!(u32).range(1..=36500))]
     pub(crate) days: u32,
 }
@@ -47,7 +47,8 @@ Examples:
   stockpot pki issue storage-1 --dir stockpot-pki --out storage-1
   scp storage-1/node.* storage-1/ca.pem storage-1:/etc/stockpot/
 
-To renew, issue again into another directory, replace node.pem and node.key on the node, and start its daemon again.")]
+To renew, issue again into a new directory, and replace node.pem and node.key on the node. Its daemon takes them with the
+next connection or call: it need not be started again, and connected hosts notice nothing.")]
 pub(crate) struct PkiIssueArgs {
     /// The node's name: the nodeName of its configuration (letters, digits, '-' and '.').
     pub(crate) node: String,
@@ -57,7 +58,7 @@ pub(crate) struct PkiIssueArgs {
     /// Directory of what is made; made if it is not there.
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
-    /// How long the certificate lasts, at most as long as the authority.
+    /// How long the certificate lasts, in days from now on; at most as long as the authority.
     #[arg(long, value_name = "DAYS", default_value_t = 365, value_parser = clap::value_parser!(u32).range(1..=36500))]
     pub(crate) days: u32,
 }

@@ -3,7 +3,7 @@
 use std::{
     fs::{DirBuilder, OpenOptions},
     io::Write as _,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     time::SystemTime,
 };
@@ -16,6 +16,7 @@ use rcgen::{
 };
 use serde::Serialize;
 use stockpot_driver::remote::CertificateFacts;
+use stockpot_manager::config::is_node_name;
 use time::{Duration, OffsetDateTime};
 use zeroize::Zeroizing;
 
@@ -78,6 +79,11 @@ fn init(cli: &Cli, args: &PkiInitArgs) -> anyhow::Result<()> {
         .context("no certificate could be made")?;
     make_directory(&args.dir)?;
     let (at, key_at) = (args.dir.join(CA_CERTIFICATE), args.dir.join(CA_KEY));
+    not_there(
+        [key_at.as_path(), at.as_path()],
+        "there is an authority already, and nodes may have its certificates: `stockpot pki issue` makes more of them; for another \
+         authority give --dir another directory",
+    )?;
     write_pair(&at, &certificate.pem(), &key_at, &key)?;
     say(cli, at.clone(), key_at, at)
 }
@@ -124,6 +130,11 @@ fn issue(cli: &Cli, args: &PkiIssueArgs) -> anyhow::Result<()> {
         );
     }
     let (at, key_at) = (args.out.join(NODE_CERTIFICATE), args.out.join(NODE_KEY));
+    not_there(
+        [key_at.as_path(), at.as_path()],
+        "there is a node's certificate already: to renew it give --out a new directory, and put what is in there in the place of \
+         the files on the node",
+    )?;
     write_pair(&at, &certificate.pem(), &key_at, &key)?;
     if !ca_copy.exists() {
         write_new(&ca_copy, ca.as_bytes(), 0o644)?;
@@ -203,15 +214,7 @@ fn lasting(days: u32) -> anyhow::Result<CertificateParams> {
 
 /// A node's name stands in its certificate as a DNS name, and nowhere is one taken for another.
 fn check_node(name: &str) -> anyhow::Result<()> {
-    let is_label = |label: &str| {
-        let sound = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-        (1..=63).contains(&label.len())
-            && label.bytes().all(sound)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    let is_address = name.parse::<std::net::IpAddr>().is_ok();
-    if name.len() <= 192 && !is_address && name.split('.').all(is_label) {
+    if is_node_name(name) {
         return Ok(());
     }
     Err(Usage::new(format!(
@@ -229,9 +232,24 @@ fn read(path: &Path) -> anyhow::Result<(String, CertificateFacts)> {
 }
 
 fn read_key(path: &Path) -> anyhow::Result<Zeroizing<String>> {
+    let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode());
+    if mode.is_ok_and(|mode| mode & 0o007 != 0) {
+        bail!(
+            "{} can be read by every user of this machine: chmod 600 it, and think of who may have read it",
+            path.display()
+        );
+    }
     let read = std::fs::read_to_string(path);
     let text = read.with_context(|| format!("cannot read {}", path.display()))?;
     Ok(Zeroizing::new(text))
+}
+
+/// Refuses to overwrite, and says what to do instead.
+fn not_there(files: [&Path; 2], what_to_do: &str) -> anyhow::Result<()> {
+    match files.into_iter().find(|file| file.exists()) {
+        Some(file) => bail!("{} is there: {what_to_do}", file.display()),
+        None => Ok(()),
+    }
 }
 
 fn make_directory(path: &Path) -> anyhow::Result<()> {

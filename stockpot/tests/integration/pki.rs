@@ -78,7 +78,9 @@ fn nothing_is_overwritten_and_mistakes_are_named() -> anyhow::Result<()> {
     let key = std::fs::read(pki.path("pki/ca.key")?)?;
     let again = pki.bench.run(init)?;
     ensure!(
-        again.code == Some(1) && again.stderr.contains("ca.key"),
+        again.code == Some(1)
+            && again.stderr.contains("ca.key")
+            && again.stderr.contains("another directory"),
         "{again:?}"
     );
     ensure!(std::fs::read(pki.path("pki/ca.key")?)? == key);
@@ -94,8 +96,25 @@ fn nothing_is_overwritten_and_mistakes_are_named() -> anyhow::Result<()> {
     ensure!(!pki.bench.path("bad").exists() && !pki.bench.path("a").exists());
     ensure!(pki.issue("a", "a", "1")?.code == Some(0));
     let certificate = std::fs::read(pki.path("a/node.pem")?)?;
-    ensure!(pki.issue("a", "a", "1")?.code == Some(1));
+    let again = pki.issue("a", "a", "1")?;
+    ensure!(
+        again.code == Some(1)
+            && again
+                .stderr
+                .contains("to renew it give --out a new directory"),
+        "{again:?}"
+    );
     ensure!(std::fs::read(pki.path("a/node.pem")?)? == certificate);
+    // A key that anybody may read is nobody's any more.
+    let key = pki.path("pki/ca.key")?;
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644))?;
+    let open = pki.issue("c", "c", "1")?;
+    ensure!(
+        open.code == Some(1) && open.stderr.contains("ca.key can be read by every user"),
+        "{open:?}"
+    );
+    ensure!(!pki.bench.path("c").exists());
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600))?;
     // Another authority's certificate beside the new one would never do.
     let other = pki.path("other")?;
     ensure!(pki.bench.run(["pki", "init", "--dir", &other])?.code == Some(0));
