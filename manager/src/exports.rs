@@ -9,6 +9,7 @@
 
 use std::{
     collections::BTreeMap,
+    os::unix::fs::PermissionsExt,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -215,7 +216,16 @@ fn report_removed(done: &RecoveredExports) {
 
 async fn open_sealer(key_file: &Path) -> Result<Sealer, ManagerError> {
     let path = key_file.to_owned();
-    let opening = tokio::task::spawn_blocking(move || Sealer::open(&path));
+    let opening = tokio::task::spawn_blocking(move || {
+        let mode = std::fs::metadata(&path).map(|meta| meta.permissions().mode());
+        if mode.is_ok_and(|mode| mode & 0o007 != 0) {
+            return Err(RecordsError::Unreadable(
+                "every user of this host can read this key: chmod 600 it, and think of who may have read it"
+                    .to_owned(),
+            ));
+        }
+        Sealer::open(&path)
+    });
     let opened = opening
         .await
         .map_err(|error| ManagerError::Internal(error.to_string()))?;
@@ -296,6 +306,21 @@ mod tests {
                 },
             }],
         }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_anybody_can_read_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let key = home.path().join(KEY_FILE);
+        open_sealer(&key).await.unwrap();
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+        let error = open_sealer(&key).await.unwrap_err().to_string();
+        assert!(
+            error.contains("exports.key") && error.contains("chmod 600"),
+            "{error}"
+        );
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+        open_sealer(&key).await.unwrap();
     }
 
     #[tokio::test]

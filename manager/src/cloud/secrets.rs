@@ -46,10 +46,23 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, ManagerError> {
         let problem = format!("it is no file of at most {FILE_SIZE_MAX} bytes");
         return Err(unusable(path, problem));
     }
-    if meta.permissions().mode() & 0o007 != 0 {
-        tracing::warn!(path = %path.display(), "every user of this host can read this key");
-    }
+    warn_of_readers(path);
     Ok(Zeroizing::new(std::fs::read(path).map_err(failed)?))
+}
+
+/// Files that anybody may read are used all the same: they may lie where nobody else comes.
+pub(super) fn warn_of_readers(path: &Path) {
+    if is_open_to_all(path) {
+        tracing::warn!(
+            "{} can be read by every user of this machine: chmod 600 it",
+            path.display()
+        );
+    }
+}
+
+fn is_open_to_all(path: &Path) -> bool {
+    let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode());
+    mode.is_ok_and(|mode| mode & 0o007 != 0)
 }
 
 fn unusable(path: &Path, problem: String) -> ManagerError {
@@ -89,5 +102,10 @@ mod tests {
             key(Some(&named(true))).await.unwrap(),
             Some(source) if source.kind() == "key file"
         ));
+        let mode = std::fs::Permissions::from_mode;
+        for (bits, open) in [(0o644, true), (0o604, true), (0o640, false), (0o600, false)] {
+            std::fs::set_permissions(&path, mode(bits)).unwrap();
+            assert_eq!(is_open_to_all(&path), open, "{bits:o}");
+        }
     }
 }

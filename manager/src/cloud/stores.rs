@@ -8,6 +8,7 @@ use stockpot_repository::store::{
     s3::{CredentialSource, PathStyle as S3PathStyle, S3Config},
 };
 
+use super::secrets;
 use crate::profile::{PathStyle, Topology};
 
 /// Opens stores. The real one is [`S3Stores`]; tests have one in memory.
@@ -31,6 +32,11 @@ pub struct S3Stores {
 impl Stores for S3Stores {
     async fn open(&self, topology: &Topology) -> Result<Arc<dyn ObjectStore>, StoreError> {
         let mut config = config_of(topology)?;
+        if let CredentialSource::File { path, .. } = &config.credentials {
+            let path = path.clone();
+            // A file that is not there is told when it is read.
+            let _ = tokio::task::spawn_blocking(move || secrets::warn_of_readers(&path)).await;
+        }
         config.bandwidth.clone_from(&self.bandwidth);
         let store = S3Store::connect(config).await?;
         Ok(Arc::new(store))
