@@ -10,6 +10,7 @@
 mod attachments;
 mod backups;
 mod bases;
+mod begun;
 mod codec;
 mod error;
 mod exports;

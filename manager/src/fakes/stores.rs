@@ -26,6 +26,7 @@ pub struct FakeStores {
     faults: Arc<Faults>,
     buckets: Mutex<BTreeMap<String, Arc<MemoryStore>>>,
     out_of_reach: Arc<AtomicBool>,
+    refusing: Arc<AtomicBool>,
     unanswered: Arc<AtomicU64>,
     probe_takes: Arc<Mutex<Duration>>,
 }
@@ -38,6 +39,7 @@ impl FakeStores {
             faults,
             buckets: Mutex::default(),
             out_of_reach: Arc::default(),
+            refusing: Arc::default(),
             unanswered: Arc::default(),
             probe_takes: Arc::default(),
         })
@@ -51,6 +53,11 @@ impl FakeStores {
     /// Whether requests fail as if no bucket answered.
     pub fn set_out_of_reach(&self, out_of_reach: bool) {
         self.out_of_reach.store(out_of_reach, Ordering::SeqCst);
+    }
+
+    /// Whether requests are refused as if the credentials were no good.
+    pub fn set_refusing(&self, refusing: bool) {
+        self.refusing.store(refusing, Ordering::SeqCst);
     }
 
     /// Requests that found no bucket in reach.
@@ -82,6 +89,7 @@ impl Stores for FakeStores {
             bucket,
             faults: self.faults.clone(),
             out_of_reach: self.out_of_reach.clone(),
+            refusing: self.refusing.clone(),
             unanswered: self.unanswered.clone(),
             probe_takes: self.probe_takes.clone(),
         }))
@@ -93,6 +101,7 @@ struct FaultyStore {
     bucket: Arc<MemoryStore>,
     faults: Arc<Faults>,
     out_of_reach: Arc<AtomicBool>,
+    refusing: Arc<AtomicBool>,
     unanswered: Arc<AtomicU64>,
     probe_takes: Arc<Mutex<Duration>>,
 }
@@ -110,6 +119,12 @@ impl FaultyStore {
                 doing: name.to_owned(),
                 attempts: 1,
                 source: "out of reach".into(),
+            });
+        }
+        if self.refusing.load(Ordering::SeqCst) {
+            return Err(StoreError::AccessDenied {
+                doing: name.to_owned(),
+                source: "the credentials are no good".into(),
             });
         }
         let broken = |name: &'static str| StoreError::Refused {

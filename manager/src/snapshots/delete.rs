@@ -115,7 +115,8 @@ impl Manager {
     }
 
     /// Decides in the repository that the snapshot is gone. One of which no committed copy is on record does not need
-    /// that, so a repository that cannot be opened any more does not keep it.
+    /// that, so a repository that cannot be opened any more does not keep it; nor does one that refuses for any reason, if nothing
+    /// was ever sent to it.
     async fn remove_cloud(&self, row: &SnapshotRow) -> Result<(), ManagerError> {
         let is_committed = match row.cloud {
             CopyState::None | CopyState::Deleted => return Ok(()),
@@ -126,18 +127,30 @@ impl Manager {
             let repository = self.repository_of_row(row).await?;
             cloud::delete(&repository, &row.volume_id, &row.id).await
         };
-        match deleting.await {
-            Err(error) if !is_committed && cloud::cannot_be_opened(&error) => {
-                tracing::warn!(
-                    snapshot_id = %row.id,
-                    profile = row.profile,
-                    error = chain(&error),
-                    "the repository cannot be opened; a broken-off upload may have left packs there"
-                );
-                Ok(self.catalog.abandon_snapshot(&row.id).await?)
-            }
-            done => done,
+        let Err(error) = deleting.await else {
+            return Ok(());
+        };
+        if is_committed {
+            return Err(error);
         }
+        let may_have_sent = self.catalog.has_begun_upload(&row.id).await?;
+        let said = match may_have_sent {
+            true if cloud::cannot_be_opened(&error) => {
+                "the repository cannot be opened; a broken-off upload may have left packs there"
+            }
+            // What may answer later is asked later.
+            false if cloud::cannot_be_opened(&error) || !error.is_passing() => {
+                "the repository cannot be asked; nothing of the snapshot was ever sent there, so it is only forgotten here"
+            }
+            _ => return Err(error),
+        };
+        tracing::warn!(
+            snapshot_id = %row.id,
+            profile = row.profile,
+            error = chain(&error),
+            "{said}"
+        );
+        Ok(self.catalog.abandon_snapshot(&row.id).await?)
     }
 
     async fn remove_local(&self, row: &SnapshotRow, which: Deleting) -> Result<(), ManagerError> {
@@ -194,22 +207,24 @@ impl Manager {
         id: &SnapshotId,
         short_id: &str,
     ) -> Result<(), ManagerError> {
-        let repository = match self.repository_named(short_id, id).await {
-            Ok(repository) => repository,
-            Err(error) if cloud::cannot_be_opened(&error) => {
+        let asked = async {
+            let repository = self.repository_named(short_id, id).await?;
+            if let Some(volume) = cloud::volume_of(&repository, id).await? {
+                cloud::delete(&repository, &volume, id).await?;
+                tracing::info!(snapshot_id = %id, location = repository.location(), "a cloud copy was deleted");
+            }
+            Ok(())
+        };
+        match asked.await {
+            Err(error) if cloud::cannot_be_opened(&error) || !error.is_passing() => {
                 // Deleted before, when it was on record and not committed.
-                return match self.catalog.is_abandoned(id).await? {
+                match self.catalog.is_abandoned(id).await? {
                     true => Ok(()),
                     false => Err(error),
-                };
+                }
             }
-            Err(error) => return Err(error),
-        };
-        if let Some(volume) = cloud::volume_of(&repository, id).await? {
-            cloud::delete(&repository, &volume, id).await?;
-            tracing::info!(snapshot_id = %id, location = repository.location(), "a cloud copy was deleted");
+            done => done,
         }
-        Ok(())
     }
 
     /// Removes what a lost catalog does not know: from the bucket that the id names, and from the storage.

@@ -142,6 +142,7 @@ impl Manager {
             }
             Found::Uploading | Found::Absent => {}
         }
+        self.catalog.upload_begins(&row.id).await?;
         // No other attempt is under way here: what one that was killed left open is given up.
         abort_uploads(
             repository,

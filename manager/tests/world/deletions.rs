@@ -93,6 +93,48 @@ fn a_failed_upload_does_not_need_its_repository_to_be_deleted() {
 }
 
 #[test]
+fn a_snapshot_of_which_nothing_was_sent_needs_no_repository_to_be_deleted() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let request = lab::snapshot_of(&volume, "committed", "offsite");
+        let committed = lab::ready_snapshot(&mut client, &request).await.unwrap();
+        // Whose upload fails, the row with its local copy stays.
+        let failed = async |client: &mut Client, name: &str| {
+            let request = lab::snapshot_of(&volume, name, "offsite");
+            let id = lab::cut(client, &request).await.snapshot_id;
+            lab::ready_snapshot(client, &request).await.unwrap_err();
+            id
+        };
+        world.stores.set_refusing(true);
+        let unsent = failed(&mut client, "unsent").await;
+        for _ in 0..2 {
+            lab::delete_snapshot(&mut client, &unsent).await.unwrap();
+        }
+        let refused = lab::delete_snapshot(&mut client, &committed.snapshot_id).await;
+        assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+        // Of this one something may be there: its repository has to be told.
+        world.stores.set_refusing(false);
+        world.faults.break_call("put");
+        let begun = failed(&mut client, "begun").await;
+        world.stores.set_refusing(true);
+        let refused = lab::delete_snapshot(&mut client, &begun).await;
+        assert_eq!(refused.unwrap_err().code(), Code::PermissionDenied);
+        world.stores.set_refusing(false);
+        world.faults.break_call("nothing");
+        for id in [&begun, &committed.snapshot_id] {
+            lab::delete_snapshot(&mut client, id).await.unwrap();
+        }
+        assert!(lab::list(&mut client).await.is_empty());
+        assert!(world.storage.leftovers().snapshots.is_empty());
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
+#[test]
 fn what_an_upload_sent_is_told_afterwards() {
     let world = World::new();
     let run = world.start();
