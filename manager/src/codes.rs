@@ -42,7 +42,9 @@ fn code_of(error: &ManagerError) -> Code {
         }
         ManagerError::OutOfRange(_) => Code::OutOfRange,
         ManagerError::Busy(_) | ManagerError::Cancelled => Code::Aborted,
-        ManagerError::NoAnswer { .. } | ManagerError::NotReady(_) => Code::Unavailable,
+        ManagerError::NoAnswer { .. }
+        | ManagerError::NotReady(_)
+        | ManagerError::PoolUnusable { .. } => Code::Unavailable,
         ManagerError::GaveUp { source, .. } => code_of(source),
         ManagerError::Recorded(recorded) => Code::from_i32(recorded.code),
         ManagerError::SecretFile { .. } => Code::FailedPrecondition,

@@ -75,6 +75,14 @@ pub enum ManagerError {
     /// The manager has not finished its start, or is stopping.
     #[error("{0}")]
     NotReady(String),
+    /// A pool that cannot be used as it is now.
+    #[error("pool {pool} cannot be used: {why}")]
+    PoolUnusable {
+        /// Its name.
+        pool: String,
+        /// What its driver says.
+        why: String,
+    },
     /// An operation that was given up before; this is its error.
     #[error("{}", .0.text)]
     Recorded(RecordedError),
@@ -132,7 +140,8 @@ impl ManagerError {
     #[must_use]
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::NoAnswer { .. } => true,
+            // It is looked at again and again.
+            Self::NoAnswer { .. } | Self::PoolUnusable { .. } => true,
             Self::GaveUp { source, .. } => source.is_passing(),
             Self::Repository(RepositoryError::Store(error)) => {
                 matches!(error, StoreError::Unavailable { .. })

@@ -9,7 +9,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use stockpot_driver::{DriverError, Headroom, VolumeDriver};
 
-use crate::{Manager, ManagerError, error::chain};
+use crate::{Manager, ManagerError, error::chain, pools::LOOK_AGAIN};
 
 /// How often one pool is made larger in one go; more is left to the next look.
 const STEPS_MAX: u32 = 4;
@@ -31,6 +31,13 @@ impl Manager {
         let every = Duration::from_secs(self.config.pool_guard_seconds);
         let mut was_said = false;
         loop {
+            if !self.is_usable_again(pool).await {
+                tokio::select! {
+                    () = self.stopping.cancelled() => return,
+                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                }
+                continue;
+            }
             match self.make_room_in(pool).await {
                 Ok(None) if was_said => {
                     was_said = false;

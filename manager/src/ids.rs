@@ -57,6 +57,18 @@ pub(crate) fn is_volume_of(id: &VolumeId, node: &NodeShortId) -> bool {
     rest.is_some_and(|rest| rest.starts_with('-'))
 }
 
+/// Whether the manager of another node than this one made the volume.
+#[must_use]
+pub(crate) fn is_volume_of_other(id: &VolumeId, node: &NodeShortId) -> bool {
+    let parts = id.as_str().strip_prefix("vol-");
+    let parts = parts.and_then(|rest| rest.split_once('-'));
+    parts.is_some_and(|(short_id, ulid)| {
+        let is_short_id =
+            short_id.len() == SHORT_ID_LEN && short_id.bytes().all(|b| b.is_ascii_hexdigit());
+        is_short_id && ulid.len() == ULID_LEN && short_id != node.as_str()
+    })
+}
+
 /// A new snapshot id; with the short id of the repository where its cloud copy will lie.
 #[must_use]
 pub fn new_snapshot_id(repository: Option<&str>) -> SnapshotId {
@@ -100,6 +112,13 @@ mod tests {
                 .as_str()
                 .starts_with(&format!("vol-{node}-"))
         );
+        let own = new_volume_id(&node);
+        let other = NodeShortId::of("worker-2");
+        assert!(is_volume_of(&own, &node) && !is_volume_of_other(&own, &node));
+        assert!(!is_volume_of(&own, &other) && is_volume_of_other(&own, &other));
+        // What nobody's manager made is nobody's.
+        let odd = "vol-x".parse().unwrap();
+        assert!(!is_volume_of_other(&odd, &node));
         let cloud = new_snapshot_id(Some("0123abcd"));
         assert_eq!(repository_of(&cloud), Some("0123abcd"));
         assert_eq!(repository_of(&new_snapshot_id(None)), None);

@@ -45,6 +45,7 @@ mod locks;
 mod manager;
 mod page;
 mod parts;
+mod pools;
 pub mod profile;
 mod recovery;
 mod request;

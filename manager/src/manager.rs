@@ -20,6 +20,7 @@ use crate::{
     ids::NodeShortId,
     locks::Locks,
     parts::Parts,
+    pools::{self, Unusable},
     profile::Profiles,
     recovery,
     transfers::Transfers,
@@ -42,6 +43,8 @@ pub struct Manager {
     pub(crate) config: Config,
     pub(crate) node: NodeShortId,
     pub(crate) pools: BTreeMap<String, Arc<dyn VolumeDriver>>,
+    /// Those of them that their drivers do not want to be used as they are now.
+    pub(crate) unusable: Unusable,
     pub(crate) connector: Arc<dyn Connector>,
     pub(crate) catalog: Catalog,
     pub(crate) clouds: Clouds,
@@ -58,24 +61,44 @@ pub struct Manager {
 }
 
 impl Manager {
-    /// Opens the catalog and checks the storage. Nothing is recovered yet, and no operation is taken.
+    /// Opens the catalog and checks the storage. Nothing is recovered yet, and no operation is taken. A pool that cannot be used
+    /// is an ERROR in the log, and the others go on.
     ///
     /// # Errors
-    /// `Config`, `Catalog`, or the driver's check of its host.
+    /// `Config`, `Catalog`, or a driver's check of its host if no pool can be used.
     pub async fn open(config: Config, mut parts: Parts) -> Result<Arc<Self>, ManagerError> {
         config.check()?;
         let catalog = Catalog::open(&config.state_dir)?;
         let connector = parts.connector.as_ref();
         let exports = Exports::open(&config, &mut parts.pools, &catalog, connector).await?;
+        pools::tell_of_strays(&config, &catalog).await?;
+        if !config.profiles_dir.is_dir() {
+            tracing::warn!(
+                profiles_dir = %config.profiles_dir.display(),
+                "the directory of the profiles is not there: no snapshot gets a cloud copy before it is"
+            );
+        }
         let in_use = pools_in_use(&catalog).await?;
+        let unusable = Unusable::default();
+        let mut first = None;
         for (name, driver) in &parts.pools {
-            check_pool(name, driver, in_use.contains(name)).await?;
+            let is_in_use = in_use.contains(name);
+            if let Err(error) = check_pool(name, driver, is_in_use).await {
+                unusable.put(name, is_in_use, &error);
+                first = first.or(Some(error));
+            }
+        }
+        if let Some(error) = first
+            && unusable.count() == parts.pools.len()
+        {
+            return Err(error);
         }
         let profiles = Arc::new(Profiles::new(&config.profiles_dir, &config.credentials_dir));
         let tasks = TaskTracker::new();
         Ok(Arc::new(Self {
             node: NodeShortId::of(&config.node_name),
             pools: parts.pools,
+            unusable,
             connector: parts.connector,
             clouds: Clouds::new(profiles, parts.stores, catalog.clone(), tasks.clone()),
             catalog,
@@ -162,9 +185,11 @@ impl Manager {
 
     /// The driver of a pool that a row names.
     pub(crate) fn driver(&self, pool: &str) -> Result<&Arc<dyn VolumeDriver>, ManagerError> {
-        self.pools.get(pool).ok_or_else(|| {
+        let driver = self.pools.get(pool).ok_or_else(|| {
             ManagerError::FailedPrecondition(format!("pool {pool} is not configured any more"))
-        })
+        })?;
+        self.unusable.check(pool)?;
+        Ok(driver)
     }
 
     /// The pool that a request names; empty for the default one.
@@ -195,7 +220,7 @@ impl Manager {
 
 /// Checks a pool at the start. One of a storage node that is down keeps nobody from starting: its calls fail until it
 /// is back.
-async fn check_pool(
+pub(crate) async fn check_pool(
     name: &str,
     driver: &Arc<dyn VolumeDriver>,
     is_in_use: bool,

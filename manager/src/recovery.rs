@@ -215,6 +215,14 @@ async fn report_orphans(manager: &Manager, volumes: &[VolumeRow], snapshots: &[S
     for (pool, driver) in &manager.pools {
         match driver.list_volumes().await {
             Ok(found) => {
+                let lent = found.iter().filter(|v| manager.is_lent(&v.id)).count();
+                if lent > 0 {
+                    tracing::info!(
+                        pool,
+                        volumes = lent,
+                        "the pool holds volumes that other nodes made; they are on those nodes' records"
+                    );
+                }
                 let unknown =
                     |id: &VolumeId| !known_volumes.contains(id.as_str()) && !manager.is_lent(id);
                 for volume in found.iter().filter(|v| unknown(&v.id)) {

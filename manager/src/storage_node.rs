@@ -126,11 +126,9 @@ impl Manager {
         Ok(())
     }
 
-    /// Whether a volume is one of a node that this one has pools for: it is on that node's record.
+    /// Whether a volume is one of a node that this one has pools for, or had: it is on that node's record.
     pub(crate) fn is_lent(&self, id: &VolumeId) -> bool {
-        let serving = self.config.storage_node.iter();
-        let mut nodes = serving.flat_map(|serving| &serving.allow);
-        nodes.any(|name| ids::is_volume_of(id, &NodeShortId::of(name)))
+        self.config.storage_node.is_some() && ids::is_volume_of_other(id, &self.node)
     }
 
     /// The service for managers on other nodes, with the pools that they may use.
@@ -142,7 +140,7 @@ impl Manager {
         let pools: BTreeMap<_, _> = self
             .pools
             .iter()
-            .filter(|(name, _)| own.contains(name.as_str()))
+            .filter(|(name, _)| own.contains(name.as_str()) && !self.unusable.has(name))
             .filter(|(name, _)| named.is_none_or(|named| named.contains(name)))
             .map(|(name, driver)| (name.clone(), driver.clone()))
             .collect();
@@ -190,6 +188,18 @@ impl ManagerGate {
     }
 }
 
+/// For whoever has to know later which node did what here.
+fn record(node: &str, subject: Subject<'_>) {
+    match subject {
+        Subject::Volume(id) => {
+            tracing::info!(node, volume_id = %id, "a node makes, grows or removes a volume");
+        }
+        Subject::Snapshot(id, of) => {
+            tracing::info!(node, snapshot_id = %id, volume_id = %of, "a node cuts or removes a snapshot");
+        }
+    }
+}
+
 #[async_trait]
 impl Gate for ManagerGate {
     fn ready(&self) -> Result<(), String> {
@@ -221,6 +231,9 @@ impl Gate for ManagerGate {
         match (caller, intent) {
             (Caller::Node(name), _) => {
                 if ids::is_volume_of(subject.volume(), &NodeShortId::of(name)) {
+                    if intent == Intent::Change {
+                        record(name, subject);
+                    }
                     return Ok(());
                 }
                 Err(format!(
