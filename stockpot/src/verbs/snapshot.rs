@@ -1,6 +1,6 @@
 //! `stockpot snapshot …`: asks a running driver over its socket.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{collections::BTreeMap, io};
 
 use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
@@ -160,6 +160,8 @@ struct Deleted {
     volume_id: Option<String>,
     /// `local`, `cloud`, both, or none where nothing was there any more.
     removed: Vec<&'static str>,
+    /// There was no cloud copy, and there will be none: its upload was under way, or had failed.
+    upload_given_up: bool,
 }
 
 async fn delete(cli: &Cli, id: &str, copy: Copies, at: &SocketArgs) -> anyhow::Result<()> {
@@ -187,36 +189,56 @@ async fn delete(cli: &Cli, id: &str, copy: Copies, at: &SocketArgs) -> anyhow::R
         .await
         .map_err(|status| said(at, &status))?;
     let deleted = deleted(id, before, copy);
-    context::print(cli.output, &deleted, || match &deleted.removed[..] {
-        [] => format!("{}: nothing was there", printable::line(id)),
-        removed => format!(
-            "{}: removed the {} of volume {}",
-            printable::line(id),
-            match removed {
-                [one] => format!("{one} copy"),
-                both => format!("{} copies", both.join(" and ")),
-            },
-            printable::line(deleted.volume_id.as_deref().unwrap_or("?")),
-        ),
-    })
+    context::print(cli.output, &deleted, || deletion_line(&deleted))
 }
 
-/// What there was to remove. An upload that was pending, or whose end is not known, is given up too.
+fn deletion_line(deleted: &Deleted) -> String {
+    let copies = match &deleted.removed[..] {
+        [] => String::new(),
+        [one] => format!("removed the {one} copy"),
+        both => format!("removed the {} copies", both.join(" and ")),
+    };
+    let given_up = match deleted.upload_given_up {
+        true => "gave up its upload",
+        false => "",
+    };
+    let done: Vec<&str> = [copies.as_str(), given_up]
+        .into_iter()
+        .filter(|text| !text.is_empty())
+        .collect();
+    let id = printable::line(&deleted.snapshot_id);
+    match done[..] {
+        [] => format!("{id}: nothing was there"),
+        _ => format!(
+            "{id}: {} of volume {}",
+            done.join(" and "),
+            printable::line(deleted.volume_id.as_deref().unwrap_or("?"))
+        ),
+    }
+}
+
+/// What there was to remove. A copy whose end is not known counts; an upload that was not committed left none.
 fn deleted(id: &str, before: Option<Snapshot>, copy: Copies) -> Deleted {
     let is_there = |state| !matches!(state, CopyState::None | CopyState::Deleted);
     let mut removed = Vec::new();
+    let mut upload_given_up = false;
     if let Some(before) = &before {
         if copy != Copies::Cloud && is_there(before.local()) {
             removed.push("local");
         }
-        if copy != Copies::Local && is_there(before.cloud()) {
-            removed.push("cloud");
+        if copy != Copies::Local {
+            match before.cloud() {
+                CopyState::Pending | CopyState::Failed => upload_given_up = true,
+                state if is_there(state) => removed.push("cloud"),
+                _ => {}
+            }
         }
     }
     Deleted {
         snapshot_id: id.to_owned(),
         volume_id: before.map(|before| before.source_volume_id),
         removed,
+        upload_given_up,
     }
 }
 
@@ -224,15 +246,40 @@ pub(super) fn client(at: &SocketArgs) -> ManagerClient<Channel> {
     socket::manager(at.socket.clone())
 }
 
-/// What the driver said, or that it is not there.
+/// What the driver said, or why it cannot be asked.
 pub(super) fn said(at: &SocketArgs, status: &Status) -> anyhow::Error {
-    if status.code() == tonic::Code::Unavailable && !Path::new(&at.socket).exists() {
-        return anyhow!(
-            "no driver is running at {}: start `stockpot serve`, or give its socket with --socket",
-            at.socket.display()
-        );
+    let socket = at.socket.display();
+    if status.code() == tonic::Code::Unavailable {
+        match refusal(status) {
+            Some(io::ErrorKind::PermissionDenied) => {
+                return anyhow!(
+                    "no permission to open {socket}: it is for the user that `stockpot serve` runs as, as a rule root"
+                );
+            }
+            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+                return anyhow!(
+                    "no driver is running at {socket}: start `stockpot serve`, or give its socket with --socket"
+                );
+            }
+            _ => {}
+        }
     }
-    anyhow!("{} ({})", status.message(), status.code())
+    match status.message() {
+        "" => anyhow!("{}", status.code()),
+        message => anyhow!("{message}"),
+    }
+}
+
+/// What the system said to opening the socket, if that is what failed.
+fn refusal(status: &Status) -> Option<io::ErrorKind> {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Some(error.kind());
+        }
+        cause = error.source();
+    }
+    None
 }
 
 fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
@@ -330,6 +377,31 @@ fn state(state: CopyState) -> &'static str {
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn why_the_driver_cannot_be_asked_is_said() {
+        use stockpot_proto::stockpot::v1::GetInfoRequest;
+        let dir = tempfile::tempdir().unwrap();
+        let at = SocketArgs {
+            socket: dir.path().join("m.sock"),
+        };
+        let asked = client(&at).get_info(GetInfoRequest {}).await.unwrap_err();
+        let text = said(&at, &asked).to_string();
+        assert!(text.starts_with("no driver is running"), "{text}");
+        // Left by one that was killed.
+        drop(std::os::unix::net::UnixListener::bind(&at.socket).unwrap());
+        let asked = client(&at).get_info(GetInfoRequest {}).await.unwrap_err();
+        let text = said(&at, &asked).to_string();
+        assert!(text.starts_with("no driver is running"), "{text}");
+        let mut denied = Status::unavailable("");
+        denied.set_source(std::sync::Arc::new(io::Error::from(
+            io::ErrorKind::PermissionDenied,
+        )));
+        let text = said(&at, &denied).to_string();
+        assert!(text.starts_with("no permission"), "{text}");
+        let missing = said(&at, &Status::not_found("snapshot s does not exist"));
+        assert_eq!(missing.to_string(), "snapshot s does not exist");
+    }
+
     #[test]
     fn what_was_there_and_was_asked_for_is_removed() {
         let before = |local: CopyState, cloud: CopyState| Snapshot {
@@ -337,13 +409,29 @@ mod tests {
             cloud: cloud.into(),
             ..Snapshot::default()
         };
-        let both = before(CopyState::Present, CopyState::Pending);
+        let both = before(CopyState::Present, CopyState::Present);
         let removed = |before: &Snapshot, copy| deleted("s", Some(before.clone()), copy).removed;
         assert_eq!(removed(&both, Copies::Both), ["local", "cloud"]);
         assert_eq!(removed(&both, Copies::Local), ["local"]);
         assert_eq!(removed(&both, Copies::Cloud), ["cloud"]);
+        // What was never there is not said to be removed.
+        for state in [CopyState::Failed, CopyState::Pending] {
+            let failed = before(CopyState::Present, state);
+            let done = deleted("s", Some(failed), Copies::Both);
+            assert_eq!(
+                (&done.removed[..], done.upload_given_up),
+                (&["local"][..], true)
+            );
+            let line = deletion_line(&done);
+            assert!(
+                line.starts_with("s: removed the local copy and gave up its upload of"),
+                "{line}"
+            );
+        }
         let given_back = before(CopyState::Deleted, CopyState::Present);
         assert_eq!(removed(&given_back, Copies::Both), ["cloud"]);
-        assert!(deleted("s", None, Copies::Both).removed.is_empty());
+        let nothing = deleted("s", None, Copies::Both);
+        assert!(nothing.removed.is_empty());
+        assert_eq!(deletion_line(&nothing), "s: nothing was there");
     }
 }
