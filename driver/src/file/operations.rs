@@ -312,8 +312,8 @@ impl Images {
         sharing::copy(target, source, self.config.allow_copy).map_err(|error| {
             if error.kind() == std::io::ErrorKind::Unsupported {
                 return DriverError::Host(format!(
-                    "the file system of {} cannot share blocks between files: put it on XFS (mkfs.xfs -m reflink=1) \
-                     or Btrfs, or allow copies and accept that each snapshot copies all data",
+                    "the file system of {} cannot share blocks between files: is the right one mounted? If it is, put the folder on \
+                     XFS (mkfs.xfs -m reflink=1) or Btrfs, or allow copies (`allowCopy`) and accept that each snapshot copies all data",
                     directory.display()
                 ));
             }

@@ -22,7 +22,7 @@ impl View {
         let (vg, name) = (&config.vg, &config.pool);
         let Some(pool) = report.lvs.iter().find(|lv| lv.name == *name).cloned() else {
             return Err(DriverError::Host(format!(
-                "thin pool {vg}/{name} does not exist; make it, or name another one"
+                "thin pool {vg}/{name} does not exist; make it, let it be made (`poolSizeBytes`), or name another one"
             )));
         };
         let Some(thin) = pool.thin_pool.clone() else {
