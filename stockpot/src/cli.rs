@@ -276,10 +276,12 @@ pub(crate) struct VerifyArgs {
 /// `stockpot serve`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   stockpot serve --config /etc/stockpot/config.yaml
+  stockpot serve --config config.yaml --check
+  RUST_LOG=info,stockpot_manager=debug,stockpot_driver=debug stockpot serve
 
-docs/operations.md describes the configuration file.")]
+--check looks at the file alone: whether pools, keys and buckets are there shows at the start. docs/operations.md describes the configuration file.")]
 pub(crate) struct ServeArgs {
     /// Configuration file (YAML).
     #[arg(long, value_name = "FILE", default_value = "/etc/stockpot/config.yaml")]
@@ -291,6 +293,13 @@ pub(crate) struct ServeArgs {
 
 /// `stockpot snapshot …`: calls to a running driver.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stockpot snapshot list
+  stockpot snapshot show snap-1f0c22ab-01jd… --watch
+  stockpot snapshot delete snap-1f0c22ab-01jd… --copy local
+
+Snapshots are made through CSI. `--copy local` gives the room in the pool back, and keeps the copy in the bucket.")]
 pub(crate) enum SnapshotVerb {
     /// List its snapshots, local and in its buckets.
     List {

@@ -38,7 +38,7 @@ pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
         Verb::Forget(args) => forget::run(&cli, args, interrupt).await,
         Verb::Prune(args) => prune::run(&cli, args, interrupt).await,
         Verb::Repository(verb) => repository::run(&cli, verb, interrupt).await,
-        Verb::Serve(args) => serve::run(args, interrupt).await,
+        Verb::Serve(args) => serve::run(&cli, args, interrupt).await,
         Verb::Export(verb) => interrupt.unless(export::run(&cli, verb)).await,
         Verb::Host(verb) => host::run(&cli, verb),
         Verb::Pki(verb) => pki::run(&cli, verb),

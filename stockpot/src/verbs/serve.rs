@@ -1,26 +1,36 @@
 //! `stockpot serve`: the manager and its CSI frontend in one process, until a signal comes.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use serde::Serialize;
 use stockpot_repository::store::Bandwidth;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{
-    cli::ServeArgs,
+    cli::{Cli, Output, ServeArgs},
     config::{self, Config},
     context,
     interrupt::Interrupt,
 };
 
-pub(crate) async fn run(args: &ServeArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
+/// A file that can be used, as it is printed; the names stay.
+#[derive(Debug, Serialize)]
+struct Checked<'a> {
+    file: &'a Path,
+    sound: bool,
+    node: &'a str,
+    pools: Vec<&'a str>,
+    csi: bool,
+}
+
+pub(crate) async fn run(cli: &Cli, args: &ServeArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     let path = args.config.clone();
     let config = interrupt
         .unless_blocking(move || config::read(&path))
         .await?;
     if args.check {
-        eprintln!("{} is sound", args.config.display());
-        return Ok(());
+        return checked(cli, &args.config, &config);
     }
     tokio::task::spawn_blocking(super::host::warn)
         .await
@@ -72,6 +82,22 @@ pub(crate) async fn run(args: &ServeArgs, interrupt: &Interrupt) -> anyhow::Resu
     frontend?;
     tracing::info!("stopped");
     Ok(())
+}
+
+fn checked(cli: &Cli, file: &Path, config: &Config) -> anyhow::Result<()> {
+    let pools = config.manager.pools.iter();
+    let checked = Checked {
+        file,
+        sound: true,
+        node: &config.manager.node_name,
+        pools: pools.map(|pool| pool.name()).collect(),
+        csi: config.csi.is_some(),
+    };
+    if cli.output == Output::Text {
+        eprintln!("{} is sound", file.display());
+        return Ok(());
+    }
+    context::print(cli.output, &checked, String::new)
 }
 
 /// Reads the configuration again at each SIGHUP and sets the limits on what goes over the network, also for transfers that

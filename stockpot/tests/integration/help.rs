@@ -15,6 +15,7 @@ fn each_verb_has_examples() -> anyhow::Result<()> {
         "forget",
         "prune",
         "serve",
+        "snapshot",
         "export",
         "pki",
         "pool",

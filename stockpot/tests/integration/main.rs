@@ -15,6 +15,7 @@ mod limits;
 mod pki;
 mod printing;
 mod sealing;
+mod serve;
 mod thief;
 mod upkeep;
 mod verify;
