@@ -82,7 +82,7 @@ fn mistakes_are_named() {
         ),
         ("poolGuardSeconds: 5", "poolGuardSeconds: 60", "1 to 30"),
         ("makeRoomPercent", "makeroom", "makeroom"),
-        ("stateDir", "statedir", "`csi`"),
+        ("stateDir", "statedir", ", csi"),
         ("/run/x.sock", LONG, "socket"),
     ] {
         let error = parse(&WHOLE.replace(change, with)).unwrap_err();

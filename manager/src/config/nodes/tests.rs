@@ -59,6 +59,26 @@ fn mistakes_are_named() {
         ),
         (STORAGE, "pools: [fast]", "pools: [slow]", "slow"),
         (STORAGE, "192.0.2.1:3260", "192.0.2.1", "192.0.2.1:3260"),
+        (STORAGE, "iqnPrefix", "iqnprefix", "iqnprefix"),
+        (WORKER, "certificate:", "# ", "certificate"),
+        (
+            WORKER,
+            "storage-1.example.net:7420",
+            "storage-1",
+            "far.address",
+        ),
+        (WORKER, "node: storage-1", "node: worker-1", "far.node"),
+        (WORKER, "pools:", "host: {name: other}\npools:", "host.name"),
+    ] {
+        let error = parse(&text.replace(change, with)).unwrap_err();
+        assert!(error.contains(named), "{named}: {error}");
+    }
+}
+
+/// Nothing of this needs more than the file to be found.
+#[test]
+fn what_a_start_would_refuse_is_refused() {
+    for (text, change, with, named) in [
         (
             STORAGE,
             "192.0.2.1:3260",
@@ -109,16 +129,6 @@ fn mistakes_are_named() {
             "pools.far.node",
         ),
         (WORKER, "pool: fast", "pool: ''", "pools.far.pool"),
-        (STORAGE, "iqnPrefix", "iqnprefix", "iqnprefix"),
-        (WORKER, "certificate:", "# ", "certificate"),
-        (
-            WORKER,
-            "storage-1.example.net:7420",
-            "storage-1",
-            "far.address",
-        ),
-        (WORKER, "node: storage-1", "node: worker-1", "far.node"),
-        (WORKER, "pools:", "host: {name: other}\npools:", "host.name"),
     ] {
         let error = parse(&text.replace(change, with)).unwrap_err();
         assert!(error.contains(named), "{named}: {error}");
