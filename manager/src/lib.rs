@@ -17,6 +17,7 @@
 //! | `parts` | drivers, connector and stores, as the configuration names them |
 //! | `exports` | how other hosts get volumes of this one, and what of that survives a reboot |
 //! | `storage_node` | what managers on other nodes may do here |
+//! | `pools` | those that cannot be used as they are, and what is on record in none of them |
 //! | `guard` | pools that run full |
 //! | `recovery` | what is done at start |
 //! | `service`, `server`, `codes`, `translate` | the interface |
