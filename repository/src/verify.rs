@@ -9,13 +9,14 @@
 //! Frames that snapshots need and that are bad are put into a mark: later uploads do not refer to them, so that a backup of a
 //! volume that still has the data stores it again. What is wrong with a snapshot that was deleted while the verify ran is told
 //! of nowhere: a prune may take away what it needed. A pack that is missing, or of which nobody can say which frames are good, is
-//! marked as a whole.
+//! marked as a whole. A verify of all snapshots also looks for those whose records somebody took away.
 
 mod ended;
 mod index;
 mod problems;
 mod sample;
 mod structure;
+mod unaccounted;
 mod unsound;
 mod walk;
 
@@ -125,6 +126,7 @@ async fn check(
     };
     let mut problems = Problems::default();
     if ids.is_none() {
+        unaccounted::check(&job, &mut problems).await?;
         job.check_others(&mut problems).await?;
     }
     let mut manifests = job.manifests(ids, &mut problems).await?;

@@ -7,6 +7,7 @@ mod clocks;
 mod gate;
 mod interleavings;
 mod killed;
+mod missed;
 mod refused;
 mod robbed;
 mod scene;

@@ -18,12 +18,12 @@ use super::{
 };
 use crate::{keeping::Keeping, layer::Over};
 
-fn below(memory: &MemoryStore, prefix: &str) -> Vec<String> {
+pub(super) fn below(memory: &MemoryStore, prefix: &str) -> Vec<String> {
     let keys = memory.keys().into_iter();
     keys.filter(|key| key.starts_with(prefix)).collect()
 }
 
-fn record(snapshot: &SnapshotId) -> String {
+pub(super) fn record(snapshot: &SnapshotId) -> String {
     format!("snapshots/vol-1/{snapshot}.json")
 }
 
@@ -98,7 +98,7 @@ async fn one_whose_pack_list_is_gone_as_well_stops_it_until_it_is_deleted_again(
 }
 
 /// A bucket with versions, two snapshots in it that no prune remembers, and the way to what is in sight.
-async fn with_versions(may_list: bool) -> (Scene, MemoryStore, [SnapshotId; 2]) {
+pub(super) async fn with_versions(may_list: bool) -> (Scene, MemoryStore, [SnapshotId; 2]) {
     let memory = MemoryStore::new();
     let scene = Scene::new(Arc::new(Over(Versioned::over(&memory, may_list)))).await;
     let snapshots = [scene.up(1).await, scene.up(2).await];
