@@ -14,6 +14,8 @@ use crate::{
 pub(crate) fn start_logging(cli: &Cli) {
     let serving = matches!(cli.verb, Verb::Serve(_));
     let default = match (cli.verbose, serving) {
+        // What a result depends on is in the result, or said besides.
+        (0, false) if cli.quiet => "error",
         (0, false) => "warn",
         // The AWS libraries name access keys at INFO.
         (0, true) => "info,aws_config=warn,aws_sdk_s3=warn,aws_smithy_runtime=warn",

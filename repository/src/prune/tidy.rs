@@ -91,6 +91,7 @@ impl Rounds {
     ) -> Result<(), PruneError> {
         let store = self.survey.repository.store().clone();
         let sealer = self.survey.repository.sealer()?.clone();
+        let mut told = HashSet::new();
         for meta in marks {
             let Ok(Some(object)) = read_object(&*store, &meta.key, Mark::OBJECT_MAX).await else {
                 continue;
@@ -104,7 +105,8 @@ impl Rounds {
                 let mut is_void = true;
                 for bad in &mark.bad {
                     let is_lost = table.is_reached_unlisted(&bad.pack);
-                    if is_lost {
+                    // A mark names chunks, and a pack has thousands.
+                    if is_lost && told.insert(bad.pack.clone()) {
                         tracing::warn!(
                             pack = %bad.pack,
                             "a pack that snapshots need is not in the bucket; the next backup of the volume stores again what was in it, \

@@ -102,3 +102,54 @@ fn a_sound_repository_is_reported_as_such() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_snapshot_whose_record_was_taken_away_is_missed() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 20 * MIB, &[(0, 300_000)])?;
+    let id = text(&bench.backup(&image, "v")?, "snapshot_id")?.to_owned();
+    let other = text(&bench.backup(&image, "w")?, "snapshot_id")?.to_owned();
+    let record = format!("site-a/snapshots/v/{id}.json");
+    ensure!(bench.server.keys_with_prefix(BUCKET, &record).len() == 1);
+    bench.server.remove_object(BUCKET, &record);
+    let run = bench.run(["verify", REPO, "-o", "json"])?;
+    run.failed(1, &["1 problem"])?;
+    let report: serde_json::Value = serde_json::from_str(&run.stdout)?;
+    let problem = text(&report["problems"][0], "problem")?;
+    ensure!(
+        problem.contains("neither a record nor an upload")
+            && report["problems"][0]["snapshots"][0] == id.as_str(),
+        "{report}"
+    );
+    bench.run(["verify", REPO, &other, "-o", "json"])?.json()?;
+    // It was meant.
+    bench.run(["forget", REPO, &id, "-o", "json"])?.json()?;
+    bench.run(["verify", REPO, "-o", "json"])?.json()?;
+    Ok(())
+}
+
+/// A pack that is missing has thousands of bad chunks.
+#[test]
+fn a_prune_says_of_a_missing_pack_once_that_it_is_missing() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 20 * MIB, &[(0, 300_000), (9 * MIB, 200_000)])?;
+    bench.backup(&image, "v")?;
+    let packs = bench.server.objects(BUCKET);
+    let packs = packs
+        .iter()
+        .filter(|object| object.key.starts_with("site-a/packs/"));
+    let largest = packs.max_by_key(|object| object.size_bytes);
+    let pack = largest.context("a pack")?.key.clone();
+    bench.server.remove_object(BUCKET, &pack);
+    bench.run(["verify", REPO])?.failed(1, &[])?;
+    let marks = bench.server.keys_with_prefix(BUCKET, "site-a/marks/");
+    ensure!(marks.len() == 1, "{marks:?}");
+    let warnings = |run: &crate::bench::Run| run.stderr.matches("WARN").count();
+    let run = bench.run(["prune", REPO, "-o", "json"])?;
+    run.json()?;
+    ensure!(warnings(&run) == 1, "{run:?}");
+    let run = bench.run(["prune", REPO, "-q", "-o", "json"])?;
+    run.json()?;
+    ensure!(warnings(&run) == 0, "{run:?}");
+    Ok(())
+}
