@@ -52,6 +52,19 @@ pub(crate) fn count(number: u64, thing: &str) -> String {
     }
 }
 
+/// A time as `--give-up-after` takes it: `7d`, `36h`, `90s`.
+#[must_use]
+pub(crate) fn human_duration(seconds: u64) -> String {
+    let units = [(86_400, "d"), (3600, "h"), (60, "m")];
+    let unit = units
+        .into_iter()
+        .find(|(unit, _)| seconds >= *unit && seconds % unit == 0);
+    match unit {
+        Some((unit, name)) => format!("{}{name}", seconds / unit),
+        None => format!("{seconds}s"),
+    }
+}
+
 /// A size with three figures: `1.50 GiB`.
 #[must_use]
 pub(crate) fn human_size(bytes: u64) -> String {
@@ -117,5 +130,8 @@ mod tests {
         assert_eq!(human_size(1536), "1.50 KiB");
         assert_eq!(human_size(4 << 30), "4.00 GiB");
         assert_eq!(human_size(123 << 20), "123 MiB");
+        for (seconds, text) in [(0, "0s"), (90, "90s"), (5400, "90m"), (7 * 86_400, "7d")] {
+            assert_eq!(human_duration(seconds), text);
+        }
     }
 }

@@ -37,6 +37,8 @@ struct Report {
     /// Only when something was done.
     done: Option<Done>,
     seconds: f64,
+    /// Without a sign of life for so long an upload is given up.
+    give_up_after_seconds: u64,
 }
 
 /// An upload that intents tell of.
@@ -140,6 +142,7 @@ fn report(args: &PruneArgs, plan: &Plan) -> Report {
         foreign_objects: plan.foreign_objects,
         done: None,
         seconds: 0.0,
+        give_up_after_seconds: args.give_up_after.as_secs(),
     }
 }
 
@@ -213,9 +216,14 @@ fn planned(report: &Report) -> String {
             printable::line(&upload.host),
             upload.started_at.strftime("%Y-%m-%d %H:%M:%SZ"),
             match upload.state {
-                "dead" => "dead, it is given up",
-                "left over" => "decided, its intent was left over",
-                state => state,
+                "dead" => "dead, it is given up".to_owned(),
+                "left over" => "decided, its intent was left over".to_owned(),
+                state => format!(
+                    "{state}; it is given up, and what it left is removed, after {} without a sign of life (--give-up-after), or by \
+                     `stockpot forget {}`",
+                    sizes::human_duration(report.give_up_after_seconds),
+                    printable::line(&upload.snapshot_id),
+                ),
             },
         ));
     }

@@ -1,15 +1,18 @@
 //! `stockpot snapshots`: what is in a bucket.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::Timestamp;
 use serde::Serialize;
 use stockpot_repository::{
-    Repository,
-    format::{ids::snapshot_key, keys::KeySource},
+    Repository, forget,
+    format::{
+        ids::{SnapshotId, packs_of, snapshot_key},
+        keys::KeySource,
+    },
     snapshots::{self, SnapshotSummary, Status},
     store::{
-        ObjectStore,
+        ObjectStore, StoreError,
         s3::{S3Config, S3Store},
     },
 };
@@ -36,9 +39,11 @@ struct Row {
     status: String,
     data_bytes: Option<u64>,
     committed_at: Option<Timestamp>,
+    /// Of an upload that looks dead: when it last put anything.
+    last_sign_at: Option<Timestamp>,
     /// Until when all that it needs was locked when it was committed.
     locked_until: Option<Timestamp>,
-    labels: std::collections::BTreeMap<String, String>,
+    labels: BTreeMap<String, String>,
     /// Why it cannot be read.
     error: Option<String>,
 }
@@ -61,15 +66,16 @@ pub(crate) async fn run(
             false => snapshots::list(&repository).await?,
         };
         let records = Records::look(&**repository.store()).await;
-        Ok((found, records))
+        let silent = silent(&repository, &found).await;
+        Ok((found, records, silent))
     };
-    let (found, records) = interrupt.unless(listing).await?;
+    let (found, records, silent) = interrupt.unless(listing).await?;
     let remark = records.remark(&unreadable(&found));
     let rows: Vec<Row> = found
         .into_iter()
         .filter(|found| args.all || args.deleted || found.status != Status::Deleted)
         .filter(|found| args.volume.as_deref().is_none_or(|name| is_of(found, name)))
-        .map(row)
+        .map(|found| row(found, &silent))
         .collect();
     context::print(cli.output, &rows, || text(&rows))?;
     if let Some(remark) = remark {
@@ -114,7 +120,64 @@ fn is_of(found: &SnapshotSummary, name: &str) -> bool {
             .is_some_and(|id| id.as_str() == name)
 }
 
-fn row(found: SnapshotSummary) -> Row {
+/// Uploads that put nothing for so long are shown with the time of the last sign.
+const SILENT_S: i64 = 3600;
+
+/// Uploads that are looked at for that.
+const UPLOADS_MAX: usize = 64;
+
+/// Pages of one upload's packs, of 1000 each mostly.
+const PAGES_MAX: usize = 1000;
+
+/// Uploads that gave no sign of life lately (a pack, else the intent), and when the last one was. Nothing depends on it: what cannot be seen is left out.
+async fn silent(
+    repository: &Repository,
+    found: &[SnapshotSummary],
+) -> BTreeMap<SnapshotId, Timestamp> {
+    let store = &**repository.store();
+    let mut silent = BTreeMap::new();
+    let uploading = (found.iter()).filter(|found| found.status == Status::Uploading);
+    let uploading: Vec<_> = uploading.take(UPLOADS_MAX).collect();
+    if uploading.is_empty() {
+        return silent;
+    }
+    let Ok(now) = forget::now(repository).await else {
+        return silent;
+    };
+    for found in uploading {
+        let (Some(volume), Some(started_at)) = (&found.volume_id, found.started_at) else {
+            continue;
+        };
+        let Ok(packs) = newest_pack(store, &packs_of(volume, &found.snapshot_id)).await else {
+            continue;
+        };
+        let last = packs.map_or(started_at, |at| at.max(started_at));
+        if now.as_second().saturating_sub(last.as_second()) >= SILENT_S {
+            silent.insert(found.snapshot_id.clone(), last);
+        }
+    }
+    silent
+}
+
+/// When the newest object of a folder was put.
+async fn newest_pack(
+    store: &dyn ObjectStore,
+    folder: &str,
+) -> Result<Option<Timestamp>, StoreError> {
+    let (mut newest, mut from) = (None, None::<String>);
+    for _ in 0..PAGES_MAX {
+        let page = store.list(folder, from.as_deref()).await?;
+        let times = page.objects.iter().map(|object| object.modified_at_s);
+        newest = newest.max(times.max());
+        match page.next {
+            Some(next) => from = Some(next),
+            None => break,
+        }
+    }
+    Ok(newest.and_then(|at| Timestamp::from_second(at).ok()))
+}
+
+fn row(found: SnapshotSummary, silent: &BTreeMap<SnapshotId, Timestamp>) -> Row {
     let manifest = found.manifest.as_ref();
     Row {
         snapshot_id: found.snapshot_id.to_string(),
@@ -125,6 +188,7 @@ fn row(found: SnapshotSummary) -> Row {
         stored_bytes: manifest.map(|m| m.stored_bytes),
         data_bytes: manifest.map(|m| m.data_bytes),
         committed_at: manifest.map(|m| m.committed_at),
+        last_sign_at: silent.get(&found.snapshot_id).copied(),
         locked_until: manifest
             .and_then(|m| m.lock.as_ref())
             .map(|lock| lock.until),
@@ -171,9 +235,12 @@ fn cells(row: &Row) -> [String; 7] {
         size(row.size_bytes),
         size(row.data_bytes),
         size(row.stored_bytes),
-        match &row.error {
-            Some(why) => format!("{}: {why}", row.status),
-            None => row.status.clone(),
+        match (&row.error, row.last_sign_at) {
+            (Some(why), _) => format!("{}: {why}", row.status),
+            (None, Some(at)) => {
+                format!("{}: no sign of life since {}", row.status, moment(at))
+            }
+            (None, None) => row.status.clone(),
         },
     ]
 }

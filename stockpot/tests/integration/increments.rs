@@ -167,6 +167,17 @@ fn a_killed_backup_costs_no_more_than_its_open_packs() -> anyhow::Result<()> {
         "it was done before it was killed: {killed:?}"
     );
     let whole = packs();
+    // It may be under way still, for all that anybody knows.
+    let listed = bench.run(["snapshots", REPO])?.stdout;
+    ensure!(
+        listed.contains("uploading") && !listed.contains("no sign of life"),
+        "{listed}"
+    );
+    let shown = bench.run(["prune", REPO, "--dry-run"])?.stdout;
+    ensure!(
+        shown.contains("after 7d without a sign of life") && shown.contains("stockpot forget snap-"),
+        "{shown}"
+    );
     let report = backup(&bench, &image, &small)?;
     let number = |field: &str| report[field].as_u64().context("a number");
     ensure!(
