@@ -3,9 +3,11 @@
 //! The map is read leaf by leaf; its chunks are joined into ranges of packs, fetched a few at a time, decrypted,
 //! decompressed, checked against their hashes and written where they belong. Holes are made to read as zeroes, at no
 //! cost where the target does so already. A restore is done when as many chunks were written as the manifest counts and
-//! the target was flushed; anything else is an error, and what the target holds then is of no use.
+//! the target was flushed; anything else is an error, and what the target holds then is of no use. Only [`salvage`] goes on
+//! without what cannot be read.
 
 mod range;
+mod salvage;
 #[cfg(test)]
 mod tests;
 
@@ -33,6 +35,8 @@ use crate::{
 };
 use range::Desks;
 pub(crate) use range::WRITE_SIZE_BYTES;
+use salvage::Lost;
+pub use salvage::LostRange;
 
 /// Chunks are joined into ranges within a window of this many plain bytes, holes not counted: long enough for packs that
 /// were filled side by side, short enough that ranges come nearly in the order of the volume.
@@ -64,6 +68,50 @@ pub async fn restore(
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
 ) -> Result<RestoreReport, RepositoryError> {
+    let done = run(
+        repository,
+        manifest,
+        target,
+        settings,
+        (progress, cancel),
+        None,
+    )
+    .await;
+    done.map(|(report, _)| report)
+}
+
+/// As [`restore`], but what cannot be read becomes zeroes: those parts of the volume are returned, ascending.
+///
+/// # Errors
+/// As [`restore`], but for what is damaged or missing.
+pub async fn salvage(
+    repository: &Repository,
+    manifest: &Manifest,
+    target: Target,
+    settings: &ReadSettings,
+    progress: &Arc<Progress>,
+    cancel: &CancellationToken,
+) -> Result<(RestoreReport, Vec<LostRange>), RepositoryError> {
+    let lost = Some(Lost::default());
+    run(
+        repository,
+        manifest,
+        target,
+        settings,
+        (progress, cancel),
+        lost,
+    )
+    .await
+}
+
+async fn run(
+    repository: &Repository,
+    manifest: &Manifest,
+    target: Target,
+    settings: &ReadSettings,
+    (progress, cancel): (&Arc<Progress>, &CancellationToken),
+    lost: Option<Lost>,
+) -> Result<(RestoreReport, Vec<LostRange>), RepositoryError> {
     settings.check()?;
     progress.enter(Phase::Starting);
     progress.set_total(manifest.size_bytes);
@@ -91,6 +139,7 @@ pub async fn restore(
             in_flight: Arc::new(Semaphore::new(settings.gets_in_flight)),
             workers: Semaphore::new(settings.workers),
             written: AtomicU64::new(0),
+            lost,
             stop: stop.clone(),
         }),
         chunk_size: u64::from(repository.chunk_size_bytes()),
@@ -155,9 +204,12 @@ async fn finish(
     filler: Filler,
     manifest: &Manifest,
     progress: &Arc<Progress>,
-) -> Result<RestoreReport, RepositoryError> {
+) -> Result<(RestoreReport, Vec<LostRange>), RepositoryError> {
     let written = filler.shared.written.load(Ordering::Relaxed);
-    if written != manifest.chunks.mapped {
+    let lost = filler.shared.lost.as_ref().filter(|lost| !lost.is_empty());
+    let lost = lost.map(|lost| lost.ranges(filler.chunk_size, manifest.size_bytes));
+    // How many chunks a page of the map had that is lost is not known.
+    if written != manifest.chunks.mapped && lost.is_none() {
         return Err(RepositoryError::Inconsistent {
             object: manifest.object_key(),
             problem: format!(
@@ -172,12 +224,13 @@ async fn finish(
     blocking(move || target.finish()).await??;
     progress.enter(Phase::Done);
     let counted = progress.snapshot();
-    Ok(RestoreReport {
+    let report = RestoreReport {
         size_bytes: manifest.size_bytes,
         data_bytes: manifest.data_bytes,
         received_bytes: counted.bytes_moved,
         requests: counted.requests,
-    })
+    };
+    Ok((report, lost.unwrap_or_default()))
 }
 
 /// What all ranges share.
@@ -187,6 +240,8 @@ struct Shared {
     in_flight: Arc<Semaphore>,
     workers: Semaphore,
     written: AtomicU64,
+    /// Where what cannot be read is noted; `None`: it ends the restore.
+    lost: Option<Lost>,
     stop: Stop,
 }
 
@@ -212,7 +267,18 @@ impl Filler {
         loop {
             self.shared.stop.check()?;
             let leaf = self.shared.stop.unless(map.next()).await?;
-            let leaf = leaf.transpose().map_err(broken_page)?;
+            let leaf = match leaf {
+                Some(Err(broken)) => {
+                    let chunks = broken.chunks.clone();
+                    self.shared.lose([chunks.clone()], broken_page(broken))?;
+                    self.hole(next_chunk..chunks.start, progress).await?;
+                    next_chunk = chunks.end;
+                    // It was counted when it was lost.
+                    self.hole(chunks, &Progress::new()).await?;
+                    continue;
+                }
+                leaf => leaf.transpose().map_err(broken_page)?,
+            };
             let window_full = window.len() as u64 * self.chunk_size >= WINDOW_BYTES;
             if leaf.is_none() || window_full {
                 self.fetch(std::mem::take(&mut window), tasks).await?;
@@ -283,39 +349,6 @@ impl Filler {
                 done.map_err(task_failed)?;
             }
         }
-        Ok(())
-    }
-}
-
-impl Shared {
-    async fn fill_range(
-        self: &Arc<Self>,
-        batch: crate::fetch::Batch<u64>,
-        target: Arc<Target>,
-    ) -> Result<(), RepositoryError> {
-        let body = tokio::select! {
-            body = self.fetcher.get(&batch.pack, batch.range.clone()) => body?,
-            () = self.stop.stopped() => return Err(RepositoryError::Cancelled),
-        };
-        let _worker = self
-            .workers
-            .acquire()
-            .await
-            .map_err(|_| RepositoryError::Cancelled)?;
-        let shared = self.clone();
-        let count = batch.frames.len() as u64;
-        blocking(move || {
-            let bytes = shared.desks.unpack(&batch, &body, |chunk, bytes| {
-                shared.stop.check()?;
-                target.write_at(chunk * shared.desks.chunk_size(), bytes)?;
-                Ok(())
-            })?;
-            shared.fetcher.progress.data(bytes);
-            shared.fetcher.progress.scanned(bytes);
-            Ok::<(), RepositoryError>(())
-        })
-        .await??;
-        self.written.fetch_add(count, Ordering::Relaxed);
         Ok(())
     }
 }

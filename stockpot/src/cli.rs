@@ -198,6 +198,10 @@ pub(crate) struct RestoreArgs {
     /// Restore one that was deleted as well, from the newest manifest that lies below its tombstone.
     #[arg(long, requires = "first_versions")]
     pub(crate) deleted: bool,
+    /// Write zeroes where a chunk cannot be read, list these places, and end with exit code 3: what is left of a damaged
+    /// snapshot.
+    #[arg(long)]
+    pub(crate) skip_damaged: bool,
     /// Memory to stay within: sizes and numbers that are not given follow from it.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub(crate) memory: Option<u64>,

@@ -65,11 +65,17 @@ fn main() -> ExitCode {
 /// What the process ends with when the arguments cannot be meant.
 const EXIT_USAGE: u8 = 2;
 
+/// What the process ends with when a volume was restored without what is damaged.
+const EXIT_INCOMPLETE: u8 = 3;
+
 /// Prints the whole chain of an error once, without repeating a text that its source already said.
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("stockpot: {}", context::chain(error));
     if error.is::<usage::Usage>() {
         return ExitCode::from(EXIT_USAGE);
+    }
+    if error.is::<usage::Incomplete>() {
+        return ExitCode::from(EXIT_INCOMPLETE);
     }
     ExitCode::FAILURE
 }

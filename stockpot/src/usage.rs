@@ -1,4 +1,4 @@
-//! Wrong usage that only shows after the arguments were parsed; it ends with exit code 2.
+//! Ends with exit codes of their own: wrong usage that only shows after the arguments were parsed, and what was done in part.
 
 use std::fmt;
 
@@ -21,6 +21,24 @@ impl fmt::Display for Usage {
 }
 
 impl std::error::Error for Usage {}
+
+/// Something was done, but not all that was asked for; it ends with exit code 3.
+#[derive(Debug)]
+pub(crate) struct Incomplete(String);
+
+impl Incomplete {
+    pub(crate) fn new(what: impl fmt::Display) -> Self {
+        Self(what.to_string())
+    }
+}
+
+impl fmt::Display for Incomplete {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Incomplete {}
 
 /// Refuses settings that were asked for together with a memory that they do not fit.
 pub(crate) fn within_budget(memory_bytes: Option<u64>, needed_bytes: u64) -> anyhow::Result<()> {

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use serde::Serialize;
 use stockpot_repository::{
     DEFAULT_CHUNK_SIZE_BYTES, Progress, ReadSettings, RepositoryError,
     device::{DeviceKind, Target, TargetOptions},
     format::{keys::KeySource, manifest::Manifest},
-    restore::restore,
+    restore::{LostRange, restore, salvage},
     store::{StoreError, s3::S3Config},
 };
 
@@ -17,10 +17,11 @@ use crate::{
     context,
     interrupt::Interrupt,
     pick::{pick, pick_deleted},
+    printable,
     progress::Display,
     repository, signature,
     sizes::human_size,
-    usage::{Usage, within_budget},
+    usage::{Incomplete, Usage, within_budget},
 };
 
 /// What is printed at the end; the names stay.
@@ -34,6 +35,28 @@ struct Report {
     received_bytes: u64,
     requests: u64,
     seconds: f64,
+    /// What was written first under the same names was read, because something on top of it is gone or damaged, or because
+    /// it was asked for.
+    first_versions: bool,
+    /// With --skip-damaged: what could not be read, and is zeroes.
+    lost: Vec<LostRow>,
+    lost_bytes: u64,
+}
+
+/// A part of the volume that is zeroes because it could not be read; in bytes.
+#[derive(Debug, Serialize)]
+struct LostRow {
+    offset: u64,
+    length: u64,
+    error: String,
+}
+
+/// What came of filling the target.
+struct Filled {
+    manifest: Manifest,
+    progress: Arc<Progress>,
+    lost: Vec<LostRange>,
+    first_versions: bool,
 }
 
 pub(crate) async fn run(
@@ -68,15 +91,25 @@ pub(crate) async fn run(
                 Err(also) if interrupt.happened() => Err(also),
                 Err(also) => {
                     say_unless_same(&error, &also);
-                    Err(error)
+                    Err(with_advice(error, args))
                 }
             }
         }
-        done => done,
+        done => done.map_err(|error| with_advice(error, args)),
     };
-    let (manifest, progress) = done?;
+    let Filled {
+        manifest,
+        progress,
+        lost,
+        first_versions,
+    } = done?;
     let moved = progress.snapshot();
     let report = Report {
+        first_versions,
+        lost_bytes: (lost.iter())
+            .map(|lost| lost.bytes.end - lost.bytes.start)
+            .sum(),
+        lost: lost.into_iter().map(lost_row).collect(),
         snapshot_id: manifest.snapshot_id.to_string(),
         volume: manifest.volume_id.to_string(),
         target: args.target.display().to_string(),
@@ -86,16 +119,77 @@ pub(crate) async fn run(
         requests: moved.requests,
         seconds: start.elapsed().as_secs_f64(),
     };
-    context::print(cli.output, &report, || {
-        format!(
-            "{} restored to {}: {}, of which {} is data, every byte checked, {:.1} s",
+    context::print(cli.output, &report, || text(&report))?;
+    match report.lost.len() {
+        0 => Ok(()),
+        _ => Err(Incomplete::new(format!(
+            "{} of {} cannot be read and {} zeroes in {}",
+            human_size(report.lost_bytes),
             report.snapshot_id,
-            report.target,
-            human_size(report.size_bytes),
-            human_size(report.data_bytes),
-            report.seconds
+            if report.lost.len() == 1 { "is" } else { "are" },
+            report.target
+        ))
+        .into()),
+    }
+}
+
+fn lost_row(lost: LostRange) -> LostRow {
+    LostRow {
+        offset: lost.bytes.start,
+        length: lost.bytes.end - lost.bytes.start,
+        error: lost.why,
+    }
+}
+
+fn text(report: &Report) -> String {
+    let mut text = format!(
+        "{} restored to {}: {}, of which {} is data, {}, {:.1} s",
+        report.snapshot_id,
+        report.target,
+        human_size(report.size_bytes),
+        human_size(report.data_bytes),
+        match report.lost.len() {
+            0 => "every byte checked",
+            _ => "all but these bytes checked, which are zeroes",
+        },
+        report.seconds
+    );
+    for lost in &report.lost {
+        text.push_str(&format!(
+            "\n  {} bytes at {}: {}",
+            lost.length,
+            lost.offset,
+            printable::line(&lost.error)
+        ));
+    }
+    text
+}
+
+/// What is damaged keeps a restore from giving anything: what can be done then.
+fn with_advice(error: anyhow::Error, args: &RestoreArgs) -> anyhow::Error {
+    let is_damage = |error: &RepositoryError| {
+        matches!(
+            error,
+            RepositoryError::Damaged { .. }
+                | RepositoryError::Inconsistent { .. }
+                | RepositoryError::Store(
+                    StoreError::NotFound { .. } | StoreError::Integrity { .. }
+                )
         )
-    })
+    };
+    match error.downcast_ref() {
+        Some(damage) if is_damage(damage) => anyhow!(
+            "{}; nothing was restored. `stockpot verify` names what else is damaged: another snapshot may be whole, and the next backup of \
+             the volume stores what is marked as bad again{}",
+            context::chain(&error),
+            match args.skip_damaged {
+                true => "",
+                false =>
+                    ". --skip-damaged restores the rest of this one, with zeroes where nothing can be read",
+            }
+        ),
+        _ => error,
+    }
 }
 
 /// What the arguments make of the defaults.
@@ -128,7 +222,7 @@ impl Job<'_> {
         config: S3Config,
         key: Option<KeySource>,
         first_versions: bool,
-    ) -> anyhow::Result<(Manifest, Arc<Progress>)> {
+    ) -> anyhow::Result<Filled> {
         let args = self.args;
         let finding = async {
             let repository = if first_versions {
@@ -155,10 +249,20 @@ impl Job<'_> {
         let progress = Arc::new(Progress::new());
         let display = Display::start(self.cli, "restore", &progress);
         let token = self.interrupt.token();
-        let done = restore(&repository, &manifest, target, &settings, &progress, token).await;
+        let done = if args.skip_damaged {
+            let salvaged = salvage(&repository, &manifest, target, &settings, &progress, token);
+            salvaged.await.map(|(_, lost)| lost)
+        } else {
+            let restored = restore(&repository, &manifest, target, &settings, &progress, token);
+            restored.await.map(|_| Vec::new())
+        };
         display.finish().await;
-        done?;
-        Ok((manifest, progress))
+        Ok(Filled {
+            lost: done?,
+            manifest,
+            progress,
+            first_versions,
+        })
     }
 }
 

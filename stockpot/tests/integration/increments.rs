@@ -175,7 +175,8 @@ fn a_killed_backup_costs_no_more_than_its_open_packs() -> anyhow::Result<()> {
     );
     let shown = bench.run(["prune", REPO, "--dry-run"])?.stdout;
     ensure!(
-        shown.contains("after 7d without a sign of life") && shown.contains("stockpot forget snap-"),
+        shown.contains("after 7d without a sign of life")
+            && shown.contains("stockpot forget snap-"),
         "{shown}"
     );
     let report = backup(&bench, &image, &small)?;

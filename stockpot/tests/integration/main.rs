@@ -14,6 +14,7 @@ mod keys;
 mod limits;
 mod pki;
 mod printing;
+mod salvage;
 mod sealing;
 mod serve;
 mod thief;
