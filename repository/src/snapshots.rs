@@ -15,6 +15,7 @@ use jiff::Timestamp;
 pub use cache::{RecordCache, RecordRoom};
 pub(crate) use delete::tombstone;
 pub use delete::{abort_uploads, delete};
+pub(crate) use deleted::below as manifest_below;
 pub use deleted::{find_deleted, list_deleted};
 use find::is_uploading;
 pub use find::{find, manifest, volume_uploading, volumes_of};

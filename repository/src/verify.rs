@@ -47,7 +47,7 @@ use crate::{
     },
     pages::Pages,
     repository::{Strays, list_all, read_object},
-    snapshots::{chain, record_at},
+    snapshots::{chain, manifest_below, record_at},
 };
 
 /// How to verify.
@@ -57,6 +57,9 @@ pub struct VerifySettings {
     pub read_data: bool,
     /// Of the data, read this share only.
     pub sample: Option<Sample>,
+    /// Snapshots that were deleted as well, of which a manifest is left below the tombstone: in a repository that was opened by
+    /// [`open_first`](Repository::open_first).
+    pub deleted: bool,
     /// Do not write marks for what is bad.
     pub no_marks: bool,
     /// Limits.
@@ -89,7 +92,7 @@ pub struct VerifyReport {
 /// Verifies snapshots; all of them where `ids` is `None`.
 ///
 /// # Errors
-/// [`RepositoryError::UnknownSnapshot`], [`RepositoryError::Cancelled`], [`RepositoryError::KeyNeeded`], and a bucket that
+/// [`RepositoryError::UnknownSnapshot`], [`RepositoryError::Cancelled`], [`RepositoryError::KeyNeeded`], [`RepositoryError::Settings`], and a bucket that
 /// does not answer. What is wrong with the repository is no error but a [`Problem`].
 pub async fn verify(
     repository: &Repository,
@@ -207,9 +210,16 @@ impl Job<'_> {
             }
             missing.remove(&snapshot);
             self.fetcher.progress.requested(1);
-            match record_at(self.repository, &meta.key).await {
-                Ok(Some(SnapshotRecord::Manifest(manifest, _))) => manifests.push(*manifest),
-                Ok(_) => {}
+            let found = match record_at(self.repository, &meta.key).await {
+                Ok(Some(SnapshotRecord::Manifest(manifest, _))) => Ok(Some(*manifest)),
+                Ok(Some(SnapshotRecord::Tombstone(..))) if self.settings.deleted => {
+                    manifest_below(self.repository, &volume, &snapshot).await
+                }
+                Ok(_) => Ok(None),
+                Err(error) => Err(error),
+            };
+            match found {
+                Ok(found) => manifests.extend(found),
                 Err(error) => problems.take(error, &meta.key, &[(volume, snapshot)])?,
             }
         }

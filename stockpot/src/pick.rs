@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use stockpot_repository::{
-    Repository, forget,
+    Repository, RepositoryError, forget,
     format::{ids::VolumeId, manifest::Manifest},
     snapshots::{self, SnapshotSummary, Status},
 };
@@ -36,6 +36,18 @@ pub(crate) async fn pick_deleted(repository: &Repository, text: &str) -> anyhow:
             latest(repository, volume, listed).await
         }
         None => Ok(snapshots::find_deleted(repository, text).await?),
+    }
+}
+
+/// Where older versions are read, what was deleted may be there still.
+pub(crate) fn hint_at_deleted(error: anyhow::Error, first_versions: bool) -> anyhow::Error {
+    match error.downcast_ref() {
+        Some(RepositoryError::Deleted { .. }) if first_versions => {
+            anyhow!(
+                "{error}; with --deleted it is read from below its tombstone, as long as the bucket keeps it"
+            )
+        }
+        _ => error,
     }
 }
 

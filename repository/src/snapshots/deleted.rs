@@ -50,7 +50,7 @@ pub async fn find_deleted(repository: &Repository, id: &str) -> Result<Manifest,
 ///
 /// # Errors
 /// What is wrong with it; whatever the store says.
-pub(super) async fn below(
+pub(crate) async fn below(
     repository: &Repository,
     volume: &VolumeId,
     snapshot: &SnapshotId,

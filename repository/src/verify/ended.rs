@@ -98,7 +98,8 @@ async fn has_ended(
     let key = manifest.object_key();
     let snapshot = &[place(manifest)];
     match record_at(job.repository, &key).await {
-        Ok(Some(SnapshotRecord::Tombstone(..))) => return Ok(true),
+        // Nor was one deleted meanwhile that had been before.
+        Ok(Some(SnapshotRecord::Tombstone(..))) => return Ok(!job.settings.deleted),
         Ok(Some(SnapshotRecord::Manifest(..))) => {}
         Ok(None) => {
             let what = "it was there when this verify began and is gone, without a tombstone";

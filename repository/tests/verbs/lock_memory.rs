@@ -1,13 +1,16 @@
 //! Object Lock in a bucket in memory: what needs no server to be shown.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use stockpot_repository::{
-    Repository, RepositoryError,
+    Progress, Repository, RepositoryError,
     format::manifest::Manifest,
     prune::{self, PruneSettings},
     snapshots::{self, Status},
     store::{ObjectStore, PutMode},
     upload::BaseChoice,
+    verify::{VerifySettings, verify},
 };
 use stockpot_test_fixtures::image::{Fill, Image};
 use tokio_util::sync::CancellationToken;
@@ -25,7 +28,7 @@ pub(crate) fn image() -> Image {
 
 pub(crate) async fn bench(sealed: bool) -> (Bench, Keeping) {
     let keeping = Keeping::default();
-    let bench = Bench::on(std::sync::Arc::new(Over(keeping.clone())), sealed).await;
+    let bench = Bench::on(Arc::new(Over(keeping.clone())), sealed).await;
     (bench, keeping)
 }
 
@@ -143,6 +146,20 @@ pub(crate) async fn a_deleted_snapshot_comes_back(bench: Bench, sealed: bool) {
         assert_eq!(found.unwrap(), first, "{name}");
     }
     is_restored(&bench, &first).await;
+    let settings = VerifySettings {
+        read_data: true,
+        deleted: true,
+        no_marks: true,
+        ..VerifySettings::default()
+    };
+    let (only, progress) = ([first.snapshot_id.clone()], Arc::new(Progress::new()));
+    let verified = verify(&bench.repository, Some(&only), &settings, &progress, &none).await;
+    let verified = verified.unwrap();
+    assert_eq!(
+        (verified.snapshots, verified.problems),
+        (only.to_vec(), vec![])
+    );
+    assert!(verified.data_bytes > 0);
     // Nothing kept what was not locked: at best its manifest is there.
     let id = unlocked.snapshot_id.as_str();
     if let Ok(manifest) = snapshots::find_deleted(&bench.repository, id).await {

@@ -16,7 +16,7 @@ use crate::{
     cli::{Cli, RestoreArgs},
     context,
     interrupt::Interrupt,
-    pick::{pick, pick_deleted},
+    pick::{hint_at_deleted, pick, pick_deleted},
     printable,
     progress::Display,
     repository, signature,
@@ -230,10 +230,11 @@ impl Job<'_> {
             } else {
                 repository::open_as_it_is(config, key).await?
             };
-            let manifest = match args.deleted {
-                true => pick_deleted(&repository, &args.snapshot).await?,
-                false => pick(&repository, &args.snapshot).await?,
+            let picked = match args.deleted {
+                true => pick_deleted(&repository, &args.snapshot).await,
+                false => pick(&repository, &args.snapshot).await,
             };
+            let manifest = picked.map_err(|error| hint_at_deleted(error, args.first_versions))?;
             Ok((repository, manifest))
         };
         let (repository, manifest) = self.interrupt.unless(finding).await?;

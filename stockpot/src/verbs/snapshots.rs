@@ -71,6 +71,9 @@ pub(crate) async fn run(
     };
     let (found, records, silent) = interrupt.unless(listing).await?;
     let remark = records.remark(&unreadable(&found));
+    let deleted = (found.iter())
+        .filter(|found| found.status == Status::Deleted)
+        .count();
     let rows: Vec<Row> = found
         .into_iter()
         .filter(|found| args.all || args.deleted || found.status != Status::Deleted)
@@ -80,6 +83,15 @@ pub(crate) async fn run(
     context::print(cli.output, &rows, || text(&rows))?;
     if let Some(remark) = remark {
         history::say(&remark);
+    }
+    if args.first_versions && !args.all && !args.deleted && deleted > 0 && !cli.quiet {
+        let deleted = match deleted {
+            1 => "1 snapshot that was deleted is".to_owned(),
+            count => format!("{count} snapshots that were deleted are"),
+        };
+        history::say(&format!(
+            "{deleted} not shown: --deleted shows what is left of them"
+        ));
     }
     Ok(())
 }

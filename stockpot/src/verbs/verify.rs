@@ -16,7 +16,7 @@ use crate::{
     context,
     history::{self, Records},
     interrupt::Interrupt,
-    pick::pick,
+    pick::{hint_at_deleted, pick, pick_deleted},
     printable,
     progress::Display,
     repository,
@@ -87,6 +87,7 @@ pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> 
     let settings = VerifySettings {
         read_data: args.read_data || sample.is_some(),
         sample,
+        deleted: args.deleted,
         no_marks: args.no_marks || args.first_versions,
         ..VerifySettings::default()
     };
@@ -138,7 +139,11 @@ async fn find(
     };
     let only = match &args.snapshot {
         Some(text) => {
-            let picked = pick(&repository, text).await;
+            let picked = match args.deleted {
+                true => pick_deleted(&repository, text).await,
+                false => pick(&repository, text).await,
+            };
+            let picked = picked.map_err(|error| hint_at_deleted(error, args.first_versions));
             let picked = history::explained(&**repository.store(), picked).await?;
             Some([picked.snapshot_id])
         }

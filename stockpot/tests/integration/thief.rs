@@ -256,6 +256,35 @@ fn packs_of_data_that_were_deleted_are_missed_by_a_prune() -> anyhow::Result<()>
     })
 }
 
+/// A thief who has the key as well forgets snapshots like their owner.
+#[test]
+fn what_was_forgotten_is_pointed_to_where_first_versions_are_read() -> anyhow::Result<()> {
+    on_each(|scene| {
+        let newest = scene.keys("snapshots/v/")?.pop().context("a manifest")?;
+        let id = newest
+            .trim_start_matches("site-a/snapshots/v/")
+            .trim_end_matches(".json");
+        scene.run(&["forget", REPO, id, "-o", "json"])?.json()?;
+        let out = scene.path("out.img");
+        let first = ["--first-versions"];
+        let restore = ["restore", REPO, id, &out];
+        scene.says(&restore, 1, &["was deleted"])?;
+        scene.says(&[&restore[..], &first].concat(), 1, &["--deleted"])?;
+        let listed = scene.run(&["snapshots", REPO, HINT])?;
+        ensure!(listed.stderr.contains("--deleted"), "{listed:?}");
+        let verify = ["verify", REPO, id, HINT];
+        scene.says(&verify, 1, &["--deleted"])?;
+        let verify = [&verify[..], &["--deleted", "--read-data", "-o", "json"]].concat();
+        let report = scene.run(&verify)?.json()?;
+        ensure!(report["snapshots"] == 1, "{report}");
+        let restore = [&restore[..], &first, &["--deleted", "-o", "json"]].concat();
+        let report = scene.run(&restore)?.json()?;
+        ensure!(report["first_versions"] == true, "{report}");
+        ensure!(std::fs::read(out)? == std::fs::read(scene.path("disk.img"))?);
+        Ok(())
+    })
+}
+
 /// Not a thief's doing, but it needs the same bucket.
 #[test]
 fn the_list_shows_until_when_snapshots_are_locked() -> anyhow::Result<()> {
