@@ -91,7 +91,7 @@ pub enum RepositoryError {
         location: String,
     },
     /// There is no key slot of this id.
-    #[error("{location} has no key slot {slot}")]
+    #[error("{location} has no {}", named_slot(.slot))]
     UnknownSlot {
         /// The slot asked for.
         slot: String,
@@ -293,6 +293,14 @@ pub enum RepositoryError {
     /// A part of the program ended without a result: a defect here, or threads that cannot be started.
     #[error("internal failure: {0}")]
     Internal(String),
+}
+
+/// What does not look like the name of a slot may be a key that was put in the wrong place.
+fn named_slot(slot: &str) -> String {
+    match slot.starts_with("slot-") {
+        true => format!("key slot {slot}"),
+        false => "such key slot (its name is not repeated, since it may be a secret)".to_owned(),
+    }
 }
 
 fn not_tried(slots: &[String]) -> String {

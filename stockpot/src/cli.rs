@@ -271,6 +271,9 @@ pub(crate) struct VerifyArgs {
     /// Read the first version of each object, whatever was deleted or overwritten since.
     #[arg(long)]
     pub(crate) first_versions: bool,
+    /// Check deleted ones too, of which a manifest lies below their tombstone.
+    #[arg(long, requires = "first_versions")]
+    pub(crate) deleted: bool,
     #[command(flatten)]
     pub(crate) key: KeyArgs,
     #[command(flatten)]
@@ -360,21 +363,12 @@ pub(crate) struct SocketArgs {
 #[derive(Debug, Args)]
 pub(crate) struct KeyArgs {
     /// File with the repository's secret, at least 32 bytes; makes a new repository sealed.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "STOCKPOT_KEY_FILE",
-        hide_env_values = true,
-        conflicts_with = "passphrase_file"
-    )]
+    /// [env: STOCKPOT_KEY_FILE, if neither option is given]
+    #[arg(long, value_name = "FILE", conflicts_with = "passphrase_file")]
     pub(crate) key_file: Option<PathBuf>,
     /// File with the repository's passphrase; makes a new repository sealed.
-    #[arg(
-        long,
-        value_name = "FILE",
-        env = "STOCKPOT_PASSPHRASE_FILE",
-        hide_env_values = true
-    )]
+    /// [env: STOCKPOT_PASSPHRASE_FILE, if neither option is given]
+    #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Try this key slot only, also where there are more than are tried (see `repository key list`).
     #[arg(long, value_name = "SLOT")]

@@ -1,6 +1,6 @@
 //! From arguments to an open repository.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
 
 use anyhow::{anyhow, bail};
 use stockpot_repository::{
@@ -70,18 +70,55 @@ pub(crate) async fn key(
     interrupt: &Interrupt,
 ) -> anyhow::Result<Option<KeySource>> {
     let slot = match &args.key_slot {
-        Some(text) => Some(
-            ObjectId::new(text)
-                .map_err(|_| Usage::new(format!("--key-slot {text:?}: no id of a key slot")))?,
-        ),
+        Some(text) => Some(slot_id("--key-slot", text)?),
         None => None,
     };
-    let (file, passphrase) = (args.key_file.as_deref(), args.passphrase_file.as_deref());
-    let key = secret_file::key(file, passphrase, interrupt).await?;
+    let (file, passphrase) = match (&args.key_file, &args.passphrase_file) {
+        // What is typed wins over what lies in the environment.
+        (None, None) => key_of_environment()?,
+        (file, passphrase) => (file.clone(), passphrase.clone()),
+    };
+    let key = secret_file::key(file.as_deref(), passphrase.as_deref(), interrupt).await?;
     Ok(match slot {
         Some(slot) => key.map(|key| key.for_slot(slot)),
         None => key,
     })
+}
+
+/// The key file and passphrase file that the environment names.
+///
+/// # Errors
+/// [`Usage`] where it names both.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "these variables stand for options that were not given"
+)]
+fn key_of_environment() -> Result<(Option<PathBuf>, Option<PathBuf>), Usage> {
+    const NAMES: [&str; 2] = ["STOCKPOT_KEY_FILE", "STOCKPOT_PASSPHRASE_FILE"];
+    let [file, passphrase] = NAMES.map(|name| {
+        let value = std::env::var_os(name).filter(|value| !value.is_empty());
+        value.map(PathBuf::from)
+    });
+    if file.is_some() && passphrase.is_some() {
+        let [file, passphrase] = NAMES;
+        return Err(Usage::new(format!(
+            "{file} and {passphrase} are both set in the environment: unset one, or give --key-file or --passphrase-file"
+        )));
+    }
+    Ok((file, passphrase))
+}
+
+/// An id of a key slot. What does not look like one is not repeated: it may be a key that was put in the wrong place.
+///
+/// # Errors
+/// [`Usage`].
+pub(crate) fn slot_id(option: &str, text: &str) -> Result<ObjectId, Usage> {
+    let wrong = || {
+        Usage::new(format!(
+            "{option}: no id of a key slot, and not repeated, since it may be a secret; `stockpot repository key list` shows them"
+        ))
+    };
+    ObjectId::new(text).map_err(|_| wrong())
 }
 
 /// The chunk size that was asked for, if any.

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use anyhow::{Context as _, ensure};
 
-use crate::bench::{Bench, MIB, REPO, Run, text};
+use crate::bench::{Bench, MIB, REPO, Run, finish, text};
 
 struct Keys {
     bench: Bench,
@@ -194,4 +194,62 @@ fn a_lock_on_a_bucket_that_cannot_lock_is_refused_before_anything_is_written() -
     bench.run(mode)?.failed(2, &["--lock-days"])?;
     let days = [&backup[..], &["--lock-days", "0"]].concat();
     bench.run(days)?.failed(2, &["--lock-days"])
+}
+
+/// What is typed wins over what a profile exports for every command.
+#[test]
+fn an_option_wins_over_the_environment() -> anyhow::Result<()> {
+    let keys = Keys::new()?;
+    let (phrase, other) = (keys.path("phrase")?, keys.bench.key_file("other")?);
+    std::fs::write(&phrase, "correct horse battery staple\n")?;
+    let (added, key) = (
+        ["--new-passphrase-file", &phrase],
+        ["--key-file", &keys.first],
+    );
+    let add = [
+        &["repository", "key", "add", REPO, "-o", "json"][..],
+        &added,
+        &key,
+    ]
+    .concat();
+    keys.run(&add)?.json()?;
+    let run = |names: &[&str], args: &[&str]| {
+        let mut command = keys.bench.command();
+        command.args(["snapshots", REPO]).args(args);
+        for name in names {
+            command.env(name, &other);
+        }
+        finish(command.spawn()?)
+    };
+    let (file, passphrase) = ("STOCKPOT_KEY_FILE", "STOCKPOT_PASSPHRASE_FILE");
+    run(&[file], &[])?.failed(1, &["wrong key"])?;
+    for option in [["--passphrase-file", &phrase], key] {
+        let opened = run(&[file, passphrase], &option)?;
+        ensure!(opened.code == Some(0), "{opened:?}");
+    }
+    run(&[file, passphrase], &[])?.failed(2, &[file, passphrase])
+}
+
+/// A key that was pasted in the place of a slot's name stands in no log.
+#[test]
+fn what_is_no_name_of_a_slot_is_not_repeated() -> anyhow::Result<()> {
+    let keys = Keys::new()?;
+    let key = ["--key-file", &keys.first];
+    for secret in [
+        "6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b6b",
+        "Kk/+6b6b6b6b6b6b6b6b6b6b6b6b6b6b=",
+    ] {
+        for args in [
+            &["repository", "key", "remove", REPO, secret][..],
+            &["snapshots", REPO, "--key-slot", secret],
+        ] {
+            let run = keys.run(&[args, &key].concat())?;
+            ensure!(matches!(run.code, Some(1 | 2)), "{run:?}");
+            ensure!(
+                !run.stderr.contains(secret) && run.stderr.contains("key slot"),
+                "{run:?}"
+            );
+        }
+    }
+    Ok(())
 }

@@ -16,9 +16,8 @@ use crate::{
     cli::{Cli, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, PlaceArgs},
     context,
     interrupt::Interrupt,
-    secret_file,
+    repository, secret_file,
     table::Table,
-    usage::Usage,
 };
 
 /// A slot as it is printed; the names stay.
@@ -66,8 +65,7 @@ async fn add(cli: &Cli, args: &KeyAddArgs, interrupt: &Interrupt) -> anyhow::Res
 }
 
 async fn remove(cli: &Cli, args: &KeyRemoveArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
-    let slot = ObjectId::new(&args.slot)
-        .map_err(|_| Usage::new(format!("{:?} is no id of a key slot", args.slot)))?;
+    let slot = repository::slot_id("SLOT", &args.slot)?;
     let exported = secret_file::key(args.exported_key.as_deref(), None, interrupt).await?;
     if let (Some(source), Some(path)) = (&exported, &args.exported_key)
         && source.exported().is_none()
