@@ -17,7 +17,10 @@ pub enum PruneError {
         why: &'static str,
     },
     /// Something that says which packs are needed cannot be read.
-    #[error("what is needed is not known for certain, so nothing more is deleted")]
+    #[error(
+        "what is needed is not known for certain, so nothing more is deleted: `stockpot verify` names what is damaged and whose it is; if a \
+         snapshot is lost, give it up with `stockpot forget` and back its volume up anew"
+    )]
     Unreadable {
         /// Which object, and what is wrong with it.
         #[source]
