@@ -2,7 +2,7 @@
 
 use crate::{
     device::DeviceError,
-    format::FormatError,
+    format::{FormatError, object_keys::is_ours},
     store::{FLOODED, StoreError},
 };
 
@@ -10,14 +10,16 @@ use crate::{
 #[derive(Debug, thiserror::Error)]
 pub enum RepositoryError {
     /// Nothing is at the place.
-    #[error("{location} holds no repository; a first backup makes one")]
+    #[error(
+        "{location} holds no repository: are bucket and prefix right? (Where none was yet, a first backup makes one)"
+    )]
     NoRepository {
         /// The place.
         location: String,
     },
     /// The place holds something that is not a repository.
     #[error(
-        "{location} holds other objects (such as {found}) and no repository; choose an empty prefix"
+        "{location} holds other objects (such as {found}) and no repository; {}", instead(.found)
     )]
     Foreign {
         /// The place.
@@ -293,6 +295,16 @@ pub enum RepositoryError {
     /// A part of the program ended without a result: a defect here, or threads that cannot be started.
     #[error("internal failure: {0}")]
     Internal(String),
+}
+
+/// What to do where there is no marker, by what else is there.
+fn instead(found: &str) -> &'static str {
+    match is_ours(found) {
+        true => {
+            "these are a repository's, so somebody deleted its marker: put repository.json back, from a copy or an older version of it"
+        }
+        false => "choose an empty prefix",
+    }
 }
 
 /// What does not look like the name of a slot may be a key that was put in the wrong place.

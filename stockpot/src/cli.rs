@@ -42,8 +42,9 @@ use crate::{
     max_term_width = 110
 )]
 #[command(after_help = "\
-Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
-Credentials, region and endpoint come from where the AWS tools take them: the environment (AWS_ACCESS_KEY_ID,
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 restored without what is damaged, 130 interrupted.
+
+Credentials, region and endpoint come from where the AWS tools take them: the environment (AWS_ACCESS_KEY_ID, \
 AWS_ENDPOINT_URL, AWS_REGION, AWS_PROFILE, AWS_CA_BUNDLE), ~/.aws, web identity, instance metadata.")]
 pub(crate) struct Cli {
     /// What to do.
@@ -120,8 +121,8 @@ Examples:
   stockpot backup create VOLUME --force        # asks a running driver; a file of such a name is ./create
   AWS_ENDPOINT_URL=https://s3.example.net stockpot backup disk.img --to s3://backups/lab -o json
 
-A live LVM volume is snapshotted first, and the snapshot is read and removed. Any other source that is mounted or
-open for writing is refused without --force. The first backup into an empty prefix makes the repository there. With a
+A live LVM volume is snapshotted first, and the snapshot is read and removed. Any other source that is mounted or \
+open for writing is refused without --force. The first backup into an empty prefix makes the repository there. With a \
 key the repository is sealed: nobody without the key can read it. Make one with: openssl rand -hex 32 > key")]
 pub(crate) struct BackupArgs {
     /// Block device or image file to read.
@@ -171,10 +172,10 @@ Examples:
   stockpot restore s3://backups/site-a snap-1f0c22ab-01jd… /dev/vg0/new --key-file /etc/stockpot/key
   stockpot restore s3://backups/site-a snap-1f0c22ab-01jd… disk.img
 
-SNAPSHOT may be shortened as long as it stays unique; `latest:NAME` is the newest of volume NAME. A file is made with the
-exact size, holes stay holes; it is filled as .NAME.stockpot-partial-PID-N beside TARGET and gets its name only when it is
-whole. A killed restore leaves that file, which can be removed; any other restore that fails takes it away. A file that
-is overwritten with --force is left empty by a restore that fails. A block device must be at least as large as the volume, not in
+SNAPSHOT may be shortened as long as it stays unique; `latest:NAME` is the newest of volume NAME. A file is made with the \
+exact size, holes stay holes; it is filled as .NAME.stockpot-partial-PID-N beside TARGET and gets its name only when it is \
+whole. A killed restore leaves that file, which can be removed; any other restore that fails takes it away. A file that \
+is overwritten with --force is left empty by a restore that fails. A block device must be at least as large as the volume, not in \
 use, and without a file system, partition table or other known signature.")]
 pub(crate) struct RestoreArgs {
     /// Where from: s3://BUCKET[/PREFIX].

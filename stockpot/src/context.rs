@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 
+use anyhow::Context as _;
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
@@ -58,6 +59,14 @@ pub(crate) fn chain(error: &anyhow::Error) -> String {
 /// # Errors
 /// When standard output cannot be written.
 pub(crate) fn print<T: Serialize>(
+    output: Output,
+    value: &T,
+    text: impl FnOnce() -> String,
+) -> anyhow::Result<()> {
+    write_out(output, value, text).context("cannot write to standard output")
+}
+
+fn write_out<T: Serialize>(
     output: Output,
     value: &T,
     text: impl FnOnce() -> String,

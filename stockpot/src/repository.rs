@@ -224,6 +224,7 @@ pub(crate) async fn open_or_create(
         }
         (store, None) => store,
     };
+    key.as_ref().map_or(Ok(()), secret_file::require_strength)?;
     let options = CreateOptions {
         key,
         chunk_size_bytes: chunk_size.unwrap_or(DEFAULT_CHUNK_SIZE_BYTES),

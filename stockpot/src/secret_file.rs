@@ -8,17 +8,20 @@ use std::{
     path::Path,
 };
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use stockpot_repository::format::{
     FormatError,
     keys::{KeySource, SECRET_SIZE_MIN},
 };
 use zeroize::Zeroizing;
 
-use crate::interrupt::Interrupt;
+use crate::{interrupt::Interrupt, sizes};
 
 /// Longest file with a key or passphrase, in bytes: far more than either needs, and `/dev/zero` has an end.
 const SECRET_FILE_BYTES_MAX: u64 = 64 << 10;
+
+/// Bytes of a passphrase for a new slot, at least. Older ones open what they opened.
+const PASSPHRASE_BYTES_MIN: usize = 8;
 
 /// Bytes that a name has at least to be taken for a secret.
 const SECRET_TEXT_BYTES_MIN: usize = 16;
@@ -40,6 +43,21 @@ pub(crate) async fn key(
     interrupt
         .unless_blocking(move || read_key(&path, is_key).map(Some))
         .await
+}
+
+/// Refuses what is to open a repository from now on and could be guessed at once.
+///
+/// # Errors
+/// A passphrase that is too short.
+pub(crate) fn require_strength(new: &KeySource) -> anyhow::Result<()> {
+    match new.passphrase_bytes() {
+        Some(bytes) if bytes < PASSPHRASE_BYTES_MIN => bail!(
+            "the passphrase has {}; a new one has to have at least {PASSPHRASE_BYTES_MIN}, better many more: whoever reads the bucket can \
+             try as many as they like",
+            sizes::count(bytes as u64, "byte")
+        ),
+        _ => Ok(()),
+    }
 }
 
 fn read_key(path: &Path, is_key: bool) -> anyhow::Result<KeySource> {

@@ -175,6 +175,15 @@ impl KeySource {
         }
     }
 
+    /// Bytes of a passphrase; `None` for what is none.
+    #[must_use]
+    pub fn passphrase_bytes(&self) -> Option<usize> {
+        match &self.secret {
+            Secret::Passphrase(text) => Some(text.expose_secret().len()),
+            Secret::File(_) | Secret::Exported(_) => None,
+        }
+    }
+
     /// What it is, for people.
     #[must_use]
     pub fn kind(&self) -> &'static str {

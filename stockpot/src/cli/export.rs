@@ -28,7 +28,7 @@ pub(crate) enum ExportVerb {
 Example:
   stockpot export end s.snap-1f0c22ab-01jd… --initiator iqn.1993-08.org.debian:01:ab12 --force
 
-Without --force a host that is logged in keeps its access. With it the session ends, and what the host has not
+Without --force a host that is logged in keeps its access. With it the session ends, and what the host has not \
 written yet is lost.")]
 pub(crate) struct ExportEndArgs {
     /// What is exported: v.VOLUME or s.SNAPSHOT, as `export list` shows it.

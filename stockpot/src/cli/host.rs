@@ -26,7 +26,7 @@ Examples:
   stockpot host install
   stockpot host check --root /host
 
-Without these files, links below /dev/disk may go from a volume to its snapshot, and what lies inside a volume may be
+Without these files, links below /dev/disk may go from a volume to its snapshot, and what lies inside a volume may be \
 activated on the host. A global_filter of the site's own is left as it is, and named.")]
 pub(crate) struct HostArgs {
     /// Directory in which the host's files are.

@@ -12,8 +12,8 @@ Examples:
   stockpot pki issue storage-1 --dir stockpot-pki --out storage-1
   stockpot pki show /etc/stockpot/node.pem
 
-The authority's key makes certificates for every node: keep its directory on one machine, away from the nodes. Each node
-gets ca.pem and its own node.pem and node.key. Certificates of another authority do as well, if each has one DNS name,
+The authority's key makes certificates for every node: keep its directory on one machine, away from the nodes. Each node \
+gets ca.pem and its own node.pem and node.key. Certificates of another authority do as well, if each has one DNS name, \
 the node's.")]
 pub(crate) enum PkiVerb {
     /// Make an authority: ca.pem and ca.key.

@@ -44,7 +44,7 @@ pub(crate) struct PlaceArgs {
 /// `stockpot repository key …`.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
-A sealed repository has one key, which lies in its key slots, wrapped by a passphrase or by a key file each. Slots come and go
+A sealed repository has one key, which lies in its key slots, wrapped by a passphrase or by a key file each. Slots come and go \
 without touching data. Whoever once had the key keeps what he knows: removing a slot does not take it from him.")]
 pub(crate) enum KeyVerb {
     /// Add a slot for another key file or passphrase.
@@ -88,7 +88,7 @@ pub(crate) struct NewKeyArgs {
 Example:
   stockpot repository key remove s3://backups/site-a slot-01jd… --key-file /etc/stockpot/key
 
-The slot that opened the repository stays: open it with the key file or passphrase that is to be kept. The last slot goes only with
+The slot that opened the repository stays: open it with the key file or passphrase that is to be kept. The last slot goes only with \
 --exported-key: without a slot and without an exported key the data would be lost.")]
 pub(crate) struct KeyRemoveArgs {
     #[command(flatten)]

@@ -14,8 +14,8 @@ Examples:
   stockpot forget s3://backups/site-a --volume web-1 --keep-last 3 --keep-within 2d
   stockpot forget s3://backups/site-a snap-1f0c22ab-01jd…
 
-A policy judges each volume by itself, by the moment of the snapshots' content, in days, weeks and so on of UTC. It never takes the
-newest snapshot of a volume, nor one that is not complete or cannot be read. A snapshot that is named is given up whatever it is; an
+A policy judges each volume by itself, by the moment of the snapshots' content, in days, weeks and so on of UTC. It never takes the \
+newest snapshot of a volume, nor one that is not complete or cannot be read. A snapshot that is named is given up whatever it is; an \
 upload under way is cancelled by it. Nothing comes back: the data stays in the bucket until `stockpot prune`, but not its record.")]
 pub(crate) struct ForgetArgs {
     /// Where: s3://BUCKET[/PREFIX].
@@ -70,7 +70,7 @@ Examples:
   stockpot prune s3://backups/site-a --key-file /etc/stockpot/key --dry-run
   stockpot prune s3://backups/site-a --key-file /etc/stockpot/key
 
-Backups, restores and other prunes of the same repository may go on meanwhile, on this machine and on others: no lock is taken, and
+Backups, restores and other prunes of the same repository may go on meanwhile, on this machine and on others: no lock is taken, and \
 none can be left behind. A prune that was killed is carried on by the next one.")]
 pub(crate) struct PruneArgs {
     /// Where: s3://BUCKET[/PREFIX].

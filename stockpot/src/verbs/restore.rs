@@ -82,9 +82,13 @@ pub(crate) async fn run(
             match job.fill(config, key, true).await {
                 Ok(done) => {
                     eprintln!(
-                        "stockpot: {}; what was written first under the same names was restored instead. Somebody has deleted or \
-                         overwritten objects of this repository",
-                        context::chain(&error)
+                        "stockpot: {}; what was written first under the same names was restored instead. {}",
+                        context::chain(&error),
+                        match error.downcast_ref() {
+                            Some(RepositoryError::WrongKey { .. }) =>
+                                "This key opened a slot that was removed, by its owner or by somebody else",
+                            _ => "Somebody has deleted or overwritten objects of this repository",
+                        }
                     );
                     Ok(done)
                 }

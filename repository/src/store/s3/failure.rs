@@ -239,6 +239,11 @@ where
         Some(CredentialsError::ProviderTimedOut(_)) => {
             return Failure::local(Class::CredentialsLate, false, text);
         }
+        // It shows its parts as a programmer sees them.
+        Some(CredentialsError::CredentialsNotLoaded(_)) => {
+            let text = "no credentials were found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or have a profile in ~/.aws";
+            return Failure::local(Class::Credentials, false, text);
+        }
         Some(_) => return Failure::local(Class::Credentials, false, text),
         None => {}
     }

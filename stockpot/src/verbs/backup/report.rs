@@ -80,7 +80,7 @@ pub(super) fn print(cli: &Cli, done: &Done, seconds: f64) -> anyhow::Result<()> 
     };
     context::print(cli.output, &report, || {
         format!(
-            "{}  volume {}, {} of data in {}, {} stored ({}: {}), {:.1} s{}{}",
+            "{}  volume {}, {} of data in {}, {} stored ({}: {}), {:.1} s{}{}{}",
             report.snapshot_id,
             report.volume,
             human_size(report.data_bytes),
@@ -89,6 +89,14 @@ pub(super) fn print(cli: &Cli, done: &Done, seconds: f64) -> anyhow::Result<()> 
             report.reason,
             report.why,
             report.seconds,
+            match report.adopted_packs {
+                0 => String::new(),
+                packs => format!(
+                    "; {} of an interrupted backup used again, {}",
+                    count(packs, "pack"),
+                    human_size(report.adopted_bytes)
+                ),
+            },
             match report.repacked_packs {
                 0 => String::new(),
                 packs => format!(

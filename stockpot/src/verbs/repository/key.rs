@@ -6,14 +6,14 @@ use anyhow::{Context as _, anyhow};
 use jiff::Timestamp;
 use serde::Serialize;
 use stockpot_repository::{
-    RepositoryError, SlotSummary,
+    Repository, RepositoryError, SlotSummary,
     format::{ids::ObjectId, slot::SlotKind},
     lock::Purged,
 };
 
 use super::open;
 use crate::{
-    cli::{Cli, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, PlaceArgs},
+    cli::{Cli, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, Output, PlaceArgs},
     context,
     interrupt::Interrupt,
     repository, secret_file,
@@ -42,6 +42,13 @@ struct Change<'a> {
     old_version_kept: bool,
 }
 
+/// An export into a file as it is printed; the names stay.
+#[derive(Debug, Serialize)]
+struct Exported {
+    file: String,
+    location: String,
+}
+
 pub(super) async fn run(cli: &Cli, verb: &KeyVerb, interrupt: &Interrupt) -> anyhow::Result<()> {
     match verb {
         KeyVerb::Add(args) => add(cli, args, interrupt).await,
@@ -58,7 +65,17 @@ async fn add(cli: &Cli, args: &KeyAddArgs, interrupt: &Interrupt) -> anyhow::Res
         interrupt,
     );
     let new = new.await?.context("clap asks for one of them")?;
+    secret_file::require_strength(&new)?;
     let repository = open(&args.place, interrupt).await?;
+    let opening = Repository::open(repository.store().clone(), Some(new.clone()));
+    let opens_already = interrupt
+        .unless(async { Ok(opening.await.is_ok()) })
+        .await?;
+    if opens_already && !cli.quiet {
+        eprintln!(
+            "stockpot: this secret opened the repository before: it has one slot more now, for the same secret"
+        );
+    }
     // Not broken off: whether the slot is there would not be known.
     let slot = repository.add_key_slot(new).await?;
     print_change(cli, &slot, "added", false)
@@ -169,6 +186,13 @@ async fn export(cli: &Cli, args: &KeyExportArgs, interrupt: &Interrupt) -> anyho
             .context("cannot write to standard output");
     }
     write_new(&args.to, key.as_bytes())?;
+    if cli.output == Output::Json {
+        let exported = Exported {
+            file: args.to.display().to_string(),
+            location: repository.location(),
+        };
+        context::print(cli.output, &exported, String::new)?;
+    }
     if !cli.quiet {
         eprintln!(
             "{} opens {} as a key file, whatever slots are left: keep it where nobody else reads it",
