@@ -128,7 +128,9 @@ fn wrong_credentials_and_none() -> anyhow::Result<()> {
         .env_remove("AWS_SECRET_ACCESS_KEY")
         .args(["backup", &image, "--to", REPO])
         .spawn()?;
-    crate::bench::finish(none)?.failed(1, &["credentials"])?;
+    let run = crate::bench::finish(none)?;
+    run.failed(1, &["no credentials were found", "AWS_ACCESS_KEY_ID"])?;
+    ensure!(!run.stderr.contains("ProviderError"), "{run:?}");
     Ok(())
 }
 

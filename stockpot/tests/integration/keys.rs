@@ -253,3 +253,42 @@ fn what_is_no_name_of_a_slot_is_not_repeated() -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn a_new_passphrase_is_not_too_short_and_a_second_slot_of_a_key_is_remarked_on()
+-> anyhow::Result<()> {
+    let keys = Keys::new()?;
+    let phrase = keys.path("phrase")?;
+    std::fs::write(&phrase, "seven77\n")?;
+    let add = ["repository", "key", "add", REPO, "--key-file", &keys.first];
+    let short = keys.run(&[&add[..], &["--new-passphrase-file", &phrase]].concat())?;
+    short.failed(1, &["7 bytes", "at least 8"])?;
+    ensure!(!short.stderr.contains("seven77"), "{short:?}");
+    let elsewhere = "s3://backups/elsewhere";
+    let made = [
+        "repository",
+        "init",
+        elsewhere,
+        "--passphrase-file",
+        &phrase,
+    ];
+    keys.run(&made)?.failed(1, &["at least 8"])?;
+    ensure!(keys.slots(&keys.first)?.len() == 1);
+    let again = keys.run(&[&add[..], &["--new-key-file", &keys.first]].concat())?;
+    ensure!(
+        again.code == Some(0) && again.stderr.contains("opened the repository before"),
+        "{again:?}"
+    );
+    let exported = keys.path("exported")?;
+    let export = [
+        "repository",
+        "key",
+        "export",
+        REPO,
+        "--key-file",
+        &keys.first,
+    ];
+    let report = keys.run(&[&export[..], &["--to", &exported, "-o", "json"]].concat())?;
+    ensure!(report.json()?["file"] == exported.as_str(), "{report:?}");
+    Ok(())
+}
