@@ -88,6 +88,21 @@ pub enum ConnectorError {
         /// What the device says.
         found: String,
     },
+    /// The device shows itself as one that another target's disk is already: multipath would take both for one. It was not used.
+    #[error(
+        "{} shows {what}, as {} does, which is another target's disk: one of the two storage nodes does not tell the truth, or \
+         copies the other's settings",
+        path.display(),
+        other.display()
+    )]
+    SameDisk {
+        /// The device, or the target before it has one.
+        path: PathBuf,
+        /// The other target's.
+        other: PathBuf,
+        /// What both show.
+        what: String,
+    },
     /// It did not come to an end.
     #[error("{doing} {}: no end after {waited_seconds} s", path.display())]
     Stuck {

@@ -12,6 +12,7 @@
 //! | --- | --- |
 //! | `attach`, `detach` | the two directions |
 //! | `recover` | what a crash left |
+//! | `foreign` | whether a target's disks are taken for others |
 //! | `iscsiadm` | every command of open-iscsi's |
 //! | `record` | a node record's settings and secrets |
 //! | `sysfs` | what the kernel knows of sessions and their devices |
@@ -20,6 +21,7 @@
 
 mod attach;
 mod detach;
+mod foreign;
 mod iscsiadm;
 mod multipath;
 mod ready;

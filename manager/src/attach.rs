@@ -160,8 +160,9 @@ impl Manager {
         side.export().await?;
         let host = self.connector.properties().await?;
         let connection = side.initialize(&host).await?;
+        let step = row.step;
+        self.put_connection(&mut row, &connection, step).await?;
         let device = self.connector.confirm(&connection).await?;
-        row.connection = Some(connection);
         row.device_path = Some(device.path.clone());
         self.catalog.put_attachment(row).await?;
         Ok(device)
@@ -193,9 +194,8 @@ impl Manager {
         row.step = AttachmentStep::Connection;
         self.catalog.put_attachment(row.clone()).await?;
         let connection = side.initialize(&host).await?;
-        row.step = AttachmentStep::Device;
-        row.connection = Some(connection.clone());
-        self.catalog.put_attachment(row.clone()).await?;
+        self.put_connection(&mut row, &connection, AttachmentStep::Device)
+            .await?;
         let device = self.connector.connect(&connection).await?;
         row.step = AttachmentStep::Attached;
         row.device_path = Some(device.path.clone());
@@ -243,7 +243,16 @@ impl Manager {
         };
         let reached_device = matches!(row.step, AttachmentStep::Device | AttachmentStep::Attached);
         if let Some(connection) = row.connection.as_ref().filter(|_| reached_device) {
-            self.connector.disconnect(connection).await?;
+            // A row of an earlier version may name another one's target.
+            if self.is_owner(row).await? {
+                self.connector.disconnect(connection).await?;
+            } else {
+                tracing::error!(
+                    id = row.id,
+                    pool = row.pool,
+                    "its target is that of another attachment, too, which keeps it"
+                );
+            }
         }
         if row.step != AttachmentStep::Export {
             let host = self.connector.properties().await?;

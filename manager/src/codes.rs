@@ -100,7 +100,9 @@ fn of_node(error: &NodeError) -> Code {
 
 fn of_connector(error: &ConnectorError) -> Code {
     match error {
-        ConnectorError::InUse { .. } | ConnectorError::Host(_) => Code::FailedPrecondition,
+        ConnectorError::InUse { .. }
+        | ConnectorError::Host(_)
+        | ConnectorError::SameDisk { .. } => Code::FailedPrecondition,
         ConnectorError::Unreachable { .. } => Code::Unavailable,
         _ => Code::Internal,
     }

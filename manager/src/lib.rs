@@ -11,6 +11,7 @@
 //! | [`catalog`] | what is on record: a row before each side effect; the only module with SQL |
 //! | `snapshots`, `volumes`, `backups` | the operations |
 //! | `attach` | attaching in steps that are on record, taken down again in reverse order |
+//! | `owners` | whose a target is, so that no storage node names another volume's |
 //! | `attempts`, `transfers` | uploads and restores: repeated while what stops them may pass, watched, cancelled |
 //! | [`cloud`] | the repositories that profiles name |
 //! | [`fakes`] | storage, host and buckets in memory, that fail or hang at the k-th call |
@@ -44,6 +45,7 @@ mod guard;
 pub mod ids;
 mod locks;
 mod manager;
+mod owners;
 mod page;
 mod parts;
 mod pools;

@@ -51,6 +51,8 @@ pub struct Manager {
     /// What other hosts get from this one, if anything.
     pub(crate) exports: Option<Exports>,
     pub(crate) locks: Locks,
+    /// Held while it is decided whose a target is.
+    pub(crate) owners: tokio::sync::Mutex<()>,
     pub(crate) transfers: Arc<Transfers>,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the manager stops.
@@ -104,6 +106,7 @@ impl Manager {
             catalog,
             exports,
             locks: Locks::default(),
+            owners: tokio::sync::Mutex::default(),
             transfers: Transfers::new(&config.transfers),
             tasks,
             stopping: CancellationToken::new(),

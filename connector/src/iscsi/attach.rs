@@ -11,7 +11,7 @@ use stockpot_driver::{IscsiConnection, LocalConnection};
 use tokio::time::{Duration, Instant};
 
 use super::{
-    IscsiConfig, blocking, detach, iscsiadm, multipath, ready,
+    IscsiConfig, blocking, detach, foreign, iscsiadm, multipath, ready,
     record::{self, Settings},
     sysfs::{self, Disk, Session},
 };
@@ -45,7 +45,12 @@ pub(super) async fn connect(
         end_elsewhere(config, connection).await?;
     }
     let was_there = !sysfs::sessions_of(target)?.is_empty();
-    match attach(config, connection, again).await {
+    foreign::check_serial(target, &connection.serial)?;
+    let attached = attach(config, connection, again).await;
+    if matches!(attached, Err(ConnectorError::SameDisk { .. })) {
+        foreign::leave_others(target).await?;
+    }
+    match attached {
         Err(error) if !was_there => {
             if let Err(undo) = detach::remove(config, target, Vec::new()).await {
                 tracing::warn!(target_iqn = %target, %undo, "what a failed attachment left could not be removed");
@@ -128,6 +133,7 @@ async fn attach(
         let disk = disk(config, &session, connection.target_lun).await;
         match disk {
             Ok(disk) => disks.push(disk),
+            Err(error @ ConnectorError::SameDisk { .. }) => return Err(error),
             // Another path may do.
             Err(error) if multipath => {
                 tracing::warn!(%error, session = session.id, "a path is not usable")
@@ -144,11 +150,13 @@ async fn attach(
             waited_seconds: config.device_timeout.as_secs(),
         });
     };
+    foreign::check(&connection.target_iqn)?;
     for disk in &disks {
         check_serial(disk, &connection.serial)?;
     }
     let device_path = if multipath && disks.len() > 1 || multipath::map_of(&first)?.is_some() {
         let map = multipath::assemble(&disks, config.device_timeout).await?;
+        foreign::check_map(&connection.target_iqn, &map)?;
         if map.size_bytes()? != connection.size_bytes
             && first.size_bytes()? == connection.size_bytes
         {
@@ -181,6 +189,14 @@ async fn log_in(
     let there = sysfs::sessions_of(target)?;
     if !there.is_empty() && !every {
         return Ok(());
+    }
+    // Before anything is made or removed by these names: the target and its portals are another node's words.
+    if let Some(path) = record::of_others(config, target, &connection.target_portals)? {
+        return Err(ConnectorError::Host(format!(
+            "open-iscsi has a node record of {target} at this portal that is not ours ({}), and it would be overwritten; if \
+             nobody needs it, remove it (`iscsiadm -m node -T {target} -o delete`)",
+            path.display()
+        )));
     }
     iscsiadm::ensure_interface().await?;
     let mut failure = None;
@@ -260,11 +276,13 @@ async fn disk(config: &IscsiConfig, session: &Session, lun: u16) -> Result<Disk,
     let name = PathBuf::from(format!("logical unit {lun} of {}", session.target));
     loop {
         if scanned.is_none_or(|at| at.elapsed() >= SCAN_AGAIN) {
-            let session = session.clone();
+            let scanning = session.clone();
             blocking(config.device_timeout, "scanning for", &name, move || {
-                session.scan(lun)
+                scanning.scan(lun)
             })
             .await?;
+            // At once: multipath is about to look at it, too.
+            foreign::check(&session.target)?;
             scanned = Some(Instant::now());
         }
         if let Some(disk) = session

@@ -12,7 +12,7 @@ use nix::libc::{EBUSY, O_CLOEXEC, O_EXCL, O_NONBLOCK};
 use tokio::time::Instant;
 
 use super::{
-    IscsiConfig, blocking, iscsiadm,
+    IscsiConfig, blocking, foreign, iscsiadm,
     multipath::{self, Map},
     record,
     sysfs::{self, Disk, Session},
@@ -23,6 +23,7 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// Detaches everything of one target, unless somebody holds its device: then nothing is done.
 pub(super) async fn disconnect(config: &IscsiConfig, target: &str) -> Result<(), ConnectorError> {
+    foreign::leave_others(target).await?;
     let there = Attached::of(target)?;
     let logged_in = there.sessions.iter().any(|session| session.logged_in);
     // Held until the removal: whoever comes meanwhile is refused, and not left with a device that is taken away.
@@ -60,6 +61,7 @@ pub(super) async fn remove(
     mut claims: Vec<File>,
 ) -> Result<(), ConnectorError> {
     let limit = config.device_timeout;
+    foreign::leave_others(target).await?;
     let there = Attached::of(target)?;
     if let Some(map) = &there.map {
         // The kernel removes a map only while nobody has it open, us included.
@@ -114,7 +116,13 @@ impl Attached {
         }
         let mut map = None;
         for disk in &disks {
-            map = map.or(multipath::map_of(disk)?);
+            // One that has paths to other targets' disks is theirs.
+            let found = multipath::map_of(disk)?;
+            if let Some(found) = found.filter(|_| map.is_none())
+                && found.path_of_others(&disks)?.is_none()
+            {
+                map = Some(found);
+            }
         }
         Ok(Self {
             sessions,

@@ -104,7 +104,28 @@ pub(super) async fn assemble(disks: &[Disk], limit: Duration) -> Result<Map, Con
     }
 }
 
+/// Takes one path out of whatever map has it. What fails is told to the log: the disk itself is on its way out.
+pub(super) async fn remove_path(disk: &Disk) {
+    let removed = Command::new("multipathd")
+        .args(["del", "path", &disk.name])
+        .deadline(Duration::from_secs(20))
+        .run()
+        .await;
+    if let Err(error) = removed {
+        tracing::warn!(disk = disk.name, %error, "multipathd did not let go of a path");
+    }
+}
+
 impl Map {
+    /// The name of a path that is none of these disks, if there is one.
+    pub(super) fn path_of_others(&self, disks: &[Disk]) -> Result<Option<String>, ConnectorError> {
+        let paths = Path::new("/sys/class/block")
+            .join(&self.kernel_name)
+            .join("slaves");
+        let mut paths = sysfs::names(&paths)?.into_iter();
+        Ok(paths.find(|path| disks.iter().all(|disk| disk.name != *path)))
+    }
+
     pub(super) fn path(&self) -> PathBuf {
         Path::new("/dev/mapper").join(&self.name)
     }

@@ -79,6 +79,40 @@ fn records_in(directory: &Path, target: &str) -> Result<Vec<Record>, ConnectorEr
     Ok(found)
 }
 
+/// A record of somebody else's for this target at one of these portals, which making ours would overwrite.
+pub(super) fn of_others(
+    config: &IscsiConfig,
+    target: &str,
+    portals: &[SocketAddr],
+) -> Result<Option<PathBuf>, ConnectorError> {
+    for database in &config.node_databases {
+        let directory = database.join(target);
+        for name in sysfs::names(&directory)? {
+            let at = parse_portal(&name);
+            let is_asked = |at| portals.iter().any(|portal| sysfs::is_same(at, *portal));
+            if !at.is_some_and(is_asked) {
+                continue;
+            }
+            let path = directory.join(&name);
+            let records = match path.is_dir() {
+                true => sysfs::names(&path)?
+                    .iter()
+                    .map(|interface| path.join(interface))
+                    .collect(),
+                false => vec![path],
+            };
+            for record in records {
+                // An empty one is what a killed process left.
+                let is_there = fs::metadata(&record).is_ok_and(|record| record.len() > 0);
+                if is_there && !is_ours(&record)? {
+                    return Ok(Some(record));
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// `ADDRESS,PORT` or `ADDRESS,PORT,GROUP`.
 fn parse_portal(name: &str) -> Option<SocketAddr> {
     let mut parts = name.split(',');
@@ -348,6 +382,23 @@ mod tests {
             b"iface.iscsi_ifacename = \xff\n",
         )
         .unwrap();
+        let others = |portal: &str| {
+            let portals = [portal.parse().unwrap()];
+            of_others(&config, "iqn.2026-01.test:t", &portals).unwrap()
+        };
+        for ours in ["192.0.2.1:3260", "[fd00::1]:3260", "192.0.2.2:3261"] {
+            assert_eq!(others(ours), None, "{ours}");
+        }
+        assert_eq!(
+            others("192.0.2.2:3260"),
+            Some(target.join("192.0.2.2,3260"))
+        );
+        fs::write(target.join("fd00::1,3260,1/default"), "a = b\n").unwrap();
+        assert_eq!(
+            others("[fd00::1]:3260"),
+            Some(target.join("fd00::1,3260,1/default"))
+        );
+        fs::remove_file(target.join("fd00::1,3260,1/default")).unwrap();
         let mut portals: Vec<_> = records(&config)
             .unwrap()
             .into_iter()

@@ -10,6 +10,7 @@ use super::INTERFACE;
 use crate::ConnectorError;
 
 const SESSIONS: &str = "/sys/class/iscsi_session";
+const SCSI_DEVICES: &str = "/sys/bus/scsi/devices";
 const CONNECTIONS: &str = "/sys/class/iscsi_connection";
 
 /// One session of ours.
@@ -91,6 +92,11 @@ impl Session {
         Some(portals.iter().any(|portal| is_same(own, *portal)))
     }
 
+    /// Whether a SCSI device came by this session.
+    pub(super) fn has(&self, device: &Path) -> bool {
+        device.starts_with(&self.host)
+    }
+
     /// Makes the kernel look for one logical unit of the target, and for nothing else.
     pub(super) fn scan(&self, lun: u16) -> Result<(), ConnectorError> {
         let host = self.host.file_name().unwrap_or_default();
@@ -142,12 +148,7 @@ impl Disk {
 
     /// The serial number as the kernel read it when it last looked at the device (SCSI SPC-4, VPD page 0x80).
     pub(super) fn serial(&self) -> Result<Option<String>, ConnectorError> {
-        let path = self.device.join("vpd_pg80");
-        match fs::read(&path) {
-            Ok(page) => Ok(parse_serial(&page)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(failed("cannot read", &path)(source)),
-        }
+        serial_of(&self.device)
     }
 
     /// Its size in bytes.
@@ -171,6 +172,27 @@ impl Disk {
 
     pub(super) fn is_there(&self) -> bool {
         self.device.exists()
+    }
+}
+
+/// Every SCSI device of this host, whoever brought it, as a directory in sysfs.
+pub(super) fn scsi_devices() -> Result<Vec<PathBuf>, ConnectorError> {
+    let all = Path::new(SCSI_DEVICES);
+    let names = names(all)?;
+    let addresses = names.iter().filter(|name| is_address(name));
+    // One may go away while it is looked at.
+    Ok(addresses
+        .filter_map(|address| all.join(address).canonicalize().ok())
+        .collect())
+}
+
+/// The serial number of a SCSI device.
+pub(super) fn serial_of(device: &Path) -> Result<Option<String>, ConnectorError> {
+    let path = device.join("vpd_pg80");
+    match fs::read(&path) {
+        Ok(page) => Ok(parse_serial(&page)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(failed("cannot read", &path)(source)),
     }
 }
 

@@ -13,6 +13,7 @@ mod fixture;
 mod held;
 mod inside;
 mod lab;
+mod liar;
 mod lifetime;
 mod moved;
 mod paths;

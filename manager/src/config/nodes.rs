@@ -83,6 +83,12 @@ impl ExportsConfig {
         TargetsConfig::new(&self.iqn_prefix, self.portals.clone())
     }
 
+    /// Whether it has the form of a target of this host's own.
+    pub(crate) fn is_own_target(&self, iqn: &str) -> bool {
+        let rest = iqn.strip_prefix(&self.iqn_prefix);
+        rest.is_some_and(|rest| rest.starts_with(':'))
+    }
+
     fn check(&self) -> Result<(), ConfigError> {
         let wrong = |field: &str, problem: String| {
             Err(ConfigError {
