@@ -271,6 +271,15 @@ async fn run_configured(doing: String, args: Vec<String>, config: &str) -> Resul
             output.stderr
         )));
     }
+    // Beside it LVM says that it failed to write: the disk is sound.
+    if says(&["too large for circular buffer"]) {
+        let vg = args.last().and_then(|target| target.split('/').next());
+        return Err(DriverError::ResourceExhausted(format!(
+            "{doing}: the metadata area of the volume group is full: {}; LVM says: {}",
+            report::what_to_do_about_metadata(vg.unwrap_or_default()),
+            output.stderr
+        )));
+    }
     if let Some(advice) = advice(&output.stderr) {
         return Err(DriverError::Host(format!(
             "{doing}: {advice}; LVM says: {}",

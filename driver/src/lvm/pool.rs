@@ -140,6 +140,7 @@ impl Pool {
             )));
         }
         view.admit(&self.config, size)?;
+        view.admit_another(&self.config)?;
         let tags = Tags::Volume {
             id: id.clone(),
             origin: origin.clone(),
@@ -166,6 +167,7 @@ impl Pool {
             let source = Name::Volume(volume.clone());
             let origin = view.find(&source).ok_or_else(|| source.not_found())?;
             view.admit(&self.config, 0)?;
+            view.admit_another(&self.config)?;
             let tags = Tags::Snapshot {
                 id: id.clone(),
                 volume: volume.clone(),
@@ -207,6 +209,11 @@ impl Pool {
     }
 
     pub(super) async fn delete(&self, name: &Name) -> Result<(), DriverError> {
+        let view = self.look().await?;
+        if let Some(lv) = view.find(name) {
+            // Somebody else's, made from ours: LVM would take them along.
+            view.refuse_taking_along(lv, name)?;
+        }
         match self.unexport(name).await? {
             Some(lv) => commands::remove(&self.config.vg, &lv.name).await,
             None => Ok(()),

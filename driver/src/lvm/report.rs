@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::names::{Marks, Tags};
-use crate::in_use;
+use crate::{DriverError, in_use};
 
 /// One look at a volume group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,7 +11,56 @@ pub(super) struct Report {
     pub(super) extent_bytes: u64,
     pub(super) size_bytes: u64,
     pub(super) free_bytes: u64,
+    pub(super) metadata: MetadataArea,
     pub(super) lvs: Vec<Lv>,
+}
+
+/// Where LVM describes the volume group: on its disks, in an area of a fixed size. Two descriptions have to fit, the old one and
+/// the new one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct MetadataArea {
+    /// The whole area; 0 where LVM does not say.
+    pub(super) size_bytes: u64,
+    /// By how much one description may still grow.
+    pub(super) free_bytes: u64,
+}
+
+impl MetadataArea {
+    /// From here on nothing new is described: what is there must still be changed, grown and removed.
+    const LIMIT: Share = Share::percent(85);
+
+    fn used(self) -> Share {
+        match self.size_bytes / 2 {
+            0 => Share(0),
+            most => {
+                let used = most.saturating_sub(self.free_bytes);
+                Share(used.saturating_mul(Share::WHOLE.0) / most)
+            }
+        }
+    }
+
+    /// Refuses one more logical volume where there is little room to describe it.
+    pub(super) fn admit(self, vg: &str) -> Result<(), DriverError> {
+        let used = self.used();
+        if used < Self::LIMIT {
+            return Ok(());
+        }
+        Err(DriverError::ResourceExhausted(format!(
+            "the metadata area of volume group {vg} is {used} full ({} of {} bytes are free), the limit is {}: {}",
+            self.free_bytes,
+            self.size_bytes / 2,
+            Self::LIMIT,
+            what_to_do_about_metadata(vg)
+        )))
+    }
+}
+
+/// How a volume group gets room for more descriptions.
+pub(super) fn what_to_do_about_metadata(vg: &str) -> String {
+    format!(
+        "delete volumes or snapshots, or give the group a larger area: `pvcreate --metadatasize 64m` on a new disk, `vgextend {vg}` \
+         with it, then `pvchange --metadataignore y` on the disks with small ones"
+    )
 }
 
 /// One visible logical volume.
@@ -33,6 +82,8 @@ pub(super) struct Lv {
     pub(super) device: Option<(u32, u32)>,
     /// Its number in its thin pool.
     pub(super) thin_id: Option<u32>,
+    /// What it was cut from, or reads through to; one that was removed is not named.
+    pub(super) origin: Option<String>,
     /// For a classic snapshot: what it is of. Its own size is that of its room for changes.
     pub(super) cow: Option<Cow>,
     /// For a thin pool: whether new blocks are zeroed, and how full it is (unknown while it is not active).
@@ -95,7 +146,10 @@ impl std::fmt::Display for Share {
 
 /// The columns asked for; they match the fields of the rows below.
 pub(super) const COLUMNS: [(&str, &str); 5] = [
-    ("vg", "vg_name,vg_extent_size,vg_size,vg_free"),
+    (
+        "vg",
+        "vg_name,vg_extent_size,vg_size,vg_free,vg_mda_size,vg_mda_free",
+    ),
     (
         "lv",
         "lv_uuid,lv_name,lv_size,pool_lv,lv_tags,lv_active,lv_device_open,lv_suspended,lv_permissions,\
@@ -128,6 +182,8 @@ struct VgRow {
     vg_extent_size: String,
     vg_size: String,
     vg_free: String,
+    vg_mda_size: String,
+    vg_mda_free: String,
 }
 
 #[derive(Deserialize)]
@@ -177,6 +233,10 @@ pub(super) fn parse(json: &[u8], vg: &str) -> Result<Option<Report>, String> {
         extent_bytes,
         size_bytes: number("vg_size", &row.vg_size)?,
         free_bytes: number("vg_free", &row.vg_free)?,
+        metadata: MetadataArea {
+            size_bytes: number("vg_mda_size", &row.vg_mda_size)?,
+            free_bytes: number("vg_mda_free", &row.vg_mda_free)?,
+        },
         lvs: section
             .lv
             .iter()
@@ -220,9 +280,43 @@ impl LvRow {
                 .iter()
                 .filter(|segment| segment.lv_uuid == self.lv_uuid)
                 .find_map(|segment| segment.thin_id.parse().ok()),
+            origin: Some(self.origin.trim_matches(['[', ']']).to_owned())
+                .filter(|origin| !origin.is_empty()),
             cow: self.cow()?,
             thin_pool,
         })
+    }
+}
+
+impl Report {
+    /// What `lvremove --yes` takes along with a logical volume: its classic snapshots, and thin volumes elsewhere that read through
+    /// to it. Thin snapshots in its own pool stand on their own.
+    pub(super) fn taken_along<'a>(&'a self, lv: &'a Lv) -> impl Iterator<Item = &'a Lv> {
+        let is_of_it = move |other: &&Lv| {
+            other.origin.as_deref() == Some(lv.name.as_str())
+                && (other.cow.is_some() || other.pool.is_none() || other.pool != lv.pool)
+        };
+        self.lvs.iter().filter(is_of_it)
+    }
+
+    /// Refuses to remove a logical volume with which others would go; `what` is its name for the caller.
+    pub(super) fn refuse_taking_along(&self, lv: &Lv, what: &str) -> Result<(), DriverError> {
+        let others: Vec<_> = self.taken_along(lv).map(in_words).collect();
+        if others.is_empty() {
+            return Ok(());
+        }
+        Err(DriverError::InUse {
+            what: what.to_owned(),
+            by: format!("{}: delete those first", others.join(", ")),
+        })
+    }
+}
+
+/// A snapshot of ours by its id, everything else as LVM names it.
+fn in_words(lv: &Lv) -> String {
+    match &lv.tags {
+        Some(Tags::Snapshot { id, .. }) => format!("snapshot {id}"),
+        _ => format!("logical volume {}", lv.name),
     }
 }
 
@@ -254,7 +348,7 @@ mod tests {
 
     /// Recorded from LVM 2.03.16: a pool, a snapshot at rest, an active open volume, a classic snapshot.
     const RECORDED: &str = r#"{ "report": [ {
-        "vg": [ {"vg_name":"vg0", "vg_extent_size":"4194304", "vg_size":"8585740288", "vg_free":"1598029824"} ],
+        "vg": [ {"vg_name":"vg0", "vg_extent_size":"4194304", "vg_size":"8585740288", "vg_free":"1598029824", "vg_mda_size":"1044480", "vg_mda_free":"520192"} ],
         "pv": [ {"pv_name":"/dev/ubda"} ],
         "lv": [
           {"lv_uuid":"euiTmz", "lv_name":"pool", "lv_size":"536870912", "pool_lv":"", "lv_tags":"", "lv_active":"active", "lv_device_open":"open", "lv_suspended":"", "lv_permissions":"writeable", "lv_layout":"thin,pool", "lv_metadata_size":"4194304", "data_percent":"0.05", "metadata_percent":"10.94", "lv_kernel_major":"254", "lv_kernel_minor":"2", "origin":"", "origin_size":"", "lv_role":"private", "lv_snapshot_invalid":"unknown"},
@@ -299,6 +393,9 @@ mod tests {
             is_void: Some(false),
         };
         assert_eq!(thick.cow, Some(cow));
+        assert_eq!(snapshot.origin.as_deref(), Some("stockpot.v.a"));
+        assert_eq!(theirs.origin, None);
+        report.metadata.admit("vg0").unwrap();
         assert!(thick.marks.exported && !thick.marks.creating);
     }
 
@@ -315,6 +412,70 @@ mod tests {
             RECORDED.replace("lv_tags", "tags"),
         ] {
             assert!(parse(bad.as_bytes(), "vg0").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_full_metadata_area_is_told_before_lvm_fails() {
+        let area = |free_bytes| MetadataArea {
+            size_bytes: 1 << 20,
+            free_bytes,
+        };
+        let half = 1 << 19;
+        for good in [half, half / 100 * 16, 1 << 30] {
+            area(good).admit("vg0").unwrap();
+        }
+        // LVM does not say.
+        MetadataArea::default().admit("vg0").unwrap();
+        for full in [half / 100 * 15, 0] {
+            let error = area(full).admit("vg0").unwrap_err();
+            assert!(matches!(error, DriverError::ResourceExhausted(_)));
+            let text = error.to_string();
+            assert!(
+                text.contains(&full.to_string()) && text.contains("--metadatasize"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_lvm_would_remove_as_well_is_known() {
+        let report = parse(RECORDED.as_bytes(), "vg0").unwrap().unwrap();
+        let lv = |name: &str, pool: Option<&str>, origin: Option<&str>, is_cow: bool| Lv {
+            name: name.into(),
+            pool: pool.map(Into::into),
+            origin: origin.map(Into::into),
+            cow: is_cow.then(|| Cow {
+                origin: origin.unwrap().into(),
+                content_bytes: 1,
+                is_void: None,
+            }),
+            tags: None,
+            thin_pool: None,
+            ..report.lvs[0].clone()
+        };
+        let report = Report {
+            lvs: vec![
+                lv("thin", Some("pool"), None, false),
+                lv("thin-snapshot", Some("pool"), Some("thin"), false),
+                lv("classic-of-thin", None, Some("thin"), true),
+                lv("thick", None, None, false),
+                lv("reads-through", Some("pool"), Some("thick"), false),
+                lv("other", None, None, false),
+            ],
+            ..report
+        };
+        for (name, along) in [
+            ("thin", vec!["classic-of-thin"]),
+            ("thick", vec!["reads-through"]),
+            ("other", vec![]),
+            ("thin-snapshot", vec![]),
+        ] {
+            let lv = report.lvs.iter().find(|lv| lv.name == name).unwrap();
+            let found: Vec<_> = report.taken_along(lv).map(|lv| &*lv.name).collect();
+            assert_eq!(found, along, "{name}");
+            let refused = report.refuse_taking_along(lv, name);
+            assert_eq!(refused.is_err(), !along.is_empty(), "{name}");
         }
     }
 

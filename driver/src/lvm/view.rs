@@ -118,6 +118,16 @@ impl View {
             .fold(0, |sum: u64, v| sum.saturating_add(v.lv.size_bytes))
     }
 
+    /// Refuses one more logical volume where LVM has little room to describe it.
+    pub(super) fn admit_another(&self, config: &LvmThinConfig) -> Result<(), DriverError> {
+        self.report.metadata.admit(&config.vg)
+    }
+
+    /// Refuses to remove what others would go with.
+    pub(super) fn refuse_taking_along(&self, lv: &Lv, what: &Name) -> Result<(), DriverError> {
+        self.report.refuse_taking_along(lv, &what.to_string())
+    }
+
     /// Refuses what the pool cannot take: `more_bytes` is what volumes are promised in addition (0 for a snapshot).
     pub(super) fn admit(&self, config: &LvmThinConfig, more_bytes: u64) -> Result<(), DriverError> {
         let pool = format!("thin pool {}/{}", config.vg, config.pool);
@@ -180,7 +190,10 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::names::Tags, *};
+    use super::{
+        super::{names::Tags, report::MetadataArea},
+        *,
+    };
     use crate::origin::Origin;
 
     const EXTENT: u64 = 4 << 20;
@@ -198,6 +211,7 @@ mod tests {
             read_only: false,
             device: None,
             thin_id: None,
+            origin: None,
             cow: None,
             thin_pool: None,
         }
@@ -228,6 +242,7 @@ mod tests {
             extent_bytes: EXTENT,
             size_bytes: 200 * EXTENT,
             free_bytes: 7,
+            metadata: MetadataArea::default(),
             lvs,
         };
         let view = View::new(&config, report).unwrap();

@@ -73,6 +73,29 @@ async fn lvm_a_pool_with_old_data_is_refused() {
     host.close().await;
 }
 
+/// LVM would remove it with the volume, without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn lvm_a_snapshot_that_somebody_else_made_keeps_the_volume() {
+    let host = Host::new().await;
+    let driver = lvm_thin(&host);
+    driver.check().await.unwrap();
+    let volume: VolumeId = "v".parse().unwrap();
+    driver.create_volume(&volume, 8 * MIB).await.unwrap();
+    let origin = format!("{}/stockpot.v.v", host.vg());
+    run("lvchange", &["-ay", "-K", &origin]).await;
+    let args = ["--yes", "--snapshot", "--size", "8m", "--name", "theirs"];
+    run("lvcreate", &[&args[..], &[&origin]].concat()).await;
+    let error = driver.delete_volume(&volume).await.unwrap_err();
+    assert!(
+        matches!(&error, DriverError::InUse { by, .. } if by.contains("theirs")),
+        "{error:?}"
+    );
+    let theirs = format!("{}/theirs", host.vg());
+    run("lvremove", &["--yes", &theirs]).await;
+    driver.delete_volume(&volume).await.unwrap();
+    host.close().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lvm_what_others_made_is_not_touched() {
     let host = Host::new().await;

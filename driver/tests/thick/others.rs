@@ -29,6 +29,33 @@ fn lock_group(host: &Host) -> Flock<std::fs::File> {
     Flock::lock(file, FlockArg::LockExclusive).unwrap()
 }
 
+/// LVM would remove it with the volume, without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn thick_a_thin_volume_that_reads_through_keeps_the_volume() {
+    let host = Host::new().await;
+    let driver = lvm_thick(&host);
+    driver.check().await.unwrap();
+    driver.create_volume(&vol("a"), 8 * MIB).await.unwrap();
+    let vg = host.vg();
+    let origin = format!("{vg}/stockpot.v.a");
+    let pool = ["--type", "thin-pool", "--size", "32m", "--name", "theirs"];
+    run("lvcreate", &[&["--yes"], &pool[..], &[vg]].concat()).await;
+    run("lvchange", &["--permission", "r", &origin]).await;
+    let args = ["--yes", "--snapshot", "--thinpool", "theirs"];
+    let args = [&args[..], &["--name", "through", &origin]].concat();
+    run("lvcreate", &args).await;
+    let error = driver.delete_volume(&vol("a")).await.unwrap_err();
+    assert!(
+        matches!(&error, DriverError::InUse { by, .. } if by.contains("through")),
+        "{error:?}"
+    );
+    for theirs in ["through", "theirs"] {
+        run("lvremove", &["--yes", &format!("{vg}/{theirs}")]).await;
+    }
+    driver.delete_volume(&vol("a")).await.unwrap();
+    host.close().await;
+}
+
 /// The task that extends snapshots ends when there are none for a while; one that becomes active after a long wait for the
 /// lock is watched all the same.
 #[tokio::test(flavor = "multi_thread")]

@@ -31,6 +31,7 @@ impl Group {
             let origin = view.volume(&volume);
             let origin = origin.ok_or_else(|| Name::Volume(volume.clone()).not_found())?;
             let room = self.cow_bytes(&view, origin.lv.size_bytes)?;
+            view.0.metadata.admit(self.vg())?;
             let tags = Tags::Snapshot {
                 id: id.clone(),
                 volume: volume.clone(),
@@ -79,9 +80,11 @@ impl Group {
 
     pub(super) async fn delete_snapshot(&self, id: SnapshotId) -> Result<(), DriverError> {
         let _lock = self.lock().await?;
+        let what = format!("snapshot {id}");
         let Some(lv) = self.closed(&Name::Snapshot(id)).await? else {
             return Ok(());
         };
+        self.look().await?.0.refuse_taking_along(&lv, &what)?;
         commands::remove(self.vg(), &lv.name).await?;
         match &lv.cow {
             Some(cow) if lv.active => self.rest(&cow.origin).await,

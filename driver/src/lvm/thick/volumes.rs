@@ -126,6 +126,7 @@ impl Group {
             )));
         }
         view.admit(self.vg(), size)?;
+        view.0.metadata.admit(self.vg())?;
         let tags = Tags::Volume {
             id: id.clone(),
             origin: origin.clone(),
@@ -243,14 +244,8 @@ impl Group {
         let Some(volume) = view.volume(&id) else {
             return Ok(());
         };
-        // LVM would take them along.
-        let snapshots = snapshots_of(&view, &volume);
-        if !snapshots.is_empty() {
-            return Err(DriverError::InUse {
-                what: format!("volume {id}"),
-                by: format!("{}: delete those first", snapshots.join(", ")),
-            });
-        }
+        view.0
+            .refuse_taking_along(volume.lv, &format!("volume {id}"))?;
         match self.unexport(&Name::Volume(id)).await? {
             Some(lv) => commands::remove(self.vg(), &lv.name).await,
             None => Ok(()),
