@@ -18,12 +18,14 @@
 //! | `service`, `call` | the service that answers, and what each call passes through |
 //! | `callers` | how much one caller may ask for at the same time |
 //! | `serve` | the service on the network |
+//! | `arrivals` | how many connections there may be, and how long one may ask nothing |
 //! | `certificate`, `renewal` | a node's certificate: whose it is, how long it lasts; taken anew when it was renewed |
 //! | `pages` | long lists in pieces |
 //! | `wire` | values to messages and back |
 //! | `failure` | errors to statuses and back |
 //! | `error` | what can go wrong between two nodes |
 
+mod arrivals;
 mod call;
 mod callers;
 mod certificate;

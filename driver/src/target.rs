@@ -16,6 +16,7 @@
 //! | `moved` | a name whose device is another one now |
 //! | `config` | portals and names; what is exported, and the answer |
 //! | `recover` | what happens at the start |
+//! | `unrecorded` | hosts that the kernel lets in and no record names |
 //! | `lio` | the objects that make one export: made, read back, removed in reverse order |
 //! | `backstore` | the block device below an export |
 //! | `configfs` | every access to configfs |
@@ -42,6 +43,7 @@ mod seal;
 mod sealed;
 mod secret;
 mod targets;
+mod unrecorded;
 mod work;
 
 pub use config::{ExportSource, ExportedTarget, TargetsConfig};
@@ -54,3 +56,4 @@ pub use seal::Sealer;
 #[cfg(any(test, feature = "host-tests"))]
 pub use sealed::SealedDirectory;
 pub use targets::Targets;
+pub use unrecorded::Unrecorded;

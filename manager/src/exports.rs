@@ -22,7 +22,7 @@ use stockpot_driver::{
     exporting::{recover_exports, remake_exports},
     target::{
         ExportName, ExportRecord, ExportRecords, Recorded, RecordsError, RecoveredExports, Sealer,
-        TargetError, Targets,
+        TargetError, Targets, Unrecorded,
     },
 };
 
@@ -164,6 +164,16 @@ impl Exports {
         let recorded = self.recorded().await?;
         let readable = recorded.records.into_iter().map(|record| record.name);
         Ok(readable.chain(recorded.unreadable).collect())
+    }
+
+    /// Who is let in and on no record.
+    pub(crate) async fn unrecorded(&self) -> Result<Vec<Unrecorded>, DriverError> {
+        Ok(self.targets.unrecorded().await?)
+    }
+
+    /// Takes the access of those away; how many are left, who are logged in.
+    pub(crate) async fn expel_unrecorded(&self) -> Result<usize, DriverError> {
+        Ok(self.targets.expel_unrecorded().await?.len())
     }
 
     fn drivers(&self) -> Vec<Arc<ExportingDriver>> {

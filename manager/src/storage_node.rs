@@ -18,7 +18,7 @@ use stockpot_driver::{
         Caller, CertificateFiles, Gate, Intent, Listeners, NodeCertificate, RenewedCertificate,
         StorageService, Subject,
     },
-    target::ExportRecord,
+    target::{ExportRecord, Unrecorded},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -274,6 +274,20 @@ impl Gate for ManagerGate {
         let mut found = Vec::new();
         for record in records {
             found.push((exports.pool_of(&record.name).await?, record));
+        }
+        Ok(found)
+    }
+
+    async fn unrecorded(&self) -> Result<Vec<(Option<String>, Unrecorded)>, DriverError> {
+        let manager = self.manager().map_err(DriverError::Host)?;
+        let Some(exports) = &manager.exports else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for one in exports.unrecorded().await? {
+            // One whose pool cannot be asked is there all the same.
+            let pool = exports.pool_of(&one.name).await.unwrap_or_default();
+            found.push((pool, one));
         }
         Ok(found)
     }

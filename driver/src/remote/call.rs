@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 use async_trait::async_trait;
 use stockpot_proto::stockpot::v1::storage as api;
 use tokio_util::task::TaskTracker;
-use tonic::{Request, Status};
+use tonic::{Request, Status, transport::server::TlsConnectInfo};
 
-use super::{CertificateFacts, callers::Callers, failure::Refusal, wire};
+use super::{CertificateFacts, arrivals::Asked, callers::Callers, failure::Refusal, wire};
 use crate::{
-    ConnectorProperties, DriverError, SnapshotId, VolumeDriver, VolumeId, target::ExportRecord,
+    ConnectorProperties, DriverError, SnapshotId, VolumeDriver, VolumeId,
+    target::{ExportRecord, Unrecorded, in_full},
 };
 
 /// Who calls.
@@ -82,6 +83,14 @@ pub trait Gate: Send + Sync + fmt::Debug {
     /// # Errors
     /// If that cannot be told.
     async fn exports(&self) -> Result<Vec<(Option<String>, ExportRecord)>, DriverError>;
+
+    /// Who is connected and on no record, each with its pool where one has it.
+    ///
+    /// # Errors
+    /// If that cannot be told.
+    async fn unrecorded(&self) -> Result<Vec<(Option<String>, Unrecorded)>, DriverError> {
+        Ok(Vec::new())
+    }
 }
 
 /// Lets whoever may open the socket do everything, and nobody else anything: where there is no manager.
@@ -184,7 +193,11 @@ impl Inner {
 /// The node whose certificate was shown. TLS looks at its end once, when the connection is made, and a connection may last
 /// for ever: so it is looked at here with each call.
 fn name_of<R>(request: &Request<R>) -> Result<String, Refusal> {
-    let certificates = request.peer_certs();
+    let connection = request.extensions().get::<TlsConnectInfo<Asked>>();
+    if let Some(connection) = connection {
+        connection.get_ref().note();
+    }
+    let certificates = connection.and_then(TlsConnectInfo::peer_certs);
     let first = certificates.as_ref().and_then(|chain| chain.first());
     let certificate = first.ok_or_else(|| Refusal::Denied("show a certificate".to_owned()))?;
     let facts = CertificateFacts::of_der(certificate).map_err(Refusal::Denied)?;
@@ -283,7 +296,16 @@ impl Call {
                     self.check(subject, intent).await?;
                 }
                 Ok(None) => {}
-                // A group that is away must not stop what lies in others.
+                // It may have another node's snapshot of this id.
+                Err(error) if self.caller != Caller::Local => {
+                    let why = format!(
+                        "pool {pool} cannot be asked whose snapshot {id} is: {}",
+                        in_full(&error)
+                    );
+                    tracing::warn!(caller = ?self.caller, why, "a call was refused");
+                    return Err(Refusal::NotReady(why));
+                }
+                // Whoever may open the socket may have all: a group that is away does not stop what lies in others.
                 Err(error) => {
                     tracing::warn!(pool, snapshot_id = %id, %error, "the pool cannot be asked for a snapshot");
                 }

@@ -68,6 +68,8 @@ impl fmt::Display for Address {
 pub struct Limits {
     /// Until it is connected to.
     pub connect: Duration,
+    /// For the answer whether it is there and its pool is well.
+    pub look: Duration,
     /// For the answer to a call that is a matter of moments.
     pub call: Duration,
     /// For the answer to a call that may copy or zero a whole volume. A node that is gone is noticed much earlier.
@@ -84,6 +86,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(5),
+            look: Duration::from_secs(10),
             call: Duration::from_secs(60),
             long_call: Duration::from_secs(3600),
             alive: Duration::from_secs(10),

@@ -133,7 +133,7 @@ impl RemoteDriver {
 
     /// Whether it is the node that was meant, by its own word; its certificate has said so before, on the network.
     async fn check_name(&self) -> Result<(), DriverError> {
-        let found = ask!(self, Quick, get_pool, self.pool())?;
+        let found = ask!(self, Look, get_pool, self.pool())?;
         if found.node == self.node.config.node {
             return Ok(());
         }
@@ -151,12 +151,12 @@ impl VolumeDriver for RemoteDriver {
 
     async fn check(&self) -> Result<(), DriverError> {
         self.check_name().await?;
-        ask!(self, Long, check, self.pool()).map(drop)
+        ask!(self, Look, check, self.pool()).map(drop)
     }
 
     async fn check_in_use(&self) -> Result<(), DriverError> {
         self.check_name().await?;
-        ask!(self, Quick, check_in_use, self.pool()).map(drop)
+        ask!(self, Look, check_in_use, self.pool()).map(drop)
     }
 
     async fn create_volume(&self, id: &VolumeId, size: u64) -> Result<VolumeInfo, DriverError> {
@@ -226,14 +226,14 @@ impl VolumeDriver for RemoteDriver {
     }
 
     async fn list_volumes(&self) -> Result<Vec<VolumeInfo>, DriverError> {
-        let all: Vec<_> = ask!(self, Quick, list_volumes, self.pool(), all_entries)?;
-        let all: Result<Vec<_>, _> = all.into_iter().map(wire::volume_info).collect();
+        let collect = |answer| all_entries(answer, wire::volume_info);
+        let all = ask!(self, Quick, list_volumes, self.pool(), collect)?;
         sound!(self, list_volumes, all)
     }
 
     async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError> {
-        let all: Vec<_> = ask!(self, Quick, list_snapshots, self.pool(), all_entries)?;
-        let all: Result<Vec<_>, _> = all.into_iter().map(wire::snapshot_info).collect();
+        let collect = |answer| all_entries(answer, wire::snapshot_info);
+        let all = ask!(self, Quick, list_snapshots, self.pool(), collect)?;
         sound!(self, list_snapshots, all)
     }
 
@@ -248,7 +248,8 @@ impl VolumeDriver for RemoteDriver {
     }
 
     async fn grow_pool(&self) -> Result<Option<String>, DriverError> {
-        Ok(ask!(self, Once, grow_pool, self.pool())?.done)
+        let answer = ask!(self, Once, grow_pool, self.pool())?;
+        Ok(answer.done.map(|done| wire::one_line(&done)))
     }
 
     async fn create_export(&self, id: &VolumeId) -> Result<(), DriverError> {

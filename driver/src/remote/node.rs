@@ -23,6 +23,8 @@ pub(super) type Client = StorageNodeClient<Channel>;
 /// What a call is like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
+    /// Whether it is there and well: made once, and given up soon.
+    Look,
     /// A matter of moments; made again when its answer is lost.
     Quick,
     /// May copy or zero a whole volume; made again when its answer is lost.
@@ -73,6 +75,7 @@ impl Node {
     {
         let limits = &self.config.limits;
         let (limit, attempts) = match kind {
+            Kind::Look => (limits.look, 1),
             Kind::Quick => (limits.call, limits.attempts),
             Kind::Long => (limits.long_call, limits.attempts),
             Kind::Once => (limits.call, 1),

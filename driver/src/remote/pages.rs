@@ -2,8 +2,9 @@
 
 use std::pin::Pin;
 
+use prost::Message;
 use stockpot_proto::stockpot::v1::storage as api;
-use tokio_stream::Stream;
+use tokio_stream::{Stream, StreamExt as _};
 use tonic::{Status, Streaming};
 
 use super::wire;
@@ -13,6 +14,8 @@ use crate::ByteRange;
 const RANGES_PER_PAGE: usize = 4096;
 
 /// Longest list that is taken.
+const LIST_BYTES_MAX: usize = 64 << 20;
+/// Most entries of a list.
 const ENTRIES_MAX: usize = 1 << 20;
 /// Most ranges that are taken: a changed block of 64 KiB in every second place of 2 TiB.
 const RANGES_MAX: u64 = 1 << 24;
@@ -43,16 +46,33 @@ pub(super) fn pages(ranges: Option<Vec<ByteRange>>) -> Pages<api::RangesPage> {
     entries(std::iter::once(first).chain(rest).collect())
 }
 
-/// All entries of a list.
-pub(super) async fn all_entries<T>(mut answer: Streaming<T>) -> Result<Vec<T>, Status> {
-    let mut all = Vec::new();
-    while let Some(entry) = answer.message().await? {
-        if all.len() >= ENTRIES_MAX {
-            return Err(Status::out_of_range("a list that is too long"));
+/// All entries of a list, or what is wrong with them.
+pub(super) type Entries<T> = Result<Vec<T>, wire::Odd>;
+
+/// Reads the entries of a list, each as it comes: what cannot be meant ends the list, before more of it is kept.
+pub(super) async fn all_entries<S, T, U>(
+    mut answer: S,
+    read: impl Fn(T) -> Result<U, wire::Odd>,
+) -> Result<Entries<U>, Status>
+where
+    S: Stream<Item = Result<T, Status>> + Unpin,
+    T: Message,
+{
+    let (mut all, mut bytes) = (Vec::new(), 0);
+    while let Some(entry) = answer.next().await {
+        let entry = entry?;
+        bytes += entry.encoded_len();
+        if all.len() >= ENTRIES_MAX || bytes > LIST_BYTES_MAX {
+            return Ok(Err(format!(
+                "a list of more than {ENTRIES_MAX} entries or {LIST_BYTES_MAX} bytes"
+            )));
         }
-        all.push(entry);
+        match read(entry) {
+            Ok(entry) => all.push(entry),
+            Err(odd) => return Ok(Err(odd)),
+        }
     }
-    Ok(all)
+    Ok(Ok(all))
 }
 
 /// All ranges, or what is wrong with them; `None` where the storage cannot tell.
@@ -87,12 +107,32 @@ pub(super) async fn all_ranges(mut answer: Streaming<api::RangesPage>) -> Result
 
 #[cfg(test)]
 mod tests {
-    use tokio_stream::StreamExt;
-
     use super::*;
 
     async fn sent(ranges: Option<Vec<ByteRange>>) -> Vec<api::RangesPage> {
         pages(ranges).map(Result::unwrap).collect().await
+    }
+
+    #[tokio::test]
+    async fn a_list_is_read_as_it_comes_and_has_an_end() {
+        let object = |id: &str| api::ObjectRequest {
+            pool: String::new(),
+            id: id.to_owned(),
+        };
+        let read = |object: api::ObjectRequest| match object.id.as_str() {
+            "odd" => Err("odd".to_owned()),
+            _ => Ok(object.id.len()),
+        };
+        let good = entries(vec![object("a"), object("bc")]);
+        assert_eq!(all_entries(good, read).await.unwrap(), Ok(vec![1, 2]));
+        // Nothing is read after what is odd.
+        let after = std::iter::from_fn(|| -> Option<Result<_, Status>> { panic!("read on") });
+        let odd = tokio_stream::iter([Ok(object("odd"))].into_iter().chain(after));
+        assert!(all_entries(odd, read).await.unwrap().is_err());
+        let large = "x".repeat(1 << 20);
+        let endless = tokio_stream::iter(std::iter::repeat_with(|| Ok(object(&large))));
+        let error = all_entries(endless, |_| Ok(())).await.unwrap().unwrap_err();
+        assert!(error.contains("67108864 bytes"), "{error}");
     }
 
     #[tokio::test]

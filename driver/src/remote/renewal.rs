@@ -57,7 +57,9 @@ impl RenewedCertificate {
             return Ok(used.clone());
         }
         let read = NodeCertificate::read(&self.files);
-        state.read = Some(stamp);
+        // Files that could not be read at all may be readable the next time, and be the same.
+        let is_read = !matches!(read, Err(CertificateError::Read { .. }));
+        state.read = is_read.then_some(stamp);
         let Some(used) = &state.used else {
             let first = Arc::new(read?);
             state.used = Some(first.clone());

@@ -6,7 +6,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     sync::mpsc,
     task::{JoinError, JoinSet},
 };
@@ -14,12 +14,17 @@ use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
-use super::{CertificateError, NodeCertificate, RenewedCertificate, StorageService};
+use super::{
+    CertificateError, NodeCertificate, RenewedCertificate, StorageService,
+    arrivals::{Arrivals, Guest},
+};
 
 /// How often a caller that says nothing is asked whether it is there, and how long it may take to say so.
 const ALIVE: Duration = Duration::from_secs(20);
 /// Calls at once on one connection.
 const CALLS_MAX: usize = 64;
+/// How long a caller may take to show its certificate.
+const TLS_WITHIN: Duration = Duration::from_secs(10);
 /// How long calls under way get to be answered at the end.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 /// Connections that wait for their server.
@@ -98,11 +103,13 @@ impl Listeners {
         stop: CancellationToken,
     ) -> Result<(), ServeError> {
         let mut serving = JoinSet::new();
+        let arrivals = Arrivals::default();
         for (address, listener) in self.listeners {
             let front = Front {
                 address,
                 service: service.clone(),
                 certificate: certificate.clone(),
+                arrivals: arrivals.clone(),
                 stop: stop.clone(),
             };
             let stop = stop.clone();
@@ -131,6 +138,7 @@ struct Front {
     address: SocketAddr,
     service: StorageService,
     certificate: Arc<RenewedCertificate>,
+    arrivals: Arrivals,
     stop: CancellationToken,
 }
 
@@ -138,7 +146,7 @@ struct Front {
 #[derive(Debug)]
 struct Answering {
     with: Arc<NodeCertificate>,
-    connections: mpsc::Sender<TcpStream>,
+    connections: mpsc::Sender<Guest>,
 }
 
 type Servers = JoinSet<Result<(), ServeError>>;
@@ -159,7 +167,15 @@ impl Front {
                 }
             };
             let connection = match accepted {
-                Ok((connection, _)) => connection,
+                Ok((connection, from)) => {
+                    if let Err(error) = connection.set_nodelay(true) {
+                        tracing::debug!(%error, "a connection stays with its delays");
+                    }
+                    let Some(guest) = self.arrivals.take(connection, from.ip()) else {
+                        continue;
+                    };
+                    guest
+                }
                 Err(error) => {
                     tracing::warn!(address = %self.address, %error, "a connection cannot be accepted");
                     tokio::time::sleep(ACCEPT_AGAIN).await;
@@ -169,9 +185,6 @@ impl Front {
             let now = self.certificate.current().await?;
             if !Arc::ptr_eq(&now, &answering.with) {
                 answering = self.start(&mut servers, now)?;
-            }
-            if let Err(error) = connection.set_nodelay(true) {
-                tracing::debug!(%error, "a connection stays with its delays");
             }
             // A server that is gone has told why, or is about to.
             let _ = answering.connections.send(connection).await;
@@ -189,7 +202,7 @@ impl Front {
         with: Arc<NodeCertificate>,
     ) -> Result<Answering, ServeError> {
         let router = Server::builder()
-            .tls_config(with.server())
+            .tls_config(with.server().timeout(TLS_WITHIN))
             .map_err(ServeError::Certificate)?
             .concurrency_limit_per_connection(CALLS_MAX)
             .http2_keepalive_interval(Some(ALIVE))

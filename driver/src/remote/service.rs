@@ -395,11 +395,26 @@ impl StorageNode for Answering {
                     initiator: grant.initiator.clone(),
                     mode: wire::mode(grant.mode),
                     host: grant.host.clone().unwrap_or_default(),
+                    on_no_record: false,
+                    logged_in: false,
                 })
                 .collect(),
         });
-        Ok(Response::new(api::ListExportsAnswer {
-            exports: exports.collect(),
-        }))
+        let mut exports: Vec<_> = exports.collect();
+        let unrecorded = self.inner.gate.unrecorded().await;
+        for (pool, one) in unrecorded.map_err(Refusal::Driver)? {
+            exports.push(api::Export {
+                name: one.name.key(),
+                pool: pool.unwrap_or_default(),
+                grants: vec![api::Grant {
+                    initiator: one.initiator,
+                    mode: api::AccessMode::Unspecified.into(),
+                    host: String::new(),
+                    on_no_record: true,
+                    logged_in: one.is_logged_in,
+                }],
+            });
+        }
+        Ok(Response::new(api::ListExportsAnswer { exports }))
     }
 }

@@ -86,8 +86,20 @@ pub(super) fn headroom(room: api::Room) -> Headroom {
         is_low: room.is_low,
         data_used: room.data_used,
         metadata_used: room.metadata_used,
-        text: room.text,
+        text: one_line(&room.text),
     }
+}
+
+/// Longest text of another node's that is passed on, in characters.
+const TEXT_MAX: usize = 1000;
+
+/// Another node's words, for the log: on one line, without what a terminal would obey.
+pub(super) fn one_line(text: &str) -> String {
+    let shown = |c: char| match c.is_control() {
+        true => c.escape_default().collect(),
+        false => c.to_string(),
+    };
+    text.chars().take(TEXT_MAX).map(shown).collect()
 }
 
 pub(super) fn mode(mode: AccessMode) -> i32 {

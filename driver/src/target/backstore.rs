@@ -130,6 +130,17 @@ impl Backstores {
         })
     }
 
+    /// Makes sure that nobody reaches other backstores by way of it: a copy that the target makes itself (SPC-4, EXTENDED COPY)
+    /// names the disks that it is from and to, whoever they are for.
+    pub(super) fn confine(&self, name: &ExportName) -> Result<(), TargetError> {
+        let copies = self.path(name).join("attrib/emulate_3pc");
+        match copies.exists() {
+            true => configfs::set(&copies, "0"),
+            // Older kernels have no such switch.
+            false => Ok(()),
+        }
+    }
+
     /// Removes it, and the adapter with the last one. None is success.
     pub(super) fn remove(&self, name: &ExportName) -> Result<(), TargetError> {
         configfs::remove(&self.path(name))?;

@@ -105,7 +105,8 @@ impl Lio {
             self.remove(name, false)?;
             self.backstores.make(name, device, &serial)?;
         }
-        let made = self.ensure_target(name);
+        let confined = self.backstores.confine(name);
+        let made = confined.and_then(|()| self.ensure_target(name));
         if made.is_err() && self.initiators(name).is_ok_and(|all| all.is_empty()) {
             // Nobody has it: nothing is left of what could not be made.
             if let Err(undo) = self.remove(name, false) {

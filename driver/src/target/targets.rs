@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use stockpot_command::Command;
-use tokio::time::timeout;
 
 use super::{
     ExportName, ExportRecords, ExportSource, ExportedTarget, TargetError, TargetsConfig,
@@ -179,11 +178,7 @@ impl Targets {
         F: Future<Output = Result<T, TargetError>> + Send + 'static,
     {
         let inner = self.inner.clone();
-        let turn = timeout(inner.deadline, inner.lock.clone().lock_owned()).await;
-        let turn = turn.map_err(|_| TargetError::Stuck {
-            doing: "waiting for an earlier call",
-            waited_seconds: inner.deadline.as_secs(),
-        })?;
+        let turn = inner.turn().await?;
         task::to_the_end(work(inner, turn)).await
     }
 }

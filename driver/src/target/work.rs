@@ -51,6 +51,15 @@ impl Drop for Undisturbed {
 pub(super) type Turn = OwnedMutexGuard<()>;
 
 impl Inner {
+    /// Waits until it is the one call at this time.
+    pub(super) async fn turn(&self) -> Result<Turn, TargetError> {
+        let turn = timeout(self.deadline, self.lock.clone().lock_owned()).await;
+        turn.map_err(|_| TargetError::Stuck {
+            doing: "waiting for an earlier call",
+            waited_seconds: self.deadline.as_secs(),
+        })
+    }
+
     /// Does something with the kernel, bounded in time. What takes longer keeps the turn until it has come to its end.
     pub(super) async fn step<T: Send + 'static>(
         &self,
@@ -215,10 +224,13 @@ impl Inner {
         let mut record;
         (turn, record) = self.known(turn, &name).await?;
         asking.check(&record)?;
-        let initiator = asking.initiator;
         if !force {
-            turn = self.logged_out(turn, &name, &initiator).await?;
+            turn = self.logged_out(turn, &name, &asking.initiator).await?;
+            // Others had their turns meanwhile.
+            (turn, record) = self.known(turn, &name).await?;
+            asking.check(&record)?;
         }
+        let initiator = asking.initiator;
         let (export, gone) = (name, initiator.clone());
         let (_turn, ()) = self
             .step(turn, "taking an initiator's access away", move |lio| {
@@ -233,7 +245,8 @@ impl Inner {
         self.put(&record).await
     }
 
-    /// Waits until the initiator has no session; a host that just logged out may have one for a moment.
+    /// Waits until the initiator has no session; a host that just logged out may have one for a moment. Other calls have their
+    /// turns meanwhile.
     async fn logged_out(
         &self,
         mut turn: Turn,
@@ -258,7 +271,9 @@ impl Inner {
                     initiators: vec![initiator.to_owned()],
                 });
             }
+            drop(turn);
             tokio::time::sleep(LOGOUT_POLL).await;
+            turn = self.turn().await?;
         }
     }
 

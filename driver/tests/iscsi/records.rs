@@ -153,3 +153,27 @@ async fn a_host_that_arrives_does_not_lose_to_one_that_leaves() {
     }
     lab.close().await;
 }
+
+/// An older record was put back: what the kernel knows beyond it is shown, and goes once nobody is logged in by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_on_no_record_loses_its_access_when_it_logs_out() {
+    let lab = Lab::new(&PORTALS[..1]).await;
+    let volume = lab.volume("v", 8).await;
+    let connection = lab.export(&volume).await;
+    lab.connect(&connection).await.unwrap();
+    assert_eq!(lab.targets.unrecorded().await.unwrap(), []);
+    fs::remove_file(lab.home.path().join("records/v.v.sealed")).unwrap();
+    let left = lab.targets.expel_unrecorded().await.unwrap();
+    let initiator = lab.properties.initiator.clone().unwrap();
+    assert!(
+        matches!(&left[..], [one] if one.initiator == initiator && one.is_logged_in),
+        "{left:?}"
+    );
+    lab.disconnect(&connection).await.unwrap();
+    assert_eq!(lab.targets.expel_unrecorded().await.unwrap(), []);
+    // Its secrets are worth nothing any more.
+    lab.connect(&connection).await.unwrap_err();
+    assert!(!lab.targets.is_exported(&ExportName::Volume(volume.clone())));
+    lab.driver.remove_export(&volume).await.unwrap();
+    lab.close().await;
+}

@@ -208,6 +208,7 @@ impl Lab {
         let mut config = RemoteConfig::new(node, address, "pool", Some(files));
         config.limits = Limits {
             connect: Duration::from_millis(500),
+            look: Duration::from_secs(3),
             call: Duration::from_secs(3),
             long_call: Duration::from_secs(60),
             alive: Duration::from_millis(300),

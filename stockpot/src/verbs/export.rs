@@ -29,6 +29,8 @@ struct Row {
     /// The host that asked; empty where that is not on record.
     host: String,
     mode: &'static str,
+    /// `recorded`; or `on no record`, and whether the host is logged in: then it loses its access when it logs out.
+    state: &'static str,
 }
 
 pub(super) async fn run(cli: &Cli, verb: &ExportVerb) -> anyhow::Result<()> {
@@ -41,7 +43,7 @@ pub(super) async fn run(cli: &Cli, verb: &ExportVerb) -> anyhow::Result<()> {
 async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
     let rows = rows(at).await?;
     context::print(cli.output, &rows, || {
-        let mut table = Table::new(["EXPORT", "POOL", "HOST", "INITIATOR", "MODE"]);
+        let mut table = Table::new(["EXPORT", "POOL", "HOST", "INITIATOR", "MODE", "STATE"]);
         for row in &rows {
             table.row([
                 row.name.clone(),
@@ -49,6 +51,7 @@ async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
                 row.host.clone(),
                 row.initiator.clone(),
                 row.mode.to_owned(),
+                row.state.to_owned(),
             ]);
         }
         table.to_string()
@@ -67,6 +70,11 @@ async fn rows(at: &SocketArgs) -> anyhow::Result<Vec<Row>> {
                 AccessMode::ReadOnly => "ro",
                 AccessMode::ReadWrite => "rw",
                 AccessMode::Unspecified => "unknown",
+            },
+            state: match (grant.on_no_record, grant.logged_in) {
+                (false, _) => "recorded",
+                (true, true) => "on no record, logged in",
+                (true, false) => "on no record",
             },
             host: grant.host,
             initiator: grant.initiator,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
 use stockpot_repository::store::Bandwidth;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,6 +33,7 @@ pub(crate) async fn run(cli: &Cli, args: &ServeArgs, interrupt: &Interrupt) -> a
     if args.check {
         return checked(cli, &args.config, &config);
     }
+    raise_open_files();
     tokio::task::spawn_blocking(super::host::warn)
         .await
         .context("looking at this host")?;
@@ -98,6 +100,23 @@ fn checked(cli: &Cli, file: &Path, config: &Config) -> anyhow::Result<()> {
         return Ok(());
     }
     context::print(cli.output, &checked, String::new)
+}
+
+/// Most files that are asked for; what is started from here may go through all of them, one by one.
+const OPEN_FILES_MAX: u64 = 65_536;
+
+/// Lets this process have as many files and connections open as it may: the usual limit is for programs of another kind.
+fn raise_open_files() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        let most = hard.min(OPEN_FILES_MAX);
+        match soft < most {
+            true => setrlimit(Resource::RLIMIT_NOFILE, most, hard),
+            false => Ok(()),
+        }
+    });
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the limit on open files stays as it is");
+    }
 }
 
 /// Reads the configuration again at each SIGHUP and sets the limits on what goes over the network, also for transfers that
