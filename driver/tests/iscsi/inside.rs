@@ -57,6 +57,7 @@ async fn nothing_inside_is_seen(lab: &Lab, paths: usize) {
     let named = by_uuid().unwrap();
     assert!(!all_of(copy).contains(&named.to_str().unwrap().to_owned()));
     nothing_is_activated().await;
+    the_hosts_own_has_the_link(lab).await;
     for (volume, snapshot, shown, hidden, ..) in &attached {
         lab.disconnect(hidden).await.unwrap();
         lab.driver
@@ -68,6 +69,18 @@ async fn nothing_inside_is_seen(lab: &Lab, paths: usize) {
         lab.withdraw(volume).await;
     }
     rules.remove().await;
+}
+
+/// Anybody can write the UUID of the host's own file system into a volume.
+async fn the_hosts_own_has_the_link(lab: &Lab) {
+    let own = lab.host.foreign_lv("own", 16 << 20).await;
+    let device = own.to_str().unwrap();
+    run("mkfs.ext4", &["-q", "-U", FILE_SYSTEM, device]).await;
+    announce("dm-*").await;
+    announce("sd*").await;
+    assert_eq!(by_uuid(), own.canonicalize().ok());
+    run("lvremove", &["--yes", device]).await;
+    announce("sd*").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
