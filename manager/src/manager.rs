@@ -8,7 +8,7 @@ use std::{
 
 use stockpot_connector::Connector;
 use stockpot_driver::{DriverError, VolumeDriver};
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -81,20 +81,7 @@ impl Manager {
             );
         }
         let in_use = pools_in_use(&catalog).await?;
-        let unusable = Unusable::default();
-        let mut first = None;
-        for (name, driver) in &parts.pools {
-            let is_in_use = in_use.contains(name);
-            if let Err(error) = check_pool(name, driver, is_in_use).await {
-                unusable.put(name, is_in_use, &error);
-                first = first.or(Some(error));
-            }
-        }
-        if let Some(error) = first
-            && unusable.count() == parts.pools.len()
-        {
-            return Err(error);
-        }
+        let unusable = check_pools(&parts.pools, &in_use).await?;
         let profiles = Arc::new(Profiles::new(&config.profiles_dir, &config.credentials_dir));
         let tasks = TaskTracker::new();
         Ok(Arc::new(Self {
@@ -218,6 +205,39 @@ impl Manager {
 
     pub(crate) fn changes(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
+    }
+}
+
+/// Checks all pools at the same time: storage nodes that are down are waited for together. Those that cannot be used keep nobody
+/// from using the others.
+///
+/// # Errors
+/// When none can be used.
+async fn check_pools(
+    pools: &BTreeMap<String, Arc<dyn VolumeDriver>>,
+    in_use: &BTreeSet<String>,
+) -> Result<Unusable, ManagerError> {
+    let mut checks = JoinSet::new();
+    for (name, driver) in pools {
+        let (name, driver, is_in_use) = (name.clone(), driver.clone(), in_use.contains(name));
+        checks.spawn(async move {
+            let checked = check_pool(&name, &driver, is_in_use).await;
+            (name, is_in_use, checked)
+        });
+    }
+    let unusable = Unusable::default();
+    let mut first = None;
+    while let Some(done) = checks.join_next().await {
+        let (name, is_in_use, checked) =
+            done.map_err(|error| ManagerError::Internal(error.to_string()))?;
+        if let Err(error) = checked {
+            unusable.put(&name, is_in_use, &error);
+            first = first.or(Some(error));
+        }
+    }
+    match first {
+        Some(error) if unusable.count() == pools.len() => Err(error),
+        _ => Ok(unusable),
     }
 }
 

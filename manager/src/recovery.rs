@@ -16,16 +16,24 @@
 //! | backup | see [`crate::backups`] |
 //! | in the storage and on no row | reported, never removed |
 //!
+//! What lies in pools of other nodes is put in order behind if that takes longer than some seconds.
+//!
 //! One thing that resists is logged and left to be asked for again; it does not keep the others waiting.
+
+mod behind;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use stockpot_driver::{AccessMode, SnapshotId, SnapshotInfo, VolumeId, target::ExportName};
+use stockpot_driver::{
+    AccessMode, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, target::ExportName,
+};
 
 use crate::{
     Manager, ManagerError,
     attach::Subject,
-    catalog::{AttachmentKind, CopyState, Purpose, SnapshotRow, VolumeRow, VolumeStatus},
+    catalog::{
+        Attachment, AttachmentKind, CopyState, Purpose, SnapshotRow, VolumeRow, VolumeStatus,
+    },
     error::chain,
 };
 
@@ -34,28 +42,85 @@ const EXPORTS_AGAIN: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
     exports(manager).await;
-    attachments(manager).await?;
-    let volumes = manager.catalog.volumes().await?;
-    for row in &volumes {
+    let mut rows = rows(manager).await?;
+    let remote = manager.config.pools.iter().filter(|pool| pool.is_remote());
+    let remote: Vec<_> = remote
+        .map(|pool| (pool.name().to_owned(), rows.take(pool.name())))
+        .collect();
+    for row in &rows.attachments {
+        take_down(manager, row).await;
+    }
+    for row in &rows.volumes {
         if let Err(error) = volume(manager, row).await {
             tracing::error!(volume_id = %row.id, status = %row.status, error = chain(&error), "a volume resists recovery");
         }
     }
-    let snapshots = manager.catalog.snapshots().await?;
-    for row in &snapshots {
+    for row in &rows.snapshots {
         snapshot(manager, row).await;
     }
-    manager.recover_backups().await?;
-    for row in &volumes {
-        // A backup may have let go of it.
-        if row.status == VolumeStatus::BackingUp {
+    // Their status is a matter of the catalog alone.
+    for row in remote.iter().flat_map(|(_, rows)| &rows.volumes) {
+        if matches!(row.status, VolumeStatus::Available | VolumeStatus::InUse) {
             settled(manager, &row.id).await?;
         }
     }
-    report_orphans(manager, &volumes, &snapshots).await;
-    manager.give_back_unneeded_bases().await;
+    let of_others: BTreeSet<String> = remote.iter().map(|(pool, _)| pool.clone()).collect();
+    let backing_up: Vec<_> = remote
+        .iter()
+        .flat_map(|(_, rows)| &rows.volumes)
+        .chain(&rows.volumes)
+        .filter(|row| row.status == VolumeStatus::BackingUp)
+        .map(|row| row.id.clone())
+        .collect();
+    behind::run(manager, remote).await;
+    manager.recover_backups().await?;
+    for id in &backing_up {
+        // A backup may have let go of it.
+        settled(manager, id).await?;
+    }
+    let own = manager.pools.iter();
+    for (pool, driver) in own.filter(|(pool, _)| !of_others.contains(*pool)) {
+        report_orphans(manager, pool, driver).await;
+    }
+    if of_others.is_empty() {
+        manager.give_back_unneeded_bases().await;
+    } else {
+        let behind = manager.clone();
+        manager
+            .tasks
+            .spawn(async move { behind.give_back_unneeded_bases().await });
+    }
     manager.notify();
     Ok(())
+}
+
+/// What an earlier run left on record.
+#[derive(Debug, Default)]
+struct Rows {
+    /// Of transfers.
+    attachments: Vec<Attachment>,
+    volumes: Vec<VolumeRow>,
+    snapshots: Vec<SnapshotRow>,
+}
+
+impl Rows {
+    /// Takes out what is of one pool.
+    fn take(&mut self, pool: &str) -> Self {
+        Self {
+            attachments: self
+                .attachments
+                .extract_if(.., |row| row.pool == pool)
+                .collect(),
+            volumes: self
+                .volumes
+                .extract_if(.., |row| row.pool == pool)
+                .collect(),
+            snapshots: self
+                .snapshots
+                .extract_if(.., |row| row.pool == pool)
+                .collect(),
+        }
+    }
 }
 
 /// What resists is tried again behind: an address may come late, a kernel may take its time.
@@ -63,6 +128,13 @@ async fn exports(manager: &Arc<Manager>) {
     let Some(exports) = &manager.exports else {
         return;
     };
+    // Where nothing is on record the catalog was lost, and whoever the kernel lets in stays.
+    if exports.names().await.is_ok_and(|names| !names.is_empty()) {
+        let behind = manager.clone();
+        manager
+            .tasks
+            .spawn(async move { behind.expel_unrecorded().await });
+    }
     let left = match exports.recover().await {
         Ok(left) => left,
         Err(error) => {
@@ -83,6 +155,34 @@ async fn exports(manager: &Arc<Manager>) {
 }
 
 impl Manager {
+    /// Takes the access of hosts away that are on no record, each as soon as it has logged out.
+    async fn expel_unrecorded(&self) {
+        let Some(exports) = &self.exports else {
+            return;
+        };
+        loop {
+            match exports.expel_unrecorded().await {
+                Ok(0) => return,
+                Ok(left) => {
+                    tracing::warn!(
+                        left,
+                        "hosts that are on no record are logged in (`stockpot export list`)"
+                    );
+                }
+                Err(error) => {
+                    tracing::warn!(
+                        error = chain(&error),
+                        "who is let in and on no record cannot be told"
+                    );
+                }
+            }
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(EXPORTS_AGAIN) => {}
+            }
+        }
+    }
+
     async fn try_exports_again(&self, mut left: Vec<ExportName>) {
         let Some(exports) = &self.exports else {
             return;
@@ -97,9 +197,10 @@ impl Manager {
     }
 }
 
-async fn attachments(manager: &Manager) -> Result<(), ManagerError> {
-    let rows = manager.catalog.attachments().await?;
-    let wanted: Vec<_> = rows
+/// Keeps what is attached for the node service, removes other leftovers, and reads what is on record.
+async fn rows(manager: &Manager) -> Result<Rows, ManagerError> {
+    let mut attachments = manager.catalog.attachments().await?;
+    let wanted: Vec<_> = attachments
         .iter()
         .filter(|row| row.purpose == Purpose::Node)
         .filter_map(|row| row.connection.clone())
@@ -111,22 +212,28 @@ async fn attachments(manager: &Manager) -> Result<(), ManagerError> {
     for (what, why) in recovered.failed {
         tracing::error!(what, why, "a leftover of an earlier run cannot be removed");
     }
-    for row in rows.iter().filter(|row| row.purpose == Purpose::Transfer) {
-        match manager.detach_row(row).await {
-            Ok(()) => tracing::info!(
+    attachments.retain(|row| row.purpose == Purpose::Transfer);
+    Ok(Rows {
+        attachments,
+        volumes: manager.catalog.volumes().await?,
+        snapshots: manager.catalog.snapshots().await?,
+    })
+}
+
+async fn take_down(manager: &Manager, row: &Attachment) {
+    match manager.detach_row(row).await {
+        Ok(()) => tracing::info!(
+            id = row.id,
+            "the attachment of a broken-off transfer was taken down"
+        ),
+        Err(error) => {
+            tracing::error!(
                 id = row.id,
-                "the attachment of a broken-off transfer was taken down"
-            ),
-            Err(error) => {
-                tracing::error!(
-                    id = row.id,
-                    error = chain(&error),
-                    "an attachment cannot be taken down"
-                );
-            }
+                error = chain(&error),
+                "an attachment cannot be taken down"
+            );
         }
     }
-    Ok(())
 }
 
 async fn volume(manager: &Arc<Manager>, row: &VolumeRow) -> Result<(), ManagerError> {
@@ -208,39 +315,40 @@ async fn delete_again(manager: &Manager, id: &SnapshotId) -> Result<(), ManagerE
     }
 }
 
-/// Says what lies in the storage with our tags and on no row: after the loss of a catalog, or the work of another one.
-async fn report_orphans(manager: &Manager, volumes: &[VolumeRow], snapshots: &[SnapshotRow]) {
-    let known_volumes: BTreeSet<&str> = volumes.iter().map(|row| row.id.as_str()).collect();
-    let known_snapshots: BTreeSet<&str> = snapshots.iter().map(|row| row.id.as_str()).collect();
-    for (pool, driver) in &manager.pools {
-        match driver.list_volumes().await {
-            Ok(found) => {
-                let lent = found.iter().filter(|v| manager.is_lent(&v.id)).count();
-                if lent > 0 {
-                    tracing::info!(
-                        pool,
-                        volumes = lent,
-                        "the pool holds volumes that other nodes made; they are on those nodes' records"
-                    );
-                }
-                let unknown =
-                    |id: &VolumeId| !known_volumes.contains(id.as_str()) && !manager.is_lent(id);
-                for volume in found.iter().filter(|v| unknown(&v.id)) {
-                    tracing::warn!(pool, volume_id = %volume.id, "a volume is on no record; it is left alone");
-                }
-            }
-            Err(error) => tracing::error!(pool, error = chain(&error), "the pool cannot be listed"),
-        }
-        match driver.list_snapshots().await {
-            Ok(found) => {
-                let unknown = |s: &SnapshotInfo| {
-                    !known_snapshots.contains(s.id.as_str()) && !manager.is_lent(&s.volume_id)
-                };
-                for snapshot in found.iter().filter(|s| unknown(s)) {
-                    tracing::warn!(pool, snapshot_id = %snapshot.id, "a snapshot is on no record; it is left alone");
-                }
-            }
-            Err(error) => tracing::error!(pool, error = chain(&error), "the pool cannot be listed"),
-        }
+/// Says what lies in a pool with our tags and on no row: after the loss of a catalog, or the work of another one.
+async fn report_orphans(manager: &Manager, pool: &str, driver: &Arc<dyn VolumeDriver>) {
+    if let Err(error) = look_for_orphans(manager, pool, driver).await {
+        tracing::error!(pool, error = chain(&error), "the pool cannot be listed");
     }
+}
+
+async fn look_for_orphans(
+    manager: &Manager,
+    pool: &str,
+    driver: &Arc<dyn VolumeDriver>,
+) -> Result<(), ManagerError> {
+    // The rows after the storage: a row is written first.
+    let (volumes, snapshots) = (driver.list_volumes().await?, driver.list_snapshots().await?);
+    let known = manager.catalog.volumes().await?;
+    let known: BTreeSet<&str> = known.iter().map(|row| row.id.as_str()).collect();
+    let lent = volumes.iter().filter(|v| manager.is_lent(&v.id)).count();
+    if lent > 0 {
+        tracing::info!(
+            pool,
+            volumes = lent,
+            "the pool holds volumes that other nodes made; they are on those nodes' records"
+        );
+    }
+    let unknown = |id: &VolumeId| !known.contains(id.as_str()) && !manager.is_lent(id);
+    for volume in volumes.iter().filter(|volume| unknown(&volume.id)) {
+        tracing::warn!(pool, volume_id = %volume.id, "a volume is on no record; it is left alone");
+    }
+    let known = manager.catalog.snapshots().await?;
+    let known: BTreeSet<&str> = known.iter().map(|row| row.id.as_str()).collect();
+    let unknown =
+        |s: &SnapshotInfo| !known.contains(s.id.as_str()) && !manager.is_lent(&s.volume_id);
+    for snapshot in snapshots.iter().filter(|snapshot| unknown(snapshot)) {
+        tracing::warn!(pool, snapshot_id = %snapshot.id, "a snapshot is on no record; it is left alone");
+    }
+    Ok(())
 }

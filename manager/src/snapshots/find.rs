@@ -40,13 +40,20 @@ impl Manager {
             }
             return Ok(found.map(|info| (row.pool.clone(), info)));
         }
-        // The catalog may have been lost: the storage knows what it holds.
-        for (pool, driver) in &self.pools {
-            if let Some(info) = driver.snapshot(id).await? {
-                return Ok(Some((pool.clone(), info)));
+        // The catalog may have been lost: the storage knows what it holds. Of another node's that would only be its word.
+        let mut problem = None;
+        for pool in self.config.pools.iter().filter(|pool| !pool.is_remote()) {
+            match self.driver(pool.name())?.snapshot(id).await {
+                Ok(Some(info)) => return Ok(Some((pool.name().to_owned(), info))),
+                Ok(None) => {}
+                // It matters only if no other pool has it.
+                Err(error) => problem = Some(error),
             }
         }
-        Ok(None)
+        match problem {
+            Some(error) => Err(error.into()),
+            None => Ok(None),
+        }
     }
 
     /// The cloud copy, read from the bucket.

@@ -6,6 +6,7 @@ use stockpot_proto::stockpot::v1::{self as api, create_volume_request::Source};
 use crate::{
     Manager, ManagerError,
     catalog::{SourceCopy, VolumeSource},
+    error::chain,
     locks::{Held, Subject},
     snapshots::CloudCopy,
     translate,
@@ -106,10 +107,24 @@ impl Manager {
     ) -> Result<Origin, ManagerError> {
         let held = self.locks.hold(Subject::Snapshot(id.to_string())).await?;
         let row = self.catalog.snapshot(id).await?;
-        let mut elsewhere = None;
-        if copy != SourceCopy::Cloud
-            && let Some((found, info)) = self.local_copy(row.as_ref(), id).await?
-        {
+        let (mut elsewhere, mut away) = (None, None);
+        let local = match copy {
+            SourceCopy::Cloud => None,
+            SourceCopy::Local => self.local_copy(row.as_ref(), id).await?,
+            SourceCopy::Auto => match self.local_copy(row.as_ref(), id).await {
+                Err(error) if error.is_passing() => {
+                    tracing::warn!(
+                        snapshot_id = %id,
+                        error = chain(&error),
+                        "the storage that has the local copy does not answer: the cloud copy is used"
+                    );
+                    away = Some(error);
+                    None
+                }
+                found => found?,
+            },
+        };
+        if let Some((found, info)) = local {
             if pool.is_empty() || pool == found {
                 return Ok(Origin {
                     how: How::Local(id.clone()),
@@ -135,7 +150,12 @@ impl Manager {
                 },
             });
         }
-        match self.cloud_copy_to_restore(row.as_ref(), id).await? {
+        let cloud = self.cloud_copy_to_restore(row.as_ref(), id).await?;
+        // There is a local copy, or there may be: that is what is to be waited for.
+        if let (Some(error), CloudCopy::Unusable(_) | CloudCopy::Unknown) = (away, &cloud) {
+            return Err(error);
+        }
+        match cloud {
             CloudCopy::Committed(_, manifest) => Ok(Origin {
                 how: How::Restore,
                 pool: self.pool_of(pool)?.to_owned(),
