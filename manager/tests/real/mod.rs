@@ -1,3 +1,4 @@
+mod backups;
 mod broken;
 mod changed;
 mod full;
