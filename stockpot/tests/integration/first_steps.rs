@@ -28,6 +28,11 @@ fn a_secret_that_is_given_for_its_file_is_not_repeated() -> anyhow::Result<()> {
             ensure!(!run.stderr.contains("8f14e45f"), "{run:?}");
         }
     }
+    for given in ["hunter2!", "Tr0ub4dor&3", "p@ss/word", "correct.horse"] {
+        let run = bench.run(["snapshots", REPO, "--passphrase-file", given])?;
+        run.failed(1, &["not repeated", "file that holds the key"])?;
+        ensure!(!run.stderr.contains(given), "{run:?}");
+    }
     let by_environment = bench
         .command()
         .env("STOCKPOT_KEY_FILE", secret)
@@ -283,5 +288,41 @@ fn no_core_file_is_written() -> anyhow::Result<()> {
         ended.signal().is_some() && !ended.core_dumped(),
         "{ended:?}"
     );
+    Ok(())
+}
+
+/// The name that a volume gets by itself is that of its file: two files of one name are two volumes all the same.
+#[test]
+fn two_volumes_do_not_share_a_name_unless_somebody_says_so() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    for directory in ["a", "b"] {
+        std::fs::create_dir(bench.path(directory))?;
+    }
+    let one = bench.image("a/disk.img", 2 * MIB, &[(0, 5000)])?;
+    let other = bench.image("b/disk.img", 2 * MIB, &[(0, 7000)])?;
+    let (one, other) = (
+        one.to_str().context("path")?,
+        other.to_str().context("path")?,
+    );
+    for _ in 0..2 {
+        let run = bench.run(["backup", one, "--to", REPO])?;
+        ensure!(run.code == Some(0), "{run:?}");
+    }
+    bench
+        .run(["backup", other, "--to", REPO])?
+        .failed(1, &["volume disk", one, other, "--volume"])?;
+    // From its own directory it is the same file.
+    let run = finish(
+        bench
+            .command()
+            .current_dir(bench.path("a"))
+            .args(["backup", "disk.img", "--to", REPO])
+            .spawn()?,
+    )?;
+    ensure!(run.code == Some(0), "{run:?}");
+    for name in ["disk", "other"] {
+        let run = bench.run(["backup", other, "--to", REPO, "--volume", name])?;
+        ensure!(run.code == Some(0), "{run:?}");
+    }
     Ok(())
 }

@@ -115,6 +115,30 @@ fn an_abort_that_is_never_answered_is_given_up_and_said() -> anyhow::Result<()> 
     Ok(())
 }
 
+/// `timeout` sends its signal to the process and then to the process's group.
+#[test]
+fn two_signals_at_once_are_one_wish() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 60 * MIB, &[(0, 40 << 20)])?;
+    let small = bench.image("small.img", MIB, &[(0, 10)])?;
+    bench.backup(&small, "first")?;
+    let faults = bench.server.faults();
+    faults.inject(Fault::new(Action::Hang).on(Op::UploadPart));
+    let image = image.to_str().context("path")?;
+    let child = bench
+        .command()
+        .args(["backup", image, "--to", REPO, "--volume", "v"])
+        .spawn()?;
+    wait("no upload began", || bench.open_uploads() > 0)?;
+    interrupt(&child)?;
+    interrupt(&child)?;
+    let run = finish(child)?;
+    run.failed(130, &["interrupted"])?;
+    ensure!(!run.stderr.contains("at once\n"), "{run:?}");
+    ensure!(bench.open_uploads() == 0, "what was open is aborted");
+    Ok(())
+}
+
 #[test]
 fn a_key_that_never_comes() -> anyhow::Result<()> {
     let bench = Bench::new()?;

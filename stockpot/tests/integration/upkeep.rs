@@ -79,6 +79,9 @@ fn what_cannot_be_meant_is_refused_and_nothing_is_done() -> anyhow::Result<()> {
     bench
         .run(["forget", REPO, "--keep-last", "0"])?
         .failed(2, &["--keep-"])?;
+    bench
+        .run(["forget", REPO, "--keep-within", "0d"])?
+        .failed(2, &["--keep-"])?;
     let both = [REPO, ids[0].as_str(), "--keep-last", "1"];
     bench
         .run([&["forget"][..], &both].concat())?
