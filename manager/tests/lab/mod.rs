@@ -325,8 +325,3 @@ pub(crate) async fn backed_up(
     assert_eq!(done.status(), api::BackupStatus::Available, "{done:?}");
     done
 }
-
-pub(crate) async fn backups(backups: &mut Backups) -> Vec<api::Backup> {
-    let listed = backups.list_backups(api::ListBackupsRequest::default());
-    listed.await.unwrap().into_inner().backups
-}

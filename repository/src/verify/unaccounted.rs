@@ -233,10 +233,11 @@ fn what((volume, snapshot): &Place, traces: &Traces, below: &Below) -> Option<St
     };
     let back = format!("put it back, or say with `stockpot forget {snapshot}` that it was meant");
     match (below, robbed.as_str()) {
-        (Below::Manifest, _) => Some(format!(
+        (Below::Manifest, _) => Some(
             "its record was deleted by somebody, not by `stockpot forget`, and the bucket keeps it as an older version: \
              `stockpot restore --first-versions` reads it, and it is back when the delete marker above it is deleted"
-        )),
+                .to_owned(),
+        ),
         // An older version of a tombstone, or of what was never ours.
         (_, "") => None,
         (Below::Nothing, robbed) => Some(format!("{robbed}; {back}")),

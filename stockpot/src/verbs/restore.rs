@@ -73,34 +73,7 @@ pub(crate) async fn run(
         args,
         interrupt,
     };
-    let done = match job
-        .fill(config.clone(), key.clone(), args.first_versions)
-        .await
-    {
-        Err(error) if !args.first_versions && may_be_deleted(&error) => {
-            tracing::debug!("trying what was written first");
-            match job.fill(config, key, true).await {
-                Ok(done) => {
-                    eprintln!(
-                        "stockpot: {}; what was written first under the same names was restored instead. {}",
-                        context::chain(&error),
-                        match error.downcast_ref() {
-                            Some(RepositoryError::WrongKey { .. }) =>
-                                "This key opened a slot that was removed, by its owner or by somebody else",
-                            _ => "Somebody has deleted or overwritten objects of this repository",
-                        }
-                    );
-                    Ok(done)
-                }
-                Err(also) if interrupt.happened() => Err(also),
-                Err(also) => {
-                    say_unless_same(&error, &also);
-                    Err(with_advice(error, args))
-                }
-            }
-        }
-        done => done.map_err(|error| with_advice(error, args)),
-    };
+    let done = job.fill_or_first(config, key).await;
     let Filled {
         manifest,
         progress,
@@ -221,6 +194,46 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// Reads what is there, and where that looks like the work of somebody who deletes, what was written first.
+    async fn fill_or_first(
+        &self,
+        config: S3Config,
+        key: Option<KeySource>,
+    ) -> anyhow::Result<Filled> {
+        let Job {
+            args, interrupt, ..
+        } = *self;
+        match self
+            .fill(config.clone(), key.clone(), args.first_versions)
+            .await
+        {
+            Err(error) if !args.first_versions && may_be_deleted(&error) => {
+                tracing::debug!("trying what was written first");
+                match self.fill(config, key, true).await {
+                    Ok(done) => {
+                        eprintln!(
+                            "stockpot: {}; what was written first under the same names was restored instead. {}",
+                            context::chain(&error),
+                            match error.downcast_ref() {
+                                Some(RepositoryError::WrongKey { .. }) =>
+                                    "This key opened a slot that was removed, by its owner or by somebody else",
+                                _ =>
+                                    "Somebody has deleted or overwritten objects of this repository",
+                            }
+                        );
+                        Ok(done)
+                    }
+                    Err(also) if interrupt.happened() => Err(also),
+                    Err(also) => {
+                        say_unless_same(&error, &also);
+                        Err(with_advice(error, args))
+                    }
+                }
+            }
+            done => done.map_err(|error| with_advice(error, args)),
+        }
+    }
+
     async fn fill(
         &self,
         config: S3Config,
