@@ -134,7 +134,7 @@ fn two_signals_at_once_are_one_wish() -> anyhow::Result<()> {
     interrupt(&child)?;
     let run = finish(child)?;
     run.failed(130, &["interrupted"])?;
-    ensure!(!run.stderr.contains("at once\n"), "{run:?}");
+    ensure!(!run.stderr.contains("stopped at once"), "{run:?}");
     ensure!(bench.open_uploads() == 0, "what was open is aborted");
     Ok(())
 }
