@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use stockpot_command::Command;
@@ -103,6 +103,16 @@ async fn inside_a_volume_nothing_is_activated() {
     host.close().await;
 }
 
+/// Waits for the link by UUID. That udev has nothing to do does not say so: it hears of what was written a moment later.
+async fn linked() {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while by_uuid().is_none() {
+        assert!(Instant::now() < deadline, "udev makes no links at all");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    inside::settle().await;
+}
+
 /// Extents that held a file system are given to a volume: while it is made, and for ever, nothing of that has a link.
 #[tokio::test(flavor = "multi_thread")]
 async fn old_bytes_have_no_links_while_a_volume_is_made() {
@@ -116,8 +126,7 @@ async fn old_bytes_have_no_links_while_a_volume_is_made() {
         &["-q", "-U", FILE_SYSTEM, old.to_str().unwrap()],
     )
     .await;
-    inside::settle().await;
-    assert!(by_uuid().is_some(), "udev makes no links at all");
+    linked().await;
     run("lvremove", &["--yes", &format!("{}/old", host.vg())]).await;
     inside::settle().await;
     assert_eq!(by_uuid(), None);

@@ -60,6 +60,11 @@ fn overwrite(device: &Path) {
     device.sync_all().unwrap();
 }
 
+/// The name of a volume's or snapshot's logical volume.
+fn logical_volume(kind: &str, id: &str) -> String {
+    format!("stockpot.{kind}.{}", id.replace('-', "."))
+}
+
 /// A copy in the bucket holds what the volume held when it was cut.
 async fn assert_restores(client: &mut Client, backup: &api::Backup, seed: u64) {
     let request = lab::volume_from("back", &backup.snapshot_id, api::SourceCopy::Cloud);
@@ -129,8 +134,8 @@ fn killed_while_a_volume_in_use_is_backed_up() {
         detach(&mut client, &volume).await;
         world.assert_tidy("after the cancellation");
         let there = logical_volumes(&world).await;
-        let kept = format!("stockpot.s.{}", second.snapshot_id);
-        assert_eq!(there, [kept, format!("stockpot.v.{volume}")]);
+        let kept = logical_volume("s", &second.snapshot_id);
+        assert_eq!(there, [kept, logical_volume("v", &volume)]);
 
         for name in ["b", "second", "third"] {
             backups.delete_backup(lab::backup(name)).await.unwrap();
@@ -181,7 +186,7 @@ fn killed_while_an_unused_volume_is_backed_up() {
         assert_restores(&mut client, &done, 1).await;
 
         // Opened past the manager: the kernel knows.
-        let name = format!("{}/stockpot.v.{volume}", world.volume_group());
+        let name = format!("{}/{}", world.volume_group(), logical_volume("v", &volume));
         run_async("lvchange", &["-ay", "-K", &name]).await;
         let held = fs::File::open(format!("/dev/{name}")).unwrap();
         let refused = lab::back_up(&mut backups, &volume, "c", false)
