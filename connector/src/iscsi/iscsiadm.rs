@@ -13,6 +13,12 @@ const SESSION_NOT_FOUND: i32 = 2;
 const SESSION_EXISTS: i32 = 15;
 const NO_DAEMON: [i32; 2] = [18, 20];
 const NOTHING_FOUND: i32 = 21;
+/// A record could not be read. Each command looks through the records of all targets, so one that goes away meanwhile, by
+/// whomever, fails it.
+const DATABASE: i32 = 6;
+/// How often a command is run again for that, and the pause before.
+const DATABASE_TRIES: u32 = 20;
+const DATABASE_PAUSE: Duration = Duration::from_millis(50);
 
 fn iscsiadm() -> Command {
     Command::new("iscsiadm").package("open-iscsi")
@@ -97,7 +103,16 @@ async fn done(
 }
 
 async fn run(command: Command, doing: &'static str) -> Result<(), ConnectorError> {
-    match command.run().await {
+    let mut outcome = command.clone().run().await;
+    for _ in 1..DATABASE_TRIES {
+        // All of them may be done twice: what was there or gone already has a code of its own.
+        if !matches!(&outcome, Err(error) if code(error) == Some(DATABASE)) {
+            break;
+        }
+        tokio::time::sleep(DATABASE_PAUSE).await;
+        outcome = command.clone().run().await;
+    }
+    match outcome {
         Ok(_) => Ok(()),
         Err(missing @ CommandError::Missing { .. }) => {
             Err(ConnectorError::Host(missing.to_string()))
