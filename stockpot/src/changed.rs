@@ -58,6 +58,8 @@ impl<'de> Visitor<'de> for EntryVisitor {
         let (mut offset, mut length) = (None, None);
         while let Some(name) = fields.next_key::<String>()? {
             match name.as_str() {
+                "offset" if offset.is_some() => return Err(A::Error::duplicate_field("offset")),
+                "length" if length.is_some() => return Err(A::Error::duplicate_field("length")),
                 "offset" => offset = Some(fields.next_value()?),
                 "length" => length = Some(fields.next_value()?),
                 _ => drop(fields.next_value::<IgnoredAny>()?),
@@ -196,6 +198,7 @@ mod tests {
             ("[1, 2]", "entry 1"),
             ("[[0, 512], [5, -1]]", "entry 2"),
             (r#"[{"offset":0,"length":512},{"offset":7}]"#, "entry 2"),
+            (r#"[{"offset":0,"length":512,"offset":4096}]"#, "entry 1"),
             ("[[0, 512, 3]]", "entry 1"),
             ("[[0, 512], [4096, 1.5]]", "entry 2"),
             ("[[0, 512], [18446744073709551615, 2]]", "entry 2"),

@@ -30,20 +30,20 @@ pub(super) async fn ensure_interface() -> Result<(), ConnectorError> {
     if show.run().await.is_ok() {
         return Ok(());
     }
-    let made = iscsiadm().args(["-m", "iface", "-I", INTERFACE, "-o", "new"]);
-    done(made, "making open-iscsi's interface record", &[]).await
+    let made = || iscsiadm().args(["-m", "iface", "-I", INTERFACE, "-o", "new"]);
+    done(&made, "making open-iscsi's interface record", &[]).await
 }
 
 /// Makes a node record.
 pub(super) async fn new_record(target: &str, portal: SocketAddr) -> Result<(), ConnectorError> {
-    let command = node(target, portal).args(["-o", "new"]);
-    done(command, "making a node record", &[]).await
+    let command = || node(target, portal).args(["-o", "new"]);
+    done(&command, "making a node record", &[]).await
 }
 
 /// Removes a node record. None is success.
 pub(super) async fn delete_record(target: &str, portal: SocketAddr) -> Result<(), ConnectorError> {
-    let command = node(target, portal).args(["-o", "delete"]);
-    done(command, "removing a node record", &[NOTHING_FOUND]).await
+    let command = || node(target, portal).args(["-o", "delete"]);
+    done(&command, "removing a node record", &[NOTHING_FOUND]).await
 }
 
 /// Logs in by a node record. A session that is there is success.
@@ -54,8 +54,8 @@ pub(super) async fn login(
 ) -> Result<(), ConnectorError> {
     // open-iscsi keeps to its own limits; the command's is for the case that it does not.
     let deadline = limit * 2 + Duration::from_secs(10);
-    let command = node(target, portal).arg("--login").deadline(deadline);
-    match run(command, "logging in").await {
+    let command = || node(target, portal).arg("--login").deadline(deadline);
+    match run(&command, "logging in").await {
         Err(ConnectorError::Command { source, .. }) => match code(&source) {
             Some(SESSION_EXISTS) => Ok(()),
             Some(code) if LOGIN_REFUSED.contains(&code) => Err(ConnectorError::Refused {
@@ -74,11 +74,13 @@ pub(super) async fn login(
 
 /// Logs out of exactly one session. None is success.
 pub(super) async fn logout(session: u32) -> Result<(), ConnectorError> {
-    let command = iscsiadm()
-        .args(["-m", "session", "-r"])
-        .arg(session.to_string())
-        .arg("--logout");
-    done(command, "logging out", &[NOTHING_FOUND, SESSION_NOT_FOUND]).await
+    let command = || {
+        iscsiadm()
+            .args(["-m", "session", "-r"])
+            .arg(session.to_string())
+            .arg("--logout")
+    };
+    done(&command, "logging out", &[NOTHING_FOUND, SESSION_NOT_FOUND]).await
 }
 
 fn node(target: &str, portal: SocketAddr) -> Command {
@@ -88,7 +90,7 @@ fn node(target: &str, portal: SocketAddr) -> Command {
 
 /// Runs a command for which some exit codes mean that there was nothing to do.
 async fn done(
-    command: Command,
+    command: &(dyn Fn() -> Command + Sync),
     doing: &'static str,
     also_good: &[i32],
 ) -> Result<(), ConnectorError> {
@@ -102,15 +104,18 @@ async fn done(
     }
 }
 
-async fn run(command: Command, doing: &'static str) -> Result<(), ConnectorError> {
-    let mut outcome = command.clone().run().await;
+async fn run(
+    command: &(dyn Fn() -> Command + Sync),
+    doing: &'static str,
+) -> Result<(), ConnectorError> {
+    let mut outcome = command().run().await;
     for _ in 1..DATABASE_TRIES {
         // All of them may be done twice: what was there or gone already has a code of its own.
         if !matches!(&outcome, Err(error) if code(error) == Some(DATABASE)) {
             break;
         }
         tokio::time::sleep(DATABASE_PAUSE).await;
-        outcome = command.clone().run().await;
+        outcome = command().run().await;
     }
     match outcome {
         Ok(_) => Ok(()),

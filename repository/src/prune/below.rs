@@ -73,6 +73,8 @@ async fn newest_genuine(
         .iter()
         .filter(|version| !version.is_delete_marker)
         .filter(|version| version.size_bytes <= SMALL_OBJECT_MAX as u64);
+    // Somebody may have put what we may not read above what we wrote.
+    let mut denied = None;
     for (before, version) in candidates.enumerate() {
         survey.check_cancelled()?;
         let key = &version.key;
@@ -82,24 +84,29 @@ async fn newest_genuine(
             Ok(body) => body,
             // Removed since the listing; or no record.
             Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => continue,
-            Err(error @ StoreError::AccessDenied { .. }) => return Ok(Below::Denied(error)),
+            Err(error @ StoreError::AccessDenied { .. }) => {
+                denied.get_or_insert(error);
+                continue;
+            }
             Err(error) => return Err(PruneError::doubt(RepositoryError::from(error))),
         };
         match SnapshotRecord::open(sealer, key, &body) {
             Ok(SnapshotRecord::Manifest(..)) if version.is_latest => return Ok(Below::InSight),
             Ok(SnapshotRecord::Manifest(..)) => return Ok(Below::Manifest),
-            Ok(SnapshotRecord::Tombstone(..)) => return Ok(Below::Nothing),
+            Ok(SnapshotRecord::Tombstone(..)) if denied.is_none() => return Ok(Below::Nothing),
+            Ok(SnapshotRecord::Tombstone(..)) => break,
             Err(_) => {}
         }
     }
-    Ok(Below::Nothing)
+    Ok(denied.map_or(Below::Nothing, Below::Denied))
 }
 
 /// Refuses where a manifest is kept as an old version only, though its snapshot was never ended. A snapshot of which nothing had changed has no pack of
 /// its own, so nothing in sight tells of it, and what it needs would go with its base. To be called when the snapshots were just listed.
 ///
 /// # Errors
-/// [`PruneError::Vanished`]; whatever the store says, but that the credentials may not look, which is said aloud once.
+/// [`PruneError::Vanished`]; [`PruneError::VersionsUnknown`] where versions may be listed and one may not be read; whatever the store says, but
+/// that the credentials may not list versions at all, which is said aloud once.
 pub(super) async fn require_none_hidden(survey: &mut Survey) -> Result<(), PruneError> {
     let store = survey.repository.store().clone();
     let Some(versions) = store.versions().filter(|_| !survey.is_denied_versions) else {
@@ -154,9 +161,12 @@ pub(super) async fn require_none_hidden(survey: &mut Survey) -> Result<(), Prune
                     snapshot: place.1,
                 });
             }
-            Below::Denied(error) => {
-                warn_denied(&error);
-                break;
+            Below::Denied(source) => {
+                return Err(PruneError::VersionsUnknown {
+                    volume: place.0.to_string(),
+                    snapshot: place.1,
+                    source: Box::new(source),
+                });
             }
         }
     }

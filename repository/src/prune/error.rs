@@ -38,9 +38,9 @@ pub enum PruneError {
         /// The snapshot.
         snapshot: SnapshotId,
     },
-    /// Packs of a snapshot without a record in sight, and the old versions that its record may have cannot be looked at.
+    /// A snapshot without a record in sight, and the old versions that its record may have cannot be looked at.
     #[error(
-        "{snapshot} of volume {volume} has packs and no record, and whether the bucket keeps its manifest as an old version cannot be \
+        "{snapshot} of volume {volume} has no record in sight, and whether the bucket keeps its manifest as an old version cannot be \
          seen; nothing was deleted. Allow listing and reading versions (s3:ListBucketVersions, s3:GetObjectVersion), or end it \
          with `stockpot forget`"
     )]

@@ -199,13 +199,17 @@ async fn look_below(job: &Job<'_>, key: &str) -> Result<Below, RepositoryError> 
         Err(error) => return Err(error.into()),
     };
     let with_content = history.iter().filter(|version| !version.is_delete_marker);
+    let mut denied = None;
     for version in with_content.take(VERSIONS_MAX) {
         job.check_cancelled()?;
         job.fetcher.progress.requested(1);
         let id = &version.version_id;
         let body = match versions.get_version(key, id, SMALL_OBJECT_MAX).await {
             Ok(body) => body,
-            Err(error @ StoreError::AccessDenied { .. }) => return Ok(Below::Denied(error)),
+            Err(error @ StoreError::AccessDenied { .. }) => {
+                denied.get_or_insert(error);
+                continue;
+            }
             Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => continue,
             Err(error) => return Err(error.into()),
         };
@@ -213,11 +217,11 @@ async fn look_below(job: &Job<'_>, key: &str) -> Result<Below, RepositoryError> 
         if let Ok(record) = SnapshotRecord::open(job.repository.sealer()?, key, &body) {
             return Ok(match record {
                 SnapshotRecord::Manifest(..) => Below::Manifest,
-                SnapshotRecord::Tombstone(..) => Below::Nothing,
+                SnapshotRecord::Tombstone(..) => denied.map_or(Below::Nothing, Below::Denied),
             });
         }
     }
-    Ok(Below::Nothing)
+    Ok(denied.map_or(Below::Nothing, Below::Denied))
 }
 
 /// What is to be said of a snapshot without a record in sight.
@@ -239,7 +243,11 @@ fn what((volume, snapshot): &Place, traces: &Traces, below: &Below) -> Option<St
                 .to_owned(),
         ),
         // An older version of a tombstone, or of what was never ours.
-        (_, "") => None,
+        (Below::Nothing, "") => None,
+        (Below::Denied(error), "") => Some(format!(
+            "it is out of sight, and the credentials may not read its older versions: whether somebody deleted it cannot be told ({})",
+            chain(error)
+        )),
         (Below::Nothing, robbed) => Some(format!("{robbed}; {back}")),
         (Below::Denied(error), robbed) => Some(format!(
             "{robbed}; {back} (whether the bucket keeps it as an older version cannot be seen: {})",

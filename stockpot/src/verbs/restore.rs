@@ -156,7 +156,7 @@ fn with_advice(error: anyhow::Error, args: &RestoreArgs) -> anyhow::Error {
     };
     match error.downcast_ref() {
         Some(damage) if is_damage(damage) => anyhow!(
-            "{}; nothing was restored. `stockpot verify` names what else is damaged: another snapshot may be whole, and the next backup of \
+            "{}; what the target holds now is no volume. `stockpot verify` names what else is damaged: another snapshot may be whole, and the next backup of \
              the volume stores what is marked as bad again{}",
             context::chain(&error),
             match args.skip_damaged {

@@ -25,6 +25,9 @@ pub(super) struct Folders {
 impl Folders {
     /// One that leaves no room for the others is kept alone.
     pub(super) fn keep(&mut self, prefix: &str, by_key: &ByKey) {
+        if self.listed.contains_key(prefix) {
+            return;
+        }
         let bytes: usize = by_key.values().flatten().map(room).sum();
         if self.bytes.saturating_add(bytes) > FOLDERS_BYTES_MAX {
             *self = Self::default();
