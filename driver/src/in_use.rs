@@ -59,7 +59,7 @@ pub fn unclaimed((major, minor): Number) -> io::Result<Vec<String>> {
             by.push(format!("loop device /dev/{name} is over it"));
         }
     }
-    for point in node_mounts(&fs::read_to_string("/proc/self/mountinfo")?) {
+    for point in node_mounts(&mount_table()?) {
         let number = number_of(Path::new(&point));
         if number.is_some_and(|number| numbers.contains(&number)) {
             by.push(format!("its node is mounted at {point}"));
@@ -120,9 +120,15 @@ pub fn holders((major, minor): Number) -> String {
     by.join(", ")
 }
 
+/// The mounts of this process. Names of others' mount points may be any bytes.
+fn mount_table() -> io::Result<String> {
+    let table = fs::read("/proc/self/mountinfo")?;
+    Ok(String::from_utf8_lossy(&table).into_owned())
+}
+
 /// Where a device is mounted.
 pub(crate) fn mounts((major, minor): Number) -> Vec<String> {
-    std::fs::read_to_string("/proc/self/mountinfo")
+    mount_table()
         .map(|table| mount_points(&table, &format!("{major}:{minor}")))
         .unwrap_or_default()
 }
