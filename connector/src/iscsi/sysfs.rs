@@ -1,7 +1,8 @@
 //! What the kernel knows of iSCSI sessions and their devices (`/sys/class/iscsi_session`).
 
 use std::{
-    fs, io,
+    fs,
+    io::{self, Write as _},
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
@@ -167,7 +168,14 @@ impl Disk {
         if !self.is_there() {
             return Ok(());
         }
-        write(&path, "1").or_else(|error| if self.is_there() { Err(error) } else { Ok(()) })
+        match write(&path, "1") {
+            // Its attributes go before its directory does: somebody is taking it out already.
+            Err(ConnectorError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(())
+            }
+            Err(error) if self.is_there() => Err(error),
+            _ => Ok(()),
+        }
     }
 
     pub(super) fn is_there(&self) -> bool {
@@ -248,8 +256,12 @@ pub(super) fn names(directory: &Path) -> Result<Vec<String>, ConnectorError> {
     Ok(names.collect())
 }
 
+/// Writes an attribute. One that is gone is not made, which sysfs would refuse with EACCES.
 fn write(path: &Path, text: &str) -> Result<(), ConnectorError> {
-    fs::write(path, text).map_err(failed("cannot write", path))
+    let opened = fs::OpenOptions::new().write(true).open(path);
+    opened
+        .and_then(|mut attribute| attribute.write_all(text.as_bytes()))
+        .map_err(failed("cannot write", path))
 }
 
 pub(super) fn failed<'a>(
