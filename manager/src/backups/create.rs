@@ -245,6 +245,11 @@ fn rows(
         created_at_us: now,
         cut_at_us: snapshot.cut_at_us,
         ended_at_us: None,
+        paused: false,
+        is_full: request.full,
+        schedule: None,
+        consistency: None,
+        frozen_us: 0,
     };
     (backup, snapshot)
 }
