@@ -5,7 +5,7 @@ use std::str::FromStr;
 use rusqlite::Row;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{CatalogError, RecordedError, Sent, UploadReason};
+use super::{CatalogError, Consistency, RecordedError, Sent, UploadReason};
 
 /// An enum that stands as a word in a column.
 macro_rules! text_enum {
