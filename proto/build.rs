@@ -3,9 +3,14 @@
 use std::{env, error::Error, path::PathBuf};
 
 /// Files relative to this crate; each is also its import path.
-const FILES: [&str; 4] = [
+const FILES: [&str; 9] = [
     "stockpot/v1/manager.proto",
     "stockpot/v1/backup.proto",
+    "stockpot/v1/catalog.proto",
+    "stockpot/v1/profile.proto",
+    "stockpot/v1/schedule.proto",
+    "stockpot/v1/stream.proto",
+    "stockpot/v1/volume.proto",
     "stockpot/v1/storage_node.proto",
     "csi/v1/csi.proto",
 ];

@@ -37,8 +37,8 @@ pub use self::{
     error::CatalogError,
     model::{
         Attachment, AttachmentKind, AttachmentStep, BackupRow, BackupSource, BackupStatus,
-        CopyState, Deleting, Job, JobKind, Metadata, Purpose, RecordedError, Sent, SnapshotRow,
-        SourceCopy, UploadReason, VolumeRow, VolumeSource, VolumeStatus,
+        Consistency, CopyState, Deleting, Job, JobKind, Metadata, Purpose, RecordedError, Sent,
+        SnapshotRow, SourceCopy, UploadReason, VolumeRow, VolumeSource, VolumeStatus,
     },
 };
 

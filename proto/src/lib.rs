@@ -1,7 +1,7 @@
 //! The protocols that Stockpot speaks, as generated from the `.proto` files of this crate.
 //!
 //! The `.proto` files are the documentation: `stockpot/v1/manager.proto` (the one way into a
-//! manager) with `stockpot/v1/backup.proto`, `stockpot/v1/storage_node.proto` (what a storage node does for managers elsewhere) and `csi/v1/csi.proto`
+//! manager) with `backup.proto`, `catalog.proto`, `profile.proto`, `schedule.proto`, `stream.proto` and `volume.proto` beside it, `stockpot/v1/storage_node.proto` (what a storage node does for managers elsewhere) and `csi/v1/csi.proto`
 //! (Container Storage Interface 1.13.0, as published).
 
 pub mod socket;

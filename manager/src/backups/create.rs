@@ -38,6 +38,12 @@ impl Manager {
         if let Some(row) = self.catalog.backup_by_name(&request.name).await? {
             return again(row, &request);
         }
+        if self.catalog.backup(&request.name).await?.is_some() {
+            return Err(ManagerError::InvalidArgument(format!(
+                "{:?} is the id of another backup, which could not be told from this one: give it another name",
+                request.name
+            )));
+        }
         let profile = self.backup_profile(&request.profile).await?;
         let short_id = self.clouds.short_id(&profile).await?;
         let volume = self.volume_of_that_name(&request.volume).await?;
@@ -84,15 +90,19 @@ impl Manager {
         }
         self.notify();
         let cut = self.begin_reading(&backup, snapshot).await;
-        if let Err(error) = &cut {
-            let (from, to) = (BackupStatus::Creating, BackupStatus::Error);
-            let failure = Some(codes::record(error));
-            self.catalog.end_backup(&id, from, to, failure).await?;
-        }
+        let noted = match &cut {
+            Ok(()) => Ok(true),
+            Err(error) => {
+                let (from, to) = (BackupStatus::Creating, BackupStatus::Error);
+                let failure = Some(codes::record(error));
+                self.catalog.end_backup(&id, from, to, failure).await
+            }
+        };
         drop(held);
-        // Also after a failure: what it left is cleaned up behind.
+        // Also after a failure, and where that could not be written down: what it left is cleaned up behind.
         self.follow_backup(&id);
         self.notify();
+        noted?;
         cut?;
         self.backup_row(&id).await
     }
@@ -235,6 +245,11 @@ fn rows(
         created_at_us: now,
         cut_at_us: snapshot.cut_at_us,
         ended_at_us: None,
+        paused: false,
+        is_full: request.full,
+        schedule: None,
+        consistency: None,
+        frozen_us: 0,
     };
     (backup, snapshot)
 }

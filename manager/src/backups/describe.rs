@@ -104,6 +104,11 @@ fn translate_backup(row: &BackupRow) -> api::Backup {
         ended_at: row.ended_at_us.map(translate::timestamp),
         cleaned: row.cleaned,
         metadata: row.metadata.clone().into_iter().collect(),
+        paused: row.paused,
+        consistency: text(row.consistency.as_ref().map(|c| c.0)),
+        consistency_text: text(row.consistency.as_ref().map(|c| &c.1)),
+        frozen_us: row.frozen_us,
+        schedule: text(row.schedule.as_ref()),
     }
 }
 

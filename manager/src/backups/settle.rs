@@ -83,6 +83,13 @@ impl Manager {
         }
         self.notify();
         let row = self.backup_row(id).await?;
+        if matches!(
+            row.status,
+            BackupStatus::Creating | BackupStatus::Cancelling
+        ) {
+            // Somebody cancelled it while its end was written: what it reads is not let go of, and nothing is cleaned up yet.
+            return Ok(false);
+        }
         if !row.cleaned {
             self.clean_up(&row).await?;
             self.catalog.backup_cleaned(id).await?;
@@ -194,10 +201,10 @@ impl Manager {
             let subject = attach::Subject::Volume(row.volume_id.clone(), AccessMode::ReadOnly);
             self.detach(&subject).await?;
         }
-        self.catalog
-            .end_backup(&row.id, row.status, to, failure)
-            .await?;
-        tracing::info!(status = %to, "the backup has ended");
+        let ended = self.catalog.end_backup(&row.id, row.status, to, failure);
+        if ended.await? {
+            tracing::info!(status = %to, "the backup has ended");
+        }
         Ok(())
     }
 

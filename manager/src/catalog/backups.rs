@@ -276,9 +276,9 @@ pub(super) fn deleted(
 fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogError> {
     connection.execute(
         "INSERT INTO backups (id, name, volume_id, volume_name, snapshot_id, profile, status, source, holds_volume,
-                temp_snapshot_id, phase, bytes_total, metadata, created_at_us, cut_at_us)
+                temp_snapshot_id, phase, bytes_total, metadata, created_at_us, cut_at_us, is_full, schedule)
          VALUES (:id, :name, :volume, :volume_name, :snapshot, :profile, :status, :source, :holds, :temp, :phase, :total,
-                :metadata, :created, :cut)",
+                :metadata, :created, :cut, :full, :schedule)",
         named_params! {
             ":id": backup.id,
             ":name": backup.name,
@@ -295,6 +295,8 @@ fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogErro
             ":metadata": to_json(&backup.metadata),
             ":created": backup.created_at_us,
             ":cut": backup.cut_at_us,
+            ":full": backup.is_full,
+            ":schedule": backup.schedule,
         },
     )?;
     Ok(())
@@ -330,6 +332,11 @@ fn read(row: &Row<'_>) -> Result<BackupRow, CatalogError> {
         created_at_us: columns.number("created_at_us")?,
         cut_at_us: columns.optional_number("cut_at_us")?,
         ended_at_us: columns.optional_number("ended_at_us")?,
+        paused: columns.flag("paused")?,
+        is_full: columns.flag("is_full")?,
+        schedule: columns.optional_text("schedule")?,
+        consistency: columns.consistency()?,
+        frozen_us: columns.bytes("frozen_us")?,
     })
 }
 

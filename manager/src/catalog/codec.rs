@@ -5,7 +5,7 @@ use std::str::FromStr;
 use rusqlite::Row;
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{CatalogError, RecordedError, Sent, UploadReason};
+use super::{CatalogError, Consistency, RecordedError, Sent, UploadReason};
 
 /// An enum that stands as a word in a column.
 macro_rules! text_enum {
@@ -137,6 +137,12 @@ impl Columns<'_, '_> {
     pub(super) fn reason(&self) -> Result<Option<(UploadReason, String)>, CatalogError> {
         let reason = self.optional_word("reason")?;
         Ok(reason.zip(self.optional_text("reason_text")?))
+    }
+
+    /// What a restore of a backup shows, once it is cut.
+    pub(super) fn consistency(&self) -> Result<Option<(Consistency, String)>, CatalogError> {
+        let consistency = self.optional_word("consistency")?;
+        Ok(consistency.zip(self.optional_text("consistency_text")?))
     }
 
     pub(super) fn unusable(&self, column: &'static str, value: &str) -> CatalogError {

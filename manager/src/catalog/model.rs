@@ -152,6 +152,20 @@ text_enum! {
         Volume = "volume",
         /// A temporary snapshot of it.
         Snapshot = "snapshot",
+        /// A local snapshot that was there before, and stays.
+        Kept = "kept",
+    }
+}
+
+text_enum! {
+    /// What a restore of a backup shows.
+    Consistency {
+        /// Its file systems were frozen around the cut.
+        FileSystem = "file-system",
+        /// Nobody wrote to the volume.
+        Unused = "unused",
+        /// The same as after a power cut.
+        Crash = "crash",
     }
 }
 
@@ -296,6 +310,16 @@ pub struct BackupRow {
     pub cut_at_us: Option<i64>,
     /// When it ended.
     pub ended_at_us: Option<i64>,
+    /// Its upload is stopped until somebody asks to go on.
+    pub paused: bool,
+    /// It shares nothing with earlier ones because that was asked for.
+    pub is_full: bool,
+    /// The schedule that asked for it.
+    pub schedule: Option<String>,
+    /// What a restore of it shows, and why that is no better; known once it is cut.
+    pub consistency: Option<(Consistency, String)>,
+    /// How long its file systems were frozen, in microseconds.
+    pub frozen_us: u64,
 }
 
 /// What the upload that was committed sent.

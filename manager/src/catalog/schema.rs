@@ -5,7 +5,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::{CatalogError, begun};
 
 /// One script per version; `user_version` counts how many have run. Published scripts never change.
-const MIGRATIONS: [&str; 6] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, begun::SCRIPT];
+const MIGRATIONS: [&str; 7] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, begun::SCRIPT, SEVENTH];
 
 const FIRST: &str = "
 CREATE TABLE volumes (
@@ -149,6 +149,20 @@ CREATE TABLE backups (
     ended_at_us      INTEGER
 ) STRICT;
 CREATE INDEX backups_of_volume ON backups (volume_id);
+";
+
+const SEVENTH: &str = "
+-- Stopped until somebody asks to go on.
+ALTER TABLE backups ADD COLUMN paused INTEGER NOT NULL DEFAULT 0;
+-- Shares nothing with earlier ones because that was asked for.
+ALTER TABLE backups ADD COLUMN is_full INTEGER NOT NULL DEFAULT 0;
+-- The schedule that asked for it.
+ALTER TABLE backups ADD COLUMN schedule TEXT;
+-- What a restore of it shows, and why that is no better.
+ALTER TABLE backups ADD COLUMN consistency TEXT;
+ALTER TABLE backups ADD COLUMN consistency_text TEXT;
+-- How long its file systems were frozen.
+ALTER TABLE backups ADD COLUMN frozen_us INTEGER NOT NULL DEFAULT 0 CHECK (frozen_us >= 0);
 ";
 
 /// Brings the tables up to date.

@@ -68,6 +68,14 @@ impl Backups for Service {
         Ok(Response::new(manager.describe_backup(&row).await?))
     }
 
+    async fn pause_backup(&self, _request: Request<api::GetBackupRequest>) -> Answer<api::Backup> {
+        Err(tonic::Status::unimplemented("pause"))
+    }
+
+    async fn resume_backup(&self, _request: Request<api::GetBackupRequest>) -> Answer<api::Backup> {
+        Err(tonic::Status::unimplemented("resume"))
+    }
+
     async fn delete_backup(
         &self,
         request: Request<api::GetBackupRequest>,

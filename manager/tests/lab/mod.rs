@@ -286,7 +286,7 @@ pub(crate) async fn back_up(
         volume: volume.to_owned(),
         profile: "offsite".to_owned(),
         force,
-        metadata: Default::default(),
+        ..Default::default()
     };
     Ok(backups.create_backup(request).await?.into_inner())
 }

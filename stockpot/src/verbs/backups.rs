@@ -92,6 +92,7 @@ async fn create(cli: &Cli, args: &BackupCreateArgs) -> anyhow::Result<()> {
         profile: args.profile.clone().unwrap_or_default(),
         force: args.force,
         metadata: args.labels.iter().cloned().collect(),
+        ..CreateBackupRequest::default()
     };
     let begun = client(&args.socket).create_backup(request).await;
     let backup = begun.map_err(|status| said(&args.socket, &status))?;

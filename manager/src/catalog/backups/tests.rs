@@ -29,6 +29,11 @@ fn backup(name: &str, row: &super::super::VolumeRow) -> BackupRow {
         created_at_us: 3,
         cut_at_us: None,
         ended_at_us: None,
+        paused: false,
+        is_full: false,
+        schedule: None,
+        consistency: None,
+        frozen_us: 0,
     }
 }
 
