@@ -1,7 +1,7 @@
 //! Reading requests: as axum does it, with errors in the form of the API that was called.
 //!
-//! Each API names its own: `type JsonBody<T> = crate::extract::JsonBody<T, OpenSds>;`. None is called `Json`, `Path` or
-//! `Query`: utoipa would describe these by itself, and does not know what stands before a nested path.
+//! Each API names its own: `type Body<T> = crate::extract::Json<T, OpenSds>;`. None is called `Json`, `Path` or `Query`
+//! there: utoipa would describe these by itself, and does not know what stands before a nested path.
 
 use std::marker::PhantomData;
 
@@ -16,9 +16,9 @@ use crate::problem::{Fault, Form, Problem};
 
 /// A body in JSON, whatever its content type says: half of the clients say nothing or something else.
 #[derive(Debug)]
-pub(crate) struct JsonBody<T, F>(pub(crate) T, pub(crate) PhantomData<fn() -> F>);
+pub(crate) struct Json<T, F>(pub(crate) T, pub(crate) PhantomData<fn() -> F>);
 
-impl<S, T, F> FromRequest<S> for JsonBody<T, F>
+impl<S, T, F> FromRequest<S> for Json<T, F>
 where
     S: Send + Sync,
     T: DeserializeOwned,
@@ -37,9 +37,9 @@ where
 
 /// A body in JSON, or none.
 #[derive(Debug)]
-pub(crate) struct OptionalJsonBody<T, F>(pub(crate) Option<T>, pub(crate) PhantomData<fn() -> F>);
+pub(crate) struct OptionalJson<T, F>(pub(crate) Option<T>, pub(crate) PhantomData<fn() -> F>);
 
-impl<S, T, F> FromRequest<S> for OptionalJsonBody<T, F>
+impl<S, T, F> FromRequest<S> for OptionalJson<T, F>
 where
     S: Send + Sync,
     T: DeserializeOwned,
@@ -82,9 +82,9 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
 
 /// Parts of the path.
 #[derive(Debug)]
-pub(crate) struct PathParts<T, F>(pub(crate) T, pub(crate) PhantomData<fn() -> F>);
+pub(crate) struct Path<T, F>(pub(crate) T, pub(crate) PhantomData<fn() -> F>);
 
-impl<S, T, F> FromRequestParts<S> for PathParts<T, F>
+impl<S, T, F> FromRequestParts<S> for Path<T, F>
 where
     S: Send + Sync,
     T: DeserializeOwned + Send,
@@ -103,9 +103,9 @@ where
 
 /// The query.
 #[derive(Debug)]
-pub(crate) struct QueryParams<T, F>(pub(crate) T, pub(crate) PhantomData<fn() -> F>);
+pub(crate) struct Query<T, F>(pub(crate) T, pub(crate) PhantomData<fn() -> F>);
 
-impl<S, T, F> FromRequestParts<S> for QueryParams<T, F>
+impl<S, T, F> FromRequestParts<S> for Query<T, F>
 where
     S: Send + Sync,
     T: DeserializeOwned,
