@@ -1,0 +1,42 @@
+//! Which API answers which path.
+
+use axum::Router;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::{
+    cinder::{self, Cinder},
+    cstor::{self, Cstor},
+    opensds::{self, OpenSds},
+    openapi,
+    problem::{self, Problem},
+    state::Gateway,
+};
+
+/// All paths, and what describes them.
+pub(crate) fn routes() -> (Router<Gateway>, OpenApi) {
+    let all = OpenApiRouter::with_openapi(openapi::about())
+        .nest("/v1beta/{tenantId}", opensds::routes())
+        .nest("/v2/{project_id}", cinder::routes())
+        .nest("/v3/{project_id}", cinder::routes())
+        .nest("/latest", cstor::routes())
+        .merge(cinder::versions());
+    let (router, description) = all.split_for_parts();
+    (router, openapi::with_unique_ids(description))
+}
+
+/// A problem that is met before or after a handler, in the form of the API whose path it is.
+pub(crate) fn answer(path: &str, problem: &Problem) -> axum::response::Response {
+    let first = path.split('/').find(|part| !part.is_empty());
+    match first {
+        Some("v2" | "v3") | None => problem::answer::<Cinder>(problem),
+        Some("latest") => problem::answer::<Cstor>(problem),
+        Some(_) => problem::answer::<OpenSds>(problem),
+    }
+}
+
+/// Whether whoever comes may read it: it says nothing of what is stored.
+pub(crate) fn is_open(path: &str) -> bool {
+    matches!(path, "/" | "/v2" | "/v3" | "/healthz" | "/openapi.json" | "/docs")
+        || path.starts_with("/docs/")
+}
