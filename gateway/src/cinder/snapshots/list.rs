@@ -22,7 +22,6 @@ const SNAPSHOTS: Collection = Collection {
         "name",
         "status",
         "volume_id",
-        "consumes_quota",
     ],
     sort_keys: &[
         "id",
