@@ -108,7 +108,7 @@ fn refused(kind: &'static str) -> impl Fn(Status) -> Fault {
     }
 }
 
-/// Below `/v2/{project_id}` and `/v3/{project_id}`; `OriginalUri` tells which.
+/// Below `/v2/{project_id}` and `/v3/{project_id}`; `MatchedPath` tells which.
 pub(crate) fn routes() -> OpenApiRouter<Gateway> {
     let all = OpenApiRouter::default()
         .routes(routes!(backups::list::list, backups::create::create))
