@@ -22,16 +22,17 @@ mod volumes;
 mod words;
 
 use axum::{
-    Router,
+    Extension, Json,
     middleware::from_fn,
     response::{IntoResponse, Response},
 };
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 use tonic::{Code, Status};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    audit::Touched,
     problem::{Form, Problem},
     state::Gateway,
 };
@@ -46,6 +47,12 @@ type Fault = crate::problem::Fault<Cinder>;
 type Body<T> = crate::extract::Json<T, Cinder>;
 /// The query, pair by pair.
 type Pairs = crate::extract::Query<Vec<(String, String)>, Cinder>;
+/// The answer of a call that made something; the audit log names it.
+type Made = (StatusCode, Extension<Touched>, Json<Value>);
+
+fn made(status: StatusCode, id: String, body: Value) -> Made {
+    (status, Extension(Touched(id)), Json(body))
+}
 
 impl Form for Cinder {
     fn answer(problem: &Problem) -> Response {
@@ -64,7 +71,7 @@ impl Form for Cinder {
             _ => "computeFault",
         };
         let body = json!({fault: {"code": status.as_u16(), "message": problem.message}});
-        (status, axum::Json(body)).into_response()
+        (status, Json(body)).into_response()
     }
 }
 
@@ -142,15 +149,10 @@ pub(crate) fn routes() -> OpenApiRouter<Gateway> {
 
 /// The documents that name the versions, below `/`: `/`, `/v2` and `/v3`. Answered without authentication.
 pub(crate) fn versions() -> OpenApiRouter<Gateway> {
-    // Some clients write the slash, some do not.
-    let with_slash = Router::new()
-        .route("/v2/", axum::routing::get(version::second))
-        .route("/v3/", axum::routing::get(version::third));
     OpenApiRouter::default()
         .routes(routes!(version::all))
         .routes(routes!(version::second))
         .routes(routes!(version::third))
-        .merge(OpenApiRouter::from(with_slash))
 }
 
 async fn no_such_path() -> Fault {
@@ -170,4 +172,31 @@ async fn no_such_method() -> Fault {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cinder_has_its_own_status_for_some_errors() {
+        for (code, status) in [
+            (Code::FailedPrecondition, 400),
+            (Code::InvalidArgument, 400),
+            (Code::OutOfRange, 400),
+            (Code::NotFound, 404),
+            (Code::AlreadyExists, 409),
+            (Code::Aborted, 409),
+            (Code::ResourceExhausted, 413),
+            (Code::Unimplemented, 501),
+            (Code::Unavailable, 503),
+            (Code::PermissionDenied, 503),
+            (Code::Unauthenticated, 503),
+            (Code::Internal, 500),
+        ] {
+            let problem = Problem::from(Status::new(code, "why"));
+            assert_eq!(Cinder::answer(&problem).status(), status, "{code:?}");
+        }
+        let problem = refused("volume")(Status::failed_precondition("it is attached")).0;
+        assert_eq!(problem.message, "Invalid volume: it is attached");
+        let problem = refused("volume")(Status::not_found("it does not exist")).0;
+        assert_eq!(problem.message, "it does not exist");
+    }
+}

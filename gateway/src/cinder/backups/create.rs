@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 use super::view;
 use crate::{
     cinder::{
-        Body, Fault,
+        Body, Fault, Made,
         asked::{Asked, ProjectPath},
         fields::{self, Flag, given},
-        invalid, listed,
+        invalid, listed, made,
         page::summary,
         refused,
         words::Words,
@@ -72,7 +72,7 @@ pub(in crate::cinder) async fn create(
     asked: Asked,
     State(gateway): State<Gateway>,
     body: Body<CreateBackup>,
-) -> Result<(StatusCode, Json<Value>), Fault> {
+) -> Result<Made, Fault> {
     let wanted = body.0.backup;
     wanted.check()?;
     if wanted.incremental == Some(Flag(true)) {
@@ -104,7 +104,7 @@ pub(in crate::cinder) async fn create(
     let begun = begun.map_err(refused("volume"))?.into_inner();
     let entry = view::entry(&asked, &begun, &[]);
     let body = json!({"backup": summary(&entry.view)});
-    Ok((StatusCode::ACCEPTED, Json(body)))
+    Ok(made(StatusCode::ACCEPTED, begun.backup_id, body))
 }
 
 impl NewBackup {

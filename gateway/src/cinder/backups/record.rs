@@ -14,9 +14,9 @@ use utoipa::ToSchema;
 use super::{find, restore::check_available, view};
 use crate::{
     cinder::{
-        Body, Fault,
+        Body, Fault, Made,
         asked::{Asked, ProjectPath, ThingPath},
-        bad_input, invalid,
+        bad_input, invalid, made,
         page::summary,
         refused,
     },
@@ -95,7 +95,7 @@ pub(in crate::cinder) async fn import_record(
     asked: Asked,
     State(gateway): State<Gateway>,
     body: Body<ImportRecord>,
-) -> Result<(StatusCode, Json<Value>), Fault> {
+) -> Result<Made, Fault> {
     let exported = body.0.record;
     if exported.backup_service != SERVICE {
         return Err(invalid(
@@ -125,7 +125,7 @@ pub(in crate::cinder) async fn import_record(
     let imported = imported.map_err(refused("backup"))?.into_inner();
     let entry = view::entry(&asked, &imported, &[]);
     let body = json!({"backup": summary(&entry.view)});
-    Ok((StatusCode::CREATED, Json(body)))
+    Ok(made(StatusCode::CREATED, imported.backup_id, body))
 }
 
 impl Record {

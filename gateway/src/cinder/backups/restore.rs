@@ -1,6 +1,6 @@
 //! A volume from a backup: a new one, or one that is there.
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -12,10 +12,10 @@ use utoipa::ToSchema;
 use super::find;
 use crate::{
     cinder::{
-        Body, Fault,
+        Body, Fault, Made,
         asked::{Asked, ThingPath},
         fields::{self, given},
-        invalid, refused, volumes,
+        invalid, made, refused, volumes,
         words::Words,
     },
     state::Gateway,
@@ -50,7 +50,7 @@ pub(in crate::cinder) async fn restore(
     asked: Asked,
     State(gateway): State<Gateway>,
     body: Body<RestoreBackup>,
-) -> Result<(StatusCode, Json<Value>), Fault> {
+) -> Result<Made, Fault> {
     let wanted = body.0.restore.unwrap_or_default();
     fields::check_len("name", wanted.name.as_deref().unwrap_or_default())?;
     let backup = find(&gateway, &asked.id).await?;
@@ -61,10 +61,10 @@ pub(in crate::cinder) async fn restore(
     };
     let body = json!({"restore": {
         "backup_id": backup.backup_id,
-        "volume_id": volume,
+        "volume_id": &volume,
         "volume_name": name,
     }});
-    Ok((StatusCode::ACCEPTED, Json(body)))
+    Ok(made(StatusCode::ACCEPTED, volume, body))
 }
 
 /// Refuses a backup that cannot be restored.
@@ -100,9 +100,9 @@ async fn into_new(
         metadata: words.write(),
         ..Default::default()
     };
-    let made = gateway.manager.manager().create_volume(request).await;
-    let made = made.map_err(refused("backup"))?.into_inner();
-    Ok((made.volume_id, name))
+    let begun = gateway.manager.manager().create_volume(request).await;
+    let begun = begun.map_err(refused("backup"))?.into_inner();
+    Ok((begun.volume_id, name))
 }
 
 async fn into_existing(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -15,11 +15,11 @@ use utoipa::ToSchema;
 use super::{find, view};
 use crate::{
     cinder::{
-        Body, Fault,
+        Body, Fault, Made,
         asked::{Asked, ProjectPath, ThingPath},
         bad_input,
         fields::{self, Flag, given},
-        invalid, refused, volumes,
+        invalid, made, refused, volumes,
         words::Words,
     },
     state::Gateway,
@@ -60,7 +60,7 @@ pub(in crate::cinder) async fn create(
     asked: Asked,
     State(gateway): State<Gateway>,
     body: Body<CreateSnapshot>,
-) -> Result<(StatusCode, Json<Value>), Fault> {
+) -> Result<Made, Fault> {
     let wanted = body.0.snapshot;
     wanted.check()?;
     let force = match wanted.force {
@@ -96,7 +96,7 @@ pub(in crate::cinder) async fn create(
     let cut = gateway.manager.manager().create_snapshot(request).await;
     let cut = cut.map_err(refused("volume"))?.into_inner();
     let body = json!({"snapshot": view::entry(&asked, &cut).view});
-    Ok((StatusCode::ACCEPTED, Json(body)))
+    Ok(made(StatusCode::ACCEPTED, cut.snapshot_id, body))
 }
 
 impl NewSnapshot {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -14,11 +14,11 @@ use utoipa::ToSchema;
 use super::{own_name, view};
 use crate::{
     cinder::{
-        Body, Fault,
+        Body, Fault, Made,
         asked::{Asked, ProjectPath},
         backups, bad_input,
         fields::{self, Flag, Gib, given},
-        not_found, refused,
+        made, not_found, refused,
         words::Words,
     },
     state::Gateway,
@@ -86,7 +86,7 @@ pub(in crate::cinder) async fn create(
     asked: Asked,
     State(gateway): State<Gateway>,
     body: Body<CreateVolume>,
-) -> Result<(StatusCode, Json<Value>), Fault> {
+) -> Result<Made, Fault> {
     let wanted = body.0.volume;
     wanted.check()?;
     let mut words = Words {
@@ -131,10 +131,10 @@ pub(in crate::cinder) async fn create(
         metadata: words.write(),
         ..Default::default()
     };
-    let made = gateway.manager.manager().create_volume(request).await;
-    let made = made.map_err(refused("volume"))?.into_inner();
-    let body = json!({"volume": view::entry(&asked, &made).view});
-    Ok((StatusCode::ACCEPTED, Json(body)))
+    let new = gateway.manager.manager().create_volume(request).await;
+    let new = new.map_err(refused("volume"))?.into_inner();
+    let body = json!({"volume": view::entry(&asked, &new).view});
+    Ok(made(StatusCode::ACCEPTED, new.volume_id, body))
 }
 
 /// Where the content comes from.
