@@ -12,8 +12,10 @@
 mod cancel;
 mod create;
 mod describe;
+mod import;
 mod recover;
 mod settle;
+mod update;
 
 use crate::{Manager, ManagerError, catalog::BackupRow, catalog::BackupStatus};
 

@@ -14,6 +14,7 @@ mod begun;
 mod codec;
 mod error;
 mod exports;
+mod imports;
 mod jobs;
 mod model;
 mod repositories;

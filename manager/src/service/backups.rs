@@ -87,6 +87,34 @@ impl Backups for Service {
         manager.to_the_end(work).instrument(span).await?;
         Ok(Response::new(api::DeleteBackupResponse {}))
     }
+
+    async fn import_backup(
+        &self,
+        request: Request<api::ImportBackupRequest>,
+    ) -> Answer<api::Backup> {
+        let request = request.into_inner();
+        let span = info_span!(
+            "import_backup",
+            backup_id = request.backup_id,
+            snapshot_id = request.snapshot_id
+        );
+        let manager = self.manager()?;
+        let work = manager.clone().import_backup(request);
+        let row = manager.to_the_end(work).instrument(span).await?;
+        Ok(Response::new(manager.describe_backup(&row).await?))
+    }
+
+    async fn update_backup(
+        &self,
+        request: Request<api::UpdateBackupRequest>,
+    ) -> Answer<api::Backup> {
+        let request = request.into_inner();
+        let span = info_span!("update_backup", backup_id = request.backup_id);
+        let manager = self.manager()?;
+        let work = manager.clone().update_backup(request);
+        let row = manager.to_the_end(work).instrument(span).await?;
+        Ok(Response::new(manager.describe_backup(&row).await?))
+    }
 }
 
 /// A backup, and whether it stays like that.

@@ -1,0 +1,74 @@
+//! A volume as Cinder shows it.
+
+use serde_json::{Value, json};
+use stockpot_proto::stockpot::v1::{self as api, VolumeStatus};
+
+use super::COLLECTION;
+use crate::cinder::{asked::Asked, fields, page::Entry, words::Words};
+
+/// A volume in Cinder's words.
+pub(super) fn entry(asked: &Asked, volume: &api::Volume) -> Entry {
+    let id = volume.volume_id.as_str();
+    let words = Words::read(&volume.metadata, &volume.name);
+    let snapshot = volume.source_snapshot.as_ref();
+    // A backup's copy has the id of a snapshot, and is none in Cinder.
+    let snapshot = snapshot.filter(|_| words.backup.is_none());
+    let source = Some(&volume.source_volume_id).filter(|id| !id.is_empty());
+    let mut view = json!({
+        "id": id,
+        "name": words.name,
+        "description": words.description,
+        "status": status(volume),
+        "size": fields::Gib::of(volume.size_bytes),
+        "availability_zone": fields::ZONE,
+        "created_at": fields::time(volume.created_at),
+        "updated_at": Value::Null,
+        // Who attaches, no instance of a compute service does.
+        "attachments": [],
+        "bootable": "false",
+        "encrypted": false,
+        "multiattach": false,
+        "replication_status": Value::Null,
+        "migration_status": Value::Null,
+        "consistencygroup_id": Value::Null,
+        "volume_type": volume.pool,
+        "snapshot_id": snapshot.map(|source| &source.snapshot_id),
+        "source_volid": source,
+        "metadata": words.metadata,
+        "user_id": words.user,
+        "os-vol-tenant-attr:tenant_id": words.project,
+        "links": asked.links(COLLECTION, id),
+    });
+    for (since, key, value) in [
+        (13, "group_id", Value::Null),
+        (21, "provider_id", Value::Null),
+        (48, "service_uuid", Value::Null),
+        (48, "shared_targets", json!(false)),
+        (61, "cluster_name", Value::Null),
+        (63, "volume_type_id", json!(volume.pool)),
+        (65, "consumes_quota", json!(true)),
+    ] {
+        if asked.version.has(since) {
+            view[key] = value;
+        }
+    }
+    Entry {
+        project: words.project,
+        view,
+    }
+}
+
+/// Its status in Cinder's words.
+pub(in crate::cinder) fn status(volume: &api::Volume) -> &'static str {
+    match volume.status() {
+        VolumeStatus::Creating => "creating",
+        VolumeStatus::Restoring => "restoring-backup",
+        VolumeStatus::Available => "available",
+        VolumeStatus::InUse => "in-use",
+        VolumeStatus::BackingUp => "backing-up",
+        VolumeStatus::Extending => "extending",
+        VolumeStatus::Deleting => "deleting",
+        VolumeStatus::Error if volume.source_snapshot.is_some() => "error_restoring",
+        VolumeStatus::Error | VolumeStatus::Unspecified => "error",
+    }
+}
