@@ -85,6 +85,11 @@ pub(crate) fn new_backup_id(node: &NodeShortId) -> String {
     format!("bak-{node}-{}", new_ulid())
 }
 
+/// A new id of the record of a stream; later ones sort after earlier ones.
+pub(crate) fn new_stream_id(node: &NodeShortId) -> String {
+    format!("str-{node}-{}", new_ulid())
+}
+
 /// The short id of the repository that a snapshot's id names, if it names one.
 #[must_use]
 pub fn repository_of(id: &SnapshotId) -> Option<&str> {
