@@ -20,7 +20,7 @@ mod send;
 
 use std::{io, sync::Arc};
 
-use stockpot_driver::target::ExportName;
+use stockpot_driver::{VolumeId, target::ExportName};
 use stockpot_proto::stockpot::v1 as api;
 use tokio::sync::mpsc;
 
@@ -28,6 +28,7 @@ use crate::{
     Manager, ManagerError,
     catalog::{StreamDirection, StreamRow, StreamStatus},
     codes,
+    config::PoolConfig,
     error::chain,
     manager::now_us,
     translate,
@@ -174,8 +175,16 @@ impl Manager {
         &self,
         id: &str,
     ) -> Result<api::VolumeTarget, ManagerError> {
-        let row = self.volume_row(id).await?;
-        let is_own = |pool: &crate::config::PoolConfig| pool.name() == row.pool && !pool.is_remote();
+        let absent = || ManagerError::NotFound(format!("volume {id:?}"));
+        let id: VolumeId = id.parse().map_err(|_| absent())?;
+        let row = self.catalog.volume(&id).await?;
+        // Of one that is to be received its record is all there is for a while.
+        let streams = self.catalog.streams().await?;
+        if row.is_none() && !streams.iter().any(|stream| stream.volume_id == id) {
+            return Err(absent());
+        }
+        let pool = row.map_or_else(|| self.config.default_pool().to_owned(), |row| row.pool);
+        let is_own = |own: &PoolConfig| own.name() == pool && !own.is_remote();
         let exports = self.config.exports.as_ref();
         let Some(exports) = exports.filter(|_| self.config.pools.iter().any(is_own)) else {
             return Ok(api::VolumeTarget::default());
@@ -183,7 +192,7 @@ impl Manager {
         let portals = exports.portals.iter().map(ToString::to_string);
         Ok(api::VolumeTarget {
             portals: portals.collect(),
-            target_iqn: exports.iqn_of(&ExportName::Volume(row.id)),
+            target_iqn: exports.iqn_of(&ExportName::Volume(id)),
             lun: 0,
         })
     }

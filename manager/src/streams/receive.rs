@@ -19,6 +19,7 @@ use super::{
     format::{self, DATA_SIZE_MAX, FormatError, HEADER_SIZE, Piece},
     peer::{Connection, Peer},
     pipe::{HowFar, In, pipe_in},
+    replace::Replaced,
 };
 use crate::{
     Manager, ManagerError,
@@ -141,7 +142,11 @@ impl Manager {
             // From here on it is carried to its end, whoever listens and whatever happens.
             row.status = StreamStatus::Replacing;
             outcome = match self.catalog.put_stream(row.clone()).await {
-                Ok(()) if self.replace(&row, into).await.is_stopped() => return,
+                Ok(()) if self.replace(&row, into).await == Replaced::Stopped => {
+                    let stopping = ManagerError::NotReady("the manager is stopping".to_owned());
+                    let _ = watcher.send(Err(stopping.into())).await;
+                    return;
+                }
                 Ok(()) => Ok(()),
                 Err(error) => Err(error.into()),
             };
@@ -149,7 +154,9 @@ impl Manager {
         if let (Err(_), Some(spare)) = (&outcome, &row.spare_volume_id)
             && let Err(error) = self.remove_spare(spare).await
         {
+            // Its row names it until the next start.
             tracing::error!(volume_id = %spare, error = chain(&error), "what a stream left cannot be removed yet; the next start tries again");
+            let _ = watcher.send(Err(error.into())).await;
             return;
         }
         entry.ending();

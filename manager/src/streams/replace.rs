@@ -32,12 +32,6 @@ pub(super) enum Replaced {
     Stopped,
 }
 
-impl Replaced {
-    pub(super) fn is_stopped(self) -> bool {
-        self == Self::Stopped
-    }
-}
-
 impl Manager {
     /// A volume whose content may be replaced, and its turn.
     pub(super) async fn replaceable(&self, id: &str) -> Result<(Held, VolumeRow), ManagerError> {

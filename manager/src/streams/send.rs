@@ -204,12 +204,12 @@ fn read_all(
     let mut buffer = AlignedBuffer::new(DATA_SIZE_MAX);
     let mut at = 0;
     let whole = vec![ByteRange {
-        offset: 0,
-        length: size,
+        offset_bytes: 0,
+        length_bytes: size,
     }];
     for range in ranges.unwrap_or(whole) {
-        let end = range.offset.saturating_add(range.length).min(size);
-        let mut from = range.offset.max(at);
+        let end = range.offset_bytes.saturating_add(range.length_bytes).min(size);
+        let mut from = range.offset_bytes.max(at);
         while from < end {
             let data = source.next_data(from).map_err(RepositoryError::from)?;
             let Some(data) = data.filter(|data| data.start < end) else {
