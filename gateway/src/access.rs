@@ -1,1 +1,232 @@
-//! TBD
+//! Who a caller is, and whether he may call.
+//!
+//! On the unix socket the file's permissions decide; the kernel tells the caller's user. On TCP a caller shows a token
+//! (`Authorization: Bearer …` or `X-Auth-Token: …`) or a certificate, or comes from a network that needs neither.
+
+mod tokens;
+
+use std::{fmt, net::IpAddr};
+
+use http::{HeaderMap, StatusCode, header};
+
+pub(crate) use self::tokens::{Tokens, TokensError};
+use crate::{
+    config::{GatewayConfig, Network},
+    problem::Problem,
+};
+
+/// The header that OpenStack's clients use.
+const AUTH_TOKEN: &str = "x-auth-token";
+/// Longest token that is looked at, in bytes.
+const TOKEN_SIZE_MAX: usize = 4096;
+
+/// The other end of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Peer {
+    /// A process of this host, on the unix socket.
+    Local {
+        /// Its user; the kernel says so.
+        uid: Option<u32>,
+    },
+    /// A host.
+    Network {
+        /// Its address.
+        address: IpAddr,
+        /// The names in its certificate, which the authority signed; none without.
+        certificate: Vec<String>,
+    },
+}
+
+impl Peer {
+    /// What its requests are counted by while it is not known who calls.
+    pub(crate) fn key(&self) -> String {
+        match self {
+            Self::Local { uid: Some(uid) } => format!("uid {uid}"),
+            Self::Local { uid: None } => "socket".to_owned(),
+            Self::Network { address, .. } => address.to_string(),
+        }
+    }
+}
+
+/// Who calls, as the audit log names him and as his requests are counted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// A user of this host.
+    User(Option<u32>),
+    /// The name that stands with a token.
+    Token(String),
+    /// The name in a certificate.
+    Certificate(String),
+    /// A host that needs to show nothing.
+    Host(IpAddr),
+}
+
+impl fmt::Display for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::User(Some(uid)) => write!(f, "uid {uid}"),
+            Self::User(None) => f.write_str("a user of this host"),
+            Self::Token(name) => write!(f, "token {name}"),
+            Self::Certificate(name) => write!(f, "certificate {name}"),
+            Self::Host(address) => write!(f, "host {address}"),
+        }
+    }
+}
+
+/// The rules of one gateway.
+#[derive(Debug)]
+pub(crate) struct Access {
+    tokens: Option<Tokens>,
+    certificates: Vec<String>,
+    networks: Vec<Network>,
+}
+
+impl Access {
+    /// Reads what the configuration names.
+    pub(crate) fn read(config: &GatewayConfig) -> Result<Self, TokensError> {
+        let rules = &config.authentication;
+        let tokens = rules.tokens_file.clone().map(Tokens::read).transpose()?;
+        Ok(Self {
+            tokens,
+            certificates: rules.allow_certificates.clone(),
+            networks: rules.allow_without_authentication.clone(),
+        })
+    }
+
+    /// Who calls; a problem when he may not.
+    pub(crate) fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let (address, certificate) = match peer {
+            Peer::Local { uid } => return Ok(Caller::User(*uid)),
+            Peer::Network {
+                address,
+                certificate,
+            } => (*address, certificate),
+        };
+        let shown = token(headers);
+        if let (Some(tokens), Some(shown)) = (&self.tokens, shown)
+            && let Some(name) = tokens.name_of(shown)
+        {
+            return Ok(Caller::Token(name));
+        }
+        let mut names = certificate.iter();
+        if let Some(name) = names.find(|name| self.certificates.contains(name)) {
+            return Ok(Caller::Certificate(name.clone()));
+        }
+        // Clients that know no authentication send made-up tokens: they are no worse than none.
+        if self.networks.iter().any(|network| network.contains(address)) {
+            return Ok(Caller::Host(address));
+        }
+        Err(match (shown, certificate.first()) {
+            (Some(_), _) if self.tokens.is_some() => unauthorized("the token is not known"),
+            (_, Some(name)) => Problem::new(
+                StatusCode::FORBIDDEN,
+                format!(
+                    "the certificate of {name} is not among those of `authentication.allowCertificates`"
+                ),
+            ),
+            _ => unauthorized("show a token: `Authorization: Bearer TOKEN` or `X-Auth-Token: TOKEN`"),
+        })
+    }
+}
+
+fn unauthorized(message: &str) -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, message)
+}
+
+/// The token that a request shows.
+fn token(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
+        let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+    });
+    let token = bearer.or_else(|| headers.get(AUTH_TOKEN)?.to_str().ok())?;
+    (!token.is_empty() && token.len() <= TOKEN_SIZE_MAX).then_some(token)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn access(dir: &std::path::Path, networks: &str) -> Access {
+        let file = dir.join("tokens");
+        // SHA-256 of "abc".
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        std::fs::write(&file, format!("# who\nops:{hash}\n")).unwrap();
+        let text = format!(
+            "{{tokensFile: {}, allowCertificates: [backup.example], allowWithoutAuthentication: [{networks}]}}",
+            file.display()
+        );
+        let config = GatewayConfig {
+            authentication: serde_saphyr::from_str(&text).unwrap(),
+            ..Default::default()
+        };
+        Access::read(&config).unwrap()
+    }
+
+    fn host(address: &str, certificate: &[&str]) -> Peer {
+        Peer::Network {
+            address: address.parse().unwrap(),
+            certificate: certificate.iter().map(|name| (*name).to_owned()).collect(),
+        }
+    }
+
+    fn shows(name: &'static str, value: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, HeaderValue::from_str(value).unwrap());
+        headers
+    }
+
+    #[test]
+    fn who_is_let_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let access = access(dir.path(), "10.0.0.0/8");
+        let (none, far) = (HeaderMap::new(), host("192.0.2.1", &[]));
+        let local = Peer::Local { uid: Some(7) };
+        assert_eq!(access.caller(&local, &none).unwrap(), Caller::User(Some(7)));
+        for headers in [
+            shows("authorization", "Bearer abc"),
+            shows("authorization", "bearer  abc"),
+            shows("x-auth-token", "abc"),
+        ] {
+            let caller = access.caller(&far, &headers).unwrap();
+            assert_eq!(caller, Caller::Token("ops".to_owned()), "{headers:?}");
+        }
+        let certified = host("192.0.2.1", &["x", "backup.example"]);
+        assert_eq!(
+            access.caller(&certified, &none).unwrap().to_string(),
+            "certificate backup.example"
+        );
+        let near = host("10.1.2.3", &[]);
+        let made_up = shows("x-auth-token", "admin:project");
+        assert_eq!(
+            access.caller(&near, &made_up).unwrap().to_string(),
+            "host 10.1.2.3"
+        );
+    }
+
+    #[test]
+    fn who_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let access = access(dir.path(), "");
+        let far = host("192.0.2.1", &[]);
+        for headers in [
+            HeaderMap::new(),
+            shows("authorization", "Bearer abd"),
+            shows("authorization", "Bearer "),
+            shows("authorization", "Basic abc"),
+            shows("authorization", "abc"),
+            shows("x-auth-token", ""),
+            shows("x-auth-token", "ABC"),
+        ] {
+            let problem = access.caller(&far, &headers).unwrap_err();
+            assert_eq!(problem.status, StatusCode::UNAUTHORIZED, "{headers:?}");
+        }
+        let other = host("192.0.2.1", &["other.example"]);
+        let problem = access.caller(&other, &HeaderMap::new()).unwrap_err();
+        assert_eq!(problem.status, StatusCode::FORBIDDEN);
+        let home = host("127.0.0.1", &[]);
+        assert!(access.caller(&home, &HeaderMap::new()).is_err());
+    }
+}

@@ -1,7 +1,7 @@
 //! Reading requests: as axum does it, with errors in the form of the API that was called.
 //!
-//! Each API names its own, so that utoipa and the handlers see plain names:
-//! `type Json<T> = crate::extract::Json<T, OpenSds>;`
+//! Each API names its own: `type Body<T> = crate::extract::Json<T, OpenSds>;`. None is called `Json`, `Path` or `Query`
+//! there: utoipa would describe these by itself, and does not know what stands before a nested path.
 
 use std::marker::PhantomData;
 

@@ -17,6 +17,7 @@ mod config;
 mod connection;
 mod cstor;
 mod extract;
+mod health;
 mod listen;
 mod manager;
 mod openapi;
@@ -30,4 +31,6 @@ pub use config::{
     AuthenticationConfig, CertificateConfig, ConfigError, GatewayConfig, LimitsConfig, Network,
     SocketMode,
 };
+pub use access::TokensError;
+pub use listen::{ListenError, TlsError};
 pub use server::{GatewayError, serve};

@@ -22,7 +22,7 @@ pub(crate) fn routes() -> (Router<Gateway>, OpenApi) {
         .nest("/latest", cstor::routes())
         .merge(cinder::versions());
     let (router, description) = all.split_for_parts();
-    (router, openapi::with_unique_ids(description))
+    (router, description)
 }
 
 /// A problem that is met before or after a handler, in the form of the API whose path it is.

@@ -36,7 +36,7 @@ impl Form for Cinder {
     }
 }
 
-/// Below `/v2/{project_id}` and `/v3/{project_id}`; `OriginalUri` tells which.
+/// Below `/v2/{project_id}` and `/v3/{project_id}`; `MatchedPath` tells which.
 pub(crate) fn routes() -> OpenApiRouter<Gateway> {
     OpenApiRouter::default()
 }
