@@ -21,6 +21,7 @@ mod repositories;
 mod schema;
 mod snapshots;
 pub(crate) mod status;
+mod streams;
 mod volumes;
 
 use std::{
@@ -41,6 +42,7 @@ pub use self::{
         Consistency, CopyState, Deleting, Job, JobKind, Metadata, Purpose, RecordedError, Sent,
         SnapshotRow, SourceCopy, UploadReason, VolumeRow, VolumeSource, VolumeStatus,
     },
+    streams::{StreamDirection, StreamRow, StreamStatus},
 };
 
 /// Calls waiting for the thread.

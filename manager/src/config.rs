@@ -6,16 +6,19 @@
 mod names;
 mod nodes;
 mod pools;
+mod streams;
 mod transfers;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, de::IgnoredAny};
 
+pub(crate) use self::streams::{is_host_name, split};
 pub use self::{
     names::{SOCKET_PATH_BYTES_MAX, is_node_name, is_socket_path},
     nodes::{CertificateConfig, ExportsConfig, StorageNodeConfig},
     pools::{PoolConfig, ThinLimits},
+    streams::{AllowedAddress, StreamsConfig},
     transfers::TransferConfig,
 };
 
@@ -57,6 +60,9 @@ pub struct Config {
     /// How data is moved.
     #[serde(default)]
     pub transfers: TransferConfig,
+    /// To and from whom contents of snapshots may be sent as they are.
+    #[serde(default)]
+    pub streams: StreamsConfig,
     /// How often pools are looked at, in seconds, 1 to 30: one that is full fails writes after a minute.
     #[serde(default = "default_guard")]
     pub pool_guard_seconds: u64,
@@ -145,6 +151,7 @@ impl Config {
         }
         pools::check(&self.pools)?;
         self.check_nodes()?;
+        self.streams.check()?;
         let is_there = |name: &str| self.pools.iter().any(|pool| pool.name() == name);
         match &self.default_pool {
             Some(name) if !is_there(name) => {

@@ -85,6 +85,11 @@ pub(crate) fn new_backup_id(node: &NodeShortId) -> String {
     format!("bak-{node}-{}", new_ulid())
 }
 
+/// A new id of the record of a stream; later ones sort after earlier ones.
+pub(crate) fn new_stream_id(node: &NodeShortId) -> String {
+    format!("str-{node}-{}", new_ulid())
+}
+
 /// Whether some node may have made a backup of this id.
 pub(crate) fn is_backup_id(id: &str) -> bool {
     let parts = id.strip_prefix("bak-").and_then(|rest| rest.split_once('-'));

@@ -13,6 +13,7 @@
 //! | `attach` | attaching in steps that are on record, taken down again in reverse order |
 //! | `owners` | whose a target is, so that no storage node names another volume's |
 //! | `attempts`, `transfers` | uploads and restores: repeated while what stops them may pass, watched, cancelled |
+//! | `streams` | snapshots sent to, and volumes received from, whoever waits at an allowed address |
 //! | [`cloud`] | the repositories that profiles name |
 //! | [`fakes`] | storage, host and buckets in memory, that fail or hang at the k-th call |
 //! | `parts` | drivers, connector and stores, as the configuration names them |
@@ -56,6 +57,7 @@ mod server;
 mod service;
 mod snapshots;
 mod storage_node;
+mod streams;
 mod transfers;
 mod translate;
 mod volumes;
@@ -65,3 +67,4 @@ pub use error::ManagerError;
 pub use manager::Manager;
 pub use parts::Parts;
 pub use server::{serve, serve_manager};
+pub use streams::StreamError;

@@ -14,6 +14,7 @@
 //! | snapshot whose upload is awaited | the upload begins again, with the same id |
 //! | copies being deleted | deleted, behind, since a bucket may be slow |
 //! | backup | see [`crate::backups`] |
+//! | stream | see [`crate::streams`] |
 //! | in the storage and on no row | reported, never removed |
 //!
 //! What lies in pools of other nodes is put in order behind if that takes longer than some seconds.
@@ -74,6 +75,7 @@ pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
         .collect();
     behind::run(manager, remote).await;
     manager.recover_backups().await?;
+    manager.recover_streams().await?;
     for id in &backing_up {
         // A backup may have let go of it.
         settled(manager, id).await?;

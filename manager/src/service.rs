@@ -2,6 +2,7 @@
 
 mod backups;
 mod profiles;
+mod streams;
 mod watch;
 
 use std::sync::Arc;
