@@ -15,6 +15,7 @@
 //! | `attempts`, `transfers` | uploads and restores: repeated while what stops them may pass, watched, cancelled |
 //! | [`cloud`] | the repositories that profiles name |
 //! | [`fakes`] | storage, host and buckets in memory, that fail or hang at the k-th call |
+//! | `fault` | named points at which tests kill the process; only with the feature `fault-points` |
 //! | `parts` | drivers, connector and stores, as the configuration names them |
 //! | `exports` | how other hosts get volumes of this one, and what of that survives a reboot |
 //! | `storage_node` | what managers on other nodes may do here |
@@ -41,6 +42,10 @@ pub mod config;
 pub mod error;
 mod exports;
 pub mod fakes;
+#[cfg(feature = "fault-points")]
+pub mod fault;
+#[cfg(not(feature = "fault-points"))]
+mod fault;
 mod guard;
 pub mod ids;
 mod locks;
