@@ -314,7 +314,7 @@ struct Read<'a> {
 }
 
 /// Whether there is a snapshot of its own in the storage.
-pub(super) fn is_cut(row: &SnapshotRow) -> bool {
+fn is_cut(row: &SnapshotRow) -> bool {
     row.local != CopyState::None
 }
 
