@@ -284,6 +284,9 @@ impl Manager {
                 false => Ok(()),
             };
         }
+        if awaits_answer(row, &snapshot) {
+            self.answered(&snapshot).await?;
+        }
         match self.delete_known(snapshot, Deleting::Both).await {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -299,6 +302,18 @@ impl Manager {
             }
         }
     }
+
+    /// Waits until the storage has answered a cut, however it did: it is asked for once more, and comes after the first.
+    async fn answered(&self, snapshot: &SnapshotRow) -> Result<(), ManagerError> {
+        let driver = self.driver(&snapshot.pool)?;
+        match driver
+            .create_snapshot(&snapshot.id, &snapshot.volume_id)
+            .await
+        {
+            Err(error) if error.may_go_on() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Whether its temporary snapshot is still to be cut.
@@ -306,6 +321,14 @@ fn awaits_cut(row: &BackupRow) -> bool {
     row.status == BackupStatus::Creating
         && row.source == BackupSource::Snapshot
         && row.cut_at_us.is_none()
+}
+
+/// Whether the storage may still be at its cut, so that it would be there after it was removed.
+fn awaits_answer(row: &BackupRow, snapshot: &SnapshotRow) -> bool {
+    row.source == BackupSource::Snapshot
+        && row.cut_at_us.is_none()
+        && snapshot.local == CopyState::Pending
+        && !is_late(row)
 }
 
 /// Whether its cut is not waited for any longer.
