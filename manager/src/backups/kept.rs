@@ -98,13 +98,17 @@ impl Manager {
         }
         match row.local {
             CopyState::Present => {}
-            CopyState::Pending => return refused(format!("snapshot {id} is not cut yet: ask again")),
+            CopyState::Pending => {
+                return refused(format!("snapshot {id} is not cut yet: ask again"));
+            }
             CopyState::None | CopyState::Failed | CopyState::Deleted => {
                 return refused(format!("snapshot {id} has no local copy to read"));
             }
         }
         match row.cloud {
-            CopyState::Pending => return refused(format!("snapshot {id} is being uploaded already")),
+            CopyState::Pending => {
+                return refused(format!("snapshot {id} is being uploaded already"));
+            }
             CopyState::Present => {
                 let location = row.location.as_deref().unwrap_or("the bucket");
                 return refused(format!(

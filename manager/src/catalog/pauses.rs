@@ -8,7 +8,8 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn pause_backup(&self, id: &str) -> Result<bool, CatalogError> {
-        let sql = "UPDATE backups SET paused = 1, phase = 'paused' WHERE id = ?1 AND status = 'creating'";
+        let sql =
+            "UPDATE backups SET paused = 1, phase = 'paused' WHERE id = ?1 AND status = 'creating'";
         let id = id.to_owned();
         self.call(move |connection| Ok(connection.execute(sql, [id])? > 0))
             .await

@@ -191,7 +191,9 @@ impl Stage {
                 names.push(format!("{point}-again"));
                 lab::backed_up(&mut safe.backups, &self.volume, &names[1], in_use).await;
             }
-            let last = safe.backups.get_backup(lab::backup(&names[names.len() - 1]));
+            let last = safe
+                .backups
+                .get_backup(lab::backup(&names[names.len() - 1]));
             let last = last.await.unwrap().into_inner();
             self.assert_restores(&mut safe.client, &last.snapshot_id)
                 .await;
@@ -250,7 +252,9 @@ impl Stage {
                 .delete_backup(lab::backup(&made.backup_id))
                 .await
                 .unwrap();
-            let listed = safe.backups.list_backups(api::ListBackupsRequest::default());
+            let listed = safe
+                .backups
+                .list_backups(api::ListBackupsRequest::default());
             let listed = listed.await.unwrap().into_inner().backups;
             let left: Vec<_> = listed.iter().map(|b| b.name.as_str()).collect();
             assert_eq!(left, ["base"], "{point}");

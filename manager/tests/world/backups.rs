@@ -389,7 +389,9 @@ fn a_second_backup_beside_the_first() {
             force: true,
             ..Default::default()
         };
-        request.metadata.insert("why".to_owned(), "beside".to_owned());
+        request
+            .metadata
+            .insert("why".to_owned(), "beside".to_owned());
         let second = backups.create_backup(request).await.unwrap().into_inner();
         assert!(second.cut_at.is_some() && first.cut_at.is_some());
         assert_ne!(first.snapshot_id, second.snapshot_id);
@@ -466,7 +468,9 @@ fn a_cut_that_is_not_answered_is_waited_for() {
         let (run, mut client, mut backups, volume) = begin(&world, true);
         run.block_on(async {
             lab::backed_up(&mut backups, &volume, "first", true).await;
-            world.storage.leave_cuts_unanswered(if cancelled { 40 } else { 3 });
+            world
+                .storage
+                .leave_cuts_unanswered(if cancelled { 40 } else { 3 });
             let late = lab::back_up(&mut backups, &volume, "late", true)
                 .await
                 .unwrap_err();

@@ -87,7 +87,11 @@ fn a_paused_backup_stands_still_over_a_restart() {
             let done = lab::cleaned(&mut backups, "b").await;
             assert_eq!(done.status(), BackupStatus::Available, "{done:?}");
             assert!(!done.paused);
-            let before = if in_use { held } else { VolumeStatus::Available };
+            let before = if in_use {
+                held
+            } else {
+                VolumeStatus::Available
+            };
             assert_eq!(status(&mut client, &volume).await, before);
             world.assert_restores(&mut client, &done.snapshot_id).await;
             // What has ended is not paused, and need not be resumed.
@@ -237,7 +241,10 @@ fn paused_at_each_call() {
                     most = most.max(before);
                     least = least.min(after);
                     // What was there is not sent again: at most the map, which nobody adopts.
-                    assert!(after <= least + 1, "call {number}: {before} packs, {after} in the end");
+                    assert!(
+                        after <= least + 1,
+                        "call {number}: {before} packs, {after} in the end"
+                    );
                 }
             }
         }

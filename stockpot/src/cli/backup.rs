@@ -156,7 +156,10 @@ mod tests {
             parse(&["list"]).unwrap().verb,
             Some(BackupVerb::List { .. })
         ));
-        match parse(&["create", "--snapshot", "snap-1", "--full"]).unwrap().verb {
+        match parse(&["create", "--snapshot", "snap-1", "--full"])
+            .unwrap()
+            .verb
+        {
             Some(BackupVerb::Create(args)) => {
                 assert_eq!((args.volume, args.full), (None, true));
                 assert_eq!(args.snapshot.as_deref(), Some("snap-1"));
