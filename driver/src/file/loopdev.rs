@@ -138,6 +138,13 @@ pub(super) fn detach(
     Ok(())
 }
 
+/// Who holds one of the image's loop devices; `None` if nobody does, or there is none.
+pub(super) fn holder(image: &Path) -> Result<Option<String>, DriverError> {
+    let file = File::open(image).map_err(fail("cannot open", image))?;
+    let held = find(&file)?.into_iter().find(is_claimed);
+    Ok(held.map(|device| in_use::holders(device.number)))
+}
+
 /// Who uses an image: who holds one of its loop devices, or has that or the image itself open. `None` if nobody does for this long:
 /// udev looks into every device that was just written.
 ///
