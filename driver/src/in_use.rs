@@ -3,12 +3,16 @@
 //! Mounts and devices on top claim a device, so that nobody else can open it exclusively. A loop device over it and a bind
 //! mount of its node (as a container gets a raw device) do not: these have to be looked for.
 
+mod openers;
+
 use std::{
     fs, io,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
     time::Duration,
 };
+
+pub(crate) use self::openers::{Opened, openers};
 
 /// A device's major and minor number.
 pub type Number = (u32, u32);

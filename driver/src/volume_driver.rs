@@ -111,9 +111,9 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     /// When the storage cannot be asked.
     async fn volume(&self, id: &VolumeId) -> Result<Option<VolumeInfo>, DriverError>;
 
-    /// Who has the volume's device open on this host, in words; `None` if nobody has, or there is no device.
+    /// Who has the volume's device open on the host where its storage is, in words; `None` if nobody has, or there is no device.
     ///
-    /// The default is for storage whose devices are not this host's.
+    /// The default is for storage that cannot tell.
     ///
     /// # Errors
     /// When the storage cannot be asked.

@@ -16,6 +16,7 @@
 //! | `streams` | snapshots sent to, and volumes received from, whoever waits at an allowed address |
 //! | [`cloud`] | the repositories that profiles name |
 //! | [`fakes`] | storage, host and buckets in memory, that fail or hang at the k-th call |
+//! | `fault` | named points at which tests kill the process; only with the feature `fault-points` |
 //! | `parts` | drivers, connector and stores, as the configuration names them |
 //! | `exports` | how other hosts get volumes of this one, and what of that survives a reboot |
 //! | `storage_node` | what managers on other nodes may do here |
@@ -42,6 +43,10 @@ pub mod config;
 pub mod error;
 mod exports;
 pub mod fakes;
+#[cfg(feature = "fault-points")]
+pub mod fault;
+#[cfg(not(feature = "fault-points"))]
+mod fault;
 mod guard;
 pub mod ids;
 mod locks;

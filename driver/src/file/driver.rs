@@ -182,7 +182,7 @@ impl VolumeDriver for FileDriver {
     async fn volume_in_use(&self, id: &VolumeId) -> Result<Option<String>, DriverError> {
         let name = Name::Volume(id.clone());
         self.blocking(move |images| match images.store().find(&name)? {
-            Some(entry) => loopdev::holder(&entry.image),
+            Some(entry) => loopdev::user(&entry.image, images.close_patience()),
             None => Ok(None),
         })
         .await

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::sys::statvfs::statvfs;
@@ -44,6 +45,11 @@ impl Images {
 
     pub(super) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// How long a device that somebody has open is watched before it counts as in use.
+    pub(super) fn close_patience(&self) -> Duration {
+        self.config.close_patience
     }
 
     pub(super) fn check_in_use(&self) -> Result<(), DriverError> {

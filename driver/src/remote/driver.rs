@@ -219,6 +219,13 @@ impl VolumeDriver for RemoteDriver {
         sound!(self, find_volume, info)
     }
 
+    async fn volume_in_use(&self, id: &VolumeId) -> Result<Option<String>, DriverError> {
+        let user = ask!(self, Quick, volume_in_use, self.object(id))?;
+        let node = &self.node.config.node;
+        let told = |by: String| format!("on storage node {node}: {}", wire::one_line(&by));
+        Ok(user.by.map(told))
+    }
+
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
         let found = ask!(self, Quick, find_snapshot, self.object(id))?;
         let info = found.snapshot.map(wire::snapshot_info).transpose();

@@ -192,6 +192,14 @@ impl StorageNode for Answering {
         })
     }
 
+    async fn volume_in_use(&self, request: Request<api::ObjectRequest>) -> Answer<api::VolumeUser> {
+        answer!(self, request, |call, m| {
+            let id = call.volume(&m.id, Intent::Use).await?;
+            let by = call.driver.volume_in_use(&id).await?;
+            api::VolumeUser { by }
+        })
+    }
+
     async fn find_snapshot(
         &self,
         request: Request<api::ObjectRequest>,

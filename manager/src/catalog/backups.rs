@@ -156,7 +156,7 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn cancel_backup(&self, id: &str) -> Result<bool, CatalogError> {
-        let sql = "UPDATE backups SET status = 'cancelling', phase = 'stopping'
+        let sql = "UPDATE backups SET status = 'cancelling', phase = 'stopping', paused = 0
                     WHERE id = ?1 AND status = 'creating'";
         let id = id.to_owned();
         self.call(move |connection| Ok(connection.execute(sql, [id])? > 0))
@@ -176,7 +176,7 @@ impl Catalog {
     ) -> Result<bool, CatalogError> {
         status::check(id, from, to)?;
         let sql = format!(
-            "UPDATE backups SET status = ?3, phase = 'cleaning up', error = ?4, error_code = ?5, ended_at_us = {NOW},
+            "UPDATE backups SET status = ?3, phase = 'cleaning up', error = ?4, error_code = ?5, ended_at_us = {NOW}, paused = 0,
                     bytes_done = iif(?3 = 'available', bytes_total, bytes_done)
               WHERE id = ?1 AND status = ?2"
         );
@@ -273,7 +273,7 @@ pub(super) fn deleted(
     Ok(())
 }
 
-fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogError> {
+pub(super) fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogError> {
     connection.execute(
         "INSERT INTO backups (id, name, volume_id, volume_name, snapshot_id, profile, status, source, holds_volume,
                 temp_snapshot_id, phase, bytes_total, metadata, created_at_us, cut_at_us, is_full, schedule)
@@ -302,7 +302,7 @@ fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogErro
     Ok(())
 }
 
-fn read(row: &Row<'_>) -> Result<BackupRow, CatalogError> {
+pub(super) fn read(row: &Row<'_>) -> Result<BackupRow, CatalogError> {
     let columns = Columns {
         table: "backups",
         row,

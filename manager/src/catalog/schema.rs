@@ -2,10 +2,12 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{CatalogError, begun, streams};
+use super::{
+    CatalogError, adoptions, begun, in_place, kept, quiesces, schedules, streams,
+};
 
 /// One script per version; `user_version` counts how many have run. Published scripts never change.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: &[&str] = &[
     FIRST,
     SECOND,
     THIRD,
@@ -14,6 +16,11 @@ const MIGRATIONS: [&str; 8] = [
     begun::SCRIPT,
     SEVENTH,
     streams::SCRIPT,
+    kept::SCRIPT,
+    quiesces::SCRIPT,
+    schedules::SCRIPT,
+    adoptions::SCRIPT,
+    in_place::SCRIPT,
 ];
 
 const FIRST: &str = "

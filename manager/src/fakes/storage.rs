@@ -43,6 +43,10 @@ pub(super) struct State {
     snapshots_pin: bool,
     /// Whether writes wait while the pool is low.
     writes_wait: bool,
+    /// How many cuts are not answered.
+    unanswered_cuts: u32,
+    /// Cuts that were not answered and are still to be made: whoever deletes the snapshot before that has it afterwards.
+    late_cuts: BTreeMap<SnapshotId, VolumeId>,
 }
 
 /// Volumes and snapshots as files in a folder.
@@ -123,6 +127,11 @@ impl FakeStorage {
     /// Refuses from now on to delete or grow volumes that have snapshots, as classic snapshots want it.
     pub fn snapshots_pin_volumes(&self) {
         self.lock().snapshots_pin = true;
+    }
+
+    /// Lets so many cuts go without an answer from now on: the storage is still at them.
+    pub fn leave_cuts_unanswered(&self, count: u32) {
+        self.lock().unanswered_cuts = count;
     }
 
     /// Lets somebody hold a volume's device open from now on, or nobody any more.

@@ -68,12 +68,22 @@ impl Backups for Service {
         Ok(Response::new(manager.describe_backup(&row).await?))
     }
 
-    async fn pause_backup(&self, _request: Request<api::GetBackupRequest>) -> Answer<api::Backup> {
-        Err(tonic::Status::unimplemented("pause"))
+    async fn pause_backup(&self, request: Request<api::GetBackupRequest>) -> Answer<api::Backup> {
+        let id = request.into_inner().backup_id;
+        let span = info_span!("pause_backup", backup_id = id);
+        let manager = self.manager()?;
+        let work = manager.clone().pause_backup(id);
+        let row = manager.to_the_end(work).instrument(span).await?;
+        Ok(Response::new(manager.describe_backup(&row).await?))
     }
 
-    async fn resume_backup(&self, _request: Request<api::GetBackupRequest>) -> Answer<api::Backup> {
-        Err(tonic::Status::unimplemented("resume"))
+    async fn resume_backup(&self, request: Request<api::GetBackupRequest>) -> Answer<api::Backup> {
+        let id = request.into_inner().backup_id;
+        let span = info_span!("resume_backup", backup_id = id);
+        let manager = self.manager()?;
+        let work = manager.clone().resume_backup(id);
+        let row = manager.to_the_end(work).instrument(span).await?;
+        Ok(Response::new(manager.describe_backup(&row).await?))
     }
 
     async fn delete_backup(

@@ -11,7 +11,7 @@ use crate::{
     Manager, ManagerError,
     catalog::{CopyState, SnapshotRow, VolumeRow, VolumeStatus},
     error::chain,
-    ids,
+    fault, ids,
     locks::{Held, Subject},
     manager::now_us,
     request,
@@ -164,9 +164,11 @@ impl Manager {
                 return Err(error.into());
             }
         };
+        fault::reached("backup.cut");
         self.catalog
             .snapshot_cut(id, info.size_bytes, info.created_at_us)
             .await?;
+        fault::reached("backup.cut-recorded");
         tracing::info!(snapshot_id = %id, volume_id = %row.volume_id, profile = row.profile, "a snapshot was cut");
         if row.cloud == CopyState::Pending {
             self.start_upload(id).await;

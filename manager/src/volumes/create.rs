@@ -10,7 +10,7 @@ use crate::{
     Manager, ManagerError,
     catalog::{VolumeRow, VolumeSource, VolumeStatus},
     error::chain,
-    ids,
+    fault, ids,
     locks::Subject,
     manager::now_us,
     request,
@@ -119,6 +119,7 @@ impl Manager {
         let _held = self.hold_volume(&row.id).await?;
         self.catalog.insert_volume(row.clone()).await?;
         if restoring {
+            fault::reached("restore.row");
             self.start_restore(&row.id).await;
             return Ok(row);
         }

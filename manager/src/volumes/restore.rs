@@ -19,6 +19,7 @@ use crate::{
     catalog::{JobKind, Purpose, VolumeRow, VolumeSource, VolumeStatus},
     cloud, codes,
     error::chain,
+    fault,
     snapshots::CloudCopy,
     transfers::Entry,
 };
@@ -57,9 +58,10 @@ impl Manager {
             Ok(size_bytes) => {
                 tracing::info!(size_bytes, "the volume is restored");
                 let (from, to) = (VolumeStatus::Restoring, VolumeStatus::Available);
-                self.catalog
-                    .move_volume(id, from, to, Some(size_bytes))
-                    .await
+                let recorded = self.catalog.move_volume(id, from, to, Some(size_bytes));
+                let recorded = recorded.await;
+                fault::reached("restore.recorded");
+                recorded
             }
             // A deletion removes it; a stopping manager begins anew at its next start.
             Err(ManagerError::Cancelled) => Ok(false),
@@ -154,14 +156,20 @@ impl Manager {
         cancel: &CancellationToken,
     ) -> Result<u64, ManagerError> {
         let size_bytes = self.make_anew(row, manifest.size_bytes).await?;
+        fault::reached("restore.made");
         let subject = Subject::Volume(row.id.clone(), AccessMode::ReadWrite);
         let device = self.attach(&row.pool, &subject, Purpose::Transfer).await?;
+        fault::reached("restore.attached");
         let filled = self
             .fill(repository, manifest, device.path, progress, cancel)
             .await;
+        if filled.is_ok() {
+            fault::reached("restore.filled");
+        }
         let detached = self.detach(&subject).await;
         filled?;
         detached?;
+        fault::reached("restore.detached");
         Ok(size_bytes)
     }
 

@@ -36,17 +36,7 @@ impl Run {
     pub(crate) fn start(config: Config, parts: Parts) -> Self {
         let run = Self::start_early(config, parts);
         run.block_on(async {
-            let mut client = ManagerClient::new(connect(&run.socket).await);
-            let deadline = Instant::now() + PATIENCE;
-            loop {
-                let info = client.get_info(api::GetInfoRequest {}).await;
-                let info = info.unwrap().into_inner();
-                if info.ready {
-                    return;
-                }
-                assert!(Instant::now() < deadline, "{}", info.not_ready_reason);
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
+            clients_at(&run.socket).await;
         });
         run
     }
@@ -116,6 +106,22 @@ impl Run {
     pub(crate) fn kill(mut self) {
         drop(self.stop.take());
         self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+/// Callers of the manager behind this socket, when it takes operations.
+pub(crate) async fn clients_at(socket: &Path) -> (Client, Backups) {
+    let channel = connect(socket).await;
+    let mut client = ManagerClient::new(channel.clone());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let info = client.get_info(api::GetInfoRequest {}).await;
+        let info = info.unwrap().into_inner();
+        if info.ready {
+            return (client, BackupsClient::new(channel));
+        }
+        assert!(Instant::now() < deadline, "{}", info.not_ready_reason);
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

@@ -3,7 +3,9 @@ mod bases;
 mod crashes;
 mod deletions;
 mod failures;
+mod kept;
 mod locked;
+mod pauses;
 mod rules;
 mod story;
 

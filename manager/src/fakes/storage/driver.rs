@@ -10,7 +10,7 @@ use stockpot_driver::{
 
 use super::{
     FakeStorage, GRANULARITY,
-    files::{absent, differences, in_use, io_error, pinned, remove, set_len},
+    files::{absent, differences, in_use, io_error, pinned, remove, set_len, unanswered},
 };
 
 #[async_trait]
@@ -93,6 +93,12 @@ impl VolumeDriver for FakeStorage {
             if let Some(info) = state.snapshots.get(id) {
                 return Ok(info.clone());
             }
+            if state.unanswered_cuts > 0 {
+                state.unanswered_cuts -= 1;
+                state.late_cuts.insert(id.clone(), volume.clone());
+                return Err(unanswered("create_snapshot"));
+            }
+            state.late_cuts.remove(id);
             let size_bytes = *state
                 .volumes
                 .get(volume)
@@ -119,7 +125,17 @@ impl VolumeDriver for FakeStorage {
         self.call("delete_snapshot", |state| {
             in_use(state, id.as_str())?;
             state.snapshots.remove(id);
-            remove(&self.snapshot_file(id))
+            remove(&self.snapshot_file(id))?;
+            if let Some(volume_id) = state.late_cuts.remove(id) {
+                let info = SnapshotInfo {
+                    id: id.clone(),
+                    volume_id,
+                    size_bytes: 0,
+                    created_at_us: 0,
+                };
+                state.snapshots.insert(id.clone(), info);
+            }
+            Ok(())
         })
         .await
     }
