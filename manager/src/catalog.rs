@@ -16,6 +16,7 @@ mod error;
 mod exports;
 mod jobs;
 mod model;
+mod quiesces;
 mod repositories;
 mod schema;
 mod snapshots;
@@ -35,10 +36,12 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::{
     bases::KeptBases,
     error::CatalogError,
+    quiesces::FreezeTimes,
     model::{
         Attachment, AttachmentKind, AttachmentStep, BackupRow, BackupSource, BackupStatus,
-        Consistency, CopyState, Deleting, Job, JobKind, Metadata, Purpose, RecordedError, Sent,
-        SnapshotRow, SourceCopy, UploadReason, VolumeRow, VolumeSource, VolumeStatus,
+        Consistency, CopyState, Deleting, FrozenPath, Job, JobKind, Metadata, Purpose, Quiescing,
+        RecordedError, Sent, SnapshotRow, SourceCopy, Undo, UploadReason, VolumeRow, VolumeSource,
+        VolumeStatus,
     },
 };
 

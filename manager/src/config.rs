@@ -6,6 +6,7 @@
 mod names;
 mod nodes;
 mod pools;
+mod quiesce;
 mod transfers;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ pub use self::{
     names::{SOCKET_PATH_BYTES_MAX, is_node_name, is_socket_path},
     nodes::{CertificateConfig, ExportsConfig, StorageNodeConfig},
     pools::{PoolConfig, ThinLimits},
+    quiesce::QuiesceConfig,
     transfers::TransferConfig,
 };
 
@@ -57,6 +59,9 @@ pub struct Config {
     /// How data is moved.
     #[serde(default)]
     pub transfers: TransferConfig,
+    /// How file systems are frozen around a cut.
+    #[serde(default)]
+    pub quiesce: QuiesceConfig,
     /// How often pools are looked at, in seconds, 1 to 30: one that is full fails writes after a minute.
     #[serde(default = "default_guard")]
     pub pool_guard_seconds: u64,
@@ -142,6 +147,7 @@ impl Config {
         }
         pools::check(&self.pools)?;
         self.check_nodes()?;
+        self.quiesce.check()?;
         let is_there = |name: &str| self.pools.iter().any(|pool| pool.name() == name);
         match &self.default_pool {
             Some(name) if !is_there(name) => {

@@ -7,7 +7,7 @@ use stockpot_proto::stockpot::v1 as api;
 use crate::{
     Manager, ManagerError,
     catalog::{
-        AttachmentKind, BackupRow, BackupSource, BackupStatus, CopyState, Metadata, Purpose,
+        AttachmentKind, BackupRow, BackupSource, BackupStatus, Consistency, CopyState, Metadata, Purpose,
         SnapshotRow, VolumeRow, VolumeStatus, status,
     },
     codes, ids,
@@ -116,6 +116,10 @@ impl Manager {
         let id = snapshot.id.clone();
         self.catalog.insert_snapshot(snapshot.clone()).await?;
         if backup.source == BackupSource::Volume {
+            let why = "nobody has it open";
+            self.catalog
+                .backup_shows(&id, Consistency::Unused, why, 0)
+                .await?;
             self.start_upload(&id).await;
             return Ok(());
         }
