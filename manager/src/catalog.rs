@@ -36,13 +36,13 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::{
     bases::KeptBases,
     error::CatalogError,
-    quiesces::FreezeTimes,
     model::{
         Attachment, AttachmentKind, AttachmentStep, BackupRow, BackupSource, BackupStatus,
         Consistency, CopyState, Deleting, FrozenPath, Job, JobKind, Metadata, Purpose, Quiescing,
         RecordedError, Sent, SnapshotRow, SourceCopy, Undo, UploadReason, VolumeRow, VolumeSource,
         VolumeStatus,
     },
+    quiesces::FreezeTimes,
 };
 
 /// Calls waiting for the thread.

@@ -7,8 +7,8 @@ use stockpot_proto::stockpot::v1 as api;
 use crate::{
     Manager, ManagerError,
     catalog::{
-        AttachmentKind, BackupRow, BackupSource, BackupStatus, Consistency, CopyState, Metadata, Purpose,
-        SnapshotRow, VolumeRow, VolumeStatus, status,
+        AttachmentKind, BackupRow, BackupSource, BackupStatus, Consistency, CopyState, Metadata,
+        Purpose, SnapshotRow, VolumeRow, VolumeStatus, status,
     },
     codes, ids,
     locks::Subject,

@@ -140,7 +140,9 @@ impl Catalog {
                 row.get::<_, i64>(0)
             })?;
             let times = times.collect::<Result<Vec<_>, _>>()?;
-            let times = times.into_iter().filter_map(|time| u64::try_from(time).ok());
+            let times = times
+                .into_iter()
+                .filter_map(|time| u64::try_from(time).ok());
             Ok(FreezeTimes::of(times.collect()))
         })
         .await
@@ -174,7 +176,8 @@ mod tests {
         for _ in 0..2 {
             catalog.put_quiescing(row.clone()).await.unwrap();
         }
-        assert_eq!(catalog.quiescings().await.unwrap(), [row.clone()]);
+        let found = catalog.quiescings().await.unwrap();
+        assert_eq!(found, std::slice::from_ref(&row));
         catalog.remove_quiescing(&row.snapshot_id).await.unwrap();
         assert!(catalog.quiescings().await.unwrap().is_empty());
         assert_eq!(catalog.freeze_times(&row.volume_id).await.unwrap(), None);
@@ -182,7 +185,9 @@ mod tests {
 
     #[test]
     fn median_and_worst() {
-        let times = |times: &[u64]| FreezeTimes::of(times.to_vec()).map(|t| (t.count, t.median_us, t.worst_us));
+        let times = |times: &[u64]| {
+            FreezeTimes::of(times.to_vec()).map(|t| (t.count, t.median_us, t.worst_us))
+        };
         assert_eq!(times(&[]), None);
         assert_eq!(times(&[5]), Some((1, 5, 5)));
         assert_eq!(times(&[9, 1]), Some((2, 1, 9)));

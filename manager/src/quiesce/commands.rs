@@ -37,7 +37,9 @@ pub(super) async fn run(
         Err(CommandError::Deadline { stderr, .. }) => {
             let (seconds, said) = (timeout.as_secs_f32(), words::last_lines(&[&stderr]));
             let colon = if said.is_empty() { "" } else { ": " };
-            Err(format!("{name} did not end within {seconds} s{colon}{said}"))
+            Err(format!(
+                "{name} did not end within {seconds} s{colon}{said}"
+            ))
         }
         Err(CommandError::Missing { .. }) => Err(format!("{name} was not found")),
         Err(CommandError::TooMuchOutput { limit_bytes, .. }) => {
@@ -69,7 +71,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_it_says_last_is_told_safely() {
-        let said = shell("seq 100000; printf '%s\\033[2J' \"$STOCKPOT_DEVICE\"", LONG).await.unwrap();
+        let said = shell("seq 100000; printf '%s\\033[2J' \"$STOCKPOT_DEVICE\"", LONG)
+            .await
+            .unwrap();
         assert!(said.contains("/dev/x y"), "{said}");
         assert!(!said.contains('\u{1b}') && said.len() < 500, "{said}");
         assert_eq!(shell("exit 0", LONG).await.unwrap(), "/bin/sh is done");
@@ -79,9 +83,16 @@ mod tests {
 
     #[tokio::test]
     async fn it_is_bounded_and_its_arguments_are_not_told() {
-        let slow = shell("echo begun >&2; sleep 60 # hunter2", Duration::from_millis(300)).await;
+        let slow = shell(
+            "echo begun >&2; sleep 60 # hunter2",
+            Duration::from_millis(300),
+        )
+        .await;
         let slow = slow.unwrap_err();
-        assert!(slow.contains("did not end within") && slow.contains("begun"), "{slow}");
+        assert!(
+            slow.contains("did not end within") && slow.contains("begun"),
+            "{slow}"
+        );
         assert!(!slow.contains("hunter2"), "{slow}");
         let missing = run(&["/nowhere/x".to_owned()], &BTreeMap::new(), LONG).await;
         assert!(missing.unwrap_err().contains("/nowhere/x"));

@@ -47,7 +47,9 @@ pub(super) enum GuardError {
     Silent { seconds: u64 },
     #[error("the watchdog ended, or said what it should not")]
     Ended,
-    #[error("the file systems were thawed after the deadline of {seconds} s, before the cut was done")]
+    #[error(
+        "the file systems were thawed after the deadline of {seconds} s, before the cut was done"
+    )]
     Late { seconds: u64, frozen_us: u64 },
     #[error("{} was thawed by somebody else before the cut was done", .point.display())]
     Lost { point: PathBuf, frozen_us: u64 },
@@ -102,7 +104,11 @@ impl Guard {
         };
         let wanted = guard.targets.iter().map(|target| Wanted {
             // The mount itself, whatever its name is, and in whichever namespace.
-            path: format!("/proc/{}/fd/{}", std::process::id(), target.file.as_raw_fd()),
+            path: format!(
+                "/proc/{}/fd/{}",
+                std::process::id(),
+                target.file.as_raw_fd()
+            ),
             mode: target.mode,
         });
         let file_systems = wanted.collect();
@@ -205,7 +211,9 @@ impl Guard {
             for (point, file) in ours.into_iter().rev() {
                 let point = point.display();
                 match ioctl::thaw_if_frozen(&file) {
-                    Ok(true) => tracing::warn!(mounted_at = %point, "thawed, since the watchdog did not"),
+                    Ok(true) => {
+                        tracing::warn!(mounted_at = %point, "thawed, since the watchdog did not")
+                    }
                     Ok(false) => {}
                     Err(error) => {
                         tracing::error!(mounted_at = %point, %error, "a file system may be frozen and cannot be thawed: fsfreeze -u thaws it");

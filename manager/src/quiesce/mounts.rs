@@ -146,13 +146,18 @@ fn below(root: &Path, point: &Path) -> PathBuf {
 
 /// `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/x rw,errors=continue`; what cannot be read is left out.
 fn parse(table: &[u8]) -> Vec<Mount> {
-    table.split(|byte| *byte == b'\n').filter_map(line).collect()
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(line)
+        .collect()
 }
 
 fn line(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = text(fields.next()?).parse().ok()?;
-    let (major, minor) = text(fields.nth(1)?).split_once(':').map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+    let (major, minor) = text(fields.nth(1)?)
+        .split_once(':')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))?;
     let _root = fields.next()?;
     let point = unescape(fields.next()?);
     let options = text(fields.next()?);
@@ -213,10 +218,16 @@ mod tests {
         assert_eq!(mounts[1].number, (254, 4));
         assert_eq!(mounts[1].point, Path::new("/mnt/a b"));
         assert!(mounts[1].read_only && !mounts[2].read_only);
-        assert_eq!((mounts[2].kind.as_str(), mounts[2].source.as_str()), ("btrfs", "/dev/loop0"));
+        assert_eq!(
+            (mounts[2].kind.as_str(), mounts[2].source.as_str()),
+            ("btrfs", "/dev/loop0")
+        );
         assert_eq!(mounts[3].point.as_os_str().len(), 6);
         assert_eq!(unescape(b"\\04"), b"\\04");
-        assert_eq!(below(Path::new("/proc/7/root"), Path::new("/mnt")), Path::new("/proc/7/root/mnt"));
+        assert_eq!(
+            below(Path::new("/proc/7/root"), Path::new("/mnt")),
+            Path::new("/proc/7/root/mnt")
+        );
     }
 
     #[test]
@@ -224,7 +235,10 @@ mod tests {
         let tables = tables(Path::new("/proc")).unwrap();
         let (root, own) = &tables[0];
         assert_eq!(root, Path::new("/"));
-        let proc = parse(own).into_iter().rfind(|m| m.point == Path::new("/proc")).unwrap();
+        let proc = parse(own)
+            .into_iter()
+            .rfind(|m| m.point == Path::new("/proc"))
+            .unwrap();
         assert!(open(&proc.point, proc.id).is_ok());
         let error = open(&proc.point, proc.id + 1_000_000).unwrap_err();
         assert!(error.to_string().contains("mounted over"), "{error}");

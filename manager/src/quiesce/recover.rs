@@ -1,6 +1,11 @@
 //! What a start does for cuts that ended in the middle: it thaws, and runs the commands that come after.
 
-use std::{fs::OpenOptions, os::unix::fs::{MetadataExt, OpenOptionsExt}, sync::Arc, time::Duration};
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    sync::Arc,
+    time::Duration,
+};
 
 use nix::libc::O_NONBLOCK;
 
@@ -57,7 +62,9 @@ fn thaw(frozen: &FrozenPath) {
         return;
     };
     match ioctl::thaw_if_frozen(&file) {
-        Ok(true) => tracing::warn!(mounted_at = %path, "a file system was still frozen, and is thawed"),
+        Ok(true) => {
+            tracing::warn!(mounted_at = %path, "a file system was still frozen, and is thawed")
+        }
         Ok(false) => {}
         Err(error) => {
             tracing::error!(mounted_at = %path, %error, "a file system may be frozen and cannot be thawed: fsfreeze -u thaws it");

@@ -125,18 +125,26 @@ impl Manager {
         row: &SnapshotRow,
         device: Option<PathBuf>,
     ) -> Result<Scene, ManagerError> {
-        let user = self.driver(&row.pool)?.volume_in_use(&row.volume_id).await?;
+        let user = self
+            .driver(&row.pool)?
+            .volume_in_use(&row.volume_id)
+            .await?;
         let pools = &self.config.pools;
-        let is_remote = pools.iter().any(|pool| pool.name() == row.pool && pool.is_remote());
+        let is_remote = pools
+            .iter()
+            .any(|pool| pool.name() == row.pool && pool.is_remote());
         let (shows, why) = match (user, &device) {
             (Some(user), _) => (
                 Consistency::Crash,
-                format!("it is in use ({user}), and no file system of it is mounted where this node could freeze it"),
+                format!(
+                    "it is in use ({user}), and no file system of it is mounted where this node could freeze it"
+                ),
             ),
             // Its storage does not see who has the device open here.
             (None, Some(_)) if is_remote => (
                 Consistency::Crash,
-                "it is attached and not mounted: whoever uses the device itself cannot be frozen".to_owned(),
+                "it is attached and not mounted: whoever uses the device itself cannot be frozen"
+                    .to_owned(),
             ),
             (None, Some(device)) if !device.exists() || number_at(device).await?.is_none() => (
                 Consistency::Crash,
@@ -187,7 +195,8 @@ fn on_device(place: &Place, state_dir: &Path) -> std::io::Result<Option<Scene>> 
 
 impl Scene {
     fn add(&mut self, fs: FileSystem, mode: Mode, device: dev_t) {
-        self.kinds.push(format!("{} at {}", fs.kind, fs.point.display()));
+        self.kinds
+            .push(format!("{} at {}", fs.kind, fs.point.display()));
         if mode == Mode::Freeze {
             let path = fs.path;
             self.frozen.push(FrozenPath { path, device });
@@ -214,7 +223,10 @@ mod tests {
     #[test]
     fn what_is_needed_is_never_frozen() {
         let root = Path::new("/").metadata().unwrap().dev();
-        assert_eq!(needed_on(root, Path::new("/nowhere")).as_deref(), Some(Path::new("/")));
+        assert_eq!(
+            needed_on(root, Path::new("/nowhere")).as_deref(),
+            Some(Path::new("/"))
+        );
         let proc = Path::new("/proc").metadata().unwrap().dev();
         assert_eq!(needed_on(proc, Path::new("/nowhere")), None);
         let state = Path::new("/proc/self");

@@ -42,7 +42,12 @@ impl Stack {
                     above.extend(number_in(&entry));
                 }
             }
-            above.extend(loops.iter().filter(|(_, behind)| *behind == device).map(|(own, _)| *own));
+            above.extend(
+                loops
+                    .iter()
+                    .filter(|(_, behind)| *behind == device)
+                    .map(|(own, _)| *own),
+            );
             for number in above {
                 if devices.len() < DEVICES_MAX && devices.insert(number) {
                     next.push(number);
@@ -51,7 +56,11 @@ impl Stack {
         }
         let btrfs = entries(&sys.join("fs/btrfs"))?
             .iter()
-            .map(|file_system| Ok(numbers_in(&file_system.join("devices"))?.into_iter().collect()))
+            .map(|file_system| {
+                Ok(numbers_in(&file_system.join("devices"))?
+                    .into_iter()
+                    .collect())
+            })
             .collect::<io::Result<Vec<BTreeSet<Number>>>>()?
             .into_iter()
             .filter(|of| !of.is_disjoint(&devices))
@@ -81,7 +90,10 @@ fn loops(sys: &Path) -> io::Result<Vec<(Number, Number)>> {
 
 /// The numbers of the devices that a directory names.
 fn numbers_in(dir: &Path) -> io::Result<Vec<Number>> {
-    Ok(entries(dir)?.iter().filter_map(|entry| number_in(entry)).collect())
+    Ok(entries(dir)?
+        .iter()
+        .filter_map(|entry| number_in(entry))
+        .collect())
 }
 
 /// `8:16`

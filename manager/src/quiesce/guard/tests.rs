@@ -52,7 +52,13 @@ async fn guard(
         file: Arc::new(File::open("/dev/null").unwrap()),
         mode: Mode::Freeze,
     };
-    Guard::with(orders, answers, names.iter().map(target).collect(), deadline).await
+    Guard::with(
+        orders,
+        answers,
+        names.iter().map(target).collect(),
+        deadline,
+    )
+    .await
 }
 
 #[tokio::test]
@@ -73,20 +79,28 @@ async fn the_one_that_cannot_be_frozen_is_named() {
     });
     let mut guard = guard(&bench, &["a", "b", "c"], GRACE).await.unwrap();
     let error = guard.freeze().await.unwrap_err();
-    assert!(matches!(&error, GuardError::Refused { point, .. } if point == Path::new("b")), "{error}");
+    assert!(
+        matches!(&error, GuardError::Refused { point, .. } if point == Path::new("b")),
+        "{error}"
+    );
     assert_eq!(bench.done()[3..], ["freeze a", "thaw a"]);
 }
 
 #[tokio::test]
 async fn a_cut_that_takes_too_long_is_told() {
     let bench = Arc::new(Bench::default());
-    let mut guard = guard(&bench, &["a"], Duration::from_millis(30)).await.unwrap();
+    let mut guard = guard(&bench, &["a"], Duration::from_millis(30))
+        .await
+        .unwrap();
     guard.freeze().await.unwrap();
     // The watchdog has ended by then.
     tokio::time::sleep(Duration::from_millis(300)).await;
     assert_eq!(bench.done()[2..], ["thaw a"]);
     let error = guard.thaw().await.unwrap_err();
-    assert!(matches!(error, GuardError::Late { .. }) && error.frozen_us() >= 30_000, "{error}");
+    assert!(
+        matches!(error, GuardError::Late { .. }) && error.frozen_us() >= 30_000,
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -113,7 +127,9 @@ async fn one_frozen_by_others_that_they_thaw_is_lost() {
     });
     let mut guard = guard(&bench, &["a"], GRACE).await.unwrap();
     guard.freeze().await.unwrap();
-    bench.foreign_holds.store(false, std::sync::atomic::Ordering::Relaxed);
+    bench
+        .foreign_holds
+        .store(false, std::sync::atomic::Ordering::Relaxed);
     let error = guard.thaw().await.unwrap_err();
     assert!(matches!(error, GuardError::Lost { .. }), "{error}");
 }

@@ -105,7 +105,11 @@ fn wanted(names: &[&str], mode: Mode) -> Order {
 }
 
 /// What it answers to these orders; the pipe closes behind the last one, unless something is `said` after a frozen answer.
-fn answers(bench: &Arc<Bench>, orders: Vec<Order>, on_frozen: impl Fn(&mpsc::Sender<Order>)) -> Vec<Answer> {
+fn answers(
+    bench: &Arc<Bench>,
+    orders: Vec<Order>,
+    on_frozen: impl Fn(&mpsc::Sender<Order>),
+) -> Vec<Answer> {
     let (sender, receiver) = mpsc::channel();
     for order in orders {
         sender.send(order).unwrap();
@@ -127,7 +131,9 @@ fn answers(bench: &Arc<Bench>, orders: Vec<Order>, on_frozen: impl Fn(&mpsc::Sen
     answers
 }
 
-const SOON: Order = Order::Freeze { deadline_ms: 60_000 };
+const SOON: Order = Order::Freeze {
+    deadline_ms: 60_000,
+};
 
 #[test]
 fn frozen_in_order_and_thawed_in_reverse() {
@@ -137,11 +143,18 @@ fn frozen_in_order_and_thawed_in_reverse() {
         thread::sleep(Duration::from_millis(20));
         manager.send(Order::Thaw).unwrap();
     });
-    let [Answer::Prepared, Answer::Frozen { foreign }, Answer::Thawed { frozen_us }] = &told[..] else {
+    let [
+        Answer::Prepared,
+        Answer::Frozen { foreign },
+        Answer::Thawed { frozen_us },
+    ] = &told[..]
+    else {
         panic!("{told:?}");
     };
     assert!(foreign.is_empty() && *frozen_us >= 20_000, "{told:?}");
-    let expected = ["sync a", "sync b", "freeze a", "freeze b", "thaw b", "thaw a"];
+    let expected = [
+        "sync a", "sync b", "freeze a", "freeze b", "thaw b", "thaw a",
+    ];
     assert_eq!(bench.done(), expected);
 }
 
@@ -154,7 +167,10 @@ fn one_that_cannot_be_frozen_frees_the_others() {
     let orders = vec![wanted(&["a", "b", "c"], Mode::Freeze), SOON];
     let told = answers(&bench, orders, |_| unreachable!());
     assert!(
-        matches!(&told[..], [Answer::Prepared, Answer::Failed { which: 1, .. }]),
+        matches!(
+            &told[..],
+            [Answer::Prepared, Answer::Failed { which: 1, .. }]
+        ),
         "{told:?}"
     );
     assert_eq!(bench.done()[3..], ["freeze a", "thaw a"]);
@@ -226,7 +242,10 @@ fn one_that_others_thawed_is_told() {
 #[test]
 fn what_the_cut_freezes_is_only_measured() {
     let bench = Arc::new(Bench::default());
-    let orders = vec![wanted(&["a"], Mode::Watch), Order::Freeze { deadline_ms: 1 }];
+    let orders = vec![
+        wanted(&["a"], Mode::Watch),
+        Order::Freeze { deadline_ms: 1 },
+    ];
     let told = answers(&bench, orders, |manager| {
         let manager = manager.clone();
         thread::spawn(move || {
@@ -248,6 +267,10 @@ fn orders_and_answers_are_lines_of_json() {
     let text = serde_json::to_string(&order).unwrap();
     assert!(!text.contains('\n'), "{text}");
     assert_eq!(serde_json::from_str::<Order>(&text).unwrap(), order);
-    let text = serde_json::to_string(&Answer::Lost { which: 1, frozen_us: 2 }).unwrap();
+    let text = serde_json::to_string(&Answer::Lost {
+        which: 1,
+        frozen_us: 2,
+    })
+    .unwrap();
     assert_eq!(text, r#"{"answer":"lost","which":1,"frozen_us":2}"#);
 }
