@@ -364,6 +364,14 @@ impl VolumeDriver for ExportingDriver {
         self.inner.volume_in_use(id).await
     }
 
+    fn cut_freezes(&self) -> bool {
+        self.inner.cut_freezes()
+    }
+
+    async fn volume_device(&self, id: &VolumeId) -> Result<Option<(u32, u32)>, DriverError> {
+        self.inner.volume_device(id).await
+    }
+
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
         self.inner.snapshot(id).await
     }

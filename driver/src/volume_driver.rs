@@ -121,6 +121,20 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
         Ok(None)
     }
 
+    /// Whether cutting a snapshot flushes and freezes a file system that lies directly on the volume's device, as the kernel does
+    /// where it suspends a device of its device mapper. Whoever froze it before that may keep older kernels from cutting.
+    fn cut_freezes(&self) -> bool {
+        false
+    }
+
+    /// Major and minor number of the volume's device on this host; `None` if there is none now, or that cannot be told.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn volume_device(&self, _id: &VolumeId) -> Result<Option<(u32, u32)>, DriverError> {
+        Ok(None)
+    }
+
     /// The snapshot, or `None`.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod jobs;
 mod kept;
 mod model;
 mod pauses;
+mod quiesces;
 mod repositories;
 mod schema;
 mod snapshots;
@@ -41,10 +42,12 @@ pub use self::{
     error::CatalogError,
     model::{
         Attachment, AttachmentKind, AttachmentStep, BackupRow, BackupSource, BackupStatus,
-        Consistency, CopyState, Deleting, Job, JobKind, Metadata, Purpose, RecordedError, Sent,
-        SnapshotRow, SourceCopy, UploadReason, VolumeRow, VolumeSource, VolumeStatus,
+        Consistency, CopyState, Deleting, FrozenPath, Job, JobKind, Metadata, Purpose, Quiescing,
+        RecordedError, Sent, SnapshotRow, SourceCopy, Undo, UploadReason, VolumeRow, VolumeSource,
+        VolumeStatus,
     },
     streams::{StreamDirection, StreamRow, StreamStatus},
+    quiesces::FreezeTimes,
 };
 
 /// Calls waiting for the thread.

@@ -7,6 +7,7 @@ mod names;
 mod nodes;
 mod pools;
 mod streams;
+mod quiesce;
 mod transfers;
 
 use std::path::{Path, PathBuf};
@@ -19,6 +20,7 @@ pub use self::{
     nodes::{CertificateConfig, ExportsConfig, StorageNodeConfig},
     pools::{PoolConfig, ThinLimits},
     streams::{AllowedAddress, StreamsConfig},
+    quiesce::QuiesceConfig,
     transfers::TransferConfig,
 };
 
@@ -63,6 +65,9 @@ pub struct Config {
     /// To and from whom contents of snapshots may be sent as they are.
     #[serde(default)]
     pub streams: StreamsConfig,
+    /// How file systems are frozen around a cut.
+    #[serde(default)]
+    pub quiesce: QuiesceConfig,
     /// How often pools are looked at, in seconds, 1 to 30: one that is full fails writes after a minute.
     #[serde(default = "default_guard")]
     pub pool_guard_seconds: u64,
@@ -152,6 +157,7 @@ impl Config {
         pools::check(&self.pools)?;
         self.check_nodes()?;
         self.streams.check()?;
+        self.quiesce.check()?;
         let is_there = |name: &str| self.pools.iter().any(|pool| pool.name() == name);
         match &self.default_pool {
             Some(name) if !is_there(name) => {

@@ -21,6 +21,7 @@
 //! | `exports` | how other hosts get volumes of this one, and what of that survives a reboot |
 //! | `storage_node` | what managers on other nodes may do here |
 //! | `pools` | those that cannot be used as they are, and what is on record in none of them |
+//! | [`quiesce`] | the moment of the cut: file systems frozen around it, commands before and after |
 //! | `guard` | pools that run full |
 //! | `recovery` | what is done at start |
 //! | `service`, `server`, `codes`, `translate` | the interface |
@@ -56,6 +57,7 @@ mod page;
 mod parts;
 mod pools;
 pub mod profile;
+pub mod quiesce;
 mod recovery;
 mod request;
 mod server;

@@ -16,6 +16,9 @@
 //!     credentials: {profile: backups}            # or {file: s3-credentials}; left out: the AWS chain
 //!     key: {file: repository.key}                # or {passphraseFile: …}; left out: not sealed
 //!     lock: {days: 30, mode: compliance}         # or governance; left out: nothing is locked
+//!   quiesce:                                     # around the cut; see [`Quiesce`]
+//!     pre: [/usr/local/bin/pause-database]
+//!     post: [/usr/local/bin/resume-database]
 //! ```
 //!
 //! The topology is where the cloud copy lies. Secrets stand in files that a profile names, never in the profile.
@@ -26,6 +29,7 @@ mod files;
 mod model;
 mod vetted;
 mod write;
+mod quiesce;
 
 pub use self::{
     error::ProfileError,
@@ -35,4 +39,5 @@ pub use self::{
         SnapshotProperties, Topology,
     },
     write::{Change, ProfileText},
+    quiesce::{OnFailure, Quiesce},
 };

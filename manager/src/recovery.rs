@@ -2,6 +2,7 @@
 //!
 //! | found | done |
 //! | --- | --- |
+//! | file systems frozen around a cut, commands before it run | thawed; the commands after it run |
 //! | exported to other hosts | kept, or made again after a reboot, if need be behind; removed if the volume or snapshot is gone and no host is logged in |
 //! | attached for a transfer | taken down |
 //! | attached for the node service | kept; the connector removes other leftovers |
@@ -42,6 +43,8 @@ use crate::{
 const EXPORTS_AGAIN: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
+    // Writers wait.
+    manager.recover_quiesces().await?;
     exports(manager).await;
     let mut rows = rows(manager).await?;
     let remote = manager.config.pools.iter().filter(|pool| pool.is_remote());

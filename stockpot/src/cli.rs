@@ -108,6 +108,9 @@ pub(crate) enum Verb {
     /// Keep this host from looking into volumes and snapshots: udev's rules and LVM's settings.
     #[command(subcommand)]
     Host(HostVerb),
+    /// Freeze file systems for the running driver, and thaw them whatever becomes of it; started by the driver.
+    #[command(hide = true)]
+    QuiesceWatchdog,
 }
 
 /// `stockpot backup`.

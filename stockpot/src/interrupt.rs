@@ -155,7 +155,8 @@ fn left_by(verb: &Verb) -> &'static str {
         | Verb::Pki(_)
         | Verb::Host(_)
         | Verb::Pool(_)
-        | Verb::Snapshot(_) => "",
+        | Verb::Snapshot(_)
+        | Verb::QuiesceWatchdog => "",
     }
 }
 

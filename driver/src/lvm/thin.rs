@@ -196,6 +196,17 @@ impl VolumeDriver for LvmThinDriver {
         Ok(view.find(&name).and_then(|lv| lv.opened_by()))
     }
 
+    fn cut_freezes(&self) -> bool {
+        true
+    }
+
+    async fn volume_device(&self, id: &VolumeId) -> Result<Option<(u32, u32)>, DriverError> {
+        let view = self.pool.look().await?;
+        Ok(view
+            .find(&Name::Volume(id.clone()))
+            .and_then(|lv| lv.device))
+    }
+
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
         let view = self.pool.look().await?;
         Ok(view.snapshot(id).map(|snapshot| snapshot.info()))

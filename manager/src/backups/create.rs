@@ -8,8 +8,8 @@ use stockpot_proto::stockpot::v1 as api;
 use crate::{
     Manager, ManagerError,
     catalog::{
-        AttachmentKind, BackupRow, BackupSource, BackupStatus, CopyState, Metadata, Purpose,
-        SnapshotRow, VolumeRow, VolumeStatus, status,
+        AttachmentKind, BackupRow, BackupSource, BackupStatus, Consistency, CopyState, Metadata,
+        Purpose, SnapshotRow, VolumeRow, VolumeStatus, status,
     },
     codes, fault, ids,
     locks::Subject,
@@ -125,6 +125,12 @@ impl Manager {
         self.catalog.insert_snapshot(snapshot.clone()).await?;
         fault::reached("backup.snapshot-row");
         if backup.source != BackupSource::Snapshot {
+            if backup.source == BackupSource::Volume {
+                let why = "nobody has it open";
+                self.catalog
+                    .backup_shows(&id, Consistency::Unused, why, 0)
+                    .await?;
+            }
             self.start_upload(&id).await;
             return Ok(());
         }

@@ -8,7 +8,7 @@ use stockpot_repository::{
     upload::BaseChoice,
 };
 
-use super::ProfileError;
+use super::{ProfileError, Quiesce};
 
 /// A named policy.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -94,6 +94,9 @@ pub struct SnapshotProperties {
     /// Whether each cloud copy holds all data itself and shares none with earlier ones.
     #[serde(default)]
     pub disable_incremental_backups: bool,
+    /// What is done around the cut.
+    #[serde(default)]
+    pub quiesce: Option<Quiesce>,
 }
 
 /// When snapshots are cut.
@@ -285,6 +288,14 @@ impl Profile {
         topology.lock.as_ref().map(Lock::policy)
     }
 
+    /// What is done around a cut.
+    #[must_use]
+    pub fn quiesce(&self) -> Quiesce {
+        let properties = self.snapshot_properties.as_ref();
+        let said = properties.and_then(|properties| properties.quiesce.clone());
+        said.unwrap_or_else(Quiesce::unsaid)
+    }
+
     /// What does not fit together in it, if anything.
     pub(super) fn problem(&self) -> Option<String> {
         if self.name.is_empty() || self.name.len() > 128 {
@@ -300,6 +311,9 @@ impl Profile {
             && text.parse::<jiff::Timestamp>().is_err()
         {
             return Some(format!("schedule.datetime: {text:?} is no ISO 8601 time"));
+        }
+        if let Some(problem) = properties.quiesce.as_ref().and_then(Quiesce::problem) {
+            return Some(format!("quiesce.{problem}"));
         }
         let topology = properties.topology.as_ref()?;
         if topology.bucket.is_empty() {

@@ -37,10 +37,20 @@ impl Backups for Service {
         &self,
         request: Request<api::ListBackupsRequest>,
     ) -> Answer<api::ListBackupsResponse> {
-        let page = self.manager()?.list_backups(request.into_inner()).await?;
+        let (manager, request) = (self.manager()?, request.into_inner());
+        let times = match request.volume.as_str() {
+            "" => None,
+            volume => manager.freeze_times(volume).await?,
+        };
+        let page = manager.list_backups(request).await?;
         Ok(Response::new(api::ListBackupsResponse {
             backups: page.entries,
             next_token: page.next_token,
+            freeze_times: times.map(|times| api::FreezeTimes {
+                count: times.count,
+                median_us: times.median_us,
+                worst_us: times.worst_us,
+            }),
         }))
     }
 

@@ -152,7 +152,14 @@ impl Manager {
         let id = &row.id;
         let driver = self.driver(&row.pool)?;
         let cut = || driver.create_snapshot(id, &row.volume_id);
-        let info: SnapshotInfo = match self.with_room(&row.pool, cut).await {
+        let (cut, shown) = match self.quiesced(&row, self.with_room(&row.pool, cut)).await {
+            Ok(done) => done,
+            Err(error) => {
+                self.uncut(&row).await;
+                return Err(error);
+            }
+        };
+        let info: SnapshotInfo = match cut {
             Ok(info) => info,
             // It would come to be on no record. The next ask and the next start settle it.
             Err(error) if error.may_go_on() => {
@@ -165,6 +172,10 @@ impl Manager {
             }
         };
         fault::reached("backup.cut");
+        if let Err(error) = self.note_shown(&row, &shown).await {
+            self.uncut(&row).await;
+            return Err(error);
+        }
         self.catalog
             .snapshot_cut(id, info.size_bytes, info.created_at_us)
             .await?;
