@@ -17,6 +17,7 @@ mod exports;
 mod jobs;
 mod model;
 mod repositories;
+mod schedules;
 mod schema;
 mod snapshots;
 pub(crate) mod status;
@@ -40,6 +41,7 @@ pub use self::{
         Consistency, CopyState, Deleting, Job, JobKind, Metadata, Purpose, RecordedError, Sent,
         SnapshotRow, SourceCopy, UploadReason, VolumeRow, VolumeSource, VolumeStatus,
     },
+    schedules::{ItemRow, ItemState, NewRun, RunRow, Running, ScheduleRow},
 };
 
 /// Calls waiting for the thread.

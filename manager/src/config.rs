@@ -6,6 +6,7 @@
 mod names;
 mod nodes;
 mod pools;
+mod schedules;
 mod transfers;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ pub use self::{
     names::{SOCKET_PATH_BYTES_MAX, is_node_name, is_socket_path},
     nodes::{CertificateConfig, ExportsConfig, StorageNodeConfig},
     pools::{PoolConfig, ThinLimits},
+    schedules::ScheduleConfig,
     transfers::TransferConfig,
 };
 
@@ -57,6 +59,9 @@ pub struct Config {
     /// How data is moved.
     #[serde(default)]
     pub transfers: TransferConfig,
+    /// How much schedules do at the same time.
+    #[serde(default)]
+    pub schedules: ScheduleConfig,
     /// How often pools are looked at, in seconds, 1 to 30: one that is full fails writes after a minute.
     #[serde(default = "default_guard")]
     pub pool_guard_seconds: u64,
@@ -151,7 +156,7 @@ impl Config {
                 "defaultPool",
                 "is needed where there are several pools".to_owned(),
             ),
-            _ => self.transfers.check(),
+            _ => self.transfers.check().and_then(|()| self.schedules.check()),
         }
     }
 

@@ -302,7 +302,7 @@ fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogErro
     Ok(())
 }
 
-fn read(row: &Row<'_>) -> Result<BackupRow, CatalogError> {
+pub(super) fn read(row: &Row<'_>) -> Result<BackupRow, CatalogError> {
     let columns = Columns {
         table: "backups",
         row,
