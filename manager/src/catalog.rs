@@ -21,6 +21,7 @@ mod model;
 mod pauses;
 mod quiesces;
 mod repositories;
+mod schedules;
 mod schema;
 mod snapshots;
 pub(crate) mod status;
@@ -48,6 +49,7 @@ pub use self::{
     },
     streams::{StreamDirection, StreamRow, StreamStatus},
     quiesces::FreezeTimes,
+    schedules::{ItemRow, ItemState, NewRun, RunRow, Running, ScheduleRow},
 };
 
 /// Calls waiting for the thread.

@@ -8,6 +8,7 @@ mod nodes;
 mod pools;
 mod streams;
 mod quiesce;
+mod schedules;
 mod transfers;
 
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ pub use self::{
     pools::{PoolConfig, ThinLimits},
     streams::{AllowedAddress, StreamsConfig},
     quiesce::QuiesceConfig,
+    schedules::ScheduleConfig,
     transfers::TransferConfig,
 };
 
@@ -68,6 +70,9 @@ pub struct Config {
     /// How file systems are frozen around a cut.
     #[serde(default)]
     pub quiesce: QuiesceConfig,
+    /// How much schedules do at the same time.
+    #[serde(default)]
+    pub schedules: ScheduleConfig,
     /// How often pools are looked at, in seconds, 1 to 30: one that is full fails writes after a minute.
     #[serde(default = "default_guard")]
     pub pool_guard_seconds: u64,
@@ -167,7 +172,7 @@ impl Config {
                 "defaultPool",
                 "is needed where there are several pools".to_owned(),
             ),
-            _ => self.transfers.check(),
+            _ => self.transfers.check().and_then(|()| self.schedules.check()),
         }
     }
 

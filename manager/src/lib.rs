@@ -10,6 +10,7 @@
 //! | [`config`], [`profile`] | what an administrator says |
 //! | [`catalog`] | what is on record: a row before each side effect; the only module with SQL |
 //! | `snapshots`, `volumes`, `backups` | the operations |
+//! | [`schedules`] | when backups are made by themselves, and which of them are kept |
 //! | `attach` | attaching in steps that are on record, taken down again in reverse order |
 //! | `owners` | whose a target is, so that no storage node names another volume's |
 //! | `attempts`, `transfers` | uploads and restores: repeated while what stops them may pass, watched, cancelled |
@@ -60,6 +61,7 @@ pub mod profile;
 pub mod quiesce;
 mod recovery;
 mod request;
+pub mod schedules;
 mod server;
 mod service;
 mod snapshots;

@@ -3,6 +3,7 @@
 mod backups;
 mod profiles;
 mod streams;
+mod schedules;
 mod watch;
 
 use std::sync::Arc;

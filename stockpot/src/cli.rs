@@ -7,6 +7,7 @@ mod lock;
 mod pki;
 mod pool;
 mod repository;
+mod schedule;
 mod tuning;
 mod upkeep;
 
@@ -22,6 +23,10 @@ pub(crate) use self::pki::{PkiInitArgs, PkiIssueArgs, PkiShowArgs, PkiVerb};
 pub(crate) use self::pool::PoolVerb;
 pub(crate) use self::repository::{
     InitArgs, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, PlaceArgs, RepositoryVerb,
+};
+pub(crate) use self::schedule::{
+    ScheduleKeep, ScheduleNameArgs, ScheduleRetainArgs, ScheduleUpdateArgs, ScheduleVerb,
+    ScheduleWhat,
 };
 pub(crate) use self::tuning::UploadTuning;
 pub(crate) use self::upkeep::{ForgetArgs, KeepArgs, PruneArgs};
@@ -96,6 +101,9 @@ pub(crate) enum Verb {
     /// Ask a running driver about its snapshots, or give up copies of them.
     #[command(subcommand)]
     Snapshot(SnapshotVerb),
+    /// Ask a running driver to make backups by itself, and to keep only some of them.
+    #[command(subcommand)]
+    Schedule(Box<ScheduleVerb>),
     /// Ask a running driver who is connected to what, or end a connection.
     #[command(subcommand)]
     Export(ExportVerb),

@@ -155,6 +155,7 @@ fn left_by(verb: &Verb) -> &'static str {
         | Verb::Pki(_)
         | Verb::Host(_)
         | Verb::Pool(_)
+        | Verb::Schedule(_)
         | Verb::Snapshot(_)
         | Verb::QuiesceWatchdog => "",
     }

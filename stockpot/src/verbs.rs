@@ -10,6 +10,7 @@ mod pool;
 mod prune;
 mod repository;
 mod restore;
+mod schedule;
 mod serve;
 mod snapshot;
 mod snapshots;
@@ -43,6 +44,7 @@ pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
         Verb::Host(verb) => host::run(&cli, verb),
         Verb::Pki(verb) => pki::run(&cli, verb),
         Verb::Pool(verb) => interrupt.unless(pool::run(&cli, verb)).await,
+        Verb::Schedule(verb) => interrupt.unless(schedule::run(&cli, verb)).await,
         Verb::Snapshot(verb) => interrupt.unless(snapshot::run(&cli, verb)).await,
         // It never gets here: it runs without any of this.
         Verb::QuiesceWatchdog => Ok(()),

@@ -25,6 +25,15 @@ impl Manager {
         self: Arc<Self>,
         request: api::CreateBackupRequest,
     ) -> Result<BackupRow, ManagerError> {
+        self.create_backup_for(request, None).await
+    }
+
+    /// The same, on record as asked for by a schedule.
+    pub(crate) async fn create_backup_for(
+        self: Arc<Self>,
+        request: api::CreateBackupRequest,
+        schedule: Option<String>,
+    ) -> Result<BackupRow, ManagerError> {
         request::check_metadata(&request.metadata)?;
         let id = ids::new_backup_id(&self.node);
         let mut request = request;
@@ -67,9 +76,19 @@ impl Manager {
             None => BackupSource::Volume,
         };
         let what = What::volume(&volume, source);
-        let (backup, snapshot) = rows(id, request, &profile, &short_id, what);
+        let (mut backup, mut snapshot) = rows(id, request, &profile, &short_id, what);
+        backup.schedule = schedule;
+        self.date(&mut backup, &mut snapshot);
         check_cloud_metadata(&snapshot)?;
         self.cut_backup(backup, snapshot, volume.status).await
+    }
+
+    /// By the clock that schedules go by: what they keep depends on these times.
+    fn date(&self, backup: &mut BackupRow, snapshot: &mut SnapshotRow) {
+        let now = self.clock.now().as_microsecond();
+        (backup.created_at_us, snapshot.created_at_us) = (now, now);
+        backup.cut_at_us = backup.cut_at_us.map(|_| now);
+        snapshot.cut_at_us = snapshot.cut_at_us.map(|_| now);
     }
 
     /// Writes the rows and cuts. The caller holds the volume.
@@ -174,7 +193,7 @@ impl Manager {
     }
 
     /// The profile of a name; without one the only one that leads to a repository.
-    async fn backup_profile(&self, name: &str) -> Result<Arc<Profile>, ManagerError> {
+    pub(crate) async fn backup_profile(&self, name: &str) -> Result<Arc<Profile>, ManagerError> {
         if !name.is_empty() {
             return self.clouds.profile(name).await;
         }

@@ -134,6 +134,11 @@ impl FakeStorage {
         self.lock().unanswered_cuts = count;
     }
 
+    /// Sets the clock that snapshots are dated by, in microseconds since the Unix epoch. It goes on by a second with each.
+    pub fn set_clock_us(&self, clock_us: i64) {
+        self.lock().clock_us = clock_us;
+    }
+
     /// Lets somebody hold a volume's device open from now on, or nobody any more.
     pub fn hold_device(&self, id: &VolumeId, is_held: bool) {
         let mut state = self.lock();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use stockpot_repository::{
     lock::{LockMode, LockPolicy},
     upload::BaseChoice,
@@ -112,8 +112,10 @@ pub struct Schedule {
 }
 
 /// How often.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Occurrence {
+    /// At the first time alone.
+    Once,
     /// Every hour.
     Hourly,
     /// Every day.
@@ -122,6 +124,33 @@ pub enum Occurrence {
     Weekly,
     /// Every month.
     Monthly,
+    /// Every year.
+    Yearly,
+}
+
+impl Occurrence {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::Once,
+        Self::Hourly,
+        Self::Daily,
+        Self::Weekly,
+        Self::Monthly,
+        Self::Yearly,
+    ];
+
+    /// OpenSDS's word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Once => "Once",
+            Self::Hourly => "Hourly",
+            Self::Daily => "Daily",
+            Self::Weekly => "Weekly",
+            Self::Monthly => "Monthly",
+            Self::Yearly => "Yearly",
+        }
+    }
 }
 
 /// How many snapshots are kept, and how long.
