@@ -7,6 +7,7 @@
 //! This module is the only one with SQL. Calls run one after the other on a thread of their own; the queue to it is
 //! bounded, so a slow disk slows callers down.
 
+mod adoptions;
 mod attachments;
 mod backups;
 mod bases;
@@ -33,6 +34,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
+    adoptions::{Adoption, Way},
     bases::KeptBases,
     error::CatalogError,
     model::{

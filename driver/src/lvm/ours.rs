@@ -100,6 +100,7 @@ impl<'a> SnapshotView<'a> {
             created_at_us: self.created_at_us,
         }
     }
+
     /// All that its tags say.
     pub(super) fn remembered(self) -> RememberedSnapshot {
         RememberedSnapshot {

@@ -2,10 +2,19 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{CatalogError, begun};
+use super::{CatalogError, adoptions, begun};
 
 /// One script per version; `user_version` counts how many have run. Published scripts never change.
-const MIGRATIONS: [&str; 7] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, begun::SCRIPT, SEVENTH];
+const MIGRATIONS: [&str; 8] = [
+    FIRST,
+    SECOND,
+    THIRD,
+    FOURTH,
+    FIFTH,
+    begun::SCRIPT,
+    SEVENTH,
+    adoptions::SCRIPT,
+];
 
 const FIRST: &str = "
 CREATE TABLE volumes (

@@ -117,7 +117,8 @@ impl Group {
                 );
                 self.deactivate(lv).await?;
                 commands::remove(vg, &lv.name).await?;
-            } else if lv.active {
+            } else if lv.active && !(lv.open && lv.marks.former.is_some()) {
+                // One that was adopted while it was mounted stays so.
                 self.rest(&lv.name).await?;
             }
         }
