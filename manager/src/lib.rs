@@ -19,6 +19,8 @@
 //! | `exports` | how other hosts get volumes of this one, and what of that survives a reboot |
 //! | `storage_node` | what managers on other nodes may do here |
 //! | `pools` | those that cannot be used as they are, and what is on record in none of them |
+//! | `consistency` | what is on record against what is there |
+//! | [`rebuild`] | a catalog that was lost, made again from the storage and the buckets |
 //! | `guard` | pools that run full |
 //! | `recovery` | what is done at start |
 //! | `service`, `server`, `codes`, `translate` | the interface |
@@ -38,6 +40,7 @@ pub mod catalog;
 pub mod cloud;
 mod codes;
 pub mod config;
+mod consistency;
 pub mod error;
 mod exports;
 pub mod fakes;
@@ -50,6 +53,7 @@ mod page;
 mod parts;
 mod pools;
 pub mod profile;
+pub mod rebuild;
 mod recovery;
 mod request;
 mod server;
