@@ -11,9 +11,9 @@ use async_trait::async_trait;
 
 use self::turns::Turns;
 use crate::{
-    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    IscsiConnection, LocalConnection, Remembered, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId,
-    VolumeInfo,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, IscsiConnection, LocalConnection, Remembered, SnapshotId, SnapshotInfo, VolumeDriver,
+    VolumeId, VolumeInfo,
     lvm::LvName,
     target::{ExportName, ExportSource, RecoveredExports, Targets, in_full},
 };

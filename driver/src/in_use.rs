@@ -123,8 +123,13 @@ pub fn holders((major, minor): Number) -> String {
 /// Whether this host swaps to the device.
 pub(crate) fn is_swap(device: Number) -> bool {
     let table = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    let places = table.lines().skip(1).filter_map(|line| line.split_whitespace().next());
-    places.map(unescape).any(|place| number_of(Path::new(&place)) == Some(device))
+    let places = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next());
+    places
+        .map(unescape)
+        .any(|place| number_of(Path::new(&place)) == Some(device))
 }
 
 /// A logical volume that was made on top of the device.

@@ -5,8 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
-    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    Remembered, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo, lvm::LvName,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, Remembered, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo, lvm::LvName,
 };
 
 /// Makes volumes and snapshots on one pool of storage and exports them.

@@ -85,6 +85,16 @@ pub(crate) fn new_backup_id(node: &NodeShortId) -> String {
     format!("bak-{node}-{}", new_ulid())
 }
 
+/// Whether this is an id that a node gave to a backup.
+pub(crate) fn is_backup_id(text: &str) -> bool {
+    let parts = text.strip_prefix("bak-").and_then(|rest| rest.split_once('-'));
+    parts.is_some_and(|(node, ulid)| {
+        node.len() == SHORT_ID_LEN
+            && node.bytes().all(|b| b.is_ascii_hexdigit())
+            && ulid.len() == ULID_LEN
+    })
+}
+
 /// The short id of the repository that a snapshot's id names, if it names one.
 #[must_use]
 pub fn repository_of(id: &SnapshotId) -> Option<&str> {
@@ -123,6 +133,8 @@ mod tests {
         assert_eq!(repository_of(&cloud), Some("0123abcd"));
         assert_eq!(repository_of(&new_snapshot_id(None)), None);
         assert_eq!(repository_of(&"snap-a-b".parse().unwrap()), None);
+        assert!(is_backup_id(&new_backup_id(&node)));
+        assert!(!is_backup_id("bak-x") && !is_backup_id(cloud.as_str()));
         assert_ne!(new_snapshot_id(None), new_snapshot_id(None));
     }
 }

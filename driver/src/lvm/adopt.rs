@@ -76,7 +76,9 @@ impl Place<'_> {
         }
         // What is read through to is not in the pool, so what holds data could not be told.
         if let Some(origin) = row.origin()
-            && !all.iter().any(|o| o.lv_name == origin && o.pool() == row.pool())
+            && !all
+                .iter()
+                .any(|o| o.lv_name == origin && o.pool() == row.pool())
         {
             return Some(format!(
                 "it reads through to {origin}, which lies outside of its thin pool"
@@ -104,7 +106,11 @@ impl Place<'_> {
         name: &str,
     ) -> Result<VolumeInfo, DriverError> {
         let all = commands::adoptable(self.vg).await?;
-        let of_id = |all: &[Row]| all.iter().find(|r| r.volume().as_ref() == Some(id)).cloned();
+        let of_id = |all: &[Row]| {
+            all.iter()
+                .find(|r| r.volume().as_ref() == Some(id))
+                .cloned()
+        };
         let row = match of_id(&all) {
             Some(row) => row,
             None => {
@@ -208,7 +214,9 @@ fn refuse_held(row: &Row, all: &[Row], id: &VolumeId) -> Result<(), DriverError>
         return Err(in_use("the call that makes it".to_owned()));
     }
     for other in all {
-        if let Some(Tags::Snapshot { id: cut, volume, .. }) = other.tags()
+        if let Some(Tags::Snapshot {
+            id: cut, volume, ..
+        }) = other.tags()
             && volume == *id
         {
             return Err(in_use(format!("snapshot {cut}: delete it first")));

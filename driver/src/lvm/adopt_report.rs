@@ -118,7 +118,9 @@ impl Row {
             return Some("it is an inner part of something else in LVM".to_owned());
         }
         if words(layout).any(|word| word == "pool") {
-            return Some(format!("it is a pool ({layout}); name it in a pool of the configuration instead"));
+            return Some(format!(
+                "it is a pool ({layout}); name it in a pool of the configuration instead"
+            ));
         }
         if self.is_classic_snapshot() {
             return Some(format!(
@@ -230,7 +232,9 @@ pub(super) mod tests {
         assert_eq!(rows[0].cannot_be_a_volume(), None);
         assert_eq!(rows[1].device(), None);
         assert!(rows[1].cannot_be_a_volume().unwrap().contains("inner"));
-        assert!(super::rows(b"{}").is_err() && super::rows(br#"{"report":[]}"#).unwrap().is_empty());
+        assert!(
+            super::rows(b"{}").is_err() && super::rows(br#"{"report":[]}"#).unwrap().is_empty()
+        );
         let bad = String::from_utf8_lossy(json).replacen("4194304", "4m", 1);
         assert!(super::rows(bad.as_bytes()).is_err());
     }
@@ -256,13 +260,22 @@ pub(super) mod tests {
             lv_permissions: "read-only".to_owned(),
             ..plain("x")
         };
-        assert!(read_only.cannot_be_a_volume().unwrap().contains("--permission"));
+        assert!(
+            read_only
+                .cannot_be_a_volume()
+                .unwrap()
+                .contains("--permission")
+        );
         let merging = Row {
             lv_merging: "merging".to_owned(),
             ..plain("x")
         };
         assert!(merging.cannot_be_a_volume().unwrap().contains("merging"));
-        for row in [with("striped"), thin("x", "pool"), cut_from("y", thin("x", "pool"))] {
+        for row in [
+            with("striped"),
+            thin("x", "pool"),
+            cut_from("y", thin("x", "pool")),
+        ] {
             assert_eq!(row.cannot_be_a_volume(), None);
         }
     }

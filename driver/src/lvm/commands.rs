@@ -401,9 +401,7 @@ pub(super) fn words(line: &str) -> Vec<String> {
 /// The command line and one `--addtag` for each tag, the target staying last.
 pub(super) fn tagged(line: &str, tags: &[String]) -> Vec<String> {
     let mut args = words(line);
-    let options = tags
-        .iter()
-        .flat_map(|tag| ["--addtag".into(), tag.clone()]);
+    let options = tags.iter().flat_map(|tag| ["--addtag".into(), tag.clone()]);
     args.splice(1..1, options);
     args
 }

@@ -253,7 +253,12 @@ mod tests {
 
     #[test]
     fn any_name_fits_into_a_tag() {
-        for name in ["db", "pvc-1:a/b", "näme, with #23 = \u{1f980}", &"ü".repeat(64)] {
+        for name in [
+            "db",
+            "pvc-1:a/b",
+            "näme, with #23 = \u{1f980}",
+            &"ü".repeat(64),
+        ] {
             let tag = name_tag(name);
             let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+.-/=!:#&".contains(&b);
             assert!(tag.bytes().all(allowed) && tag.len() < 1024, "{tag}");

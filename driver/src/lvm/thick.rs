@@ -38,9 +38,9 @@ use super::{
     ours::{SnapshotView, VolumeView},
 };
 use crate::{
-    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    Remembered, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use, name::Name,
-    origin::Origin, task,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, Remembered, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use,
+    name::Name, origin::Origin, task,
 };
 
 /// Which volume group, and how much room snapshots get.

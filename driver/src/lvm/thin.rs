@@ -13,9 +13,9 @@ use super::{
     pool::Pool,
 };
 use crate::{
-    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    Remembered, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use, name::Name,
-    origin::Origin, task::to_the_end,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, Remembered, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use,
+    name::Name, origin::Origin, task::to_the_end,
 };
 
 /// Which pool, and how far it may be filled.

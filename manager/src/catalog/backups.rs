@@ -273,7 +273,7 @@ pub(super) fn deleted(
     Ok(())
 }
 
-fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogError> {
+pub(super) fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogError> {
     connection.execute(
         "INSERT INTO backups (id, name, volume_id, volume_name, snapshot_id, profile, status, source, holds_volume,
                 temp_snapshot_id, phase, bytes_total, metadata, created_at_us, cut_at_us, is_full, schedule)

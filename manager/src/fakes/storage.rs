@@ -1,5 +1,6 @@
 //! A driver on plain files, and what can be set about it.
 
+mod adopt;
 mod driver;
 mod files;
 
@@ -43,6 +44,12 @@ pub(super) struct State {
     snapshots_pin: bool,
     /// Whether writes wait while the pool is low.
     writes_wait: bool,
+    /// What other programs made, with its size.
+    foreign: BTreeMap<String, u64>,
+    /// What volumes were called before they were adopted.
+    former: BTreeMap<VolumeId, String>,
+    /// What people call volumes and snapshots, by id.
+    names: BTreeMap<String, String>,
 }
 
 /// Volumes and snapshots as files in a folder.

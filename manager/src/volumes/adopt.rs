@@ -224,9 +224,15 @@ impl Manager {
             // Of any volume group: the storage knows its own.
             LvName::new("vg", name)?;
         }
-        let row = self.volume_row(&request.volume_id).await?;
+        let row = match self.volume_row(&request.volume_id).await {
+            Err(ManagerError::NotFound(what)) => {
+                let named = self.catalog.volume_by_name(&request.volume_id).await?;
+                named.ok_or(ManagerError::NotFound(what))?
+            }
+            found => found?,
+        };
         let _held = self.hold_volume(&row.id).await?;
-        let row = self.volume_row(&request.volume_id).await?;
+        let row = self.volume_row(row.id.as_str()).await?;
         self.check_released(&row).await?;
         let id = &row.id;
         let driver = self.driver(&row.pool)?.clone();
