@@ -11,8 +11,10 @@ use async_trait::async_trait;
 
 use self::turns::Turns;
 use crate::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    IscsiConnection, LocalConnection, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, IscsiConnection, LocalConnection, Remembered, SnapshotId, SnapshotInfo, VolumeDriver,
+    VolumeId, VolumeInfo,
+    lvm::LvName,
     target::{ExportName, ExportSource, RecoveredExports, Targets, in_full},
 };
 
@@ -382,6 +384,42 @@ impl VolumeDriver for ExportingDriver {
 
     async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError> {
         self.inner.list_snapshots().await
+    }
+
+    fn name_is(&self, id: &str, name: &str) {
+        self.inner.name_is(id, name);
+    }
+
+    async fn remember(&self) -> Result<Remembered, DriverError> {
+        self.inner.remember().await
+    }
+
+    async fn adoptable(&self, lv: &LvName) -> Result<Option<Adoptable>, DriverError> {
+        self.inner.adoptable(lv).await
+    }
+
+    async fn adopt_volume(
+        &self,
+        id: &VolumeId,
+        lv: &LvName,
+        name: &str,
+    ) -> Result<VolumeInfo, DriverError> {
+        self.inner.adopt_volume(id, lv, name).await
+    }
+
+    async fn release_volume(
+        &self,
+        id: &VolumeId,
+        lv_name: Option<&str>,
+    ) -> Result<Option<LvName>, DriverError> {
+        let _turn = self.turns.of(&volume(id)).await?;
+        if self.stays(volume(id)).await? {
+            return Err(DriverError::InUse {
+                what: format!("volume {id}"),
+                by: "hosts that are connected to it (`stockpot export list`)".to_owned(),
+            });
+        }
+        self.inner.release_volume(id, lv_name).await
     }
 
     async fn capacity(&self) -> Result<Capacity, DriverError> {

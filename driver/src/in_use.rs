@@ -124,6 +124,30 @@ pub fn holders((major, minor): Number) -> String {
     by.join(", ")
 }
 
+/// Whether this host swaps to the device.
+pub(crate) fn is_swap(device: Number) -> bool {
+    let table = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let places = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next());
+    places
+        .map(unescape)
+        .any(|place| number_of(Path::new(&place)) == Some(device))
+}
+
+/// A logical volume that was made on top of the device.
+pub(crate) fn lvm_on_top((major, minor): Number) -> Option<String> {
+    let above = Path::new("/sys/dev/block").join(format!("{major}:{minor}/holders"));
+    let mut holders = entries(&above).unwrap_or_default().into_iter();
+    holders.find_map(|holder| {
+        let dm = Path::new("/sys/block").join(&holder).join("dm");
+        let uuid = fs::read_to_string(dm.join("uuid")).ok()?;
+        let name = fs::read_to_string(dm.join("name")).unwrap_or(holder);
+        uuid.starts_with("LVM-").then(|| name.trim().to_owned())
+    })
+}
+
 /// The mounts of this process. Names of others' mount points may be any bytes.
 fn mount_table() -> io::Result<String> {
     let table = fs::read("/proc/self/mountinfo")?;

@@ -5,8 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    SnapshotId, SnapshotInfo, VolumeId, VolumeInfo,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, Remembered, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo, lvm::LvName,
 };
 
 /// Makes volumes and snapshots on one pool of storage and exports them.
@@ -152,6 +152,59 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the storage cannot be asked.
     async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError>;
+
+    /// What people call a volume or snapshot that is about to be made: kept beside it, where the storage has a place for that. Asks
+    /// nothing, and fails in nothing.
+    fn name_is(&self, _id: &str, _name: &str) {}
+
+    /// What the storage itself knows of what it holds: a catalog that was lost is made again from it.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn remember(&self) -> Result<Remembered, DriverError> {
+        let (volumes, snapshots) = (self.list_volumes().await?, self.list_snapshots().await?);
+        Ok(Remembered {
+            volumes: volumes.into_iter().map(Into::into).collect(),
+            snapshots: snapshots.into_iter().map(Into::into).collect(),
+        })
+    }
+
+    /// Looks whether a logical volume can become a volume of this storage; `None` if it is not in it. One that has become a
+    /// volume is found by the name that it had, too.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn adoptable(&self, _lv: &LvName) -> Result<Option<Adoptable>, DriverError> {
+        Ok(None)
+    }
+
+    /// Makes a logical volume that somebody else made a volume of ours, called `name`. No byte of it is read or written, and it
+    /// may be in use meanwhile. Called again for one that is this volume, it makes sure of its name.
+    ///
+    /// # Errors
+    /// `NotFound`; `AlreadyExists` if it is another volume of ours; `InUse`, with the reason, if it cannot become one.
+    async fn adopt_volume(
+        &self,
+        _id: &VolumeId,
+        _lv: &LvName,
+        _name: &str,
+    ) -> Result<VolumeInfo, DriverError> {
+        Err(DriverError::Unsupported("adopting a volume".into()))
+    }
+
+    /// Lets a volume go: it keeps its bytes and is ours no more. It gets this name, else the one that it had before it was ours,
+    /// else it keeps its own. How it is called now; `None` if there is no such volume of ours.
+    ///
+    /// # Errors
+    /// `InUse` if it has snapshots of ours, or other hosts are connected to it; `AlreadyExists` if the name is taken;
+    /// `InvalidArgument` if it is none.
+    async fn release_volume(
+        &self,
+        _id: &VolumeId,
+        _lv_name: Option<&str>,
+    ) -> Result<Option<LvName>, DriverError> {
+        Err(DriverError::Unsupported("letting a volume go".into()))
+    }
 
     /// Room in the pool.
     ///

@@ -23,6 +23,8 @@
 //! | `storage_node` | what managers on other nodes may do here |
 //! | `pools` | those that cannot be used as they are, and what is on record in none of them |
 //! | [`quiesce`] | the moment of the cut: file systems frozen around it, commands before and after |
+//! | `consistency` | what is on record against what is there |
+//! | [`rebuild`] | a catalog that was lost, made again from the storage and the buckets |
 //! | `guard` | pools that run full |
 //! | `recovery` | what is done at start |
 //! | `service`, `server`, `codes`, `translate` | the interface |
@@ -42,6 +44,7 @@ pub mod catalog;
 pub mod cloud;
 mod codes;
 pub mod config;
+mod consistency;
 pub mod error;
 mod exports;
 pub mod fakes;
@@ -59,6 +62,7 @@ mod parts;
 mod pools;
 pub mod profile;
 pub mod quiesce;
+pub mod rebuild;
 mod recovery;
 mod request;
 pub mod schedules;

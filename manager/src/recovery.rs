@@ -8,6 +8,7 @@
 //! | attached for the node service | kept; the connector removes other leftovers |
 //! | volume being made by the storage | removed: nobody was told its id, and the name makes a new one |
 //! | volume being restored | begun anew |
+//! | volume being adopted or let go | finished if the storage did it, else forgotten |
 //! | volume growing | its size is what the storage has; it is what it was before |
 //! | volume being backed up | while its backup reads it, that goes on; else it is what it was before |
 //! | volume being deleted | deleted |
@@ -46,6 +47,7 @@ pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
     // Writers wait.
     manager.recover_quiesces().await?;
     exports(manager).await;
+    manager.recover_adoptions().await?;
     let mut rows = rows(manager).await?;
     let remote = manager.config.pools.iter().filter(|pool| pool.is_remote());
     let remote: Vec<_> = remote

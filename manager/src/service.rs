@@ -4,6 +4,8 @@ mod backups;
 mod profiles;
 mod streams;
 mod schedules;
+mod catalog;
+mod volumes;
 mod watch;
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! The command line: what can be said, and its help.
 
 mod backup;
+mod catalog;
 mod export;
 mod host;
 mod lock;
@@ -10,12 +11,14 @@ mod repository;
 mod schedule;
 mod tuning;
 mod upkeep;
+mod volume_adopt;
 
 use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::backup::{BackupCommand, BackupCreateArgs, BackupIdArgs, BackupVerb};
+pub(crate) use self::catalog::{CatalogCheckArgs, CatalogRebuildArgs, CatalogVerb};
 pub(crate) use self::export::{ExportEndArgs, ExportVerb};
 pub(crate) use self::host::HostVerb;
 pub(crate) use self::lock::{LockArgs, Strength};
@@ -30,6 +33,7 @@ pub(crate) use self::schedule::{
 };
 pub(crate) use self::tuning::UploadTuning;
 pub(crate) use self::upkeep::{ForgetArgs, KeepArgs, PruneArgs};
+pub(crate) use self::volume_adopt::{VolumeAdoptArgs, VolumeAdoptVerb, VolumeReleaseArgs};
 use crate::{
     limits::parse_rate,
     sizes::{parse_percent, parse_size},
@@ -110,6 +114,12 @@ pub(crate) enum Verb {
     /// Ask a running driver about its pools: room, and what is kept for the next uploads.
     #[command(subcommand)]
     Pool(PoolVerb),
+    /// Compare what a driver has on record with what is there, or make a lost catalog again.
+    #[command(subcommand)]
+    Catalog(CatalogVerb),
+    /// Ask a running driver to take over a volume that is there, or to let one go.
+    #[command(subcommand)]
+    Volume(VolumeAdoptVerb),
     /// Make and look at the certificates by which nodes prove who they are.
     #[command(subcommand)]
     Pki(PkiVerb),

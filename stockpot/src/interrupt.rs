@@ -151,6 +151,8 @@ fn left_by(verb: &Verb) -> &'static str {
         | Verb::Forget(_)
         | Verb::Repository(_)
         | Verb::Serve(_)
+        | Verb::Catalog(_)
+        | Verb::Volume(_)
         | Verb::Export(_)
         | Verb::Pki(_)
         | Verb::Host(_)

@@ -2,6 +2,7 @@
 
 mod backup;
 mod backups;
+mod catalog;
 mod export;
 mod forget;
 mod host;
@@ -15,6 +16,7 @@ mod serve;
 mod snapshot;
 mod snapshots;
 mod verify;
+mod volume;
 
 use crate::{
     cli::{Cli, Verb},
@@ -40,6 +42,8 @@ pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
         Verb::Prune(args) => prune::run(&cli, args, interrupt).await,
         Verb::Repository(verb) => repository::run(&cli, verb, interrupt).await,
         Verb::Serve(args) => serve::run(&cli, args, interrupt).await,
+        Verb::Catalog(verb) => catalog::run(&cli, verb, interrupt).await,
+        Verb::Volume(verb) => interrupt.unless(volume::run(&cli, verb)).await,
         Verb::Export(verb) => interrupt.unless(export::run(&cli, verb)).await,
         Verb::Host(verb) => host::run(&cli, verb),
         Verb::Pki(verb) => pki::run(&cli, verb),

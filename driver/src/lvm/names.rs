@@ -99,6 +99,10 @@ pub(super) struct Marks {
     pub(super) exported: bool,
     /// It helps to make this volume, and is nothing by itself.
     pub(super) helps: Option<VolumeId>,
+    /// What people call it.
+    pub(super) name: Option<String>,
+    /// The name of the logical volume before it became a volume of ours.
+    pub(super) former: Option<String>,
 }
 
 impl Marks {
@@ -119,8 +123,48 @@ impl Marks {
             creating: has(Self::CREATING),
             exported: has(Self::EXPORTED),
             helps: value(lv_tags, "helps").and_then(|id| id.parse().ok()),
+            name: value(lv_tags, "name").and_then(plain),
+            former: value(lv_tags, "former").map(str::to_owned),
         }
     }
+}
+
+/// The tag with what people call it.
+pub(super) fn name_tag(name: &str) -> String {
+    let mut tag = format!("{PREFIX}.name=");
+    for byte in name.bytes() {
+        // LVM takes some more; '#' is what the others are written with.
+        if byte.is_ascii_alphanumeric() || b"_.-+/:".contains(&byte) {
+            tag.push(char::from(byte));
+        } else {
+            tag.push_str(&format!("#{byte:02x}"));
+        }
+    }
+    tag
+}
+
+/// What a tag was made from; `None` if it was not made here.
+fn plain(value: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut parts = value.split('#');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The tag with the name that a logical volume had before; what LVM takes as a name it takes in a tag.
+pub(super) fn former_tag(lv: &str) -> String {
+    format!("{PREFIX}.former={lv}")
+}
+
+/// Whether a tag is one of ours.
+pub(super) fn is_ours(tag: &str) -> bool {
+    tag.strip_prefix(PREFIX)
+        .is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// The value of one of our tags.
@@ -204,6 +248,27 @@ mod tests {
             let mut lvm = tags.to_lvm();
             lvm.insert(0, "somebody.else".into());
             assert_eq!(Tags::parse(&lvm.join(",")), Some(tags));
+        }
+    }
+
+    #[test]
+    fn any_name_fits_into_a_tag() {
+        for name in [
+            "db",
+            "pvc-1:a/b",
+            "näme, with #23 = \u{1f980}",
+            &"ü".repeat(64),
+        ] {
+            let tag = name_tag(name);
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+.-/=!:#&".contains(&b);
+            assert!(tag.bytes().all(allowed) && tag.len() < 1024, "{tag}");
+            let marks = Marks::parse(&format!("x,{tag},{}", former_tag("old+1")));
+            assert_eq!(marks.name.as_deref(), Some(name));
+            assert_eq!(marks.former.as_deref(), Some("old+1"));
+            assert!(is_ours(&tag) && !is_ours("stockpotx") && !is_ours("x"));
+        }
+        for bad in ["a#", "a#1", "a#zz", "#ff"] {
+            assert_eq!(plain(bad), None, "{bad}");
         }
     }
 

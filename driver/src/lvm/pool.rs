@@ -5,7 +5,9 @@
 use std::time::Duration;
 
 use super::{
+    adopt,
     commands::{self, Permission},
+    hints::Hints,
     names::{Tags, snapshot_lv, volume_lv},
     report::Lv,
     thin::LvmThinConfig,
@@ -23,15 +25,27 @@ const CLOSE_POLL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Pool {
     config: LvmThinConfig,
+    pub(super) hints: Hints,
 }
 
 impl Pool {
     pub(super) fn new(config: LvmThinConfig) -> Self {
-        Self { config }
+        Self {
+            config,
+            hints: Hints::default(),
+        }
     }
 
     pub(super) fn config(&self) -> &LvmThinConfig {
         &self.config
+    }
+
+    /// Which logical volumes are this pool's.
+    pub(super) fn place(&self) -> adopt::Place<'_> {
+        adopt::Place {
+            vg: &self.config.vg,
+            thin_pool: Some(&self.config.pool),
+        }
     }
 
     pub(super) async fn look(&self) -> Result<View, DriverError> {
@@ -146,6 +160,7 @@ impl Pool {
             origin: origin.clone(),
             made_bytes: size,
         };
+        let tags = self.hints.tags_of(id.as_str(), &tags);
         let made = match source {
             None => commands::create_thin(vg, pool, &name, size, &tags).await,
             Some(lv) => {
@@ -173,6 +188,7 @@ impl Pool {
                 volume: volume.clone(),
                 created_at_us: model::now_us(),
             };
+            let tags = self.hints.tags_of(id.as_str(), &tags);
             let vg = &self.config.vg;
             let read_only = Permission::ReadOnly;
             let made =
@@ -222,7 +238,13 @@ impl Pool {
 
     /// Activates; also what a repeated call or a reboot in between needs.
     pub(super) async fn export(&self, name: &Name) -> Result<Lv, DriverError> {
-        let view = self.look().await?;
+        let mut view = self.look().await?;
+        if let Name::Volume(id) = name
+            && let Some(lv) = view.find(name)
+            && adopt::take_name(&self.config.vg, lv, id).await
+        {
+            view = self.look().await?;
+        }
         let lv = view.find(name).ok_or_else(|| name.not_found())?;
         if matches!(name, Name::Snapshot(_)) && !lv.read_only {
             return Err(DriverError::Unexpected {

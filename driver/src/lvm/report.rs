@@ -78,6 +78,8 @@ pub(super) struct Lv {
     pub(super) open: bool,
     pub(super) suspended: bool,
     pub(super) read_only: bool,
+    /// Its extents lie in stripes.
+    pub(super) is_striped: bool,
     /// Major and minor number while it is active.
     pub(super) device: Option<(u32, u32)>,
     /// Its number in its thin pool.
@@ -275,6 +277,7 @@ impl LvRow {
             open: self.lv_device_open == "open",
             suspended: self.lv_suspended == "suspended",
             read_only: self.lv_permissions.starts_with("read-only"),
+            is_striped: self.lv_layout == "striped",
             device,
             thin_id: segments
                 .iter()

@@ -32,11 +32,15 @@ use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use self::group::Group;
-use super::names::is_lvm_name;
+use super::{
+    LvName,
+    names::is_lvm_name,
+    ours::{SnapshotView, VolumeView},
+};
 use crate::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use, name::Name,
-    origin::Origin, task,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, Remembered, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use,
+    name::Name, origin::Origin, task,
 };
 
 /// Which volume group, and how much room snapshots get.
@@ -264,6 +268,50 @@ impl VolumeDriver for LvmThickDriver {
     async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError> {
         let view = self.group.look().await?;
         Ok(view.snapshots().map(|snapshot| snapshot.info()).collect())
+    }
+
+    fn name_is(&self, id: &str, name: &str) {
+        self.group.hints.put(id, name);
+    }
+
+    async fn remember(&self) -> Result<Remembered, DriverError> {
+        let view = self.group.look().await?;
+        Ok(Remembered {
+            volumes: view.volumes().map(VolumeView::remembered).collect(),
+            snapshots: view.snapshots().map(SnapshotView::remembered).collect(),
+        })
+    }
+
+    async fn adoptable(&self, lv: &LvName) -> Result<Option<Adoptable>, DriverError> {
+        self.group.place().look(lv).await
+    }
+
+    async fn adopt_volume(
+        &self,
+        id: &VolumeId,
+        lv: &LvName,
+        name: &str,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (id, lv, name) = (id.clone(), lv.clone(), name.to_owned());
+        self.whole(move |group| async move {
+            let _lock = group.lock().await?;
+            group.place().adopt(&id, &lv, &name).await
+        })
+        .await
+    }
+
+    async fn release_volume(
+        &self,
+        id: &VolumeId,
+        lv_name: Option<&str>,
+    ) -> Result<Option<LvName>, DriverError> {
+        let (id, lv_name) = (id.clone(), lv_name.map(str::to_owned));
+        self.whole(move |group| async move {
+            let _turn = group.turns.take(&id).await;
+            let _lock = group.lock().await?;
+            group.place().release(&id, lv_name.as_deref()).await
+        })
+        .await
     }
 
     async fn capacity(&self) -> Result<Capacity, DriverError> {

@@ -179,6 +179,8 @@ pub enum VolumeSource {
     Snapshot(SnapshotId, SourceCopy),
     /// Another volume.
     Volume(VolumeId),
+    /// It was there before: whatever is in it is somebody's, and it is never formatted.
+    Adopted,
 }
 
 /// A failure as it is kept: the whole chain of causes in one text, without secrets.

@@ -1,5 +1,6 @@
 //! A driver on plain files, and what can be set about it.
 
+mod adopt;
 mod driver;
 mod files;
 
@@ -47,6 +48,12 @@ pub(super) struct State {
     unanswered_cuts: u32,
     /// Cuts that were not answered and are still to be made: whoever deletes the snapshot before that has it afterwards.
     late_cuts: BTreeMap<SnapshotId, VolumeId>,
+    /// What other programs made, with its size.
+    foreign: BTreeMap<String, u64>,
+    /// What volumes were called before they were adopted.
+    former: BTreeMap<VolumeId, String>,
+    /// What people call volumes and snapshots, by id.
+    names: BTreeMap<String, String>,
 }
 
 /// Volumes and snapshots as files in a folder.

@@ -151,6 +151,7 @@ impl Manager {
     ) -> Result<SnapshotRow, ManagerError> {
         let id = &row.id;
         let driver = self.driver(&row.pool)?;
+        driver.name_is(id.as_str(), &row.name);
         let cut = || driver.create_snapshot(id, &row.volume_id);
         let (cut, shown) = match self.quiesced(&row, self.with_room(&row.pool, cut)).await {
             Ok(done) => done,

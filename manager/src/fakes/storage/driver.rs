@@ -4,8 +4,9 @@ use std::fs;
 
 use async_trait::async_trait;
 use stockpot_driver::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    LocalConnection, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, LocalConnection, Remembered, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId,
+    VolumeInfo, lvm::LvName,
 };
 
 use super::{
@@ -183,6 +184,37 @@ impl VolumeDriver for FakeStorage {
 
     async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError> {
         Ok(self.lock().snapshots.values().cloned().collect())
+    }
+
+    fn name_is(&self, id: &str, name: &str) {
+        self.lock().names.insert(id.to_owned(), name.to_owned());
+    }
+
+    async fn remember(&self) -> Result<Remembered, DriverError> {
+        self.call("remember", |state| Ok(self.recall(state))).await
+    }
+
+    async fn adoptable(&self, lv: &LvName) -> Result<Option<Adoptable>, DriverError> {
+        Ok(self.look_at(&self.lock(), lv))
+    }
+
+    async fn adopt_volume(
+        &self,
+        id: &VolumeId,
+        lv: &LvName,
+        name: &str,
+    ) -> Result<VolumeInfo, DriverError> {
+        self.call("adopt_volume", |state| self.take_over(state, id, lv, name))
+            .await
+    }
+
+    async fn release_volume(
+        &self,
+        id: &VolumeId,
+        lv_name: Option<&str>,
+    ) -> Result<Option<LvName>, DriverError> {
+        self.call("release_volume", |state| self.give_away(state, id, lv_name))
+            .await
     }
 
     async fn capacity(&self) -> Result<Capacity, DriverError> {
