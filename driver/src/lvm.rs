@@ -22,6 +22,7 @@
 //! | `report` | LVM's JSON report, parsed |
 //! | `names` | names and tags of our logical volumes |
 //! | `ours` | our volumes and snapshots in a report |
+//! | `replace` | a volume that takes another one's place |
 //! | `lock` | one operation per volume group at a time |
 
 mod commands;
@@ -35,6 +36,7 @@ mod lock;
 mod names;
 mod ours;
 mod pool;
+mod replace;
 mod report;
 mod thick;
 mod thin;

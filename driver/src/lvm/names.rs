@@ -99,6 +99,12 @@ pub(super) struct Marks {
     pub(super) exported: bool,
     /// It helps to make this volume, and is nothing by itself.
     pub(super) helps: Option<VolumeId>,
+    /// It has taken the place of this volume, whatever it was made as.
+    pub(super) becomes: Option<VolumeId>,
+    /// It was made as this volume, and has taken the place of another one.
+    pub(super) replaced: Option<VolumeId>,
+    /// Another one has taken the place of this volume, which it was: it is to be removed.
+    pub(super) superseded: Option<VolumeId>,
 }
 
 impl Marks {
@@ -112,6 +118,16 @@ impl Marks {
         format!("{PREFIX}.helps={volume}")
     }
 
+    /// The tag that makes a logical volume this volume.
+    pub(super) fn becomes(volume: &VolumeId) -> String {
+        format!("{PREFIX}.becomes={volume}")
+    }
+
+    /// The tag that says as which volume it was made that is now another one.
+    pub(super) fn replaced(made_as: &VolumeId) -> String {
+        format!("{PREFIX}.replaced={made_as}")
+    }
+
     /// Reads a report's comma-separated tags.
     pub(super) fn parse(lv_tags: &str) -> Self {
         let has = |mark: &str| lv_tags.split(',').any(|tag| tag == mark);
@@ -119,8 +135,17 @@ impl Marks {
             creating: has(Self::CREATING),
             exported: has(Self::EXPORTED),
             helps: value(lv_tags, "helps").and_then(|id| id.parse().ok()),
+            becomes: value(lv_tags, "becomes").and_then(|id| id.parse().ok()),
+            replaced: value(lv_tags, "replaced").and_then(|id| id.parse().ok()),
+            // What the others of the group say.
+            superseded: None,
         }
     }
+}
+
+/// The tag with a volume's or snapshot's id.
+pub(super) fn id_tag(id: &VolumeId) -> String {
+    format!("{PREFIX}.id={id}")
 }
 
 /// The value of one of our tags.
