@@ -14,6 +14,7 @@ mod begun;
 mod codec;
 mod error;
 mod exports;
+mod in_place;
 mod jobs;
 mod model;
 mod repositories;
@@ -35,6 +36,7 @@ use tokio::sync::{mpsc, oneshot};
 pub use self::{
     bases::KeptBases,
     error::CatalogError,
+    in_place::{InPlaceRow, InPlaceStage},
     model::{
         Attachment, AttachmentKind, AttachmentStep, BackupRow, BackupSource, BackupStatus,
         Consistency, CopyState, Deleting, Job, JobKind, Metadata, Purpose, RecordedError, Sent,

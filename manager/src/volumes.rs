@@ -3,6 +3,7 @@
 mod attach;
 mod change;
 mod create;
+mod in_place;
 mod origin;
 mod restore;
 #[cfg(test)]

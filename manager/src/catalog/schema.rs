@@ -2,10 +2,19 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{CatalogError, begun};
+use super::{CatalogError, begun, in_place};
 
 /// One script per version; `user_version` counts how many have run. Published scripts never change.
-const MIGRATIONS: [&str; 7] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, begun::SCRIPT, SEVENTH];
+const MIGRATIONS: [&str; 8] = [
+    FIRST,
+    SECOND,
+    THIRD,
+    FOURTH,
+    FIFTH,
+    begun::SCRIPT,
+    SEVENTH,
+    in_place::SCRIPT,
+];
 
 const FIRST: &str = "
 CREATE TABLE volumes (

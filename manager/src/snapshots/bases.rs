@@ -16,7 +16,7 @@ use stockpot_repository::{Repository, upload::SnapshotRef};
 use super::upload::is_cut;
 use crate::{
     Manager, ManagerError,
-    catalog::{CopyState, SnapshotRow, VolumeSource},
+    catalog::{CopyState, InPlaceStage, SnapshotRow, VolumeSource},
     cloud,
     error::chain,
     ids,
@@ -75,6 +75,10 @@ impl Manager {
         let mut earlier = self.catalog.snapshots().await?;
         earlier.retain(|base| is_earlier(base, row));
         earlier.sort_by_key(|base| Reverse(base.cut_at_us));
+        if let Some(why) = self.drop_earlier_content(row, &mut earlier).await? {
+            tracing::warn!("{why}: everything is read and compared");
+            return Ok(Delta::Unknown(why));
+        }
         if earlier.is_empty() {
             let first = "it is the first cloud copy of the volume";
             let Some(origin) = origin else {
@@ -101,6 +105,27 @@ impl Manager {
             return Ok(Delta::Unknown(why));
         };
         self.ask(base, row).await
+    }
+
+    /// Takes out what shows another content than the volume had since something was restored into it. Why nothing is left, if that
+    /// is why.
+    async fn drop_earlier_content(
+        &self,
+        row: &SnapshotRow,
+        earlier: &mut Vec<SnapshotRow>,
+    ) -> Result<Option<String>, ManagerError> {
+        let Some(restored) = self.catalog.in_place(&row.volume_id).await? else {
+            return Ok(None);
+        };
+        let gone = self.catalog.snapshots_of_earlier_content().await?;
+        earlier.retain(|base| !gone.contains(base.id.as_str()));
+        let is_other = earlier.is_empty() && restored.stage == InPlaceStage::Done;
+        Ok(is_other.then(|| {
+            format!(
+                "it is the first cloud copy since {} was restored into the volume",
+                restored.snapshot_id
+            )
+        }))
     }
 
     /// Asks the storage what changed.
@@ -157,6 +182,10 @@ impl Manager {
             return Ok(false);
         }
         if self.catalog.volume(&row.volume_id).await?.is_none() {
+            return Ok(false);
+        }
+        let gone = self.catalog.snapshots_of_earlier_content().await?;
+        if gone.contains(row.id.as_str()) {
             return Ok(false);
         }
         let is_newer = |other: &&SnapshotRow| {

@@ -1,0 +1,46 @@
+//! The calls about volumes beside those of every manager.
+
+use stockpot_proto::stockpot::v1::{self as api, volumes_server::Volumes};
+use tonic::{Request, Response, Status};
+use tracing::{Instrument, info_span};
+
+use super::{Answer, Service};
+
+#[tonic::async_trait]
+impl Volumes for Service {
+    async fn adopt_volume(&self, _: Request<api::AdoptVolumeRequest>) -> Answer<api::Volume> {
+        Err(Status::unimplemented("adopt"))
+    }
+
+    async fn release_volume(
+        &self,
+        _: Request<api::ReleaseVolumeRequest>,
+    ) -> Answer<api::ReleaseVolumeResponse> {
+        Err(Status::unimplemented("release"))
+    }
+
+    async fn restore_volume(
+        &self,
+        request: Request<api::RestoreVolumeRequest>,
+    ) -> Answer<api::Volume> {
+        let request = request.into_inner();
+        let span = info_span!(
+            "restore_volume",
+            volume_id = request.volume_id,
+            snapshot_id = request.snapshot_id
+        );
+        let manager = self.manager()?;
+        let work = manager.clone().restore_volume(request);
+        let row = manager.to_the_end(work).instrument(span).await?;
+        Ok(Response::new(manager.describe_volume(&row)))
+    }
+
+    async fn cancel_restore(&self, request: Request<api::GetVolumeRequest>) -> Answer<api::Volume> {
+        let id = request.into_inner().volume_id;
+        let span = info_span!("cancel_restore", volume_id = id);
+        let manager = self.manager()?;
+        let work = manager.clone().cancel_restore(id);
+        let row = manager.to_the_end(work).instrument(span).await?;
+        Ok(Response::new(manager.describe_volume(&row)))
+    }
+}
