@@ -155,7 +155,12 @@ fn left_by(verb: &Verb) -> &'static str {
         | Verb::Pki(_)
         | Verb::Host(_)
         | Verb::Pool(_)
-        | Verb::Snapshot(_) => "",
+        | Verb::Snapshot(_)
+        | Verb::Status(_)
+        | Verb::Volume(_)
+        | Verb::Profile(_)
+        | Verb::Completion(_)
+        | Verb::Man(_) => "",
     }
 }
 

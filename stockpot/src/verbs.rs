@@ -7,13 +7,17 @@ mod forget;
 mod host;
 mod pki;
 mod pool;
+mod profile;
 mod prune;
 mod repository;
 mod restore;
 mod serve;
+mod shell;
 mod snapshot;
 mod snapshots;
+mod status;
 mod verify;
+mod volume;
 
 use crate::{
     cli::{Cli, Verb},
@@ -44,5 +48,10 @@ pub(crate) async fn run(cli: Cli, interrupt: &Interrupt) -> anyhow::Result<()> {
         Verb::Pki(verb) => pki::run(&cli, verb),
         Verb::Pool(verb) => interrupt.unless(pool::run(&cli, verb)).await,
         Verb::Snapshot(verb) => interrupt.unless(snapshot::run(&cli, verb)).await,
+        Verb::Status(args) => status::run(&cli, args, interrupt).await,
+        Verb::Volume(verb) => interrupt.unless(volume::run(&cli, verb)).await,
+        Verb::Profile(verb) => interrupt.unless(profile::run(&cli, verb)).await,
+        Verb::Completion(args) => shell::completion(args),
+        Verb::Man(args) => shell::man(&cli, args),
     }
 }

@@ -114,18 +114,14 @@ impl Manager {
         row: &SnapshotRow,
         earlier: &mut Vec<SnapshotRow>,
     ) -> Result<Option<String>, ManagerError> {
-        let Some(restored) = self.catalog.in_place(&row.volume_id).await? else {
-            return Ok(None);
-        };
+        let restored = self.catalog.in_place(&row.volume_id).await?;
         let gone = self.catalog.snapshots_of_earlier_content().await?;
+        let before = earlier.len();
         earlier.retain(|base| !gone.contains(base.id.as_str()));
-        let is_other = earlier.is_empty() && restored.stage == InPlaceStage::Done;
-        Ok(is_other.then(|| {
-            format!(
-                "it is the first cloud copy since {} was restored into the volume",
-                restored.snapshot_id
-            )
-        }))
+        let was_restored = earlier.len() < before
+            || restored.is_some_and(|restored| restored.stage == InPlaceStage::Done);
+        let why = "it is the first cloud copy since something was restored into the volume";
+        Ok((earlier.is_empty() && was_restored).then(|| why.to_owned()))
     }
 
     /// Asks the storage what changed.

@@ -233,8 +233,8 @@ impl Manager {
     ) -> Result<u64, ManagerError> {
         let id = &row.volume_id;
         let volume = self.awaiting_restore(id).await?;
-        let now = self.catalog.in_place(id).await?;
-        if now.is_none_or(|now| now.stage == InPlaceStage::Filling) {
+        let now = self.catalog.in_place(id).await?.map(|now| now.stage);
+        if now == Some(InPlaceStage::Filling) {
             let filling = Filling {
                 row: &volume,
                 target: &row.temp_volume_id,
@@ -245,6 +245,9 @@ impl Manager {
             if !self.catalog.move_in_place(id, from, to).await? {
                 return Err(ManagerError::Cancelled);
             }
+        } else if now != Some(InPlaceStage::Replacing) {
+            // Given up meanwhile.
+            return Err(ManagerError::Cancelled);
         }
         let driver = self.driver(&volume.pool)?;
         let info = driver.replace_volume(id, &row.temp_volume_id).await?;
@@ -289,7 +292,9 @@ impl Manager {
         if now.stage == InPlaceStage::Replacing && self.was_replaced(&volume, row).await? {
             return Ok(());
         }
-        self.catalog.give_up_in_place(id, now.stage, why).await?;
+        if now.stage != InPlaceStage::Undoing {
+            self.catalog.give_up_in_place(id, now.stage, why).await?;
+        }
         self.drop_beside(&volume, row).await?;
         self.catalog.in_place_undone(id).await?;
         tracing::info!(volume_id = %id, "the volume is as it was before its restore");
