@@ -5,8 +5,7 @@ use std::{fs, io, sync::Arc, time::Duration};
 use stockpot_proto::{
     socket,
     stockpot::v1::{
-        backups_server::BackupsServer, manager_server::ManagerServer,
-        volumes_server::VolumesServer,
+        backups_server::BackupsServer, manager_server::ManagerServer, volumes_server::VolumesServer,
     },
 };
 use stockpot_repository::store::Bandwidth;

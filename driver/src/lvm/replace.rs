@@ -64,10 +64,7 @@ fn superseded<'a>(report: &'a Report, of: Of<'_>) -> impl Iterator<Item = &'a Lv
 }
 
 /// What has taken another's place and has not all that goes with it.
-fn unfinished<'a>(
-    report: &'a Report,
-    of: Of<'_>,
-) -> impl Iterator<Item = (&'a Lv, &'a VolumeId)> {
+fn unfinished<'a>(report: &'a Report, of: Of<'_>) -> impl Iterator<Item = (&'a Lv, &'a VolumeId)> {
     report.lvs.iter().filter_map(move |lv| match &lv.tags {
         Some(Tags::Volume { id, .. }) if lv.marks.becomes.is_some() && of.is(lv, id) => {
             Some((lv, id))
@@ -186,15 +183,15 @@ mod tests {
             // LVM shows tags in an order of its own.
             (
                 "new",
-                tags(
-                    "t",
-                    ",stockpot.id=a,stockpot.replaced=t,stockpot.becomes=a",
-                ),
+                tags("t", ",stockpot.id=a,stockpot.replaced=t,stockpot.becomes=a"),
             ),
             ("new", tags("a", ",stockpot.replaced=t,stockpot.becomes=a")),
             ("new", tags("a", ",stockpot.replaced=t")),
         ];
-        let mut lvs = [lv("old", Some("p"), &before), lv("new", Some("p"), &tags("t", ""))];
+        let mut lvs = [
+            lv("old", Some("p"), &before),
+            lv("new", Some("p"), &tags("t", "")),
+        ];
         assert_eq!(read(&mut lvs, "a"), (vec!["old".into()], None, vec![]));
         for (number, (name, new)) in after.iter().enumerate() {
             let mut lvs = vec![lv(name, Some("p"), new)];
@@ -233,12 +230,27 @@ mod tests {
         };
         assert!(is_left(&report, of));
         let other = "b".parse().unwrap();
-        assert!(!is_left(&report, Of { volume: Some(&other), ..of }));
-        assert!(!is_left(&report, Of { pool: Some("p"), ..of }));
+        assert!(!is_left(
+            &report,
+            Of {
+                volume: Some(&other),
+                ..of
+            }
+        ));
+        assert!(!is_left(
+            &report,
+            Of {
+                pool: Some("p"),
+                ..of
+            }
+        ));
         let (old, new) = (&report.lvs[0], &report.lvs[1]);
         let id: VolumeId = "a".parse().unwrap();
         check(&report, (old, &id), (new, &other)).unwrap();
-        let small = Lv { size_bytes: 0, ..new.clone() };
+        let small = Lv {
+            size_bytes: 0,
+            ..new.clone()
+        };
         let refused = check(&report, (old, &id), (&small, &other)).unwrap_err();
         assert!(matches!(refused, DriverError::OutOfRange(_)), "{refused}");
     }

@@ -300,16 +300,34 @@ mod tests {
         assert!(!catalog.begin_in_place(in_place("vol-t2")).await.unwrap());
         assert_eq!(status().await.status, VolumeStatus::Restoring);
         assert_eq!(catalog.jobs().await.unwrap().len(), 1);
-        assert_eq!(catalog.in_place_under_way().await.unwrap(), [in_place("vol-t1")]);
+        assert_eq!(
+            catalog.in_place_under_way().await.unwrap(),
+            [in_place("vol-t1")]
+        );
 
         let why = RecordedError {
             code: 1,
             text: "not wanted".to_owned(),
         };
         let (filling, replacing) = (InPlaceStage::Filling, InPlaceStage::Replacing);
-        assert!(!catalog.give_up_in_place(&id, replacing, why.clone()).await.unwrap());
-        assert!(catalog.give_up_in_place(&id, filling, why.clone()).await.unwrap());
-        assert!(!catalog.move_in_place(&id, filling, replacing).await.unwrap());
+        assert!(
+            !catalog
+                .give_up_in_place(&id, replacing, why.clone())
+                .await
+                .unwrap()
+        );
+        assert!(
+            catalog
+                .give_up_in_place(&id, filling, why.clone())
+                .await
+                .unwrap()
+        );
+        assert!(
+            !catalog
+                .move_in_place(&id, filling, replacing)
+                .await
+                .unwrap()
+        );
         catalog.in_place_undone(&id).await.unwrap();
         let after = status().await;
         assert_eq!(
@@ -321,10 +339,18 @@ mod tests {
 
         assert!(catalog.begin_in_place(in_place("vol-t3")).await.unwrap());
         assert_eq!(status().await.error, None);
-        assert!(catalog.move_in_place(&id, filling, replacing).await.unwrap());
+        assert!(
+            catalog
+                .move_in_place(&id, filling, replacing)
+                .await
+                .unwrap()
+        );
         catalog.in_place_done(&id, 2 << 20).await.unwrap();
         let after = status().await;
-        assert_eq!((after.status, after.size_bytes), (VolumeStatus::Available, 2 << 20));
+        assert_eq!(
+            (after.status, after.size_bytes),
+            (VolumeStatus::Available, 2 << 20)
+        );
         let last = catalog.in_place(&id).await.unwrap().unwrap();
         assert_eq!(last.stage, InPlaceStage::Done);
         catalog.remove_volume(&id).await.unwrap();

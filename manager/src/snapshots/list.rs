@@ -43,7 +43,10 @@ impl Manager {
     ) -> Result<(Page<api::Snapshot>, Vec<String>), ManagerError> {
         let after = page::parse(&request.starting_token)?;
         let (mut found, warnings) = if request.on_record {
-            (self.snapshots_on_record(&request.snapshot_id).await?, Vec::new())
+            (
+                self.snapshots_on_record(&request.snapshot_id).await?,
+                Vec::new(),
+            )
         } else if request.snapshot_id.is_empty() {
             self.all_snapshots().await?
         } else {

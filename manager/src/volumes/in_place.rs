@@ -21,9 +21,7 @@ use super::{change::CANCEL_WITHIN, restore::Filling};
 use crate::{
     Manager, ManagerError,
     attach::Subject,
-    catalog::{
-        InPlaceRow, InPlaceStage, JobKind, RecordedError, VolumeRow, VolumeStatus, status,
-    },
+    catalog::{InPlaceRow, InPlaceStage, JobKind, RecordedError, VolumeRow, VolumeStatus, status},
     codes,
     error::chain,
     ids,
@@ -208,7 +206,10 @@ impl Manager {
             // Who cancelled it knows what comes next; a stopping manager goes on at its next start.
             Err(ManagerError::Cancelled) if row.stage != InPlaceStage::Undoing => {}
             Err(error) => {
-                tracing::error!(error = chain(&error), "the restore into a volume was given up");
+                tracing::error!(
+                    error = chain(&error),
+                    "the restore into a volume was given up"
+                );
                 let recorded = codes::record(&error);
                 let why = RecordedError {
                     text: format!(

@@ -54,7 +54,10 @@ impl Manager {
             Ok(Some(row)) if row.is_under_way() => return self.run_in_place(&row, entry).await,
             Ok(_) => {}
             Err(error) => {
-                tracing::error!(error = chain(&error), "what is to be restored cannot be read");
+                tracing::error!(
+                    error = chain(&error),
+                    "what is to be restored cannot be read"
+                );
                 return;
             }
         }

@@ -54,7 +54,10 @@ pub(super) async fn run(cli: &Cli, verb: &ProfileVerb) -> anyhow::Result<()> {
                 document: document(file)?,
             };
             let made = client(socket).create_profile(request).await;
-            print(cli, made.map_err(|status| said(socket, &status))?.into_inner())
+            print(
+                cli,
+                made.map_err(|status| said(socket, &status))?.into_inner(),
+            )
         }
         ProfileVerb::Update { name, file, socket } => {
             let request = WriteProfileRequest {

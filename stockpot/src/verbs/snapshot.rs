@@ -8,8 +8,9 @@ use serde::Serialize;
 use stockpot_proto::{
     socket,
     stockpot::v1::{
-        CopyState, CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotsRequest, Progress,
-        Snapshot, delete_snapshot_request::Only, manager_client::ManagerClient,
+        CopyState, CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest,
+        ListSnapshotsRequest, Progress, Snapshot, delete_snapshot_request::Only,
+        manager_client::ManagerClient,
     },
 };
 use tonic::{Status, transport::Channel};

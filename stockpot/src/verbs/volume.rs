@@ -16,8 +16,12 @@ use stockpot_proto::{
 };
 use tonic::transport::Channel;
 
-pub(super) use self::{find::volume_named, report::word};
 use self::{find::snapshot_named, report::print, watch::watch};
+pub(super) use self::{
+    find::{volume_named, volumes},
+    report::word,
+    watch::seconds_left,
+};
 use super::snapshot::{client, said};
 use crate::{
     cli::{
@@ -156,7 +160,10 @@ async fn clone(cli: &Cli, args: &VolumeCloneArgs) -> anyhow::Result<()> {
         ..CreateVolumeRequest::default()
     };
     let cloned = client.create_volume(request).await;
-    print(cli, cloned.map_err(|status| said(at, &status))?.into_inner())
+    print(
+        cli,
+        cloned.map_err(|status| said(at, &status))?.into_inner(),
+    )
 }
 
 /// An attached volume as it is printed; the names stay.
@@ -214,7 +221,7 @@ async fn restore(cli: &Cli, args: &VolumeRestoreArgs) -> anyhow::Result<()> {
         volume_id: volume.volume_id,
         snapshot_id: snapshot_named(at, &args.snapshot).await?,
     };
-    let begun = volumes(at).restore_volume(request).await;
+    let begun = more(at).restore_volume(request).await;
     let volume = begun.map_err(|status| said(at, &status))?.into_inner();
     if !args.watch {
         return print(cli, volume);
@@ -234,11 +241,11 @@ async fn cancel_restore(cli: &Cli, args: &VolumeIdArgs) -> anyhow::Result<()> {
     let request = GetVolumeRequest {
         volume_id: volume.volume_id,
     };
-    let cancelled = volumes(at).cancel_restore(request).await;
+    let cancelled = more(at).cancel_restore(request).await;
     let volume = cancelled.map_err(|status| said(at, &status))?;
     print(cli, volume.into_inner())
 }
 
-fn volumes(at: &SocketArgs) -> VolumesClient<Channel> {
+fn more(at: &SocketArgs) -> VolumesClient<Channel> {
     VolumesClient::new(socket::channel(at.socket.clone()))
 }

@@ -52,7 +52,11 @@ impl Store {
         let name = Name::Volume(id.clone());
         let place = self.place(&name);
         match Meta::read(&place.join(META))? {
-            Some(raw @ Meta::Volume { becomes: Some(_), .. }) => match raw.in_place_of(&name) {
+            Some(
+                raw @ Meta::Volume {
+                    becomes: Some(_), ..
+                },
+            ) => match raw.in_place_of(&name) {
                 Some(meta) => write_meta(&place, &meta),
                 None => Ok(()),
             },
@@ -107,7 +111,10 @@ fn write_meta(place: &Path, meta: &Meta) -> Result<(), DriverError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::tests::{fill, store, volume}, *};
+    use super::{
+        super::tests::{fill, store, volume},
+        *,
+    };
 
     fn id(text: &str) -> VolumeId {
         text.parse().unwrap()
@@ -173,7 +180,13 @@ mod tests {
     fn a_smaller_one_takes_no_place() {
         let (_directory, store) = store();
         make(&store, "a", 1);
-        store.make(&volume("t"), |image| image.set_len(4096).map_err(fail("cannot size", Path::new("t")))).unwrap();
+        store
+            .make(&volume("t"), |image| {
+                image
+                    .set_len(4096)
+                    .map_err(fail("cannot size", Path::new("t")))
+            })
+            .unwrap();
         let refused = store.replace(&id("a"), &id("t")).unwrap_err();
         assert!(matches!(refused, DriverError::OutOfRange(_)), "{refused}");
         let refused = store.replace(&id("b"), &id("t")).unwrap_err();

@@ -98,7 +98,10 @@ pub(super) async fn snapshot_named(at: &SocketArgs, name: &str) -> anyhow::Resul
         1 => Ok(ids.remove(0)),
         0 => bail!("there is no snapshot or backup of the id or name {name:?}"),
         // Those of other nodes may have the same.
-        _ => bail!("several snapshots are named {name:?}: give the id of one, {}", ids.join(" or ")),
+        _ => bail!(
+            "several snapshots are named {name:?}: give the id of one, {}",
+            ids.join(" or ")
+        ),
     }
 }
 

@@ -43,7 +43,9 @@ pub(super) async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
     let all = volumes(&mut client(at), at).await?;
     let rows: Vec<Row> = all.into_iter().map(row).collect();
     context::print(cli.output, &rows, || {
-        let mut table = Table::new(["VOLUME", "NAME", "SIZE", "POOL", "STATUS", "CREATED", "FROM"]);
+        let mut table = Table::new([
+            "VOLUME", "NAME", "SIZE", "POOL", "STATUS", "CREATED", "FROM",
+        ]);
         for row in &rows {
             table.row([
                 row.volume_id.clone(),
