@@ -343,6 +343,34 @@ impl VolumeDriver for ExportingDriver {
         self.inner.extend_volume(id, size).await
     }
 
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.inner.check_replace(id).await
+    }
+
+    /// The next host that connects gets a target of the same name, with the new content behind it.
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let _turn = self.turns.of(&volume(id)).await?;
+        let _other = self.turns.of(&volume(with)).await?;
+        for name in [volume(id), volume(with)] {
+            let mut users = self.targets.admitted(&name).await?;
+            if self.connected_here().contains(&name) {
+                users.push(format!("host {}", self.host));
+            }
+            if !users.is_empty() {
+                return Err(DriverError::InUse {
+                    what: name.to_string(),
+                    by: users.join(", "),
+                });
+            }
+            self.withdraw(name).await?;
+        }
+        self.inner.replace_volume(id, with).await
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,

@@ -25,6 +25,7 @@
 //! | `hints` | what people call what is about to be made |
 //! | `names` | names and tags of our logical volumes |
 //! | `ours` | our volumes and snapshots in a report |
+//! | `replace` | a volume that takes another one's place |
 //! | `lock` | one operation per volume group at a time |
 
 mod adopt;
@@ -42,6 +43,7 @@ mod lv_name;
 mod names;
 mod ours;
 mod pool;
+mod replace;
 mod report;
 mod thick;
 mod thin;

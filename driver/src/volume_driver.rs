@@ -89,6 +89,32 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
         size_bytes: u64,
     ) -> Result<VolumeInfo, DriverError>;
 
+    /// Whether [`replace_volume`](Self::replace_volume) can be done with the volume as it is now: asked before what is to take its
+    /// place is filled.
+    ///
+    /// The default is for storage that cannot do it at all.
+    ///
+    /// # Errors
+    /// `Unsupported`; `NotFound`; `InUse` if it has something that would go with its content.
+    async fn check_replace(&self, _id: &VolumeId) -> Result<(), DriverError> {
+        Err(cannot_replace())
+    }
+
+    /// Lets the volume `with` take the place of the volume `id`, whole or not at all: `id` names the new content from then on, and
+    /// `with` and the old content are gone. Snapshots that were cut of `id` stay, and show what it held. Where it was done
+    /// before, with the same two, that is success.
+    ///
+    /// # Errors
+    /// `Unsupported`; `NotFound` if either is gone; `InUse` if either is open or connected to, or has something that would go with
+    /// it; `OutOfRange` if `with` is the smaller one.
+    async fn replace_volume(
+        &self,
+        _id: &VolumeId,
+        _with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        Err(cannot_replace())
+    }
+
     /// Cuts a snapshot. If the id exists already with the same source, that one is returned.
     ///
     /// # Errors
@@ -362,6 +388,10 @@ pub fn temporary_volume(snapshot: &SnapshotId) -> VolumeId {
     format!("tmp-{tail}")
         .parse()
         .expect("an id's tail after a letter is an id")
+}
+
+fn cannot_replace() -> DriverError {
+    DriverError::Unsupported("giving a volume another content".into())
 }
 
 fn not_found(id: &SnapshotId) -> DriverError {

@@ -16,6 +16,7 @@ mod codec;
 mod error;
 mod exports;
 mod imports;
+mod in_place;
 mod jobs;
 mod kept;
 mod model;
@@ -45,6 +46,7 @@ pub use self::{
     adoptions::{Adoption, Way},
     bases::KeptBases,
     error::CatalogError,
+    in_place::{InPlaceRow, InPlaceStage},
     model::{
         Attachment, AttachmentKind, AttachmentStep, BackupRow, BackupSource, BackupStatus,
         Consistency, CopyState, Deleting, FrozenPath, Job, JobKind, Metadata, Purpose, Quiescing,

@@ -9,6 +9,7 @@
 //! | volume being made by the storage | removed: nobody was told its id, and the name makes a new one |
 //! | volume being restored | begun anew |
 //! | volume being adopted or let go | finished if the storage did it, else forgotten |
+//! | volume into which something is being restored | gone on with: filled anew, or replaced, or undone |
 //! | volume growing | its size is what the storage has; it is what it was before |
 //! | volume being backed up | while its backup reads it, that goes on; else it is what it was before |
 //! | volume being deleted | deleted |
@@ -337,7 +338,10 @@ async fn look_for_orphans(
     // The rows after the storage: a row is written first.
     let (volumes, snapshots) = (driver.list_volumes().await?, driver.list_snapshots().await?);
     let known = manager.catalog.volumes().await?;
-    let known: BTreeSet<&str> = known.iter().map(|row| row.id.as_str()).collect();
+    let beside = manager.catalog.in_place_under_way().await?;
+    let beside = beside.iter().map(|row| row.temp_volume_id.as_str());
+    let known = known.iter().map(|row| row.id.as_str());
+    let known: BTreeSet<&str> = known.chain(beside).collect();
     let lent = volumes.iter().filter(|v| manager.is_lent(&v.id)).count();
     if lent > 0 {
         tracing::info!(

@@ -159,6 +159,11 @@ fn left_by(verb: &Verb) -> &'static str {
         | Verb::Pool(_)
         | Verb::Schedule(_)
         | Verb::Snapshot(_)
+        | Verb::Status(_)
+        | Verb::Volume(_)
+        | Verb::Profile(_)
+        | Verb::Completion(_)
+        | Verb::Man(_)
         | Verb::QuiesceWatchdog => "",
     }
 }

@@ -155,6 +155,21 @@ impl VolumeDriver for FileDriver {
             .await
     }
 
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        let id = id.clone();
+        self.blocking(move |images| images.check_replace(&id)).await
+    }
+
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (id, with) = (id.clone(), with.clone());
+        self.locked(move |images| images.replace_volume(&id, &with))
+            .await
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,

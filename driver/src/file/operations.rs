@@ -144,6 +144,8 @@ impl Images {
             id: id.clone(),
             from: from.clone(),
             made_bytes: size,
+            becomes: None,
+            replaced: None,
         };
         self.store.make(&meta, |image| {
             if let Some(source) = &source {
@@ -181,6 +183,23 @@ impl Images {
         }
         // Also when a call that was cut off had grown the file already.
         loopdev::update_size(&entry.image)?;
+        Ok(volume_info(id, &self.get(&name)?))
+    }
+
+    pub(super) fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.get(&Name::Volume(id.clone())).map(drop)
+    }
+
+    pub(super) fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let name = Name::Volume(id.clone());
+        for name in [&name, &Name::Volume(with.clone())] {
+            self.detach(name)?;
+        }
+        self.store.replace(id, with)?;
         Ok(volume_info(id, &self.get(&name)?))
     }
 

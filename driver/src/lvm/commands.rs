@@ -125,6 +125,33 @@ pub(super) async fn grow_pool_metadata(
     run(doing, words(&args)).await
 }
 
+/// Gives a logical volume another name.
+pub(super) async fn rename(vg: &str, name: &str, to: &str) -> Result<(), DriverError> {
+    let args = format!("lvrename {vg} {name} {to}");
+    run(format!("cannot rename {vg}/{name} to {to}"), words(&args)).await
+}
+
+/// Adds tags.
+pub(super) async fn add_tags(vg: &str, name: &str, tags: &[String]) -> Result<(), DriverError> {
+    change_tags(vg, name, "--addtag", tags).await
+}
+
+/// Removes tags, in this order.
+pub(super) async fn remove_tags(vg: &str, name: &str, tags: &[String]) -> Result<(), DriverError> {
+    change_tags(vg, name, "--deltag", tags).await
+}
+
+async fn change_tags(
+    vg: &str,
+    name: &str,
+    option: &str,
+    tags: &[String],
+) -> Result<(), DriverError> {
+    let tags: String = tags.iter().map(|tag| format!("{option} {tag} ")).collect();
+    let args = format!("lvchange {tags} {vg}/{name}");
+    run(format!("cannot tag {vg}/{name}"), words(&args)).await
+}
+
 /// Activates a logical volume, its activation-skip flag notwithstanding.
 pub(super) async fn activate(vg: &str, name: &str) -> Result<(), DriverError> {
     let args = format!("lvchange --yes --activate y --ignoreactivationskip {vg}/{name}");

@@ -103,6 +103,12 @@ pub(super) struct Marks {
     pub(super) name: Option<String>,
     /// The name of the logical volume before it became a volume of ours.
     pub(super) former: Option<String>,
+    /// It has taken the place of this volume, whatever it was made as.
+    pub(super) becomes: Option<VolumeId>,
+    /// It was made as this volume, and has taken the place of another one.
+    pub(super) replaced: Option<VolumeId>,
+    /// Another one has taken the place of this volume, which it was: it is to be removed.
+    pub(super) superseded: Option<VolumeId>,
 }
 
 impl Marks {
@@ -116,6 +122,16 @@ impl Marks {
         format!("{PREFIX}.helps={volume}")
     }
 
+    /// The tag that makes a logical volume this volume.
+    pub(super) fn becomes(volume: &VolumeId) -> String {
+        format!("{PREFIX}.becomes={volume}")
+    }
+
+    /// The tag that says as which volume it was made that is now another one.
+    pub(super) fn replaced(made_as: &VolumeId) -> String {
+        format!("{PREFIX}.replaced={made_as}")
+    }
+
     /// Reads a report's comma-separated tags.
     pub(super) fn parse(lv_tags: &str) -> Self {
         let has = |mark: &str| lv_tags.split(',').any(|tag| tag == mark);
@@ -125,6 +141,10 @@ impl Marks {
             helps: value(lv_tags, "helps").and_then(|id| id.parse().ok()),
             name: value(lv_tags, "name").and_then(plain),
             former: value(lv_tags, "former").map(str::to_owned),
+            becomes: value(lv_tags, "becomes").and_then(|id| id.parse().ok()),
+            replaced: value(lv_tags, "replaced").and_then(|id| id.parse().ok()),
+            // What the others of the group say.
+            superseded: None,
         }
     }
 }
@@ -165,6 +185,11 @@ pub(super) fn former_tag(lv: &str) -> String {
 pub(super) fn is_ours(tag: &str) -> bool {
     tag.strip_prefix(PREFIX)
         .is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The tag with a volume's or snapshot's id.
+pub(super) fn id_tag(id: &VolumeId) -> String {
+    format!("{PREFIX}.id={id}")
 }
 
 /// The value of one of our tags.

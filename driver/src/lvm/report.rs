@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use super::names::{Marks, Tags};
+use super::{
+    names::{Marks, Tags},
+    replace,
+};
 use crate::{DriverError, in_use};
 
 /// One look at a volume group.
@@ -231,6 +234,9 @@ pub(super) fn parse(json: &[u8], vg: &str) -> Result<Option<Report>, String> {
     if extent_bytes == 0 {
         return Err("vg_extent_size is 0".into());
     }
+    let lvs = section.lv.iter().map(|row| row.parse(&section.seg));
+    let mut lvs: Vec<Lv> = lvs.collect::<Result<_, _>>()?;
+    replace::tell_apart(&mut lvs);
     Ok(Some(Report {
         extent_bytes,
         size_bytes: number("vg_size", &row.vg_size)?,
@@ -239,11 +245,7 @@ pub(super) fn parse(json: &[u8], vg: &str) -> Result<Option<Report>, String> {
             size_bytes: number("vg_mda_size", &row.vg_mda_size)?,
             free_bytes: number("vg_mda_free", &row.vg_mda_free)?,
         },
-        lvs: section
-            .lv
-            .iter()
-            .map(|row| row.parse(&section.seg))
-            .collect::<Result<_, _>>()?,
+        lvs,
     }))
 }
 

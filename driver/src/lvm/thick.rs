@@ -11,6 +11,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `volumes`, `snapshots` | the operations |
+//! | `replace` | a volume that takes another one's place |
 //! | `group` | looking, activating, resting |
 //! | `content` | zeroing and copying devices |
 //! | `turns` | who works on which volume |
@@ -20,6 +21,7 @@
 mod commands;
 mod content;
 mod group;
+mod replace;
 mod room;
 mod snapshots;
 mod turns;
@@ -214,6 +216,20 @@ impl VolumeDriver for LvmThickDriver {
     async fn extend_volume(&self, id: &VolumeId, size: u64) -> Result<VolumeInfo, DriverError> {
         let id = id.clone();
         self.whole(move |group| async move { group.extend_volume(id, size).await })
+            .await
+    }
+
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.group.check_replace(id).await
+    }
+
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (id, with) = (id.clone(), with.clone());
+        self.whole(|group| async move { group.replace_volume(id, with).await })
             .await
     }
 

@@ -176,6 +176,20 @@ impl VolumeDriver for LvmThinDriver {
             .await
     }
 
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.pool.check_replace(id).await
+    }
+
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (id, with) = (id.clone(), with.clone());
+        self.locked(move |pool| async move { pool.replace_volume(&id, &with).await })
+            .await
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,

@@ -195,6 +195,24 @@ impl VolumeDriver for RemoteDriver {
         sound!(self, extend_volume, wire::volume_info(grown))
     }
 
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        ask!(self, Quick, check_replace, self.object(id)).map(drop)
+    }
+
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let message = api::ReplaceVolumeRequest {
+            pool: self.node.config.pool.clone(),
+            id: id.to_string(),
+            with_id: with.to_string(),
+        };
+        let replaced = ask!(self, Long, replace_volume, message)?;
+        sound!(self, replace_volume, wire::volume_info(replaced))
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,

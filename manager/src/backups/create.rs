@@ -180,7 +180,7 @@ impl Manager {
     }
 
     /// Who uses a volume, in words: on record, or seen by the kernel.
-    async fn user_of(&self, volume: &VolumeRow) -> Result<Option<String>, ManagerError> {
+    pub(crate) async fn user_of(&self, volume: &VolumeRow) -> Result<Option<String>, ManagerError> {
         let id = &volume.id;
         let attachment = self.catalog.attachment(AttachmentKind::Volume, id.as_str());
         let attached = attachment

@@ -42,6 +42,10 @@ pub(super) struct State {
     held: BTreeSet<VolumeId>,
     /// Whether a volume stays as it is as long as it has snapshots.
     snapshots_pin: bool,
+    /// Which volume took the place of another one.
+    replaced: BTreeMap<VolumeId, VolumeId>,
+    /// Whether no volume can take the place of another one.
+    cannot_replace: bool,
     /// Whether writes wait while the pool is low.
     writes_wait: bool,
     /// How many cuts are not answered.
@@ -118,6 +122,11 @@ impl FakeStorage {
         let mut state = self.lock();
         state.snapshots_max = Some(snapshots_max);
         state.growths_left = growths_left;
+    }
+
+    /// Lets no volume take the place of another one, as with storage that has no way to do that.
+    pub fn let_nothing_be_replaced(&self) {
+        self.lock().cannot_replace = true;
     }
 
     /// Lets writes wait from now on while the pool is low.

@@ -15,7 +15,7 @@ use stockpot_repository::{Repository, upload::SnapshotRef};
 
 use crate::{
     Manager, ManagerError,
-    catalog::{CopyState, SnapshotRow, VolumeSource},
+    catalog::{CopyState, InPlaceStage, SnapshotRow, VolumeSource},
     cloud,
     error::chain,
     ids,
@@ -76,6 +76,10 @@ impl Manager {
         let devices = self.devices(&earlier).await?;
         earlier.retain(|base| is_earlier(base, row));
         earlier.sort_by_key(|base| Reverse(base.cut_at_us));
+        if let Some(why) = self.drop_earlier_content(row, &mut earlier).await? {
+            tracing::warn!("{why}: everything is read and compared");
+            return Ok(Delta::Unknown(why));
+        }
         if earlier.is_empty() {
             let first = "it is the first cloud copy of the volume";
             let Some(origin) = origin else {
@@ -122,6 +126,23 @@ impl Manager {
         devices.retain(|_, source| own.contains_key(source));
         devices.extend(own);
         Ok(devices)
+    }
+
+    /// Takes out what shows another content than the volume had since something was restored into it. Why nothing is left, if that
+    /// is why.
+    async fn drop_earlier_content(
+        &self,
+        row: &SnapshotRow,
+        earlier: &mut Vec<SnapshotRow>,
+    ) -> Result<Option<String>, ManagerError> {
+        let restored = self.catalog.in_place(&row.volume_id).await?;
+        let gone = self.catalog.snapshots_of_earlier_content().await?;
+        let before = earlier.len();
+        earlier.retain(|base| !gone.contains(base.id.as_str()));
+        let was_restored = earlier.len() < before
+            || restored.is_some_and(|restored| restored.stage == InPlaceStage::Done);
+        let why = "it is the first cloud copy since something was restored into the volume";
+        Ok((earlier.is_empty() && was_restored).then(|| why.to_owned()))
     }
 
     /// Asks the storage what changed between the device that shows this cloud copy and the one that is read.
@@ -183,6 +204,10 @@ impl Manager {
             return Ok(false);
         }
         if self.catalog.volume(&row.volume_id).await?.is_none() {
+            return Ok(false);
+        }
+        let gone = self.catalog.snapshots_of_earlier_content().await?;
+        if gone.contains(row.id.as_str()) {
             return Ok(false);
         }
         let is_newer = |other: &&SnapshotRow| {

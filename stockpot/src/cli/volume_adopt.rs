@@ -1,17 +1,8 @@
 //! `stockpot volume adopt` and `release`: volumes that are there already.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use super::{SocketArgs, parse_label};
-
-/// `stockpot volume adopt` and `release`.
-#[derive(Debug, Subcommand)]
-pub(crate) enum VolumeAdoptVerb {
-    /// Bring a logical volume that is there already under management, without touching a byte of it.
-    Adopt(VolumeAdoptArgs),
-    /// Let a volume go: it keeps its bytes, and its logical volume is its user's again.
-    Release(VolumeReleaseArgs),
-}
 
 /// `stockpot volume adopt`.
 #[derive(Debug, Args)]

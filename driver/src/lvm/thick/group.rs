@@ -122,6 +122,10 @@ impl Group {
                 self.rest(&lv.name).await?;
             }
         }
+        let view = self.look().await?;
+        if let Err(error) = self.finish_replacements(view, None).await {
+            tracing::warn!(vg, %error, "a volume has its new content; what it held before cannot be removed yet");
+        }
         Ok(())
     }
 

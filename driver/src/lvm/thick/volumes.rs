@@ -242,6 +242,7 @@ impl Group {
         self.remove_helpers(&id).await?;
         self.remove_unfinished(&id).await?;
         let view = self.look().await?;
+        let view = self.finish_replacements(view, Some(&id)).await?;
         let Some(volume) = view.volume(&id) else {
             return Ok(());
         };

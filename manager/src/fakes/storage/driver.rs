@@ -85,6 +85,52 @@ impl VolumeDriver for FakeStorage {
         .await
     }
 
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.call("check_replace", |state| {
+            if state.cannot_replace {
+                return Err(DriverError::Unsupported("that".into()));
+            }
+            pinned(state, id)
+        })
+        .await
+    }
+
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        self.call("replace_volume", |state| {
+            let size_of = |id: &VolumeId| state.volumes.get(id).copied();
+            let had = size_of(id).ok_or_else(|| absent(&format!("volume {id}")))?;
+            let info = |size_bytes| VolumeInfo {
+                id: id.clone(),
+                size_bytes,
+            };
+            if state.replaced.get(id) == Some(with) {
+                return Ok(info(had));
+            }
+            let has = size_of(with).ok_or_else(|| absent(&format!("volume {with}")))?;
+            for one in [id, with] {
+                in_use(state, one.as_str())?;
+                if state.held.contains(one) {
+                    return Err(DriverError::InUse {
+                        what: format!("volume {one}"),
+                        by: "mounted at /fake".to_owned(),
+                    });
+                }
+            }
+            pinned(state, id)?;
+            let (from, to) = (self.volume_file(with), self.volume_file(id));
+            fs::rename(&from, &to).map_err(|source| io_error("cannot rename", &from, source))?;
+            state.volumes.remove(with);
+            state.volumes.insert(id.clone(), has);
+            state.replaced.insert(id.clone(), with.clone());
+            Ok(info(has))
+        })
+        .await
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,
