@@ -219,12 +219,6 @@ pub(super) async fn adoptable(vg: &str) -> Result<Vec<adopt_report::Row>, Driver
     adopt_report::rows(&output.stdout).map_err(|answer| DriverError::Unexpected { doing, answer })
 }
 
-/// Tags a logical volume: all of them, or none.
-pub(super) async fn add_tags(vg: &str, name: &str, tags: &[String]) -> Result<(), DriverError> {
-    let args = tagged(&format!("lvchange {vg}/{name}"), tags);
-    run(format!("cannot tag {vg}/{name}"), args).await
-}
-
 /// Takes tags away, and the activation-skip flag with them: all, or nothing.
 pub(super) async fn let_go(vg: &str, name: &str, tags: &[String]) -> Result<(), DriverError> {
     let mut args = words("lvchange --setactivationskip n");
@@ -233,12 +227,6 @@ pub(super) async fn let_go(vg: &str, name: &str, tags: &[String]) -> Result<(), 
     }
     args.push(format!("{vg}/{name}"));
     run(format!("cannot let {vg}/{name} go"), args).await
-}
-
-/// Gives a logical volume another name, also while it is active.
-pub(super) async fn rename(vg: &str, name: &str, to: &str) -> Result<(), DriverError> {
-    let args = format!("lvrename {vg} {name} {to}");
-    run(format!("cannot rename {vg}/{name} to {to}"), words(&args)).await
 }
 
 /// Whether a classic snapshot's room for changes ran out.
