@@ -143,6 +143,7 @@ mod tests {
             open: false,
             suspended: false,
             read_only: false,
+            is_striped: false,
             device: None,
             thin_id: None,
             origin: None,
