@@ -48,7 +48,7 @@ pub(super) fn time_of(time: Option<prost_types::Timestamp>) -> String {
 /// The name that was asked for, or one that nothing else has.
 pub(super) fn name_or_new(name: String, kind: &str) -> String {
     match name.is_empty() {
-        true => format!("{kind}-{}", Ulid::new().to_string().to_lowercase()),
+        true => format!("{kind}-{}", Ulid::generate().to_string().to_lowercase()),
         false => name,
     }
 }

@@ -96,7 +96,7 @@ async fn extend(
             format!(
                 "Volume {} status must be available to extend, but current status is: in-use; from version 3.42 on it \
                  may be in use",
-                volume.volume_id
+                asked.id
             ),
         ));
     }
