@@ -9,7 +9,8 @@ use std::{fmt, net::IpAddr};
 
 use http::{HeaderMap, StatusCode, header};
 
-pub(crate) use self::tokens::{Tokens, TokensError};
+pub(crate) use self::tokens::Tokens;
+pub use self::tokens::TokensError;
 use crate::{
     config::{GatewayConfig, Network},
     problem::Problem,
