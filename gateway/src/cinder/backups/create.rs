@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus};
 use utoipa::ToSchema;
 

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use stockpot_proto::stockpot::v1::{
     self as api, BackupStatus, SourceCopy, VolumeStatus, create_volume_request::Source,
 };

@@ -1,6 +1,6 @@
 //! A backup as Cinder shows it.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus};
 
 use super::COLLECTION;

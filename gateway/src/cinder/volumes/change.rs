@@ -3,7 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use stockpot_proto::stockpot::v1::{self as api, VolumeStatus};
 
 use super::{find, status};
