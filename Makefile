@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests two-nodes selftest csi-sanity reader gateway-fuzz test-s3 test-long bench flame deny clean
+.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests two-nodes selftest csi-sanity cinder-client reader gateway-fuzz test-s3 test-long bench flame deny clean
 
 # Build output is shared by all checkouts of a user, so that a second one builds quickly.
 XDG_CACHE_HOME ?= $(HOME)/.cache
@@ -59,6 +59,9 @@ selftest: setup ## the tests of the test host itself
 
 csi-sanity: setup setup-csi ## the conformance tests of CSI, against the driver in a guest
 	$(FIXTURES)/csi-sanity-run
+
+cinder-client: setup ## the real python-cinderclient against the gateway, on LVM and an S3 server in a guest
+	$(FIXTURES)/cinder-client/run
 
 reader: ## the independent reader restores the document's examples and every golden repository, and finds damage
 	@$(FIXTURES)/setup reader

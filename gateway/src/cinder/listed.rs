@@ -5,6 +5,12 @@ use tonic::Status;
 
 use crate::state::Gateway;
 
+/// What the ids of volumes and backups that this manager makes begin with, after their kind.
+pub(super) async fn node(gateway: &Gateway) -> Result<String, Status> {
+    let info = gateway.manager.manager().get_info(api::GetInfoRequest {}).await?;
+    Ok(info.into_inner().node_short_id)
+}
+
 /// Every volume.
 pub(super) async fn volumes(gateway: &Gateway) -> Result<Vec<api::Volume>, Status> {
     let mut client = gateway.manager.manager();

@@ -7,6 +7,7 @@
 //! - [`asked`] what every call says beside its body: project, version, where links lead.
 //! - [`words`] what Cinder keeps and the manager has no place for: it stands in the metadata, under keys of its own.
 //! - [`fields`] values as requests write them and answers want them; [`page`] lists.
+//! - [`ids`] the manager's ids as UUIDs, by which clients look.
 //! - `backups`, `volumes`, `snapshots`: the calls, and how each thing is shown.
 //!
 //! Nothing is kept here. A name need not be unique in Cinder, so it is a word, and the manager's name is made up.
@@ -14,6 +15,7 @@
 mod asked;
 mod backups;
 mod fields;
+mod ids;
 mod listed;
 mod page;
 mod snapshots;

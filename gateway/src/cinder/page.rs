@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
 
-use super::{Fault, asked::Asked, bad_input, fields::Flag};
+use super::{Fault, asked::Asked, bad_input, fields::Flag, ids};
 use crate::problem::Problem;
 
 /// Most entries of a page: Cinder's own limit.
@@ -74,7 +74,7 @@ pub(super) struct Query<'a> {
 #[derive(Debug)]
 struct Filter<'a> {
     key: &'a str,
-    value: &'a str,
+    value: String,
     /// A part of the text is enough (`key~`, from 3.34 on).
     part: bool,
 }
@@ -141,9 +141,10 @@ impl<'a> Query<'a> {
             _ => (key, false),
         };
         if self.of.filters.contains(&name) {
+            let is_id = matches!(name, "id" | "volume_id" | "snapshot_id" | "source_volid");
             self.filters.push(Filter {
                 key: name,
-                value,
+                value: if is_id { ids::shown(value) } else { value.to_owned() },
                 part,
             });
             return Ok(());
@@ -196,7 +197,8 @@ impl<'a> Query<'a> {
         let begin = match self.marker {
             None => 0,
             Some(marker) => {
-                let found = entries.iter().position(|e| e.view["id"] == marker);
+                let id = ids::shown(marker);
+                let found = entries.iter().position(|e| e.view["id"] == id);
                 let Some(found) = found else {
                     return Err(bad_input(format!("marker {marker:?} is none of this list")));
                 };
@@ -236,7 +238,7 @@ impl<'a> Query<'a> {
             && self.filters.iter().all(|filter| {
                 let found = text(&entry.view[filter.key]);
                 match filter.part {
-                    true => found.contains(filter.value),
+                    true => found.contains(&filter.value),
                     false => found == filter.value,
                 }
             })

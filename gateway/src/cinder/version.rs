@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde_json::{Value, json};
 use ulid::Ulid;
 
-use super::{Cinder, asked};
+use super::{Cinder, asked, ids};
 use crate::{
     problem::{self, Problem},
     state::Gateway,
@@ -130,9 +130,7 @@ pub(super) async fn stamp(
 
 /// In the form that OpenStack gives its own.
 fn request_id() -> String {
-    let id = format!("{:032x}", Ulid::generate().0);
-    let (a, b, c, d, e) = (&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..]);
-    format!("req-{a}-{b}-{c}-{d}-{e}")
+    format!("req-{}", ids::uuid(Ulid::generate()))
 }
 
 /// Every version of Cinder's API.

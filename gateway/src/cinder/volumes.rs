@@ -9,20 +9,31 @@ use stockpot_proto::stockpot::v1 as api;
 use tonic::Code;
 use ulid::Ulid;
 
-use super::{Fault, not_found, refused};
+use super::{Fault, ids, listed, not_found, refused};
 use crate::state::Gateway;
 
 /// As in the path.
 const COLLECTION: &str = "volumes";
 
-/// The volume of an id.
+/// The volume of an id, the manager's or Cinder's.
 pub(super) async fn find(gateway: &Gateway, id: &str) -> Result<api::Volume, Fault> {
-    let request = api::GetVolumeRequest {
-        volume_id: id.to_owned(),
+    let absent = || not_found("Volume", id);
+    let Some(end) = ids::end_of(id) else {
+        return get(gateway, id.to_owned()).await?.ok_or_else(absent);
     };
+    let ours = format!("vol-{}-{end}", listed::node(gateway).await?);
+    if let Some(found) = get(gateway, ours).await? {
+        return Ok(found);
+    }
+    let mut all = listed::volumes(gateway).await?.into_iter();
+    all.find(|volume| ids::ends(&volume.volume_id, &end)).ok_or_else(absent)
+}
+
+async fn get(gateway: &Gateway, volume_id: String) -> Result<Option<api::Volume>, Fault> {
+    let request = api::GetVolumeRequest { volume_id };
     match gateway.manager.manager().get_volume(request).await {
-        Ok(found) => Ok(found.into_inner()),
-        Err(status) if status.code() == Code::NotFound => Err(not_found("Volume", id)),
+        Ok(found) => Ok(Some(found.into_inner())),
+        Err(status) if status.code() == Code::NotFound => Ok(None),
         Err(status) => Err(refused("volume")(status)),
     }
 }

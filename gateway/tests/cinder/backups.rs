@@ -32,6 +32,7 @@ async fn the_request_of_the_text_on_an_attached_volume() {
     let summary = &begun.body["backup"];
     assert_eq!(summary["name"], "nightly001");
     let id = summary["id"].as_str().unwrap();
+    assert_eq!(id.len(), 36, "{id} is no UUID");
     let links = json!([
         {"rel": "self", "href": format!("http://cinder.example:8776/v2/tenant/backups/{id}")},
         {"rel": "bookmark", "href": format!("http://cinder.example:8776/tenant/backups/{id}")},
@@ -41,7 +42,7 @@ async fn the_request_of_the_text_on_an_attached_volume() {
     let backup = lab.until("backup", id, "available").await;
     assert_eq!(backup["description"], "Nightly backup");
     assert_eq!(backup["container"], "nightlybackups");
-    assert_eq!(backup["volume_id"], json!(volume));
+    assert_eq!(backup["volume_id"], json!(lab.shown(&volume).await));
     assert_eq!(backup["size"], 1);
     assert_eq!(backup["is_incremental"], false);
     assert_eq!(backup["fail_reason"], json!(null));

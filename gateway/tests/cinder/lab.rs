@@ -107,8 +107,10 @@ impl World {
         fs::write(file, content(byte)).unwrap();
     }
 
-    pub(crate) fn assert_content(&self, volume: &str, byte: u8) {
-        let file = self.storage.volume_file(&volume.parse().unwrap());
+    /// Of a volume as it is shown.
+    pub(crate) fn assert_content(&self, volume: &Value, byte: u8) {
+        let id = volume["provider_id"].as_str().unwrap();
+        let file = self.storage.volume_file(&id.parse().unwrap());
         assert!(fs::read(file).unwrap() == content(byte), "{volume}");
     }
 
@@ -223,7 +225,15 @@ impl Lab<'_> {
         tokio::time::timeout(PATIENCE, sending).await.unwrap()
     }
 
-    /// A volume with content, which the manager made, as CSI would have it.
+    /// The id under which Cinder shows a volume.
+    pub(crate) async fn shown(&self, volume: &str) -> String {
+        let shown = self.get(&format!("/v3/p/volumes/{volume}")).await;
+        let id = shown.body["volume"]["id"].as_str().unwrap().to_owned();
+        assert_eq!(id.len(), 36, "{id} is no UUID");
+        id
+    }
+
+    /// A volume with content, which the manager made, as CSI would have it; its id there.
     pub(crate) async fn volume(&mut self, name: &str, byte: u8) -> String {
         let request = api::CreateVolumeRequest {
             name: name.to_owned(),

@@ -41,8 +41,7 @@ async fn a_backup_is_known_again_after_its_catalog_was_lost() {
     }
     let restored = lab.post(&format!("{path}/restore"), &json!({"restore": {}})).await;
     let id = restored.body["restore"]["volume_id"].as_str().unwrap();
-    lab.until("volume", id, "available").await;
-    world.assert_content(id, 9);
+    world.assert_content(&lab.until("volume", id, "available").await, 9);
     // It can be deleted like any other; then there is nothing to import any more.
     assert_eq!(lab.delete(&path).await.status, 202);
     lab.get(&path).await.fault(404, "itemNotFound");

@@ -143,6 +143,9 @@ async fn paths_and_methods_that_are_none() {
         "/v3/p/backups/nobody/export_record",
         "/v3/p/volumes/nobody",
         "/v3/p/snapshots/snap-01jd0000000000000000000000",
+        "/v3/p/backups/0193c2a4-0000-4000-8000-000000000000",
+        "/v3/p/volumes/0193c2a4-0000-4000-8000-000000000000",
+        "/v3/p/snapshots/0193c2a40000400080000000000000ff",
         "/v3/p/backups/%2e%2e",
         "/v2/p/backups/a%00b",
     ] {

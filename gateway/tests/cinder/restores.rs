@@ -28,13 +28,12 @@ async fn a_new_volume_by_both_ways() {
     world.faults.clear();
     let new = lab.until("volume", id, "available").await;
     assert_eq!(new["name"], format!("restore_backup_{backup}"));
-    world.assert_content(id, 7);
+    world.assert_content(&new, 7);
     lab.until("backup", &backup, "available").await;
     let named = lab.post(&path, &json!({"restore": {"name": "again"}})).await;
     let id = named.body["restore"]["volume_id"].as_str().unwrap();
     assert_eq!(named.body["restore"]["volume_name"], "again");
-    lab.until("volume", id, "available").await;
-    world.assert_content(id, 7);
+    world.assert_content(&lab.until("volume", id, "available").await, 7);
     // From 3.47 on a volume is made from a backup like from a snapshot.
     let body = json!({"volume": {"name": "third", "backup_id": backup}}).to_string();
     let early = lab.at("3.46", "POST", "/v3/p/volumes", &body).await;
@@ -42,8 +41,7 @@ async fn a_new_volume_by_both_ways() {
     let third = lab.at("3.47", "POST", "/v3/p/volumes", &body).await;
     assert_eq!(third.status, 202, "{third:?}");
     let id = third.body["volume"]["id"].as_str().unwrap();
-    lab.until("volume", id, "available").await;
-    world.assert_content(id, 7);
+    world.assert_content(&lab.until("volume", id, "available").await, 7);
     lab.stop().await;
     world.assert_tidy();
 }

@@ -60,7 +60,7 @@ async fn a_snapshot_is_backed_up_and_stays() {
     assert_eq!(cut.status, 202, "{cut:?}");
     let id = cut.body["snapshot"]["id"].as_str().unwrap();
     let snapshot = lab.until("snapshot", id, "available").await;
-    assert_eq!(snapshot["volume_id"], json!(volume));
+    assert_eq!(snapshot["volume_id"], json!(lab.shown(&volume).await));
     assert_eq!(snapshot["name"], "s");
     let forced = json!({"snapshot": {"volume_id": volume, "force": "True"}});
     let forced = lab.post("/v3/p/snapshots", &forced).await;
@@ -71,8 +71,7 @@ async fn a_snapshot_is_backed_up_and_stays() {
     let volume = lab.post("/v3/p/volumes", &json!({"volume": {"snapshot_id": id}})).await;
     assert_eq!(volume.body["volume"]["snapshot_id"], id, "{volume:?}");
     let copy = volume.body["volume"]["id"].as_str().unwrap();
-    lab.until("volume", copy, "available").await;
-    world.assert_content(copy, 3);
+    world.assert_content(&lab.until("volume", copy, "available").await, 3);
     assert_eq!(lab.delete(&path).await.status, 202);
     lab.get(&path).await.fault(404, "itemNotFound");
     lab.stop().await;

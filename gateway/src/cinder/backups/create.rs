@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus};
 use utoipa::ToSchema;
 
@@ -17,7 +17,7 @@ use crate::{
         fields::{self, Flag, given},
         invalid, listed, made,
         page::summary,
-        refused,
+        refused, snapshots, volumes,
         words::Words,
     },
     state::Gateway,
@@ -75,15 +75,19 @@ pub(in crate::cinder) async fn create(
 ) -> Result<Made, Fault> {
     let wanted = body.0.backup;
     wanted.check()?;
+    let volume = volumes::find(&gateway, &wanted.volume_id).await?.volume_id;
     if wanted.incremental == Some(Flag(true)) {
-        has_parent(&gateway, &wanted.volume_id).await?;
+        has_parent(&gateway, &volume).await?;
     }
     let container = given(wanted.container);
     let profile = match &container {
         Some(container) => profile(&gateway, container).await?,
         None => String::new(),
     };
-    let snapshot = given(wanted.snapshot_id);
+    let snapshot = match given(wanted.snapshot_id) {
+        Some(id) => Some(snapshots::find(&gateway, &id).await?.snapshot_id),
+        None => None,
+    };
     let words = Words {
         container,
         snapshot: snapshot.clone(),
@@ -93,7 +97,7 @@ pub(in crate::cinder) async fn create(
     let request = api::CreateBackupRequest {
         // Made up: in Cinder several may have the same.
         name: String::new(),
-        volume: wanted.volume_id,
+        volume,
         profile,
         force: wanted.force.unwrap_or_default().0,
         metadata: words.write(),

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use stockpot_proto::stockpot::v1::{
     self as api, BackupStatus, SourceCopy, VolumeStatus, create_volume_request::Source,
 };
@@ -15,7 +15,7 @@ use crate::{
         Body, Fault, Made,
         asked::{Asked, ThingPath},
         fields::{self, given},
-        invalid, made, refused, volumes,
+        ids, invalid, made, refused, volumes,
         words::Words,
     },
     state::Gateway,
@@ -60,8 +60,8 @@ pub(in crate::cinder) async fn restore(
         None => into_new(&asked, &gateway, &backup, given(wanted.name)).await?,
     };
     let body = json!({"restore": {
-        "backup_id": backup.backup_id,
-        "volume_id": &volume,
+        "backup_id": ids::shown(&backup.backup_id),
+        "volume_id": ids::shown(&volume),
         "volume_name": name,
     }});
     Ok(made(StatusCode::ACCEPTED, volume, body))
@@ -89,7 +89,7 @@ async fn into_new(
     backup: &api::Backup,
     name: Option<String>,
 ) -> Result<(String, String), Fault> {
-    let name = name.unwrap_or_else(|| format!("restore_backup_{}", backup.backup_id));
+    let name = name.unwrap_or_else(|| format!("restore_backup_{}", ids::shown(&backup.backup_id)));
     let words = Words {
         backup: Some(backup.backup_id.clone()),
         ..Words::new(asked, Some(name.clone()), None)

@@ -1,14 +1,14 @@
 //! A backup as Cinder shows it.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus};
 
 use super::COLLECTION;
-use crate::cinder::{asked::Asked, fields, page::Entry, words::Words};
+use crate::cinder::{asked::Asked, fields, ids, page::Entry, words::Words};
 
 /// A backup in Cinder's words.
 pub(super) fn entry(asked: &Asked, backup: &api::Backup, being_restored: &[String]) -> Entry {
-    let id = backup.backup_id.as_str();
+    let id = ids::shown(&backup.backup_id);
     let words = Words::read(&backup.metadata, &backup.name);
     let size_bytes = backup.progress.as_ref().map_or(0, |p| p.bytes_total);
     let mut view = json!({
@@ -17,8 +17,8 @@ pub(super) fn entry(asked: &Asked, backup: &api::Backup, being_restored: &[Strin
         "description": words.description,
         "status": status(backup, being_restored),
         "size": fields::Gib::of(size_bytes),
-        "volume_id": backup.volume_id,
-        "snapshot_id": words.snapshot,
+        "volume_id": ids::shown(&backup.volume_id),
+        "snapshot_id": words.snapshot.as_deref().map(ids::shown),
         "container": words.container.unwrap_or_else(|| backup.profile.clone()),
         "availability_zone": fields::ZONE,
         "created_at": fields::time(backup.created_at),
@@ -30,7 +30,7 @@ pub(super) fn entry(asked: &Asked, backup: &api::Backup, being_restored: &[Strin
         "has_dependent_backups": false,
         // Chunks lie in packs that backups share, so no object is one backup's.
         "object_count": 0,
-        "links": asked.links(COLLECTION, id),
+        "links": asked.links(COLLECTION, &id),
     });
     if asked.version.has(18) {
         view["os-backup-project-attr:project_id"] = json!(words.project);

@@ -78,7 +78,7 @@ pub(in crate::cinder) async fn create(
             "volume",
             format!(
                 "Volume {} status must be available, but current status is: in-use.",
-                volume.volume_id
+                wanted.volume_id
             ),
         ));
     }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use stockpot_proto::stockpot::v1::{self as api, CopyState};
 
 use super::COLLECTION;
-use crate::cinder::{asked::Asked, fields, page::Entry, words::Words};
+use crate::cinder::{asked::Asked, fields, ids, page::Entry, words::Words};
 
 /// Whether there is, or is to be, a local copy.
 pub(super) fn is_local(snapshot: &api::Snapshot) -> bool {
@@ -16,7 +16,7 @@ pub(super) fn is_local(snapshot: &api::Snapshot) -> bool {
 
 /// A snapshot in Cinder's words.
 pub(super) fn entry(asked: &Asked, snapshot: &api::Snapshot) -> Entry {
-    let id = snapshot.snapshot_id.as_str();
+    let id = ids::shown(&snapshot.snapshot_id);
     let words = Words::read(&snapshot.metadata, &snapshot.name);
     let (status, progress) = match snapshot.local() {
         CopyState::Present => ("available", "100%"),
@@ -29,13 +29,13 @@ pub(super) fn entry(asked: &Asked, snapshot: &api::Snapshot) -> Entry {
         "description": words.description,
         "status": status,
         "size": fields::Gib::of(snapshot.size_bytes),
-        "volume_id": snapshot.source_volume_id,
+        "volume_id": ids::shown(&snapshot.source_volume_id),
         "created_at": fields::time(snapshot.cut_at),
         "updated_at": Value::Null,
         "metadata": words.metadata,
         "os-extended-snapshot-attributes:progress": progress,
         "os-extended-snapshot-attributes:project_id": words.project,
-        "links": asked.links(COLLECTION, id),
+        "links": asked.links(COLLECTION, &id),
     });
     for (since, key, value) in [
         (14, "group_snapshot_id", Value::Null),

@@ -3,7 +3,7 @@
 use axum::extract::State;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use stockpot_proto::stockpot::v1::{self as api, VolumeStatus};
 
 use super::{find, status};
@@ -96,7 +96,7 @@ async fn extend(
             format!(
                 "Volume {} status must be available to extend, but current status is: in-use; from version 3.42 on it \
                  may be in use",
-                volume.volume_id
+                asked.id
             ),
         ));
     }

@@ -11,14 +11,14 @@ use stockpot_proto::stockpot::v1::{
 };
 use utoipa::ToSchema;
 
-use super::{own_name, view};
+use super::{find, own_name, view};
 use crate::{
     cinder::{
         Body, Fault, Made,
         asked::{Asked, ProjectPath},
         backups, bad_input,
         fields::{self, Flag, Gib, given},
-        made, not_found, refused,
+        made, not_found, refused, snapshots,
         words::Words,
     },
     state::Gateway,
@@ -110,10 +110,10 @@ pub(in crate::cinder) async fn create(
             Some(source)
         }
         Source::Snapshot(id) => Some(ApiSource::Snapshot(api::SnapshotSource {
-            snapshot_id: id,
+            snapshot_id: snapshots::find(&gateway, &id).await?.snapshot_id,
             copy: SourceCopy::Auto.into(),
         })),
-        Source::Volume(id) => Some(ApiSource::VolumeId(id)),
+        Source::Volume(id) => Some(ApiSource::VolumeId(find(&gateway, &id).await?.volume_id)),
         Source::None => None,
     };
     let pool = match given(wanted.volume_type) {

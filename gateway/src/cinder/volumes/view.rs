@@ -4,16 +4,18 @@ use serde_json::{Value, json};
 use stockpot_proto::stockpot::v1::{self as api, VolumeStatus};
 
 use super::COLLECTION;
-use crate::cinder::{asked::Asked, fields, page::Entry, words::Words};
+use crate::cinder::{asked::Asked, fields, ids, page::Entry, words::Words};
 
 /// A volume in Cinder's words.
 pub(super) fn entry(asked: &Asked, volume: &api::Volume) -> Entry {
-    let id = volume.volume_id.as_str();
+    let id = ids::shown(&volume.volume_id);
     let words = Words::read(&volume.metadata, &volume.name);
     let snapshot = volume.source_snapshot.as_ref();
     // A backup's copy has the id of a snapshot, and is none in Cinder.
     let snapshot = snapshot.filter(|_| words.backup.is_none());
+    let snapshot = snapshot.map(|source| ids::shown(&source.snapshot_id));
     let source = Some(&volume.source_volume_id).filter(|id| !id.is_empty());
+    let source = source.map(|id| ids::shown(id));
     let mut view = json!({
         "id": id,
         "name": words.name,
@@ -32,16 +34,17 @@ pub(super) fn entry(asked: &Asked, volume: &api::Volume) -> Entry {
         "migration_status": Value::Null,
         "consistencygroup_id": Value::Null,
         "volume_type": volume.pool,
-        "snapshot_id": snapshot.map(|source| &source.snapshot_id),
+        "snapshot_id": snapshot,
         "source_volid": source,
         "metadata": words.metadata,
         "user_id": words.user,
         "os-vol-tenant-attr:tenant_id": words.project,
-        "links": asked.links(COLLECTION, id),
+        "links": asked.links(COLLECTION, &id),
     });
     for (since, key, value) in [
         (13, "group_id", Value::Null),
-        (21, "provider_id", Value::Null),
+        // What everything else here calls it.
+        (21, "provider_id", json!(volume.volume_id)),
         (48, "service_uuid", Value::Null),
         (48, "shared_targets", json!(false)),
         (61, "cluster_name", Value::Null),
