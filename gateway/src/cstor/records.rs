@@ -178,11 +178,9 @@ pub(super) fn of_stream(stream: &api::Stream) -> Status {
 /// The backups of a volume that were asked for here, however they went.
 pub(super) async fn of_volume(manager: &Manager, volume: &str) -> Result<Vec<Record>, Problem> {
     let is_of = |words: &Words| words.get(VOLUME).is_some_and(|name| name == volume);
-    let asked = api::ListSnapshotsRequest {
-        on_record_only: true,
-        ..Default::default()
-    };
-    let snapshots = manager.manager().list_snapshots(asked).await?.into_inner();
+    let asked = api::ListSnapshotsRequest::default();
+    let snapshots = manager.streams().list_local_snapshots(asked).await?;
+    let snapshots = snapshots.into_inner();
     let asked = api::ListStreamsRequest::default();
     let streams = manager.streams().list_streams(asked).await?.into_inner();
     let asked = api::ListBackupsRequest::default();

@@ -64,6 +64,19 @@ impl Streams for Service {
         Ok(Response::new(api::ListStreamsResponse { streams }))
     }
 
+    async fn list_local_snapshots(
+        &self,
+        request: Request<api::ListSnapshotsRequest>,
+    ) -> Answer<api::ListSnapshotsResponse> {
+        let manager = self.manager()?;
+        let page = manager.snapshots_on_record(request.into_inner()).await?;
+        Ok(Response::new(api::ListSnapshotsResponse {
+            snapshots: page.entries,
+            next_token: page.next_token,
+            warnings: Vec::new(),
+        }))
+    }
+
     async fn get_target(
         &self,
         request: Request<api::GetVolumeRequest>,

@@ -42,24 +42,43 @@ impl Manager {
         request: api::ListSnapshotsRequest,
     ) -> Result<(Page<api::Snapshot>, Vec<String>), ManagerError> {
         let after = page::parse(&request.starting_token)?;
-        let (mut found, warnings) = if request.on_record_only {
-            (self.snapshots_on_record().await?, Vec::new())
-        } else if request.snapshot_id.is_empty() {
+        let (mut found, warnings) = if request.snapshot_id.is_empty() {
             self.all_snapshots().await?
         } else {
             let found = self.one_snapshot(&request.snapshot_id).await?;
             (found.into_iter().collect(), Vec::new())
         };
         found.retain(|snapshot| {
-            let is_of = |asked: &str, has: &str| asked.is_empty() || asked == has;
-            is_of(&request.source_volume_id, &snapshot.source_volume_id)
-                && is_of(&request.snapshot_id, &snapshot.snapshot_id)
+            request.source_volume_id.is_empty()
+                || snapshot.source_volume_id == request.source_volume_id
         });
         found.sort_by(|a, b| a.snapshot_id.cmp(&b.snapshot_id));
         let page = page::cut(found, after, request.max_entries, |snapshot| {
             &snapshot.snapshot_id
         });
         Ok((page, warnings))
+    }
+
+    /// One page of those that are cut and on record, without a question to anybody.
+    pub(crate) async fn snapshots_on_record(
+        &self,
+        request: api::ListSnapshotsRequest,
+    ) -> Result<Page<api::Snapshot>, ManagerError> {
+        let after = page::parse(&request.starting_token)?;
+        let is_of = |asked: &str, has: &str| asked.is_empty() || asked == has;
+        let mut found = Vec::new();
+        for row in self.catalog.snapshots().await? {
+            if row.cut_at_us.is_some()
+                && is_of(&request.source_volume_id, row.volume_id.as_str())
+                && is_of(&request.snapshot_id, row.id.as_str())
+            {
+                found.push(self.describe_snapshot(&row, CloudTruth::AsRecorded).await?);
+            }
+        }
+        found.sort_by(|a, b| a.snapshot_id.cmp(&b.snapshot_id));
+        Ok(page::cut(found, after, request.max_entries, |snapshot| {
+            &snapshot.snapshot_id
+        }))
     }
 
     /// One snapshot with the truth of its bucket, by whatever knows it.
@@ -141,17 +160,6 @@ impl Manager {
             )),
             Found::Deleted | Found::Uploading | Found::Absent => None,
         })
-    }
-
-    /// What is cut and on record, without a question to anybody.
-    async fn snapshots_on_record(&self) -> Result<Vec<api::Snapshot>, ManagerError> {
-        let mut found = Vec::new();
-        for row in self.catalog.snapshots().await? {
-            if row.cut_at_us.is_some() {
-                found.push(self.describe_snapshot(&row, CloudTruth::AsRecorded).await?);
-            }
-        }
-        Ok(found)
     }
 
     async fn all_snapshots(&self) -> Result<(Vec<api::Snapshot>, Vec<String>), ManagerError> {
