@@ -113,7 +113,11 @@ impl Access {
             return Ok(Caller::Certificate(name.clone()));
         }
         // Clients that know no authentication send made-up tokens: they are no worse than none.
-        if self.networks.iter().any(|network| network.contains(address)) {
+        if self
+            .networks
+            .iter()
+            .any(|network| network.contains(address))
+        {
             return Ok(Caller::Host(address));
         }
         Err(match (shown, certificate.first()) {
@@ -124,7 +128,9 @@ impl Access {
                     "the certificate of {name} is not among those of `authentication.allowCertificates`"
                 ),
             ),
-            _ => unauthorized("show a token: `Authorization: Bearer TOKEN` or `X-Auth-Token: TOKEN`"),
+            _ => {
+                unauthorized("show a token: `Authorization: Bearer TOKEN` or `X-Auth-Token: TOKEN`")
+            }
         })
     }
 }

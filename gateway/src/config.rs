@@ -197,8 +197,14 @@ impl GatewayConfig {
         }
         for (field, path) in [
             ("authentication.tokensFile", access.tokens_file.as_ref()),
-            ("certificate.certFile", self.certificate.as_ref().map(|c| &c.cert_file)),
-            ("certificate.keyFile", self.certificate.as_ref().map(|c| &c.key_file)),
+            (
+                "certificate.certFile",
+                self.certificate.as_ref().map(|c| &c.cert_file),
+            ),
+            (
+                "certificate.keyFile",
+                self.certificate.as_ref().map(|c| &c.key_file),
+            ),
             (
                 "certificate.caFile",
                 self.certificate.as_ref().and_then(|c| c.ca_file.as_ref()),
@@ -234,10 +240,30 @@ impl LimitsConfig {
                 format!("{value} is not from {least} to {most}"),
             )
         };
-        within("bodySizeBytesMax", self.body_size_bytes_max as u64, 4096, 64 << 20)?;
-        within("requestsPerSecondMax", self.requests_per_second_max.into(), 1, 100_000)?;
-        within("requestsBurstMax", self.requests_burst_max.into(), 1, 1_000_000)?;
-        within("requestsAtOnceMax", self.requests_at_once_max as u64, 1, 10_000)?;
+        within(
+            "bodySizeBytesMax",
+            self.body_size_bytes_max as u64,
+            4096,
+            64 << 20,
+        )?;
+        within(
+            "requestsPerSecondMax",
+            self.requests_per_second_max.into(),
+            1,
+            100_000,
+        )?;
+        within(
+            "requestsBurstMax",
+            self.requests_burst_max.into(),
+            1,
+            1_000_000,
+        )?;
+        within(
+            "requestsAtOnceMax",
+            self.requests_at_once_max as u64,
+            1,
+            10_000,
+        )?;
         within("connectionsMax", self.connections_max as u64, 1, 60_000)?;
         within("requestSecondsMax", self.request_seconds_max, 1, 3600)?;
         within("headSecondsMax", self.head_seconds_max, 1, 600)
@@ -263,7 +289,10 @@ fn check_socket(socket: &Path, manager: &Path) -> Result<(), ConfigError> {
         return wrong("socket", problem);
     }
     if socket == manager {
-        return wrong("socket", "is the manager's `socket` already: each needs its own");
+        return wrong(
+            "socket",
+            "is the manager's `socket` already: each needs its own",
+        );
     }
     Ok(())
 }

@@ -95,7 +95,10 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let read = axum::extract::Path::<T>::from_request_parts(parts, state).await;
         let read = read.map_err(|rejection| {
-            Problem::new(rejection.status(), format!("path: {}", rejection.body_text()))
+            Problem::new(
+                rejection.status(),
+                format!("path: {}", rejection.body_text()),
+            )
         })?;
         Ok(Self(read.0, PhantomData))
     }
@@ -116,7 +119,10 @@ where
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let read = axum::extract::Query::<T>::from_request_parts(parts, state).await;
         let read = read.map_err(|rejection| {
-            Problem::new(rejection.status(), format!("query: {}", rejection.body_text()))
+            Problem::new(
+                rejection.status(),
+                format!("query: {}", rejection.body_text()),
+            )
         })?;
         Ok(Self(read.0, PhantomData))
     }

@@ -27,10 +27,10 @@ mod routes;
 mod server;
 mod state;
 
+pub use access::TokensError;
 pub use config::{
     AuthenticationConfig, CertificateConfig, ConfigError, GatewayConfig, LimitsConfig, Network,
     SocketMode,
 };
-pub use access::TokensError;
 pub use listen::{ListenError, TlsError};
 pub use server::{GatewayError, serve};

@@ -6,7 +6,9 @@ use axum::Router;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{
     Components, Info, License, OpenApi, OpenApiBuilder,
-    security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme},
+    security::{
+        ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+    },
 };
 use utoipa_swagger_ui::SwaggerUi;
 
@@ -57,7 +59,10 @@ pub(crate) fn document(description: &OpenApi) -> Value {
 
 fn complete(operation: &mut Map<String, Value>, path: &str, ids: &mut BTreeSet<String>) {
     if let Some(id) = operation.get("operationId").and_then(Value::as_str) {
-        let first = path.split('/').find(|part| !part.is_empty()).unwrap_or("root");
+        let first = path
+            .split('/')
+            .find(|part| !part.is_empty())
+            .unwrap_or("root");
         let mut unique = format!("{first}_{id}");
         while !ids.insert(unique.clone()) {
             unique.push('_');
@@ -68,7 +73,9 @@ fn complete(operation: &mut Map<String, Value>, path: &str, ids: &mut BTreeSet<S
         .entry("parameters")
         .or_insert_with(|| Value::Array(Vec::new()));
     if let Some(parameters) = parameters.as_array_mut() {
-        let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+        let names = path
+            .split('/')
+            .filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
         for name in names {
             let is_there = parameters
                 .iter()
@@ -84,9 +91,9 @@ fn complete(operation: &mut Map<String, Value>, path: &str, ids: &mut BTreeSet<S
         .entry("responses")
         .or_insert_with(|| Value::Object(Map::new()));
     if let Some(responses) = responses.as_object_mut() {
-        responses
-            .entry("default")
-            .or_insert_with(|| json!({"description": "It was refused, or failed; the body says why."}));
+        responses.entry("default").or_insert_with(
+            || json!({"description": "It was refused, or failed; the body says why."}),
+        );
     }
 }
 

@@ -7,8 +7,8 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::{
     cinder::{self, Cinder},
     cstor::{self, Cstor},
-    opensds::{self, OpenSds},
     openapi,
+    opensds::{self, OpenSds},
     problem::{self, Problem},
     state::Gateway,
 };
@@ -37,6 +37,8 @@ pub(crate) fn answer(path: &str, problem: &Problem) -> axum::response::Response 
 
 /// Whether whoever comes may read it: it says nothing of what is stored.
 pub(crate) fn is_open(path: &str) -> bool {
-    matches!(path, "/" | "/v2" | "/v3" | "/healthz" | "/openapi.json" | "/docs")
-        || path.starts_with("/docs/")
+    matches!(
+        path,
+        "/" | "/v2" | "/v3" | "/healthz" | "/openapi.json" | "/docs"
+    ) || path.starts_with("/docs/")
 }

@@ -18,7 +18,7 @@ use crate::{
     bounds::Bounds,
     config::{ConfigError, GatewayConfig},
     connection, health,
-    listen::{Listener, Listeners, ListenError, PAUSE_AFTER_REFUSAL, Tls, TlsError},
+    listen::{ListenError, Listener, Listeners, PAUSE_AFTER_REFUSAL, Tls, TlsError},
     manager::Manager,
     openapi,
     problem::Problem,
@@ -88,8 +88,14 @@ pub async fn serve(
     stopping.cancel();
     drop(socket_file);
     tasks.close();
-    if tokio::time::timeout(DRAIN_GRACE, tasks.wait()).await.is_err() {
-        tracing::warn!(connections = tasks.len(), "requests were still at work at the end");
+    if tokio::time::timeout(DRAIN_GRACE, tasks.wait())
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = tasks.len(),
+            "requests were still at work at the end"
+        );
     }
     Ok(())
 }

@@ -108,8 +108,8 @@ impl Clouds {
         self.read(Profiles::all).await
     }
 
-    /// Reads the folder where blocking keeps nobody else waiting.
-    async fn read<T: Send + 'static>(
+    /// Reads or writes the folder where blocking keeps nobody else waiting.
+    pub(crate) async fn read<T: Send + 'static>(
         &self,
         read: impl FnOnce(&Profiles) -> Result<T, ProfileError> + Send + 'static,
     ) -> Result<T, ManagerError> {

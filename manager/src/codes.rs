@@ -2,6 +2,8 @@
 //!
 //! The text is the whole chain of causes: here an error leaves the program.
 
+use std::io::ErrorKind;
+
 use stockpot_connector::ConnectorError;
 use stockpot_driver::{DriverError, remote::NodeError};
 use stockpot_repository::{RepositoryError, store::StoreError};
@@ -67,7 +69,17 @@ fn code_of(error: &ManagerError) -> Code {
 fn of_profile(error: &ProfileError) -> Code {
     match error {
         ProfileError::Read { .. } => Code::Internal,
-        ProfileError::Unknown { .. }
+        ProfileError::Exists { .. } => Code::AlreadyExists,
+        ProfileError::TooMany { .. } => Code::ResourceExhausted,
+        ProfileError::Linked { .. } => Code::FailedPrecondition,
+        // A folder that is mounted read-only, or another user's.
+        ProfileError::Write { source, .. } => match source.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => Code::FailedPrecondition,
+            ErrorKind::StorageFull => Code::ResourceExhausted,
+            _ => Code::Internal,
+        },
+        ProfileError::Refused { .. }
+        | ProfileError::Unknown { .. }
         | ProfileError::Ambiguous { .. }
         | ProfileError::Malformed { .. }
         | ProfileError::NoTopology { .. }

@@ -11,7 +11,7 @@ mod transfers;
 
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 
 pub(crate) use self::streams::{is_host_name, split};
 pub use self::{
@@ -72,6 +72,9 @@ pub struct Config {
     /// The CSI frontend that the program serves beside the manager, if any; the manager itself does not heed it.
     #[serde(default)]
     pub csi: Option<FrontendConfig>,
+    /// The REST frontends that the program serves beside the manager, if any: it reads their settings itself.
+    #[serde(default)]
+    pub gateway: Option<IgnoredAny>,
 }
 
 /// The CSI frontend beside the manager.

@@ -24,6 +24,8 @@
 mod error;
 mod files;
 mod model;
+mod vetted;
+mod write;
 
 pub use self::{
     error::ProfileError,
@@ -32,4 +34,5 @@ pub use self::{
         Credentials, Key, Lock, Occurrence, PathStyle, Profile, Retention, Schedule,
         SnapshotProperties, Topology,
     },
+    write::{Change, ProfileText},
 };

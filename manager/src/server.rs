@@ -4,7 +4,10 @@ use std::{fs, io, sync::Arc, time::Duration};
 
 use stockpot_proto::{
     socket,
-    stockpot::v1::{backups_server::BackupsServer, manager_server::ManagerServer, streams_server::StreamsServer},
+    stockpot::v1::{
+        backups_server::BackupsServer, manager_server::ManagerServer,
+        profiles_server::ProfilesServer, streams_server::StreamsServer,
+    },
 };
 use stockpot_repository::store::Bandwidth;
 use tokio::net::UnixListener;
@@ -109,6 +112,7 @@ async fn answer(
     let on_socket = Server::builder()
         .add_service(ManagerServer::new(Service(manager.clone())))
         .add_service(BackupsServer::new(Service(manager.clone())))
+        .add_service(ProfilesServer::new(Service(manager.clone())))
         .add_service(StreamsServer::new(Service(manager.clone())))
         .add_service(storage.on_socket())
         .serve_with_incoming_shutdown(

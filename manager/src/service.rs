@@ -1,6 +1,7 @@
 //! The calls of `stockpot.v1`: one span each, one line of translation each.
 
 mod backups;
+mod profiles;
 mod streams;
 mod watch;
 

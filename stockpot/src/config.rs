@@ -1,10 +1,12 @@
-//! The daemon's configuration file: the manager's settings, and a `csi` section for the frontend beside it.
+//! The daemon's configuration file: the manager's settings, and the sections `csi` and `gateway` for the frontends beside it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
+use serde::Deserialize;
 use serde_json::Value;
 use stockpot_csi::{CsiConfig, DEFAULT_DRIVER_NAME, parse_endpoint};
+use stockpot_gateway::GatewayConfig;
 use stockpot_manager::config::{
     Config as ManagerConfig, FrontendConfig, SOCKET_PATH_BYTES_MAX, is_socket_path,
 };
@@ -17,6 +19,7 @@ const CHANGEABLE: [&str; 2] = ["uploadBytesPerSecondMax", "downloadBytesPerSecon
 pub(crate) struct Config {
     pub(crate) manager: ManagerConfig,
     pub(crate) csi: Option<CsiConfig>,
+    pub(crate) gateway: Option<GatewayConfig>,
     /// What is in the file but for what can change while the daemon runs.
     fixed: Value,
 }
@@ -26,6 +29,13 @@ impl Config {
     pub(crate) fn differs_in_more_than_limits(&self, other: &Self) -> bool {
         self.fixed != other.fixed
     }
+}
+
+/// The part of the file that the manager does not look into.
+#[derive(Debug, Deserialize)]
+struct Frontends {
+    #[serde(default)]
+    gateway: Option<GatewayConfig>,
 }
 
 /// Reads and checks the file, before anything is touched.
@@ -53,9 +63,16 @@ fn parse(text: &str) -> anyhow::Result<Config> {
         .map(|section| csi_config(section, &manager))
         .transpose()
         .context("csi")?;
+    let frontends: Frontends = serde_saphyr::from_str_with_options(text, options())?;
+    let gateway = frontends
+        .gateway
+        .map(|section| gateway_config(section, &manager, csi.as_ref()))
+        .transpose()
+        .context("gateway")?;
     Ok(Config {
         manager,
         csi,
+        gateway,
         fixed: fixed(&document),
     })
 }
@@ -94,6 +111,20 @@ fn csi_config(section: &FrontendConfig, manager: &ManagerConfig) -> anyhow::Resu
     Ok(config)
 }
 
+fn gateway_config(
+    mut config: GatewayConfig,
+    manager: &ManagerConfig,
+    csi: Option<&CsiConfig>,
+) -> anyhow::Result<GatewayConfig> {
+    config.manager_socket = manager.socket.clone();
+    config.check()?;
+    ensure!(
+        config.socket.is_none() || csi.map(|csi| &csi.endpoint) != config.socket.as_ref(),
+        "socket: is the CSI endpoint already: each needs its own"
+    );
+    Ok(config)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -102,15 +133,24 @@ mod tests {
 nodeName: n1
 pools: [{name: p, driver: file, directory: /srv/p}]
 csi: {endpoint: 'unix:///run/csi.sock', driverName: csi.example.org}
+gateway: {socket: /run/gateway.sock}
 ";
 
     #[test]
-    fn both_parts_are_read() {
+    fn all_parts_are_read() {
         let config = parse(WHOLE).unwrap();
         let csi = config.csi.unwrap();
         assert_eq!(csi.driver_name, "csi.example.org");
         assert_eq!(csi.node_id, "n1");
         assert_eq!(csi.manager_socket, config.manager.socket);
+        let gateway = config.gateway.unwrap();
+        assert_eq!(gateway.manager_socket, config.manager.socket);
+        assert!(
+            parse("nodeName: n1\npools: [{name: p, driver: file, directory: /srv/p}]")
+                .unwrap()
+                .gateway
+                .is_none()
+        );
     }
 
     #[test]
@@ -143,6 +183,14 @@ csi: {endpoint: 'unix:///run/csi.sock', driverName: csi.example.org}
             ("nodeName: n1", "nodeName: n1\nstatedir: /x", "csi"),
             ("directory:", "folder:", "line 3"),
             ("endpoint:", "endpont:", "line 4"),
+            ("{socket:", "{sokcet:", "line 5"),
+            ("/run/gateway.sock", "/run/csi.sock", "gateway: socket"),
+            ("/run/gateway.sock", "/run/stockpot/manager.sock", "gateway"),
+            (
+                "{socket: /run/gateway.sock}",
+                "{listen: ['0.0.0.0:80']}",
+                "tokensFile",
+            ),
             ("/srv/p}]", "/srv/p}]\ntransfers: {workers: many}", "line 4"),
         ] {
             let error = format!("{:#}", parse(&WHOLE.replace(change, with)).unwrap_err());

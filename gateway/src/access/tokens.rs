@@ -56,7 +56,9 @@ pub(crate) struct Tokens {
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tokens").field("path", &self.path).finish_non_exhaustive()
+        f.debug_struct("Tokens")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
     }
 }
 
@@ -111,7 +113,9 @@ fn parse(path: &Path) -> Result<Vec<Token>, TokensError> {
     };
     let meta = fs::metadata(path).map_err(failed)?;
     if !meta.is_file() || meta.len() > FILE_SIZE_MAX {
-        return Err(unusable(format!("it is no file of at most {FILE_SIZE_MAX} bytes")));
+        return Err(unusable(format!(
+            "it is no file of at most {FILE_SIZE_MAX} bytes"
+        )));
     }
     if meta.permissions().mode() & 0o022 != 0 {
         return Err(unusable("others can write to it; chmod 600".to_owned()));
@@ -130,7 +134,9 @@ fn parse(path: &Path) -> Result<Vec<Token>, TokensError> {
             ))
         })?;
         if tokens.iter().any(|other| other.name == token.name) {
-            return Err(unusable(format!("line {number} has a name that is there before")));
+            return Err(unusable(format!(
+                "line {number} has a name that is there before"
+            )));
         }
         tokens.push(token);
     }

@@ -23,7 +23,10 @@ fn what_works() {
     assert_eq!(config.limits.requests_per_second_max, 5);
     assert_eq!(config.limits.body_size_bytes_max, 1 << 20);
     assert!(!config.tokens_travel_in_clear());
-    assert_eq!(parse("socket: /run/g.sock").unwrap().socket_mode.bits(), 0o600);
+    assert_eq!(
+        parse("socket: /run/g.sock").unwrap().socket_mode.bits(),
+        0o600
+    );
     let clear = "{listen: ['10.0.0.5:80'], authentication: {tokensFile: /t}}";
     assert!(parse(clear).unwrap().tokens_travel_in_clear());
     let here = "{listen: ['127.0.0.1:80'], authentication: {tokensFile: /t}}";
@@ -48,7 +51,10 @@ fn nobody_is_let_in_by_mistake() {
             "{listen: ['0.0.0.0:80'], authentication: {allowCertificates: [a]}}",
             "caFile",
         ),
-        ("{listen: ['0.0.0.0:80'], authentication: {tokens: [secret]}}", "tokens"),
+        (
+            "{listen: ['0.0.0.0:80'], authentication: {tokens: [secret]}}",
+            "tokens",
+        ),
         (
             "{listen: ['0.0.0.0:80'], authentication: {tokensFile: t}}",
             "tokensFile",
@@ -60,8 +66,14 @@ fn nobody_is_let_in_by_mistake() {
         ("{listen: ['localhost:80']}", "listen"),
         ("socket: g.sock", "absolute"),
         ("socket: /run/m.sock", "manager"),
-        ("{socket: /g, limits: {requestsAtOnceMax: 0}}", "requestsAtOnceMax"),
-        ("{socket: /g, limits: {requestSecondsMax: 100000}}", "requestSecondsMax"),
+        (
+            "{socket: /g, limits: {requestsAtOnceMax: 0}}",
+            "requestsAtOnceMax",
+        ),
+        (
+            "{socket: /g, limits: {requestSecondsMax: 100000}}",
+            "requestSecondsMax",
+        ),
         ("{socket: /g, socketMode: world}", "world"),
     ] {
         let error = parse(text).unwrap_err();

@@ -40,9 +40,9 @@ impl<S> Patient<S> {
             return poll;
         }
         let within = self.within;
-        let waiting = self.waiting.get_or_insert_with(|| {
-            Box::pin(tokio::time::sleep_until(Instant::now() + within))
-        });
+        let waiting = self
+            .waiting
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(Instant::now() + within)));
         match waiting.as_mut().poll(context) {
             Poll::Ready(()) => Poll::Ready(Err(io::Error::new(
                 io::ErrorKind::TimedOut,

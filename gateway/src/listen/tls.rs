@@ -55,7 +55,9 @@ pub(crate) struct Tls {
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Tls")
+            .field("files", &self.files)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +81,9 @@ impl Tls {
         let stream = acceptor.accept(stream).await?;
         let (_, session) = stream.get_ref();
         let shown = session.peer_certificates().and_then(|all| all.first());
-        let names = shown.map(|certificate| names(certificate)).unwrap_or_default();
+        let names = shown
+            .map(|certificate| names(certificate))
+            .unwrap_or_default();
         Ok((stream, names))
     }
 
@@ -105,7 +109,11 @@ impl Tls {
 }
 
 fn stamp(files: &CertificateConfig) -> Stamp {
-    let all = [Some(&files.cert_file), Some(&files.key_file), files.ca_file.as_ref()];
+    let all = [
+        Some(&files.cert_file),
+        Some(&files.key_file),
+        files.ca_file.as_ref(),
+    ];
     let stamps = all.into_iter().flatten().map(|path| {
         fs::metadata(path)
             .map(|meta| (meta.mtime(), meta.mtime_nsec(), meta.size(), meta.ino()))
@@ -125,9 +133,8 @@ fn server_config(files: &CertificateConfig) -> Result<ServerConfig, TlsError> {
         let problem = "every user of this host can read this key; chmod 600".to_owned();
         return Err(unusable(&files.key_file, problem));
     }
-    let key = PrivateKeyDer::from_pem_slice(&read(&files.key_file)?).map_err(|_| {
-        unusable(&files.key_file, "it holds no private key in PEM".to_owned())
-    })?;
+    let key = PrivateKeyDer::from_pem_slice(&read(&files.key_file)?)
+        .map_err(|_| unusable(&files.key_file, "it holds no private key in PEM".to_owned()))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
@@ -140,11 +147,10 @@ fn server_config(files: &CertificateConfig) -> Result<ServerConfig, TlsError> {
                 added.map_err(|error| unusable(path, error.to_string()))?;
             }
             // Who shows none may have a token.
-            let verifier =
-                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                    .allow_unauthenticated()
-                    .build()
-                    .map_err(|error| unusable(path, error.to_string()))?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+                .allow_unauthenticated()
+                .build()
+                .map_err(|error| unusable(path, error.to_string()))?;
             builder.with_client_cert_verifier(verifier)
         }
         None => builder.with_no_client_auth(),
@@ -182,7 +188,9 @@ fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
         return Vec::new();
     };
     let alternatives = certificate.subject_alternative_name().ok().flatten();
-    let names = alternatives.iter().flat_map(|them| &them.value.general_names);
+    let names = alternatives
+        .iter()
+        .flat_map(|them| &them.value.general_names);
     let names: Vec<_> = names
         .filter_map(|name| match name {
             GeneralName::DNSName(name) => Some((*name).to_owned()),

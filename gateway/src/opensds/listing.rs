@@ -41,7 +41,9 @@ impl Listing {
                     }
                 }
                 "sortKey" => {
-                    let field = known.iter().find(|field| field.eq_ignore_ascii_case(&value));
+                    let field = known
+                        .iter()
+                        .find(|field| field.eq_ignore_ascii_case(&value));
                     let field = field.ok_or_else(|| unknown(&value, known))?;
                     listing.sort_key = (*field).to_owned();
                 }
@@ -68,7 +70,11 @@ impl Listing {
             let order = compare(&a[&self.sort_key], &b[&self.sort_key]);
             // Ids begin alike and end with the time: what is equal keeps an order.
             let order = order.then_with(|| compare(&a["id"], &b["id"]));
-            if self.descending { order.reverse() } else { order }
+            if self.descending {
+                order.reverse()
+            } else {
+                order
+            }
         });
         let shown = shown.into_iter().skip(self.offset).take(self.limit);
         shown.collect()
@@ -116,7 +122,9 @@ mod tests {
     const KNOWN: [&str; 4] = ["id", "createdAt", "name", "size"];
 
     fn listed(query: &[(&str, &str)]) -> Vec<String> {
-        let query = query.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let query = query
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
         let listing = Listing::parse(query.collect(), &KNOWN).unwrap();
         let all = vec![
             json!({"id": "a", "createdAt": "2026-01-01T00:00:00", "name": "x", "size": 10}),
@@ -131,7 +139,10 @@ mod tests {
     fn filters_order_and_pages() {
         assert_eq!(listed(&[]), ["b", "c", "a"]);
         assert_eq!(listed(&[("sortDir", "ASC")]), ["a", "c", "b"]);
-        assert_eq!(listed(&[("sortKey", "SIZE"), ("sortDir", "asc")]), ["b", "c", "a"]);
+        assert_eq!(
+            listed(&[("sortKey", "SIZE"), ("sortDir", "asc")]),
+            ["b", "c", "a"]
+        );
         assert_eq!(listed(&[("size", "9"), ("limit", "1")]), ["b"]);
         assert_eq!(listed(&[("size", "9"), ("offset", "1")]), ["c"]);
         assert_eq!(listed(&[("offset", "7")]), [""; 0]);

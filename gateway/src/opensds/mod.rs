@@ -66,7 +66,10 @@ pub(crate) fn routes() -> OpenApiRouter<Gateway> {
             volumes::delete_volume
         ))
         .routes(routes!(volumes::resize_volume))
-        .routes(routes!(snapshots::create_snapshot, snapshots::list_snapshots))
+        .routes(routes!(
+            snapshots::create_snapshot,
+            snapshots::list_snapshots
+        ))
         .routes(routes!(
             snapshots::get_snapshot,
             snapshots::update_snapshot,

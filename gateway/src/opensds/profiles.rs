@@ -14,7 +14,14 @@ use super::{Answer, Asked, Body, Fault, Parts, listing::Listing};
 use crate::{audit::Touched, problem::Problem, state::Gateway};
 
 /// Fields by which a list can be ordered and filtered.
-const FIELDS: [&str; 6] = ["id", "createdAt", "updatedAt", "name", "description", "storageType"];
+const FIELDS: [&str; 6] = [
+    "id",
+    "createdAt",
+    "updatedAt",
+    "name",
+    "description",
+    "storageType",
+];
 
 /// A profile, as it is described; the manager reads it.
 #[derive(Debug, ToSchema)]
@@ -65,7 +72,11 @@ pub(super) async fn create_profile(
 pub(super) async fn list_profiles(State(gateway): State<Gateway>, asked: Asked) -> Answer {
     let listing = Listing::parse(asked.0, &FIELDS)?;
     let request = api::ListProfilesRequest {};
-    let listed = gateway.manager.profiles().list_profile_documents(request).await?;
+    let listed = gateway
+        .manager
+        .profiles()
+        .list_profile_documents(request)
+        .await?;
     let profiles = listed.into_inner().profiles.into_iter();
     let all: Result<Vec<_>, _> = profiles.map(object).collect();
     Ok(Json(listing.of(all?)).into_response())

@@ -30,7 +30,14 @@ const FIELDS: [&str; 10] = [
     "volumeId",
 ];
 /// Fields of answers that clients send back.
-const ONLY_ANSWERED: [&str; 6] = ["createdAt", "updatedAt", "tenantId", "userId", "status", "size"];
+const ONLY_ANSWERED: [&str; 6] = [
+    "createdAt",
+    "updatedAt",
+    "tenantId",
+    "userId",
+    "status",
+    "size",
+];
 /// Fields that would have an effect that is not to be had.
 const NOT_HERE: [&str; 1] = ["id"];
 
@@ -93,7 +100,12 @@ pub(super) async fn create_snapshot(
         metadata,
     };
     let cut = gateway.manager.manager().create_snapshot(request).await;
-    answer(&gateway, cut.map_err(words::named_in_body)?.into_inner(), StatusCode::ACCEPTED).await
+    answer(
+        &gateway,
+        cut.map_err(words::named_in_body)?.into_inner(),
+        StatusCode::ACCEPTED,
+    )
+    .await
 }
 
 /// Lists snapshots: those of this node, and those in the repositories of its profiles.
@@ -132,7 +144,13 @@ pub(super) async fn list_snapshots(State(gateway): State<Gateway>, asked: Asked)
 fn with_warnings(mut response: Response, warnings: &[String]) -> Response {
     for warning in warnings {
         tracing::warn!(warning, "a list of snapshots is not complete");
-        let plain = |c: char| if c.is_ascii_graphic() && c != '"' && c != '\\' { c } else { ' ' };
+        let plain = |c: char| {
+            if c.is_ascii_graphic() && c != '"' && c != '\\' {
+                c
+            } else {
+                ' '
+            }
+        };
         let text: String = warning.chars().map(plain).take(512).collect();
         if let Ok(value) = HeaderValue::from_str(&format!("199 stockpot \"{text}\"")) {
             response.headers_mut().append(header::WARNING, value);

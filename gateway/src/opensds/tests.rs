@@ -42,7 +42,10 @@ fn a_snapshot_is_available_with_its_cloud_copy_and_says_where_it_is() {
     assert_eq!(told["profileId"], "id-1");
     assert_eq!(told["description"], "words");
     assert_eq!(told["tenantId"], "t1");
-    assert_eq!(told["metadata"], json!({"k": "v", "progress": "5 of 10 bytes"}));
+    assert_eq!(
+        told["metadata"],
+        json!({"k": "v", "progress": "5 of 10 bytes"})
+    );
     snapshot.cloud = api::CopyState::Present.into();
     snapshot.ready = true;
     let told = snapshots::object(&snapshot, &ids);
@@ -51,7 +54,11 @@ fn a_snapshot_is_available_with_its_cloud_copy_and_says_where_it_is() {
     assert_eq!(told["metadata"]["location"], snapshot.cloud_location);
     snapshot.ready = false;
     assert_eq!(snapshots::object(&snapshot, &ids)["status"], "deleting");
-    for state in [api::CopyState::Failed, api::CopyState::Deleted, api::CopyState::Unknown] {
+    for state in [
+        api::CopyState::Failed,
+        api::CopyState::Deleted,
+        api::CopyState::Unknown,
+    ] {
         snapshot.cloud = state.into();
         let told = snapshots::object(&snapshot, &ids);
         assert_eq!(told["status"], "error", "{state:?}");
@@ -106,10 +113,16 @@ fn sizes() {
 #[test]
 fn fields_of_answers_are_taken_back_and_others_are_not() {
     let read = |body: Value| -> Result<volumes::NewVolume, _> {
-        words::fields(map(body), &["status", "createdAt"], &["groupId", "multiAttach"])
+        words::fields(
+            map(body),
+            &["status", "createdAt"],
+            &["groupId", "multiAttach"],
+        )
     };
-    read(json!({"name": "a", "size": 1, "status": "available", "groupId": "", "multiAttach": false}))
-        .unwrap();
+    read(
+        json!({"name": "a", "size": 1, "status": "available", "groupId": "", "multiAttach": false}),
+    )
+    .unwrap();
     for (body, named) in [
         (json!({"groupId": "g"}), "groupId"),
         (json!({"multiAttach": true}), "multiAttach"),
@@ -120,7 +133,11 @@ fn fields_of_answers_are_taken_back_and_others_are_not() {
     ] {
         let problem = read(body).unwrap_err();
         assert_eq!(problem.status, 400);
-        assert!(problem.message.contains(named) || named == "size", "{}", problem.message);
+        assert!(
+            problem.message.contains(named) || named == "size",
+            "{}",
+            problem.message
+        );
     }
     let reserved = [("opensds.tenant".to_owned(), "x".to_owned())].into();
     words::kept(reserved, String::new(), String::new()).unwrap_err();
@@ -129,7 +146,12 @@ fn fields_of_answers_are_taken_back_and_others_are_not() {
 #[test]
 fn what_stays_as_it_was_made() {
     let now = json!({"name": "a", "size": 1});
-    words::same(&map(json!({"name": "a", "description": "", "size": 1})), &now, "it").unwrap();
+    words::same(
+        &map(json!({"name": "a", "description": "", "size": 1})),
+        &now,
+        "it",
+    )
+    .unwrap();
     words::same(&map(json!({"name": "b"})), &now, "it").unwrap_err();
     words::same(&map(json!({"description": "new"})), &now, "it").unwrap_err();
 }

@@ -141,7 +141,12 @@ pub(super) async fn create_volume(
         metadata,
     };
     let made = gateway.manager.manager().create_volume(request).await;
-    answer(&gateway, made.map_err(words::named_in_body)?.into_inner(), StatusCode::ACCEPTED).await
+    answer(
+        &gateway,
+        made.map_err(words::named_in_body)?.into_inner(),
+        StatusCode::ACCEPTED,
+    )
+    .await
 }
 
 fn source(snapshot_id: String, from_cloud: bool) -> Result<Option<Source>, Problem> {

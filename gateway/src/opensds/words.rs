@@ -71,9 +71,7 @@ pub(super) fn kept(
 }
 
 /// Description, tenant, and the rest of what was kept.
-pub(super) fn told(
-    kept: &HashMap<String, String>,
-) -> (String, String, BTreeMap<String, String>) {
+pub(super) fn told(kept: &HashMap<String, String>) -> (String, String, BTreeMap<String, String>) {
     let of = |key: &str| kept.get(key).cloned().unwrap_or_default();
     let rest = kept.iter().filter(|(key, _)| !key.starts_with(RESERVED));
     let rest = rest.map(|(key, value)| (key.clone(), value.clone()));
@@ -156,7 +154,11 @@ pub(super) async fn profile_ids(
         return Ok(HashMap::new());
     }
     let request = api::ListProfilesRequest {};
-    let listed = gateway.manager.profiles().list_profile_documents(request).await?;
+    let listed = gateway
+        .manager
+        .profiles()
+        .list_profile_documents(request)
+        .await?;
     let profiles = listed.into_inner().profiles.into_iter();
     Ok(profiles.map(|profile| (profile.name, profile.id)).collect())
 }

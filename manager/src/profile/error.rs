@@ -58,6 +58,41 @@ pub enum ProfileError {
         /// Which.
         properties: String,
     },
+    /// What a caller wrote is no profile, or says what only a file may say.
+    #[error("the profile cannot be taken: {problem}")]
+    Refused {
+        /// What is wrong, with the field's name where it is one field.
+        problem: String,
+    },
+    /// One of that name is there and says something else.
+    #[error(
+        "profile {name} exists already and says something else; change it, or take another name"
+    )]
+    Exists {
+        /// The name.
+        name: String,
+    },
+    /// There are as many as are looked at.
+    #[error("there are {most} profiles, which is the most that calls may make; remove some")]
+    TooMany {
+        /// How many.
+        most: usize,
+    },
+    /// The file is a link, so it is kept somewhere else.
+    #[error("{} is a link: change the profile where it comes from", path.display())]
+    Linked {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be written or removed.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's answer.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
 fn hint(unreadable: usize) -> String {

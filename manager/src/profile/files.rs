@@ -11,20 +11,22 @@ use std::{
 use super::{Profile, ProfileError};
 
 /// Largest file that is read, in bytes.
-const FILE_SIZE_MAX: u64 = 256 << 10;
+pub(super) const FILE_SIZE_MAX: u64 = 256 << 10;
 /// Most files that are looked at.
 const FILES_MAX: usize = 10_000;
 
 /// What tells that a file has changed: modification time, size, inode.
 type Stamp = (i64, i64, u64, u64);
-type Parsed = Result<Arc<Profile>, Arc<ProfileError>>;
+pub(super) type Parsed = Result<Arc<Profile>, Arc<ProfileError>>;
 
 /// The profiles in a folder.
 #[derive(Debug)]
 pub struct Profiles {
-    dir: PathBuf,
-    files_dir: PathBuf,
+    pub(super) dir: PathBuf,
+    pub(super) files_dir: PathBuf,
     cache: Mutex<BTreeMap<PathBuf, (Stamp, Parsed)>>,
+    /// Held while a file is written or removed.
+    pub(super) writing: Mutex<()>,
 }
 
 impl Profiles {
@@ -35,6 +37,7 @@ impl Profiles {
             dir: dir.into(),
             files_dir: files_dir.into(),
             cache: Mutex::default(),
+            writing: Mutex::default(),
         }
     }
 
@@ -90,7 +93,7 @@ impl Profiles {
         Ok(profiles)
     }
 
-    fn read(&self) -> Result<Vec<(PathBuf, Parsed)>, ProfileError> {
+    pub(super) fn read(&self) -> Result<Vec<(PathBuf, Parsed)>, ProfileError> {
         let paths = list(&self.dir)?;
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
         cache.retain(|path, _| paths.contains(path));
@@ -132,15 +135,21 @@ impl Profiles {
             )));
         }
         let text = fs::read_to_string(path).map_err(failed)?;
-        // JSON is YAML. No snippets: somebody may have written a secret where none belongs.
-        let options = serde_saphyr::options! { with_snippet: false };
-        let mut profile: Profile = serde_saphyr::from_str_with_options(&text, options)
-            .map_err(|error| malformed(error.to_string()))?;
-        if let Some(problem) = profile.problem() {
-            return Err(malformed(problem));
-        }
+        let mut profile = parse_text(&text).map_err(malformed)?;
         profile.resolve(&self.files_dir);
         Ok(Arc::new(profile))
+    }
+}
+
+/// A profile as it is written; what is wrong with it otherwise.
+pub(super) fn parse_text(text: &str) -> Result<Profile, String> {
+    // JSON is YAML. No snippets: somebody may have written a secret where none belongs.
+    let options = serde_saphyr::options! { with_snippet: false };
+    let profile: Profile =
+        serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())?;
+    match profile.problem() {
+        Some(problem) => Err(problem),
+        None => Ok(profile),
     }
 }
 

@@ -1,12 +1,15 @@
-//! `stockpot serve`: the manager and its CSI frontend in one process, until a signal comes.
+//! `stockpot serve`: the manager and its frontends in one process, until a signal comes.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde::Serialize;
+use stockpot_csi::CsiConfig;
+use stockpot_gateway::GatewayConfig;
 use stockpot_repository::store::Bandwidth;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cli::{Cli, Output, ServeArgs},
@@ -23,6 +26,7 @@ struct Checked<'a> {
     node: &'a str,
     pools: Vec<&'a str>,
     csi: bool,
+    gateway: bool,
 }
 
 pub(crate) async fn run(cli: &Cli, args: &ServeArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
@@ -40,6 +44,7 @@ pub(crate) async fn run(cli: &Cli, args: &ServeArgs, interrupt: &Interrupt) -> a
     let hangups = signal(SignalKind::hangup()).context("cannot receive SIGHUP")?;
     let bandwidth = Bandwidth::unlimited();
     let (manager_config, csi_config) = (config.manager.clone(), config.csi.clone());
+    let gateway_config = config.gateway.clone();
     let following = tokio::spawn(follow(
         hangups,
         args.config.clone(),
@@ -47,8 +52,8 @@ pub(crate) async fn run(cli: &Cli, args: &ServeArgs, interrupt: &Interrupt) -> a
         bandwidth.clone(),
     ));
     let stopping = interrupt.token().clone();
-    // The frontend stops first: what it has accepted, the manager still answers.
-    let manager_stop = tokio_util::sync::CancellationToken::new();
+    // The frontends stop first: what they have accepted, the manager still answers.
+    let manager_stop = CancellationToken::new();
     let manager = {
         let stop = manager_stop.clone();
         async move {
@@ -56,34 +61,53 @@ pub(crate) async fn run(cli: &Cli, args: &ServeArgs, interrupt: &Interrupt) -> a
             stockpot_manager::serve(manager_config, bandwidth, stopped).await
         }
     };
-    let frontend = {
-        let (stopping, manager_stop) = (stopping.clone(), manager_stop.clone());
+    let frontends = {
+        let stopping = stopping.clone();
         async move {
-            let outcome = match csi_config {
-                Some(csi) => {
-                    stockpot_csi::serve(csi, async move { stopping.cancelled().await }).await
-                }
-                None => {
-                    stopping.cancelled().await;
-                    Ok(())
-                }
-            };
+            let csi = serve_csi(csi_config, &stopping);
+            let gateway = serve_gateway(gateway_config, &stopping);
+            let (csi, gateway) = tokio::join!(csi, gateway);
             manager_stop.cancel();
-            outcome.context("the CSI frontend stopped")
+            csi.and(gateway)
         }
     };
     let manager = async {
         let outcome = manager.await.context("the manager stopped");
-        // Without a manager the frontend has nobody to ask.
+        // Without a manager the frontends have nobody to ask.
         stopping.cancel();
         outcome
     };
-    let (manager, frontend) = tokio::join!(manager, frontend);
+    let (manager, frontends) = tokio::join!(manager, frontends);
     following.abort();
     manager?;
-    frontend?;
+    frontends?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Serves CSI until all stops. One frontend that ends stops the others: the program is started again as a whole.
+async fn serve_csi(config: Option<CsiConfig>, stopping: &CancellationToken) -> anyhow::Result<()> {
+    let Some(config) = config else {
+        stopping.cancelled().await;
+        return Ok(());
+    };
+    let outcome = stockpot_csi::serve(config, stopping.clone().cancelled_owned()).await;
+    stopping.cancel();
+    outcome.context("the CSI frontend stopped")
+}
+
+/// The same for the REST frontends.
+async fn serve_gateway(
+    config: Option<GatewayConfig>,
+    stopping: &CancellationToken,
+) -> anyhow::Result<()> {
+    let Some(config) = config else {
+        stopping.cancelled().await;
+        return Ok(());
+    };
+    let outcome = stockpot_gateway::serve(config, stopping.clone().cancelled_owned()).await;
+    stopping.cancel();
+    outcome.context("the gateway stopped")
 }
 
 fn checked(cli: &Cli, file: &Path, config: &Config) -> anyhow::Result<()> {
@@ -94,6 +118,7 @@ fn checked(cli: &Cli, file: &Path, config: &Config) -> anyhow::Result<()> {
         node: &config.manager.node_name,
         pools: pools.map(|pool| pool.name()).collect(),
         csi: config.csi.is_some(),
+        gateway: config.gateway.is_some(),
     };
     if cli.output == Output::Text {
         eprintln!("{} is sound", file.display());

@@ -1,0 +1,155 @@
+//! Profiles by call, beside those written by hand.
+
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+
+use super::*;
+
+fn folder() -> (tempfile::TempDir, Profiles) {
+    let dir = tempfile::tempdir().unwrap();
+    let profiles = Profiles::new(dir.path().join("profiles"), "/etc/stockpot");
+    (dir, profiles)
+}
+
+fn text(value: &Value) -> String {
+    value.to_string()
+}
+
+fn offsite() -> Value {
+    json!({
+        "name": "offsite", "description": "another building", "storageType": "block",
+        "snapshotProperties": {
+            "schedule": {"datetime": "2026-01-01T02:00:00", "occurrence": "Daily"},
+            "topology": {"bucket": "backups", "prefix": "a", "caFile": "ca.pem", "key": {"file": "/etc/stockpot/k"}},
+        },
+    })
+}
+
+#[test]
+fn what_is_made_is_a_file_like_any_other_and_asking_again_makes_no_other() {
+    let (_dir, profiles) = folder();
+    let made = profiles.create(&text(&offsite())).unwrap();
+    assert_eq!(made.id.len(), 36);
+    assert_eq!(made.id.as_bytes()[14], b'7');
+    assert_eq!(made.path.file_name().unwrap(), "offsite.json");
+    let read = profiles.get("offsite").unwrap();
+    assert_eq!(read.topology().unwrap().location(), "s3://backups/a");
+    assert_eq!(*read, made.profile);
+    let again = profiles.create(&text(&offsite())).unwrap();
+    assert_eq!(
+        (again.id, again.fields),
+        (made.id.clone(), made.fields.clone())
+    );
+    let mut other = offsite();
+    other["description"] = json!("elsewhere");
+    let error = profiles.create(&text(&other)).unwrap_err();
+    assert!(matches!(error, ProfileError::Exists { .. }), "{error}");
+    for which in ["offsite", &made.id] {
+        let found = profiles.text(which).unwrap().unwrap();
+        assert_eq!(found.fields["createdAt"], made.fields["createdAt"]);
+    }
+    profiles.remove(&made).unwrap();
+    profiles.remove(&made).unwrap();
+    assert!(profiles.text("offsite").unwrap().is_none());
+    let left: Vec<_> = fs::read_dir(&profiles.dir).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn a_change_keeps_the_id_and_what_was_written_by_hand() {
+    let (_dir, profiles) = folder();
+    let made = profiles.create(&text(&offsite())).unwrap();
+    let hand = profiles.dir.join("hand.yaml");
+    let written = "# ours\nname: hand\nsnapshotProperties: {topology: {bucket: b, credentials: {file: /root/s3}}}\n";
+    fs::write(&hand, written).unwrap();
+    let mut renamed = offsite();
+    renamed["name"] = json!("further");
+    let change = profiles.plan(&made.id, &text(&renamed)).unwrap().unwrap();
+    assert_eq!(change.before.profile.name, "offsite");
+    let changed = profiles.carry_out(change).unwrap();
+    assert_eq!((changed.id, changed.path), (made.id.clone(), made.path));
+    assert!(profiles.get("offsite").is_err());
+    assert_eq!(profiles.get("further").unwrap().name, "further");
+    renamed["name"] = json!("hand");
+    let error = profiles.plan(&made.id, &text(&renamed)).unwrap_err();
+    assert!(matches!(error, ProfileError::Exists { .. }), "{error}");
+    // One by hand: its name is its id, and its files may stay where they are.
+    let found = profiles.text("hand").unwrap().unwrap();
+    assert_eq!((found.id.as_str(), &found.path), ("hand", &hand));
+    let said = json!({"name": "hand", "description": "new",
+        "snapshotProperties": {"topology": {"bucket": "b", "credentials": {"file": "/root/s3"}}}});
+    let change = profiles.plan("hand", &text(&said)).unwrap().unwrap();
+    let changed = profiles.carry_out(change).unwrap();
+    assert_eq!(changed.id, "hand");
+    assert_eq!(profiles.get("hand").unwrap().description, "new");
+    assert!(profiles.plan("none", &text(&said)).unwrap().is_none());
+}
+
+#[test]
+fn what_is_refused_leaves_nothing() {
+    let (_dir, profiles) = folder();
+    let mut documents = vec![
+        ("[]".to_owned(), "JSON"),
+        ("{".to_owned(), "JSON"),
+        ("{}".to_owned(), "name"),
+        (text(&json!({"name": ""})), "name"),
+        (text(&json!({"name": "a\nb"})), "control"),
+        (text(&json!({"name": "a", "colour": "red"})), "colour"),
+        (
+            text(&json!({"name": "a", "customProperties": {"password": "hunter2"}})),
+            "password",
+        ),
+        ("x".repeat(200_000), "larger"),
+    ];
+    for (field, value) in [
+        ("bucket", json!("")),
+        ("buckt", json!("b")),
+        ("caFile", json!("/etc/shadow")),
+        ("key", json!({"file": "../shadow"})),
+        ("key", json!({"passphraseFile": "/root/p"})),
+        ("credentials", json!({"file": "/root/.aws/credentials"})),
+        ("credentials", json!({"secretAccessKey": "hunter2"})),
+        ("lock", json!({"days": 0})),
+    ] {
+        let mut document = offsite();
+        document["snapshotProperties"]["topology"][field] = value;
+        documents.push((text(&document), ""));
+    }
+    for (document, named) in documents {
+        let error = profiles.create(&document).unwrap_err();
+        assert!(
+            matches!(error, ProfileError::Refused { .. }),
+            "{document}: {error}"
+        );
+        let error = error.to_string();
+        assert!(error.contains(named), "{document}: {error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    assert!(!profiles.dir.exists());
+}
+
+#[test]
+fn names_that_are_no_file_names_and_files_that_are_not_ours() {
+    let (dir, profiles) = folder();
+    fs::create_dir(&profiles.dir).unwrap();
+    fs::write(profiles.dir.join("taken.yaml"), "name: someone").unwrap();
+    for name in ["taken", "../escape", "a/b", ".hidden", "ü"] {
+        let made = profiles.create(&text(&json!({"name": name}))).unwrap();
+        assert_eq!(made.path.parent().unwrap(), profiles.dir);
+        let stem = made.path.file_stem().unwrap().to_str().unwrap();
+        assert_eq!(stem, made.id, "{name}");
+        assert_eq!(profiles.get(name).unwrap().name, name);
+    }
+    // As Kubernetes mounts them.
+    let real = dir.path().join("real.yaml");
+    fs::write(&real, "name: linked").unwrap();
+    symlink(&real, profiles.dir.join("linked.yaml")).unwrap();
+    let found = profiles.text("linked").unwrap().unwrap();
+    let error = profiles.remove(&found).unwrap_err();
+    assert!(matches!(error, ProfileError::Linked { .. }), "{error}");
+    let error = profiles
+        .plan("linked", r#"{"name": "linked"}"#)
+        .unwrap_err();
+    assert!(matches!(error, ProfileError::Linked { .. }), "{error}");
+}
