@@ -6,6 +6,7 @@ mod failures;
 mod locked;
 mod rules;
 mod story;
+mod streams;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
