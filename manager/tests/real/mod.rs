@@ -5,6 +5,7 @@ mod full;
 mod large;
 mod limits;
 mod story;
+mod streams;
 
 use std::{
     fs,
