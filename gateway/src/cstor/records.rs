@@ -182,7 +182,8 @@ pub(super) async fn of_volume(manager: &Manager, volume: &str) -> Result<Vec<Rec
         on_record_only: true,
         ..Default::default()
     };
-    let snapshots = manager.manager().list_snapshots(asked).await?.into_inner();
+    let snapshots = manager.manager().list_snapshots(asked).await?;
+    let snapshots = snapshots.into_inner();
     let asked = api::ListStreamsRequest::default();
     let streams = manager.streams().list_streams(asked).await?.into_inner();
     let asked = api::ListBackupsRequest::default();

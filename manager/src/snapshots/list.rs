@@ -54,9 +54,8 @@ impl Manager {
             (found.into_iter().collect(), Vec::new())
         };
         found.retain(|snapshot| {
-            let is_of = |asked: &str, has: &str| asked.is_empty() || asked == has;
-            is_of(&request.source_volume_id, &snapshot.source_volume_id)
-                && is_of(&request.snapshot_id, &snapshot.snapshot_id)
+            request.source_volume_id.is_empty()
+                || snapshot.source_volume_id == request.source_volume_id
         });
         found.sort_by(|a, b| a.snapshot_id.cmp(&b.snapshot_id));
         let page = page::cut(found, after, request.max_entries, |snapshot| {

@@ -10,6 +10,7 @@ use hyper_util::rt::TokioIo;
 use stockpot_manager::{Config, Manager, Parts, serve_manager};
 use stockpot_proto::stockpot::v1::{
     self as api, backups_client::BackupsClient, manager_client::ManagerClient,
+    streams_client::StreamsClient,
     volumes_client::VolumesClient,
 };
 use tokio::{net::UnixStream, runtime::Runtime, sync::oneshot};
@@ -24,6 +25,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) type Client = ManagerClient<Channel>;
 pub(crate) type Backups = BackupsClient<Channel>;
 pub(crate) type Volumes = VolumesClient<Channel>;
+pub(crate) type Streams = StreamsClient<Channel>;
 
 /// One run of a manager.
 pub(crate) struct Run {
@@ -98,6 +100,10 @@ impl Run {
 
     pub(crate) fn volumes(&self) -> Volumes {
         VolumesClient::new(self.block_on(connect(&self.socket)))
+    }
+
+    pub(crate) fn streams(&self) -> Streams {
+        StreamsClient::new(self.block_on(connect(&self.socket)))
     }
 
     /// Asks it to stop, and waits until it has.

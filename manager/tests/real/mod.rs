@@ -6,6 +6,7 @@ mod full;
 mod large;
 mod limits;
 mod story;
+mod streams;
 
 use std::{
     fs,

@@ -10,6 +10,7 @@ mod locked;
 mod pauses;
 mod rules;
 mod story;
+mod streams;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
