@@ -113,6 +113,21 @@ impl Catalog {
         .await
     }
 
+    /// Notes that a volume was detached while its backup waits for the cut: it goes back to what it is now.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn detached_while_backing_up(&self, id: &VolumeId) -> Result<(), CatalogError> {
+        let sql = "UPDATE volumes SET previous_status = 'available'
+                    WHERE id = ?1 AND status = 'backing-up' AND previous_status = 'in-use'";
+        let id = id.clone();
+        self.call(move |connection| {
+            connection.execute(sql, [id.as_str()])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Notes through which temporary volume the snapshot is read.
     ///
     /// # Errors

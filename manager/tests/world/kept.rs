@@ -1,6 +1,6 @@
 //! Backups of local snapshots that were there before: nothing is cut, and the snapshot stays however they end.
 
-use std::fs;
+use std::{fs, os::unix::fs::FileExt};
 
 use stockpot_manager::fakes::Fault;
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus, VolumeStatus};
@@ -36,8 +36,9 @@ async fn refused(backups: &mut Backups, volume: &str, snapshot: &str, says: &str
 /// A local snapshot of the volume, which is written to after that.
 async fn snapshot(world: &World, client: &mut Client, volume: &str) -> String {
     let cut = lab::cut(client, &lab::snapshot_of(volume, "local", "")).await;
-    let file = world.storage.volume_file(&volume.parse().unwrap());
-    fs::write(file, "something else").unwrap();
+    let path = world.storage.volume_file(&volume.parse().unwrap());
+    let file = fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.write_all_at(b"something else", 0).unwrap();
     cut.snapshot_id
 }
 
