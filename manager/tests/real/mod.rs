@@ -1,10 +1,13 @@
 mod backups;
 mod broken;
 mod changed;
+mod database;
 mod full;
 mod large;
 mod limits;
+mod quiesce;
 mod story;
+mod watchdog;
 
 use std::{
     fs,
