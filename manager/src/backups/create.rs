@@ -14,6 +14,7 @@ use crate::{
     locks::Subject,
     manager::now_us,
     profile::Profile,
+    quiesce::NOT_OPEN,
     request,
     snapshots::check_cloud_metadata,
 };
@@ -116,9 +117,8 @@ impl Manager {
         let id = snapshot.id.clone();
         self.catalog.insert_snapshot(snapshot.clone()).await?;
         if backup.source == BackupSource::Volume {
-            let why = "nobody has it open";
             self.catalog
-                .backup_shows(&id, Consistency::Unused, why, 0)
+                .backup_shows(&id, Consistency::Unused, NOT_OPEN, 0)
                 .await?;
             self.start_upload(&id).await;
             return Ok(());

@@ -4,6 +4,7 @@ mod crashes;
 mod deletions;
 mod failures;
 mod locked;
+mod quiesce;
 mod rules;
 mod story;
 
