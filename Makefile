@@ -81,6 +81,7 @@ test-long: setup setup-s3 setup-csi ## many more property cases, interleavings, 
 	PROPTEST_CASES=2000 cargo test --locked --workspace
 	$(MAKE) two-nodes NODES_OPTIONS=--long
 	STOCKPOT_TEST_INTERLEAVINGS=60 STOCKPOT_TEST_KILLS=60 STOCKPOT_TEST_STORMS=60 $(MAKE) test-s3
+	STOCKPOT_TEST_DATABASE_SECONDS=120 $(FIXTURES)/host-tests --package stockpot-manager -- database --nocapture
 	$(FIXTURES)/csi-sanity-run thick
 	STOCKPOT_TEST_CYCLES=200 STOCKPOT_HOST_TESTS_SECONDS=3600 $(FIXTURES)/host-tests --package stockpot-driver iscsi -- cycles
 

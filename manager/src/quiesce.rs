@@ -32,6 +32,7 @@ use std::collections::BTreeMap;
 
 use stockpot_driver::{DriverError, SnapshotInfo};
 
+pub(crate) use self::scene::NOT_OPEN;
 pub use self::watchdog::watchdog;
 use self::{
     guard::{Guard, GuardError},

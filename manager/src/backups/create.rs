@@ -15,6 +15,7 @@ use crate::{
     locks::Subject,
     manager::now_us,
     profile::Profile,
+    quiesce::NOT_OPEN,
     request,
     snapshots::check_cloud_metadata,
 };
@@ -145,9 +146,8 @@ impl Manager {
         fault::reached("backup.snapshot-row");
         if backup.source != BackupSource::Snapshot {
             if backup.source == BackupSource::Volume {
-                let why = "nobody has it open";
                 self.catalog
-                    .backup_shows(&id, Consistency::Unused, why, 0)
+                    .backup_shows(&id, Consistency::Unused, NOT_OPEN, 0)
                     .await?;
             }
             self.start_upload(&id).await;

@@ -29,6 +29,9 @@ const NEEDED: [&str; 6] = ["/", "/etc", "/run", "/tmp", "/var", "/usr"];
 /// Kinds that the kernel does not freeze with one of their devices: theirs is not known to be the only one.
 const OF_MANY_DEVICES: [&str; 3] = ["btrfs", "bcachefs", "zfs"];
 
+/// Why a copy is as good as can be without a freeze.
+pub(crate) const NOT_OPEN: &str = "nobody has it open";
+
 /// A volume's device and what lies on it.
 #[derive(Debug, Default)]
 pub(super) struct Scene {
@@ -48,6 +51,11 @@ impl Scene {
     pub(super) fn mount_points(&self) -> Vec<String> {
         let points = self.targets.iter().map(|target| &target.point);
         points.map(|point| point.display().to_string()).collect()
+    }
+
+    /// Nobody uses it.
+    fn unused(device: Option<PathBuf>) -> Self {
+        Self::without(device, Consistency::Unused, NOT_OPEN.to_owned())
     }
 
     /// With nothing to freeze.
@@ -91,6 +99,9 @@ impl Manager {
                 })
             }
             None => {
+                if driver.volume_in_use(&row.volume_id).await?.is_none() {
+                    return Ok(Scene::unused(None));
+                }
                 let number = driver.volume_device(&row.volume_id).await?;
                 number.map(|number| Place {
                     number,
@@ -150,7 +161,7 @@ impl Manager {
                 Consistency::Crash,
                 format!("{} is no block device of this host", device.display()),
             ),
-            (None, _) => (Consistency::Unused, "nobody has it open".to_owned()),
+            (None, _) => return Ok(Scene::unused(device)),
         };
         Ok(Scene::without(device, shows, why))
     }

@@ -4,14 +4,17 @@
 //! deadline passes, and when the pipe closes because the manager has died. File systems are opened before the first one is frozen,
 //! and from then on it writes nothing but its answers, into the other pipe.
 //!
-//! Some file systems are frozen by the cut itself. Those it watches: every millisecond it asks to remove a file that is not
-//! there, which changes nothing, and waits as long as any writer would.
+//! Some file systems are frozen by the cut itself. Those it watches: every millisecond a thread asks to remove a file that is
+//! not there, which changes nothing, and waits as long as any writer would.
 
 use std::{
     fs::{File, OpenOptions},
     io::{self, BufRead, Write},
     os::unix::fs::OpenOptionsExt,
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -88,7 +91,7 @@ pub(super) enum Answer {
 }
 
 /// A file system that can be frozen.
-pub(super) trait FileSystem {
+pub(super) trait FileSystem: Send + 'static {
     /// Writes out what is in memory.
     fn sync(&mut self) -> io::Result<()>;
     /// Holds writers off; `EBUSY` if somebody else does.
@@ -184,14 +187,16 @@ pub(super) fn attend<F: FileSystem>(
         return;
     };
     let mut frozen = Frozen::default();
+    let mut watched = Vec::new();
     for (which, wanted) in file_systems.iter().enumerate() {
         let opened = open(wanted).and_then(|mut fs| {
             fs.sync()?;
             Ok(fs)
         });
-        match opened {
-            Ok(fs) => frozen.all.push((wanted.mode, fs)),
-            Err(error) => return answer(failed(which, &error)),
+        match (opened, wanted.mode) {
+            (Ok(fs), Mode::Freeze) => frozen.all.push((which, fs)),
+            (Ok(fs), Mode::Watch) => watched.push(fs),
+            (Err(error), _) => return answer(failed(which, &error)),
         }
     }
     answer(Answer::Prepared);
@@ -204,14 +209,16 @@ pub(super) fn attend<F: FileSystem>(
         let _ = frozen.thaw();
         return answer(failed(which, &error));
     }
+    let watched: Vec<Watch> = watched.into_iter().map(Watch::start).collect();
     answer(Answer::Frozen {
-        foreign: frozen.foreign.clone(),
+        foreign: frozen.foreign().collect(),
     });
-    let until = frozen.wait(orders, deadline);
+    let until = wait(orders, (!frozen.all.is_empty()).then_some(deadline));
     let lost = frozen.thaw();
-    let frozen_us = match frozen.is_ours() {
-        true => micros(begun.elapsed()),
-        false => micros(frozen.longest_wait),
+    let longest = watched.iter().map(Watch::longest).max();
+    let frozen_us = match frozen.all.is_empty() {
+        false => micros(begun.elapsed()),
+        true => micros(longest.unwrap_or_default()),
     };
     match (until, lost) {
         (Until::Deadline, _) => answer(Answer::Late { frozen_us }),
@@ -230,15 +237,74 @@ enum Until {
     Gone,
 }
 
-/// File systems, and which of them are frozen.
+/// Waits until there is nothing more to wait for.
+fn wait(orders: &Receiver<Order>, deadline: Option<Instant>) -> Until {
+    let told = match deadline {
+        Some(deadline) => orders.recv_timeout(deadline.saturating_duration_since(Instant::now())),
+        None => orders.recv().map_err(RecvTimeoutError::from),
+    };
+    match told {
+        Ok(Order::Thaw) => Until::Told,
+        Ok(_) | Err(RecvTimeoutError::Disconnected) => Until::Gone,
+        Err(RecvTimeoutError::Timeout) => Until::Deadline,
+    }
+}
+
+/// Looks how long a file system that the cut freezes keeps a writer waiting. In a thread of its own: that may be long.
+struct Watch(Arc<Mutex<Waits>>);
+
+#[derive(Debug, Default)]
+struct Waits {
+    longest: Duration,
+    /// When the wait that lasts began.
+    since: Option<Instant>,
+    is_over: bool,
+}
+
+impl Watch {
+    fn start(mut fs: impl FileSystem) -> Self {
+        let waits = Arc::new(Mutex::new(Waits::default()));
+        let noted = waits.clone();
+        let note = move |change: &dyn Fn(&mut Waits)| {
+            let mut waits = noted.lock().unwrap_or_else(PoisonError::into_inner);
+            change(&mut waits);
+            waits.is_over
+        };
+        thread::spawn(move || {
+            loop {
+                let begun = Instant::now();
+                note(&|waits| waits.since = Some(begun));
+                fs.wait_as_a_writer();
+                let waited = begun.elapsed();
+                let is_over = note(&|waits| {
+                    waits.since = None;
+                    waits.longest = waits.longest.max(waited);
+                });
+                if is_over {
+                    return;
+                }
+                thread::sleep(LOOK_EVERY);
+            }
+        });
+        Self(waits)
+    }
+
+    /// The longest wait until now; it looks no more.
+    fn longest(&self) -> Duration {
+        let mut waits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        waits.is_over = true;
+        let lasting = waits.since.map(|since| since.elapsed());
+        waits.longest.max(lasting.unwrap_or_default())
+    }
+}
+
+/// File systems that are frozen here, and what became of that. Their numbers are those of the order.
 struct Frozen<F> {
-    all: Vec<(Mode, F)>,
-    /// By us, in this order.
+    all: Vec<(usize, F)>,
+    /// Places of those that we froze, in this order.
     ours: Vec<usize>,
-    /// By somebody else, who is expected to keep them so.
-    foreign: Vec<usize>,
-    /// The longest that one that is only watched held writers off.
-    longest_wait: Duration,
+    /// Places of those that somebody else froze, who is expected to keep them so.
+    theirs: Vec<usize>,
 }
 
 impl<F> Default for Frozen<F> {
@@ -246,73 +312,42 @@ impl<F> Default for Frozen<F> {
         Self {
             all: Vec::new(),
             ours: Vec::new(),
-            foreign: Vec::new(),
-            longest_wait: Duration::ZERO,
+            theirs: Vec::new(),
         }
     }
 }
 
 impl<F: FileSystem> Frozen<F> {
-    fn is_ours(&self) -> bool {
-        self.all.iter().any(|(mode, _)| *mode == Mode::Freeze)
-    }
-
     fn freeze(&mut self) -> Result<(), (usize, io::Error)> {
-        for (which, (mode, fs)) in self.all.iter_mut().enumerate() {
-            if *mode == Mode::Watch {
-                continue;
-            }
+        for (place, (which, fs)) in self.all.iter_mut().enumerate() {
             match fs.freeze() {
-                Ok(()) => self.ours.push(which),
-                Err(error) if error.raw_os_error() == Some(EBUSY) => self.foreign.push(which),
-                Err(error) => return Err((which, error)),
+                Ok(()) => self.ours.push(place),
+                Err(error) if error.raw_os_error() == Some(EBUSY) => self.theirs.push(place),
+                Err(error) => return Err((*which, error)),
             }
         }
         Ok(())
     }
 
-    /// Waits, and looks meanwhile how long those that the cut freezes keep a writer waiting.
-    fn wait(&mut self, orders: &Receiver<Order>, deadline: Instant) -> Until {
-        let has_deadline = self.is_ours();
-        let watches = self.all.iter().any(|(mode, _)| *mode == Mode::Watch);
-        loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            if has_deadline && left.is_zero() {
-                return Until::Deadline;
-            }
-            let pause = match (watches, has_deadline) {
-                (true, _) => LOOK_EVERY,
-                (false, true) => left,
-                (false, false) => IDLE_MAX,
-            };
-            match orders.recv_timeout(pause) {
-                Ok(Order::Thaw) => return Until::Told,
-                Ok(_) | Err(RecvTimeoutError::Disconnected) => return Until::Gone,
-                Err(RecvTimeoutError::Timeout) => {}
-            }
-            for (mode, fs) in &mut self.all {
-                if *mode == Mode::Watch {
-                    let begun = Instant::now();
-                    fs.wait_as_a_writer();
-                    self.longest_wait = self.longest_wait.max(begun.elapsed());
-                }
-            }
-        }
+    /// Those that somebody else froze.
+    fn foreign(&self) -> impl Iterator<Item = usize> {
+        self.theirs.iter().map(|place| self.all[*place].0)
     }
 
     /// Thaws what was frozen here, the last one first. `Some` with one that was not frozen any more, or cannot be thawed.
     fn thaw(&mut self) -> Option<(usize, Option<io::Error>)> {
         let mut lost = None;
-        for which in self.ours.drain(..).rev() {
-            match thaw_patiently(&mut self.all[which].1) {
+        for place in self.ours.drain(..).rev() {
+            let (which, fs) = &mut self.all[place];
+            match thaw_patiently(fs) {
                 Ok(true) => {}
-                Ok(false) => lost = Some((which, None)),
-                Err(error) => lost = Some((which, Some(error))),
+                Ok(false) => lost = Some((*which, None)),
+                Err(error) => lost = Some((*which, Some(error))),
             }
         }
         // Only while somebody keeps it frozen is it refused.
-        for which in &self.foreign {
-            let fs = &mut self.all[*which].1;
+        for place in &self.theirs {
+            let (which, fs) = &mut self.all[*place];
             if fs.freeze().is_ok() {
                 let _ = thaw_patiently(fs);
                 lost = Some((*which, None));

@@ -22,6 +22,9 @@ use tonic::{
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Beside the program of a test the manager's own is not there.
+const WATCHDOG: &str = env!("CARGO_BIN_EXE_quiesce-watchdog");
+
 pub(crate) type Client = ManagerClient<Channel>;
 pub(crate) type Backups = BackupsClient<Channel>;
 pub(crate) type Volumes = VolumesClient<Channel>;
@@ -165,7 +168,7 @@ pub(crate) fn config(dir: &Path) -> Config {
         "{{nodeName: node-1, stateDir: {0}/state, socket: {0}/run/m.sock, profilesDir: {0}/profiles,
            credentialsDir: {0}, pools: [{{name: pool, driver: file, directory: {0}/images}}],
            transfers: {{pauseFirstSeconds: 0, pauseMaxSeconds: 0, giveUpAfterSeconds: 3, partSizeBytes: 5242880}},
-           shutdownGraceSeconds: 20}}",
+           quiesce: {{watchdog: {WATCHDOG}}}, shutdownGraceSeconds: 20}}",
         dir.display()
     );
     serde_saphyr::from_str(&text).unwrap()

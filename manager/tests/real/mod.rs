@@ -2,11 +2,14 @@ mod backups;
 mod broken;
 mod changed;
 mod faults;
+mod database;
 mod full;
 mod large;
 mod limits;
+mod quiesce;
 mod story;
 mod streams;
+mod watchdog;
 
 use std::{
     fs,

@@ -8,6 +8,7 @@ mod kept;
 mod in_place;
 mod locked;
 mod pauses;
+mod quiesce;
 mod rules;
 mod story;
 mod streams;
