@@ -5,6 +5,7 @@ mod deletions;
 mod failures;
 mod locked;
 mod rules;
+mod schedules;
 mod story;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
