@@ -36,6 +36,12 @@ impl Clock for DrivenClock {
 
     async fn sleep_until(&self, moment: Timestamp) {
         // The sender lives as long as this.
-        let _ = self.0.subscribe().wait_for(|now| *now >= moment).await;
+        let mut last = self.now();
+        let wakes = |now: &Timestamp| {
+            let is_back = *now < last;
+            last = *now;
+            is_back || *now >= moment
+        };
+        let _ = self.0.subscribe().wait_for(wakes).await;
     }
 }

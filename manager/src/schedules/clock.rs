@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 /// Longest sleep without a look at the clock: somebody may set it meanwhile.
 const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// Less is a clock that is being trimmed.
+const PUT_BACK: SignedDuration = SignedDuration::from_secs(5);
 
 /// A clock that tells the time and wakes at a time. What it tells may jump, in both directions.
 #[async_trait]
@@ -14,7 +16,7 @@ pub trait Clock: std::fmt::Debug + Send + Sync {
     /// Now.
     fn now(&self) -> Timestamp;
 
-    /// Returns when it is this late.
+    /// Returns when it is this late, or when the clock was put back.
     async fn sleep_until(&self, moment: Timestamp);
 }
 
@@ -29,9 +31,14 @@ impl Clock for SystemClock {
     }
 
     async fn sleep_until(&self, moment: Timestamp) {
+        let mut last = self.now();
         loop {
-            let left = moment.duration_since(self.now());
-            match Duration::try_from(left) {
+            let now = self.now();
+            if last.duration_since(now) > PUT_BACK {
+                return;
+            }
+            last = now;
+            match Duration::try_from(moment.duration_since(now)) {
                 Ok(left) if !left.is_zero() => tokio::time::sleep(left.min(LOOK_EVERY)).await,
                 _ => return,
             }
@@ -41,8 +48,6 @@ impl Clock for SystemClock {
 
 #[cfg(test)]
 mod tests {
-    use jiff::SignedDuration;
-
     use super::*;
 
     #[tokio::test]

@@ -93,8 +93,10 @@ impl Manager {
                 wake = wake.min(turn);
                 continue;
             }
-            let spec = Spec::of_json(&row.spec)?;
-            let outcome = self.begin_item(&spec, &run, &item, &load).await;
+            let outcome = match Spec::of_json(&row.spec) {
+                Ok(spec) => self.begin_item(&spec, &run, &item, &load).await,
+                Err(error) => Outcome::Failed(chain(&error)),
+            };
             if let Outcome::Begun(backup) = &outcome {
                 load.running.extend(running(backup, &load));
             }

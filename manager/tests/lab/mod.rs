@@ -3,11 +3,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hyper_util::rt::TokioIo;
-use stockpot_manager::{Config, Manager, Parts, serve_manager};
+use stockpot_manager::{
+    Config, Manager, Parts,
+    schedules::{Clock, SystemClock},
+    serve_manager,
+};
 use stockpot_proto::stockpot::v1::{
     self as api, backups_client::BackupsClient, manager_client::ManagerClient,
     streams_client::StreamsClient,
@@ -41,15 +46,34 @@ pub(crate) struct Run {
 impl Run {
     /// Starts a manager and waits until it takes operations.
     pub(crate) fn start(config: Config, parts: Parts) -> Self {
-        let run = Self::start_early(config, parts);
-        run.block_on(async {
-            clients_at(&run.socket).await;
+        Self::start_early(config, parts).when_ready()
+    }
+
+    /// Waits until it takes operations.
+    pub(crate) fn when_ready(self) -> Self {
+        self.block_on(async {
+            let mut client = ManagerClient::new(connect(&self.socket).await);
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let info = client.get_info(api::GetInfoRequest {}).await;
+                let info = info.unwrap().into_inner();
+                if info.ready {
+                    return;
+                }
+                assert!(Instant::now() < deadline, "{}", info.not_ready_reason);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
         });
-        run
+        self
     }
 
     /// Starts a manager that may still be recovering.
     pub(crate) fn start_early(config: Config, parts: Parts) -> Self {
+        Self::start_by(config, parts, Arc::new(SystemClock))
+    }
+
+    /// The same, with a clock for its schedules.
+    pub(crate) fn start_by(config: Config, parts: Parts, clock: Arc<dyn Clock>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -64,7 +88,7 @@ impl Run {
                 assert!(Instant::now() < deadline, "the catalog stays locked");
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            Manager::open(config, parts).await.unwrap()
+            Manager::open_by(config, parts, clock).await.unwrap()
         });
         let served = runtime.spawn(async move {
             let stop = async {
@@ -94,11 +118,15 @@ impl Run {
     }
 
     pub(crate) fn client(&self) -> Client {
-        ManagerClient::new(self.block_on(connect(&self.socket)))
+        ManagerClient::new(self.channel())
     }
 
     pub(crate) fn backups(&self) -> Backups {
-        BackupsClient::new(self.block_on(connect(&self.socket)))
+        BackupsClient::new(self.channel())
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.block_on(connect(&self.socket))
     }
 
     pub(crate) fn volumes(&self) -> Volumes {

@@ -10,6 +10,7 @@ mod locked;
 mod pauses;
 mod quiesce;
 mod rules;
+mod schedules;
 mod story;
 mod streams;
 

@@ -95,7 +95,7 @@ pub(crate) struct ScheduleWhat {
     #[arg(long, value_name = "TIME")]
     pub(crate) first: Option<String>,
     /// How often after it.
-    #[arg(long, value_enum, value_name = "HOW OFTEN")]
+    #[arg(long, value_enum, value_name = "OFTEN")]
     pub(crate) every: Option<Often>,
     /// Time zone of these times, as IANA names it [default: UTC].
     #[arg(long, value_name = "NAME")]

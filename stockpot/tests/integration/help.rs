@@ -20,6 +20,7 @@ fn each_verb_has_examples() -> anyhow::Result<()> {
         "pki",
         "pool",
         "host",
+        "schedule",
     ] {
         let run = bench.run([verb, "--help"])?;
         ensure!(

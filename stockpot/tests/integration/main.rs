@@ -15,6 +15,7 @@ mod limits;
 mod pki;
 mod printing;
 mod salvage;
+mod schedules;
 mod sealing;
 mod serve;
 mod thief;
