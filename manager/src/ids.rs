@@ -87,7 +87,9 @@ pub(crate) fn new_backup_id(node: &NodeShortId) -> String {
 
 /// Whether this is an id that a node gave to a backup.
 pub(crate) fn is_backup_id(text: &str) -> bool {
-    let parts = text.strip_prefix("bak-").and_then(|rest| rest.split_once('-'));
+    let parts = text
+        .strip_prefix("bak-")
+        .and_then(|rest| rest.split_once('-'));
     parts.is_some_and(|(node, ulid)| {
         node.len() == SHORT_ID_LEN
             && node.bytes().all(|b| b.is_ascii_hexdigit())

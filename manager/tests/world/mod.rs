@@ -1,9 +1,12 @@
+mod adoption;
 mod backups;
 mod bases;
+mod consistency;
 mod crashes;
 mod deletions;
 mod failures;
 mod locked;
+mod rebuilding;
 mod rules;
 mod story;
 
@@ -96,7 +99,7 @@ impl World {
     }
 }
 
-fn content() -> Image {
+pub(crate) fn content() -> Image {
     Image::new(SIZE)
         .extent(0, 70_000, Fill::Text(1))
         .extent(1 << 20, 300_000, Fill::Random(2))
