@@ -76,7 +76,44 @@ impl Catalog {
     ///
     /// # Errors
     /// `Open`, `Locked`, `Newer`, or `Damaged` if the file is no catalog.
-    pub /// Keeps every other process out of a state folder, which is made if it is not there.
+    pub fn open(state_dir: &Path) -> Result<Self, CatalogError> {
+        let (lock, mut connection) = open(state_dir)?;
+        status::guard(&connection)?;
+        let (calls, mut queue) = mpsc::channel::<Call>(QUEUE_LEN);
+        thread::Builder::new()
+            .name("catalog".to_owned())
+            .spawn(move || {
+                while let Some(call) = queue.blocking_recv() {
+                    call(&mut connection);
+                }
+                drop(connection);
+                // Only now may another process open it.
+                drop(lock);
+            })
+            .map_err(|source| CatalogError::Open {
+                path: state_dir.to_owned(),
+                source,
+            })?;
+        Ok(Self { calls })
+    }
+
+    /// Runs `work` on the catalog's thread.
+    async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Connection) -> Result<T, CatalogError> + Send + 'static,
+    ) -> Result<T, CatalogError> {
+        let (answer, answered) = oneshot::channel();
+        let call: Call = Box::new(move |connection| {
+            // Nobody waits any more: what was asked for is done all the same.
+            let _ = answer.send(work(connection));
+        });
+        let sent = self.calls.send(call).await;
+        sent.map_err(|_| CatalogError::Closed)?;
+        answered.await.map_err(|_| CatalogError::Closed)?
+    }
+}
+
+/// Keeps every other process out of a state folder, which is made if it is not there.
 fn lock(state_dir: &Path) -> Result<File, CatalogError> {
     fs::DirBuilder::new()
         .recursive(true)

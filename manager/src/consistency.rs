@@ -58,7 +58,8 @@ impl Rows {
     fn standing(mut self, after: &Self) -> Self {
         self.volumes.retain(|row| after.volumes.contains(row));
         self.snapshots.retain(|row| after.snapshots.contains(row));
-        self.attachments.retain(|row| after.attachments.contains(row));
+        self.attachments
+            .retain(|row| after.attachments.contains(row));
         self.jobs.retain(|row| after.jobs.contains(row));
         self.backups.retain(|row| {
             let same = |other: &&BackupRow| {

@@ -97,7 +97,12 @@ async fn make(
     let folder = site.new_dir();
     let catalog = Catalog::open(&folder)?;
     let profiles = Profiles::new(&config.profiles_dir, &config.credentials_dir).into();
-    let clouds = Clouds::new(profiles, parts.stores.clone(), catalog.clone(), TaskTracker::new());
+    let clouds = Clouds::new(
+        profiles,
+        parts.stores.clone(),
+        catalog.clone(),
+        TaskTracker::new(),
+    );
     let filled = fill(config, &parts, options, site, &catalog, &clouds).await;
     drop(clouds);
     catalog.close(&folder).await?;
@@ -145,7 +150,12 @@ async fn fill(
     clouds: &Clouds,
 ) -> Result<(rows::Rows, Kept), ManagerError> {
     let gathered = Gathered::ask(config, parts, clouds, options.skip_unreachable).await?;
-    let rows = rows::decide(config, gathered, site.said("volumes"), site.said("snapshots"));
+    let rows = rows::decide(
+        config,
+        gathered,
+        site.said("volumes"),
+        site.said("snapshots"),
+    );
     let kept = site.keep(catalog).await?;
     let made = catalog.fill(
         rows.volumes.clone(),

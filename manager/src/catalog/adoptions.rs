@@ -188,10 +188,16 @@ mod tests {
         assert_eq!(catalog.volume(&row.id).await.unwrap(), Some(row.clone()));
         assert!(catalog.adoptions().await.unwrap().is_empty());
 
-        catalog.begin_adoption(adoption(Way::Release)).await.unwrap();
+        catalog
+            .begin_adoption(adoption(Way::Release))
+            .await
+            .unwrap();
         catalog.forget_adoption(&row.id).await.unwrap();
         assert!(catalog.volume(&row.id).await.unwrap().is_some());
-        catalog.begin_adoption(adoption(Way::Release)).await.unwrap();
+        catalog
+            .begin_adoption(adoption(Way::Release))
+            .await
+            .unwrap();
         catalog.end_release(&row.id).await.unwrap();
         assert!(catalog.volumes().await.unwrap().is_empty());
         assert!(catalog.adoptions().await.unwrap().is_empty());

@@ -155,7 +155,8 @@ impl Site {
             return Ok(Vec::new());
         };
         new.call(move |connection| {
-            let attached = connection.execute("ATTACH DATABASE ?1 AS old", [copy.to_string_lossy()]);
+            let attached =
+                connection.execute("ATTACH DATABASE ?1 AS old", [copy.to_string_lossy()]);
             if let Err(error) = attached {
                 return Ok(vec![("the old catalog".to_owned(), Err(error.to_string()))]);
             }
@@ -176,7 +177,9 @@ impl Site {
     /// Puts the new catalog, which is closed, in the place of the old one; where that is kept.
     pub(crate) fn put(self) -> Result<Option<PathBuf>, CatalogError> {
         let (place, new) = (self.dir.join(FILE_NAME), self.new_dir().join(FILE_NAME));
-        File::open(&new).and_then(|file| file.sync_all()).map_err(failed(&new))?;
+        File::open(&new)
+            .and_then(|file| file.sync_all())
+            .map_err(failed(&new))?;
         let mut aside = None;
         if place.exists() {
             let stamp = jiff::Timestamp::now().as_second();
@@ -197,7 +200,9 @@ impl Site {
             aside = Some(kept);
         }
         fs::rename(&new, &place).map_err(failed(&place))?;
-        File::open(&self.dir).and_then(|dir| dir.sync_all()).map_err(failed(&self.dir))?;
+        File::open(&self.dir)
+            .and_then(|dir| dir.sync_all())
+            .map_err(failed(&self.dir))?;
         self.clear()?;
         Ok(aside)
     }
@@ -301,7 +306,9 @@ fn keep_table(connection: &Connection, table: &str) -> Result<Option<u64>, rusql
         "backups" => "WHERE status NOT IN ('creating', 'cancelling')",
         _ => "",
     };
-    let sql = format!("INSERT OR IGNORE INTO main.{table} ({both}) SELECT {both} FROM old.{table} {only}");
+    let sql = format!(
+        "INSERT OR IGNORE INTO main.{table} ({both}) SELECT {both} FROM old.{table} {only}"
+    );
     let rows = connection.execute(&sql, [])?;
     if table == "backups" {
         // What was temporary is on no record any more.
@@ -342,7 +349,8 @@ fn put_snapshot(connection: &Connection, snapshot: &SnapshotRow) -> Result<(), C
 
 /// One that was taken over from the old catalog stays as it is.
 fn put_backup(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM backups WHERE id = ?1 OR name = ?1 OR snapshot_id = ?2)";
+    let sql =
+        "SELECT EXISTS (SELECT 1 FROM backups WHERE id = ?1 OR name = ?1 OR snapshot_id = ?2)";
     let ids = params![backup.id, backup.snapshot_id.as_str()];
     if connection.query_row(sql, ids, |row| row.get(0))? {
         return Ok(());

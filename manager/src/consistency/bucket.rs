@@ -45,7 +45,10 @@ pub(super) async fn look(manager: &Manager, report: &mut Report) -> Result<Seen,
         Err(error) => {
             report
                 .find(Place::Bucket, Kind::Different, "profiles", "")
-                .say(format!("they cannot be read: {}", chain(&error)), "mend them; no bucket was looked at")
+                .say(
+                    format!("they cannot be read: {}", chain(&error)),
+                    "mend them; no bucket was looked at",
+                )
                 .passes_if(false);
             Vec::new()
         }
@@ -75,9 +78,18 @@ pub(super) async fn look(manager: &Manager, report: &mut Report) -> Result<Seen,
             Err(error) => {
                 let location = profile.topology().map(Topology::location);
                 report
-                    .find(Place::Bucket, Kind::Missing, "repository", &location.unwrap_or_default())
+                    .find(
+                        Place::Bucket,
+                        Kind::Missing,
+                        "repository",
+                        &location.unwrap_or_default(),
+                    )
                     .say(
-                        format!("profile {} leads to it, and it cannot be asked: {}", profile.name, chain(&error)),
+                        format!(
+                            "profile {} leads to it, and it cannot be asked: {}",
+                            profile.name,
+                            chain(&error)
+                        ),
                         "cloud copies in it were not looked at; try again when it answers",
                     )
                     .passes_if(error.is_passing());
@@ -115,7 +127,11 @@ pub(super) fn compare(
     report: &mut Report,
 ) {
     let mut lost: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in rows.snapshots.iter().filter(|row| row.cloud == CopyState::Present) {
+    for row in rows
+        .snapshots
+        .iter()
+        .filter(|row| row.cloud == CopyState::Present)
+    {
         let short_id = ids::repository_of(&row.id).unwrap_or_default();
         match seen.repositories.get(short_id) {
             Some(repository) => copy(row, repository, report),
@@ -171,12 +187,18 @@ fn off_record(manager: &Manager, repository: &Repository, after: &Rows, report: 
         id.is_ok_and(|id| ids::is_volume_of(&id, &manager.node) || after.volume(volume).is_some())
     };
     let is_awaited = |snapshot: &str| {
-        after.snapshot(snapshot).is_some_and(|row| row.cloud == CopyState::Pending)
+        after
+            .snapshot(snapshot)
+            .is_some_and(|row| row.cloud == CopyState::Pending)
     };
     let mut unrecorded = 0_usize;
     for (id, summary) in &repository.snapshots {
         let volume = summary.volume_id.as_ref().map(|id| id.as_str());
-        if !volume.is_some_and(is_ours) || after.snapshot(id).is_some_and(|row| row.cloud == CopyState::Present) {
+        if !volume.is_some_and(is_ours)
+            || after
+                .snapshot(id)
+                .is_some_and(|row| row.cloud == CopyState::Present)
+        {
             continue;
         }
         match &summary.status {
@@ -184,7 +206,10 @@ fn off_record(manager: &Manager, repository: &Repository, after: &Rows, report: 
             Status::Uploading if !is_awaited(id) => report
                 .find(Place::Bucket, Kind::Unknown, "upload", id)
                 .say(
-                    format!("an upload was begun in {}, and none is under way here", repository.location),
+                    format!(
+                        "an upload was begun in {}, and none is under way here",
+                        repository.location
+                    ),
                     "if no other node sends it, `stockpot prune` gives it up after some time",
                 )
                 .passes_if(false),
@@ -198,13 +223,18 @@ fn off_record(manager: &Manager, repository: &Repository, after: &Rows, report: 
         ));
     }
     for key in &repository.open {
-        let Ok(pack) = PackName::parse(key) else { continue };
+        let Ok(pack) = PackName::parse(key) else {
+            continue;
+        };
         let id = pack.snapshot.as_str();
         if is_ours(pack.volume.as_str()) && !is_awaited(id) {
             report
                 .find(Place::Bucket, Kind::Unknown, "multipart upload", id)
                 .say(
-                    format!("{}/{key} is half-open, and no upload is under way here", repository.location),
+                    format!(
+                        "{}/{key} is half-open, and no upload is under way here",
+                        repository.location
+                    ),
                     "if no other node sends it, `stockpot prune` aborts it after some time",
                 )
                 .passes_if(false);

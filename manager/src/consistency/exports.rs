@@ -38,7 +38,9 @@ pub(super) async fn compare(manager: &Manager, report: &mut Report) {
             for host in hosts {
                 let id = format!("{} {}", host.name, host.initiator);
                 let text = match host.is_logged_in {
-                    true => "the kernel lets this host in, which is logged in, and no record names it",
+                    true => {
+                        "the kernel lets this host in, which is logged in, and no record names it"
+                    }
                     false => "the kernel lets this host in, and no record names it",
                 };
                 report
@@ -54,6 +56,9 @@ pub(super) async fn compare(manager: &Manager, report: &mut Report) {
 fn unasked(report: &mut Report, why: &str) {
     report
         .find(Place::Exports, Kind::Different, "exports", "")
-        .say(format!("not all of them could be looked at: {why}"), "see the log")
+        .say(
+            format!("not all of them could be looked at: {why}"),
+            "see the log",
+        )
         .passes_if(false);
 }

@@ -76,7 +76,11 @@ impl Report {
         self.findings
             .sort_by_key(|(place, finding)| (finding.passing, *place));
         api::CheckCatalogResponse {
-            findings: self.findings.into_iter().map(|(_, finding)| finding).collect(),
+            findings: self
+                .findings
+                .into_iter()
+                .map(|(_, finding)| finding)
+                .collect(),
             looked_at: self.looked_at,
         }
     }

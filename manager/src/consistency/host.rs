@@ -18,42 +18,69 @@ pub(super) async fn compare(
     report: &mut Report,
 ) {
     for row in &rows.attachments {
-        let Some(path) = row.device_path.as_ref().filter(|_| row.step == AttachmentStep::Attached) else {
+        let Some(path) = row
+            .device_path
+            .as_ref()
+            .filter(|_| row.step == AttachmentStep::Attached)
+        else {
             continue;
         };
         if !tokio::fs::try_exists(path).await.unwrap_or(true) {
             report
                 .find(Place::Host, Kind::Missing, "device", &row.id)
                 .say(
-                    format!("{} {} is attached as {}, which is not there", row.kind, row.id, path.display()),
+                    format!(
+                        "{} {} is attached as {}, which is not there",
+                        row.kind,
+                        row.id,
+                        path.display()
+                    ),
                     "attach it again, which makes sure of it, or detach it",
                 )
                 .passes_if(false);
         }
     }
-    let sessions: BTreeSet<String> = match sessions {
-        Ok(sessions) => sessions.into_iter().collect(),
-        Err(error) => {
-            return report
-                .find(Place::Host, Kind::Different, "session", "")
-                .say(format!("sessions cannot be looked at: {}", chain(&error)), "see the log")
-                .passes_if(false);
-        }
-    };
-    report.looked_at(format!("{} iSCSI targets that this host is logged in to", sessions.len()));
-    let known: BTreeSet<&str> = after.attachments.iter().chain(&rows.attachments).filter_map(target).collect();
-    for session in sessions.iter().filter(|name| !known.contains(name.as_str())) {
+    match sessions {
+        Ok(names) => compare_sessions(rows, after, &names.into_iter().collect(), report),
+        Err(error) => report
+            .find(Place::Host, Kind::Different, "session", "")
+            .say(
+                format!("sessions cannot be looked at: {}", chain(&error)),
+                "see the log",
+            )
+            .passes_if(false),
+    }
+}
+
+fn compare_sessions(rows: &Rows, after: &Rows, there: &BTreeSet<String>, report: &mut Report) {
+    report.looked_at(format!(
+        "{} iSCSI targets that this host is logged in to",
+        there.len()
+    ));
+    let recorded = after.attachments.iter().chain(&rows.attachments);
+    let known: BTreeSet<&str> = recorded.filter_map(target).collect();
+    for name in there.iter().filter(|name| !known.contains(name.as_str())) {
         report
-            .find(Place::Host, Kind::Unknown, "session", session)
-            .say("this host is logged in, and nothing is attached by it", "the next start logs out, if nobody holds its disk")
+            .find(Place::Host, Kind::Unknown, "session", name)
+            .say(
+                "this host is logged in, and nothing is attached by it",
+                "the next start logs out, if nobody holds its disk",
+            )
             .passes_if(false);
     }
-    for row in rows.attachments.iter().filter(|row| row.step == AttachmentStep::Attached) {
-        let gone = target(row).filter(|name| !sessions.contains(*name));
+    let attached = rows.attachments.iter();
+    for row in attached.filter(|row| row.step == AttachmentStep::Attached) {
+        let gone = target(row).filter(|name| !there.contains(*name));
         if let Some(name) = gone {
             report
                 .find(Place::Host, Kind::Missing, "session", name)
-                .say(format!("{} {} is attached by it, and this host is not logged in", row.kind, row.id), "attach it again")
+                .say(
+                    format!(
+                        "{} {} is attached by it, and this host is not logged in",
+                        row.kind, row.id
+                    ),
+                    "attach it again",
+                )
                 .passes_if(false);
         }
     }

@@ -2,8 +2,8 @@
 
 use super::{Kind, Place, Report, Rows};
 use crate::catalog::{
-    Attachment, AttachmentKind, AttachmentStep, BackupRow, BackupStatus, CopyState, JobKind, Purpose,
-    SnapshotRow, VolumeRow, VolumeStatus,
+    Attachment, AttachmentKind, AttachmentStep, BackupRow, BackupStatus, CopyState, JobKind,
+    Purpose, SnapshotRow, VolumeRow, VolumeStatus,
 };
 
 const AT_START: &str = "the next start of the daemon settles it";
@@ -25,7 +25,12 @@ pub(super) fn compare(rows: &Rows, after: &Rows, report: &mut Report) {
     }
     for row in &rows.adoptions {
         report
-            .find(Place::Catalog, Kind::Different, "volume", row.volume_id.as_str())
+            .find(
+                Place::Catalog,
+                Kind::Different,
+                "volume",
+                row.volume_id.as_str(),
+            )
             .say(
                 format!("to {} {} was begun, and did not end", row.way, row.source),
                 AT_START,
@@ -37,25 +42,34 @@ pub(super) fn compare(rows: &Rows, after: &Rows, report: &mut Report) {
 fn volume(row: &VolumeRow, rows: &Rows, after: &Rows, report: &mut Report) {
     let id = row.id.as_str();
     let is_of_node = |row: &&Attachment| row.purpose == Purpose::Node;
-    let attached = |of: &Rows| of.attachment(AttachmentKind::Volume, id).filter(is_of_node).is_some();
+    let attached = |of: &Rows| {
+        of.attachment(AttachmentKind::Volume, id)
+            .filter(is_of_node)
+            .is_some()
+    };
     let is_held = |of: &Rows| {
         let mut backups = of.backups.iter();
         backups.any(|backup| backup.holds_volume && backup.volume_id == row.id)
     };
     let (text, passing) = match row.status {
-        VolumeStatus::InUse if !attached(rows) && !attached(after) => {
-            ("it is in use on record, and nothing says what it is attached as", false)
-        }
+        VolumeStatus::InUse if !attached(rows) && !attached(after) => (
+            "it is in use on record, and nothing says what it is attached as",
+            false,
+        ),
         VolumeStatus::Available if attached(rows) && attached(after) => {
             ("it is attached, and available on record", false)
         }
-        VolumeStatus::BackingUp if !is_held(rows) && !is_held(after) => {
-            ("it is being backed up on record, and no backup says so", false)
-        }
+        VolumeStatus::BackingUp if !is_held(rows) && !is_held(after) => (
+            "it is being backed up on record, and no backup says so",
+            false,
+        ),
         VolumeStatus::Restoring
             if !rows.has_job(JobKind::Restore, id) && !after.has_job(JobKind::Restore, id) =>
         {
-            ("it is being restored on record, and nothing does that", false)
+            (
+                "it is being restored on record, and nothing does that",
+                false,
+            )
         }
         // It stood like this all the time, and such work is short.
         VolumeStatus::Creating => ("it is being made", true),
@@ -77,7 +91,13 @@ fn attachment(row: &Attachment, after: &Rows, report: &mut Report) {
     if !is_there {
         return report
             .find(Place::Catalog, Kind::Different, "attachment", &row.id)
-            .say(format!("{} {} is attached, and not on record itself", row.kind, row.id), AT_START)
+            .say(
+                format!(
+                    "{} {} is attached, and not on record itself",
+                    row.kind, row.id
+                ),
+                AT_START,
+            )
             .passes_if(after.is_restoring());
     }
     let is_read = match row.kind {
@@ -92,13 +112,22 @@ fn attachment(row: &Attachment, after: &Rows, report: &mut Report) {
     if row.purpose == Purpose::Transfer && !is_read {
         report
             .find(Place::Catalog, Kind::Different, "attachment", &row.id)
-            .say(format!("{} {} is attached for a transfer, and none is under way", row.kind, row.id), AT_START)
+            .say(
+                format!(
+                    "{} {} is attached for a transfer, and none is under way",
+                    row.kind, row.id
+                ),
+                AT_START,
+            )
             .passes_if(false);
     } else if row.purpose == Purpose::Node && row.step != AttachmentStep::Attached {
         report
             .find(Place::Catalog, Kind::Different, "attachment", &row.id)
             .say(
-                format!("attaching or detaching it was broken off at step {}", row.step),
+                format!(
+                    "attaching or detaching it was broken off at step {}",
+                    row.step
+                ),
                 "attach or detach it again",
             )
             .passes_if(true);
@@ -110,13 +139,18 @@ fn snapshot(row: &SnapshotRow, rows: &Rows, after: &Rows, report: &mut Report) {
     let paused = |backup: &BackupRow| backup.snapshot_id == row.id && backup.paused;
     let is_paused = after.backups.iter().any(paused);
     let has_job = rows.has_job(JobKind::Upload, id) || after.has_job(JobKind::Upload, id);
-    if row.cloud == CopyState::Pending && row.local != CopyState::Pending && !has_job && !is_paused {
+    if row.cloud == CopyState::Pending && row.local != CopyState::Pending && !has_job && !is_paused
+    {
         report
             .find(Place::Catalog, Kind::Different, "snapshot", id)
             .say("its upload is awaited, and nothing does that", AT_START)
             .passes_if(row.deleting.is_some());
     } else if row.local == CopyState::Pending || row.deleting.is_some() {
-        let what = if row.deleting.is_some() { "removed" } else { "cut" };
+        let what = if row.deleting.is_some() {
+            "removed"
+        } else {
+            "cut"
+        };
         report
             .find(Place::Catalog, Kind::Different, "snapshot", id)
             .say(format!("it is being {what}"), AT_START)
@@ -128,13 +162,20 @@ fn jobs(rows: &Rows, after: &Rows, report: &mut Report) {
     for job in &rows.jobs {
         let id = job.target_id.as_str();
         let is_awaited = match job.kind {
-            JobKind::Upload => after.snapshot(id).is_some_and(|row| row.cloud == CopyState::Pending),
-            JobKind::Restore => after.volume(id).is_some_and(|row| row.status == VolumeStatus::Restoring),
+            JobKind::Upload => after
+                .snapshot(id)
+                .is_some_and(|row| row.cloud == CopyState::Pending),
+            JobKind::Restore => after
+                .volume(id)
+                .is_some_and(|row| row.status == VolumeStatus::Restoring),
         };
         if !is_awaited {
             report
                 .find(Place::Catalog, Kind::Different, "job", id)
-                .say(format!("there is a job of kind {} that nothing awaits", job.kind), AT_START)
+                .say(
+                    format!("there is a job of kind {} that nothing awaits", job.kind),
+                    AT_START,
+                )
                 .passes_if(false);
         }
     }
@@ -152,17 +193,26 @@ fn backup(row: &BackupRow, after: &Rows, report: &mut Report) {
     };
     match row.status {
         _ if row.holds_volume && volume.is_some() && !is_backing_up => say(
-            format!("it holds volume {}, which is not being backed up", row.volume_id),
+            format!(
+                "it holds volume {}, which is not being backed up",
+                row.volume_id
+            ),
             AT_START,
             false,
         ),
         BackupStatus::Creating | BackupStatus::Cancelling if snapshot.is_none() => say(
-            format!("it is {} and the snapshot that it sends is not on record", row.status),
+            format!(
+                "it is {} and the snapshot that it sends is not on record",
+                row.status
+            ),
             AT_START,
             true,
         ),
         BackupStatus::Available if snapshot.is_none_or(|s| s.cloud != CopyState::Present) => say(
-            format!("it is available, and its cloud copy {} is not on record as present", row.snapshot_id),
+            format!(
+                "it is available, and its cloud copy {} is not on record as present",
+                row.snapshot_id
+            ),
             "delete the backup, or see what happened to its copy",
             !row.cleaned,
         ),

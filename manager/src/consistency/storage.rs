@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use stockpot_driver::{
-    SnapshotInfo, VolumeDriver, VolumeInfo, volume_driver::temporary_volume,
-};
+use stockpot_driver::{SnapshotInfo, VolumeInfo, volume_driver::temporary_volume};
 
 use super::{Kind, Place, Report, Rows};
 use crate::{
@@ -147,13 +145,18 @@ fn snapshot(row: &SnapshotRow, held: &Held, report: &mut Report) {
         None if has_device(row) => {
             let advice = match (row.kept_as_base, row.cloud) {
                 (true, _) => "nothing: the next upload of the volume reads all of it and compares",
-                (false, CopyState::Present) => "the copy in the cloud is there; `stockpot snapshot delete ID --copy local` settles it",
+                (false, CopyState::Present) => {
+                    "the copy in the cloud is there; `stockpot snapshot delete ID --copy local` settles it"
+                }
                 _ => "if a disk is away bring it back; else delete the snapshot",
             };
             report
                 .find(Place::Storage, Kind::Missing, "snapshot", id)
                 .say(
-                    format!("its local copy is on record, and pool {} does not have it", row.pool),
+                    format!(
+                        "its local copy is on record, and pool {} does not have it",
+                        row.pool
+                    ),
                     advice,
                 )
                 .passes_if(passing);
@@ -180,7 +183,10 @@ fn snapshot(row: &SnapshotRow, held: &Held, report: &mut Report) {
         Some(_) if row.local != CopyState::Pending => report
             .find(Place::Storage, Kind::Different, "snapshot", id)
             .say(
-                format!("its local copy is {} on record, and its device is there", row.local),
+                format!(
+                    "its local copy is {} on record, and its device is there",
+                    row.local
+                ),
                 "`stockpot snapshot delete ID --copy local` removes it",
             )
             .passes_if(passing),
@@ -188,25 +194,25 @@ fn snapshot(row: &SnapshotRow, held: &Held, report: &mut Report) {
     }
 }
 
-fn unknown_volumes(
-    manager: &Manager,
-    pool: &str,
-    held: &Held,
-    after: &Rows,
-    report: &mut Report,
-) {
+fn unknown_volumes(manager: &Manager, pool: &str, held: &Held, after: &Rows, report: &mut Report) {
     for info in &held.volumes {
         let id = info.id.as_str();
         let is_adopted = after.adoptions.iter().any(|row| row.volume_id == info.id);
         if after.volume(id).is_some() || is_adopted || manager.is_lent(&info.id) {
             continue;
         }
-        let of = after.snapshots.iter().find(|row| temporary_volume(&row.id) == info.id);
+        let of = after
+            .snapshots
+            .iter()
+            .find(|row| temporary_volume(&row.id) == info.id);
         let Some(of) = of else {
             report
                 .find(Place::Storage, Kind::Unknown, "volume", id)
                 .say(
-                    format!("pool {pool} has it, with {} bytes, and it is on no record", info.size_bytes),
+                    format!(
+                        "pool {pool} has it, with {} bytes, and it is on no record",
+                        info.size_bytes
+                    ),
                     taken_on_record(manager, pool, id),
                 )
                 .passes_if(after.is_restoring());
@@ -225,7 +231,9 @@ fn unknown_volumes(
 /// How a volume that is there comes on record.
 fn taken_on_record(manager: &Manager, pool: &str, id: &str) -> String {
     let mut pools = manager.config.pools.iter();
-    let vg = pools.find(|p| p.name() == pool).and_then(|p| p.volume_group());
+    let vg = pools
+        .find(|p| p.name() == pool)
+        .and_then(|p| p.volume_group());
     match vg {
         Some(vg) => format!(
             "`stockpot volume adopt {vg}/stockpot.v.{}` takes it on record; `stockpot volume delete {id}` removes it",
@@ -247,7 +255,10 @@ fn unknown_snapshots(
 ) {
     for info in &held.snapshots {
         let id = info.id.as_str();
-        if after.snapshot(id).is_some() || rows.snapshot(id).is_some() || manager.is_lent(&info.volume_id) {
+        if after.snapshot(id).is_some()
+            || rows.snapshot(id).is_some()
+            || manager.is_lent(&info.volume_id)
+        {
             continue;
         }
         report

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use stockpot_driver::{Remembered, VolumeDriver};
+use stockpot_driver::Remembered;
 use stockpot_repository::{
     Repository,
     format::manifest::Manifest,
@@ -63,7 +63,9 @@ impl Gathered {
                 }
             }
         }
-        gathered.ask_buckets(config, clouds, skip_unreachable).await?;
+        gathered
+            .ask_buckets(config, clouds, skip_unreachable)
+            .await?;
         Ok(gathered)
     }
 
@@ -84,7 +86,10 @@ impl Gathered {
         let mut places = BTreeMap::new();
         for profile in &all {
             if let Ok(topology) = profile.topology() {
-                places.entry(topology.place()).or_insert_with(Vec::new).push(profile.clone());
+                places
+                    .entry(topology.place())
+                    .or_insert_with(Vec::new)
+                    .push(profile.clone());
             }
         }
         for profiles in places.into_values() {
@@ -97,14 +102,19 @@ impl Gathered {
                     }
                 }
                 Err(error) => {
-                    let why = format!("the repository of profile {} cannot be asked: {}", names[0], chain(&error));
+                    let why = format!(
+                        "the repository of profile {} cannot be asked: {}",
+                        names[0],
+                        chain(&error)
+                    );
                     if !skip_unreachable {
                         return Err(ManagerError::FailedPrecondition(format!(
                             "{why}; bring it back, or leave it out with --skip-unreachable: the cloud copies in it are on no record \
                              then, and the next backups read everything"
                         )));
                     }
-                    self.remarks.push(format!("{why}; the cloud copies in it are on no record"));
+                    self.remarks
+                        .push(format!("{why}; the cloud copies in it are on no record"));
                 }
             }
         }

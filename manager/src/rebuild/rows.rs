@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use stockpot_driver::{RememberedSnapshot, RememberedSource, SnapshotId, VolumeId};
+use stockpot_driver::{
+    RememberedSnapshot, RememberedSource, RememberedVolume, SnapshotId, SnapshotInfo, VolumeId,
+};
 use stockpot_repository::format::manifest::{Manifest, Reason};
 
 use super::gather::{Copy, Gathered};
@@ -82,7 +84,7 @@ pub(super) fn decide(
 
 impl Deciding {
     /// A volume of this node's, unless it is another's.
-    fn volume(&mut self, pool: &str, found: stockpot_driver::RememberedVolume) -> bool {
+    fn volume(&mut self, pool: &str, found: RememberedVolume) -> bool {
         let id = found.info.id;
         if ids::is_volume_of_other(&id, &self.node) {
             return false;
@@ -95,12 +97,16 @@ impl Deciding {
             return true;
         }
         if self.rows.volumes.iter().any(|row| row.id == id) {
-            self.rows.remarks.push(format!("volume {id} is in pool {pool} too, which is not on record"));
+            self.rows.remarks.push(format!(
+                "volume {id} is in pool {pool} too, which is not on record"
+            ));
             return true;
         }
         let old = self.old_volumes.remove(id.as_str());
         let metadata = old.as_ref().map(|old| old.metadata.clone());
-        let newest = self.newest(&id).map(|manifest| manifest.volume_name.clone());
+        let newest = self
+            .newest(&id)
+            .map(|manifest| manifest.volume_name.clone());
         let former = match &found.source {
             RememberedSource::Adopted(former) => Some(former.clone()),
             _ => None,
@@ -165,12 +171,16 @@ impl Deciding {
         local: Option<(String, RememberedSnapshot)>,
         copy: Option<Copy>,
     ) {
-        let of_local = local.as_ref().map(|(_, found)| found.info.volume_id.to_string());
-        let of_copy = copy.as_ref().map(|copy| copy.manifest.volume_id.to_string());
-        let Some(volume_id) = of_local.or(of_copy).and_then(|id| id.parse::<VolumeId>().ok()) else {
-            return;
-        };
-        let Ok(snapshot_id) = id.parse::<SnapshotId>() else {
+        let of_local = local
+            .as_ref()
+            .map(|(_, found)| found.info.volume_id.to_string());
+        let of_copy = copy
+            .as_ref()
+            .map(|copy| copy.manifest.volume_id.to_string());
+        let volume_id = of_local
+            .or(of_copy)
+            .and_then(|id| id.parse::<VolumeId>().ok());
+        let (Some(volume_id), Ok(snapshot_id)) = (volume_id, id.parse::<SnapshotId>()) else {
             return;
         };
         let volume = self.rows.volumes.iter().find(|row| row.id == volume_id);
@@ -178,55 +188,21 @@ impl Deciding {
         if volume.is_none() && !ids::is_volume_of(&volume_id, &self.node) {
             return;
         }
-        let (volume_pool, volume_name) = match volume {
-            Some(row) => (Some(row.pool.clone()), row.name.clone()),
-            None => (None, copy.as_ref().map(|c| c.manifest.volume_name.clone()).unwrap_or_default()),
+        let (volume_pool, volume_name) = match (volume, &copy) {
+            (Some(row), _) => (Some(row.pool.clone()), row.name.clone()),
+            (None, Some(copy)) => (None, copy.manifest.volume_name.clone()),
+            (None, None) => (None, String::new()),
         };
-        let old = self.old_snapshots.remove(id);
-        let tagged = local.as_ref().and_then(|(_, found)| found.name.clone());
-        let in_bucket = copy.as_ref().and_then(|copy| copy.manifest.metadata.get("snapshot_name").cloned());
-        let metadata = match (&old, &copy) {
-            (Some(old), _) => old.metadata.clone(),
-            (None, Some(copy)) => callers_words(&copy.manifest),
-            (None, None) => Metadata::new(),
-        };
-        let known = old.map(|old| old.name).or(tagged).or(in_bucket);
+        let (known, metadata) = self.said_of(id, local.as_ref(), copy.as_ref());
         let of_backup = known.clone().filter(|name| ids::is_backup_id(name));
-        let name = self.name(known, id);
         let pool = local.as_ref().map(|(pool, _)| pool.clone()).or(volume_pool);
         let info = local.as_ref().map(|(_, found)| &found.info);
-        let cut_at_us = match (&copy, info) {
-            (Some(copy), _) => Some(copy.manifest.cut_at.as_microsecond()),
-            (None, info) => info.map(|info| info.created_at_us),
-        };
         let mut row = SnapshotRow {
-            id: snapshot_id,
-            name,
-            volume_id,
+            name: self.name(known, id),
             volume_name,
             pool: pool.unwrap_or_else(|| self.default_pool.clone()),
-            size_bytes: info
-                .map(|info| info.size_bytes)
-                .or(copy.as_ref().map(|copy| copy.manifest.size_bytes)),
-            cut_at_us,
-            profile: copy.as_ref().map(|copy| copy.profile.clone()).unwrap_or_default(),
-            local: match info {
-                Some(_) => CopyState::Present,
-                None => CopyState::Deleted,
-            },
-            cloud: match copy {
-                Some(_) => CopyState::Present,
-                None => CopyState::None,
-            },
-            location: copy.as_ref().map(|copy| copy.location.clone()),
-            sent: copy.as_ref().map(|copy| sent(&copy.manifest)),
-            reason: copy.as_ref().map(|copy| reason(&copy.manifest)),
-            kept_as_base: false,
             metadata,
-            error: None,
-            error_reported: false,
-            deleting: None,
-            created_at_us: cut_at_us.unwrap_or_else(now_us),
+            ..of_copies(snapshot_id, volume_id, info, copy.as_ref())
         };
         match (of_backup, &copy) {
             (Some(backup), Some(copy)) => {
@@ -244,6 +220,23 @@ impl Deciding {
         self.rows.snapshots.push(row);
     }
 
+    /// What a snapshot was called, and what its caller noted with it.
+    fn said_of(
+        &mut self,
+        id: &str,
+        local: Option<&(String, RememberedSnapshot)>,
+        copy: Option<&Copy>,
+    ) -> (Option<String>, Metadata) {
+        let old = self.old_snapshots.remove(id);
+        let tagged = local.and_then(|(_, found)| found.name.clone());
+        let in_bucket = copy.and_then(|copy| copy.manifest.metadata.get("snapshot_name").cloned());
+        match (old, copy) {
+            (Some(old), _) => (Some(old.name), old.metadata),
+            (None, Some(copy)) => (tagged.or(in_bucket), callers_words(&copy.manifest)),
+            (None, None) => (tagged, Metadata::new()),
+        }
+    }
+
     fn say_what_is_not_known(&mut self) {
         let remarks = &mut self.rows.remarks;
         if self.unnamed > 0 {
@@ -253,7 +246,10 @@ impl Deciding {
             ));
         }
         if self.rows.volumes.iter().any(|row| row.metadata.is_empty()) {
-            remarks.push("what callers noted with volumes is known only where the old catalog could be read".to_owned());
+            remarks.push(
+                "what callers noted with volumes is known only where the old catalog could be read"
+                    .to_owned(),
+            );
         }
         remarks.push(
             "what was attached to this host is not known: whoever uses a volume attaches it again, which disturbs nobody"
@@ -263,6 +259,48 @@ impl Deciding {
             "a volume that was being filled from a bucket cannot be told from a whole one: delete it, and restore it again"
                 .to_owned(),
         );
+    }
+}
+
+/// What the copies of a snapshot say of it; whose it is and what it is called comes besides.
+fn of_copies(
+    id: SnapshotId,
+    volume_id: VolumeId,
+    info: Option<&SnapshotInfo>,
+    copy: Option<&Copy>,
+) -> SnapshotRow {
+    let manifest = copy.map(|copy| &copy.manifest);
+    let cut_at_us = match (manifest, info) {
+        (Some(manifest), _) => Some(manifest.cut_at.as_microsecond()),
+        (None, info) => info.map(|info| info.created_at_us),
+    };
+    let of_copy = manifest.map(|manifest| manifest.size_bytes);
+    SnapshotRow {
+        id,
+        name: String::new(),
+        volume_id,
+        volume_name: String::new(),
+        pool: String::new(),
+        size_bytes: info.map(|info| info.size_bytes).or(of_copy),
+        cut_at_us,
+        profile: copy.map(|copy| copy.profile.clone()).unwrap_or_default(),
+        local: match info {
+            Some(_) => CopyState::Present,
+            None => CopyState::Deleted,
+        },
+        cloud: match copy {
+            Some(_) => CopyState::Present,
+            None => CopyState::None,
+        },
+        location: copy.map(|copy| copy.location.clone()),
+        sent: manifest.map(sent),
+        reason: manifest.map(reason),
+        kept_as_base: false,
+        metadata: Metadata::new(),
+        error: None,
+        error_reported: false,
+        deleting: None,
+        created_at_us: cut_at_us.unwrap_or_else(now_us),
     }
 }
 

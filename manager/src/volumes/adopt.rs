@@ -5,16 +5,14 @@
 
 use std::sync::Arc;
 
-use stockpot_driver::{
-    Adoptable, Standing, VolumeDriver, VolumeId, VolumeInfo, lvm::LvName,
-};
+use stockpot_driver::{Adoptable, Standing, VolumeDriver, VolumeId, VolumeInfo, lvm::LvName};
 use stockpot_proto::stockpot::v1 as api;
 
 use crate::{
     Manager, ManagerError,
     catalog::{
-        Adoption, AttachmentKind, BackupStatus, CopyState, VolumeRow, VolumeSource,
-        VolumeStatus, Way,
+        Adoption, AttachmentKind, BackupStatus, CopyState, VolumeRow, VolumeSource, VolumeStatus,
+        Way,
     },
     error::chain,
     ids,
@@ -291,7 +289,10 @@ impl Manager {
         let is_under_way =
             |status| matches!(status, BackupStatus::Creating | BackupStatus::Cancelling);
         let backups = self.catalog.backups().await?;
-        if let Some(backup) = backups.iter().find(|b| b.volume_id == *id && is_under_way(b.status)) {
+        if let Some(backup) = backups
+            .iter()
+            .find(|b| b.volume_id == *id && is_under_way(b.status))
+        {
             return refused(format!(
                 "backup {} of volume {id} is under way: wait for it, or cancel it",
                 backup.id
@@ -360,7 +361,10 @@ impl Manager {
     }
 
     async fn recover_adoption(&self, adoption: Adoption) -> Result<(), ManagerError> {
-        let (id, driver) = (adoption.volume_id.clone(), self.driver(&adoption.pool)?.clone());
+        let (id, driver) = (
+            adoption.volume_id.clone(),
+            self.driver(&adoption.pool)?.clone(),
+        );
         if adoption.way == Way::Release {
             self.settle_release(&driver, &id).await;
             return Ok(());

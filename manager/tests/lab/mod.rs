@@ -14,9 +14,8 @@ use stockpot_manager::{
     serve_manager,
 };
 use stockpot_proto::stockpot::v1::{
-    self as api, backups_client::BackupsClient, manager_client::ManagerClient,
-    streams_client::StreamsClient,
-    volumes_client::VolumesClient,
+    self as api, backups_client::BackupsClient, catalog_service_client::CatalogServiceClient,
+    manager_client::ManagerClient, streams_client::StreamsClient, volumes_client::VolumesClient,
 };
 use tokio::{net::UnixStream, runtime::Runtime, sync::oneshot};
 use tonic::{
@@ -135,6 +134,13 @@ impl Run {
 
     pub(crate) fn streams(&self) -> Streams {
         StreamsClient::new(self.block_on(connect(&self.socket)))
+    }
+
+    /// Everything that a check of the catalog finds.
+    pub(crate) fn findings(&self, local_only: bool) -> Vec<api::CatalogFinding> {
+        let mut client = CatalogServiceClient::new(self.block_on(connect(&self.socket)));
+        let checked = client.check_catalog(api::CheckCatalogRequest { local_only });
+        self.block_on(checked).unwrap().into_inner().findings
     }
 
     /// Asks it to stop, and waits until it has.
@@ -306,6 +312,35 @@ pub(crate) async fn cut(
 ) -> api::Snapshot {
     let snapshot = client.create_snapshot(request.clone()).await;
     snapshot.unwrap().into_inner()
+}
+
+/// Brings something under management.
+pub(crate) async fn adopt(
+    volumes: &mut Volumes,
+    source: &str,
+    name: &str,
+) -> Result<api::Volume, Status> {
+    let request = api::AdoptVolumeRequest {
+        source: source.to_owned(),
+        name: name.to_owned(),
+        metadata: [("owner".to_owned(), "shop".to_owned())].into(),
+    };
+    Ok(volumes.adopt_volume(request).await?.into_inner())
+}
+
+/// Lets a volume go; how it is called then.
+pub(crate) async fn release(volumes: &mut Volumes, id: &str) -> Result<String, Status> {
+    let request = api::ReleaseVolumeRequest {
+        volume_id: id.to_owned(),
+        lv_name: String::new(),
+    };
+    Ok(volumes.release_volume(request).await?.into_inner().released)
+}
+
+/// Every volume on record.
+pub(crate) async fn volumes(client: &mut Client) -> Vec<api::Volume> {
+    let listed = client.list_volumes(api::ListVolumesRequest::default());
+    listed.await.unwrap().into_inner().volumes
 }
 
 /// Removes the local copy alone.

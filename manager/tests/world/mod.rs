@@ -1,5 +1,7 @@
+mod adoption;
 mod backups;
 mod bases;
+mod consistency;
 mod crashes;
 mod deletions;
 mod elsewhere;
@@ -9,6 +11,7 @@ mod in_place;
 mod locked;
 mod pauses;
 mod quiesce;
+mod rebuilding;
 mod rules;
 mod schedules;
 mod story;
@@ -103,7 +106,7 @@ impl World {
     }
 }
 
-fn content() -> Image {
+pub(crate) fn content() -> Image {
     Image::new(SIZE)
         .extent(0, 70_000, Fill::Text(1))
         .extent(1 << 20, 300_000, Fill::Random(2))

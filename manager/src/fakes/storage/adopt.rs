@@ -131,17 +131,20 @@ impl FakeStorage {
 
     pub(super) fn recall(&self, state: &State) -> Remembered {
         let name = |id: &str| state.names.get(id).cloned();
-        let volumes = state.volumes.iter().map(|(id, &size_bytes)| RememberedVolume {
-            info: VolumeInfo {
-                id: id.clone(),
-                size_bytes,
-            },
-            name: name(id.as_str()),
-            source: match state.former.get(id) {
-                Some(former) => RememberedSource::Adopted(former.clone()),
-                None => RememberedSource::Empty,
-            },
-        });
+        let volumes = state
+            .volumes
+            .iter()
+            .map(|(id, &size_bytes)| RememberedVolume {
+                info: VolumeInfo {
+                    id: id.clone(),
+                    size_bytes,
+                },
+                name: name(id.as_str()),
+                source: match state.former.get(id) {
+                    Some(former) => RememberedSource::Adopted(former.clone()),
+                    None => RememberedSource::Empty,
+                },
+            });
         let snapshots = state.snapshots.values().map(|info| RememberedSnapshot {
             info: info.clone(),
             name: name(info.id.as_str()),

@@ -64,18 +64,37 @@ fn names_come_from_whoever_knows_them_and_are_unique() {
     let [cut] = &rows.snapshots[..] else {
         panic!("{:?}", rows.snapshots)
     };
-    assert_eq!((cut.local, cut.cloud), (CopyState::Present, CopyState::None));
+    assert_eq!(
+        (cut.local, cut.cloud),
+        (CopyState::Present, CopyState::None)
+    );
     assert_eq!((cut.volume_name.as_str(), cut.cut_at_us), ("db", Some(7)));
-    assert!(rows.remarks.iter().any(|remark| remark.contains("2 volumes and snapshots have their ids")));
+    assert!(
+        rows.remarks
+            .iter()
+            .any(|remark| remark.contains("2 volumes and snapshots have their ids"))
+    );
 }
 
 #[test]
 fn what_is_of_other_nodes_stays_theirs() {
     let other = ids::new_volume_id(&NodeShortId::of("node-2"));
     let through: VolumeId = "tmp-snap-x".parse().unwrap();
-    let volumes = vec![remembered(&other, Some("theirs")), remembered(&through, None)];
-    let rows = decide(&config(), gathered(volumes, &[&other]), Vec::new(), Vec::new());
+    let volumes = vec![
+        remembered(&other, Some("theirs")),
+        remembered(&through, None),
+    ];
+    let rows = decide(
+        &config(),
+        gathered(volumes, &[&other]),
+        Vec::new(),
+        Vec::new(),
+    );
     assert!(rows.volumes.is_empty() && rows.snapshots.is_empty());
     let says = |part: &str| rows.remarks.iter().any(|remark| remark.contains(part));
-    assert!(says("other nodes") && says("tmp-snap-x"), "{:?}", rows.remarks);
+    assert!(
+        says("other nodes") && says("tmp-snap-x"),
+        "{:?}",
+        rows.remarks
+    );
 }
