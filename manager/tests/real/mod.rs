@@ -1,7 +1,9 @@
 mod backups;
 mod broken;
 mod changed;
+mod elsewhere;
 mod full;
+mod in_place;
 mod large;
 mod limits;
 mod story;

@@ -20,6 +20,11 @@ fn each_verb_has_examples() -> anyhow::Result<()> {
         "pki",
         "pool",
         "host",
+        "volume",
+        "profile",
+        "status",
+        "completion",
+        "man",
     ] {
         let run = bench.run([verb, "--help"])?;
         ensure!(

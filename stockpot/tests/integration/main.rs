@@ -17,6 +17,8 @@ mod printing;
 mod salvage;
 mod sealing;
 mod serve;
+mod shell;
 mod thief;
 mod upkeep;
 mod verify;
+mod volumes;
