@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests two-nodes selftest csi-sanity cinder-client reader gateway-fuzz test-s3 test-long bench flame deny clean
+.PHONY: help setup setup-s3 setup-csi build print-binary man demo test check unit host-tests two-nodes selftest csi-sanity cinder-client reader gateway-fuzz test-s3 test-long bench flame deny clean
 
 # Build output is shared by all checkouts of a user, so that a second one builds quickly.
 XDG_CACHE_HOME ?= $(HOME)/.cache
@@ -34,6 +34,11 @@ build: ## the release binary
 
 print-binary: # where `make build` puts it
 	@echo $(BINARY)
+
+# MAN_DIR is where the pages go; packages and a system-wide install want share/man/man1 below their prefix.
+MAN_DIR ?= $(CURDIR)/target/man/man1
+man: build ## the manual pages, one for each verb, in MAN_DIR (target/man/man1)
+	$(BINARY) man $(MAN_DIR)
 
 demo: setup ## the whole promise in one run: snapshot, upload, loss, volume from the cloud copy
 	$(FIXTURES)/demo

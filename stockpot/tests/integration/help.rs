@@ -21,6 +21,11 @@ fn each_verb_has_examples() -> anyhow::Result<()> {
         "pool",
         "host",
         "schedule",
+        "volume",
+        "profile",
+        "status",
+        "completion",
+        "man",
     ] {
         let run = bench.run([verb, "--help"])?;
         ensure!(

@@ -18,6 +18,8 @@ mod salvage;
 mod schedules;
 mod sealing;
 mod serve;
+mod shell;
 mod thief;
 mod upkeep;
 mod verify;
+mod volumes;
