@@ -53,9 +53,9 @@ pub use self::{
         RecordedError, Sent, SnapshotRow, SourceCopy, Undo, UploadReason, VolumeRow, VolumeSource,
         VolumeStatus,
     },
-    streams::{StreamDirection, StreamRow, StreamStatus},
     quiesces::FreezeTimes,
     schedules::{ItemRow, ItemState, NewRun, RunRow, Running, ScheduleRow},
+    streams::{StreamDirection, StreamRow, StreamStatus},
 };
 
 /// Calls waiting for the thread.

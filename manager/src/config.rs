@@ -6,9 +6,9 @@
 mod names;
 mod nodes;
 mod pools;
-mod streams;
 mod quiesce;
 mod schedules;
+mod streams;
 mod transfers;
 
 use std::path::{Path, PathBuf};
@@ -20,9 +20,9 @@ pub use self::{
     names::{SOCKET_PATH_BYTES_MAX, is_node_name, is_socket_path},
     nodes::{CertificateConfig, ExportsConfig, StorageNodeConfig},
     pools::{PoolConfig, ThinLimits},
-    streams::{AllowedAddress, StreamsConfig},
     quiesce::QuiesceConfig,
     schedules::ScheduleConfig,
+    streams::{AllowedAddress, StreamsConfig},
     transfers::TransferConfig,
 };
 

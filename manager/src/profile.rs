@@ -27,9 +27,9 @@
 mod error;
 mod files;
 mod model;
+mod quiesce;
 mod vetted;
 mod write;
-mod quiesce;
 
 pub use self::{
     error::ProfileError,
@@ -38,6 +38,6 @@ pub use self::{
         Credentials, Key, Lock, Occurrence, PathStyle, Profile, Retention, Schedule,
         SnapshotProperties, Topology,
     },
-    write::{Change, ProfileText},
     quiesce::{OnFailure, Quiesce},
+    write::{Change, ProfileText},
 };

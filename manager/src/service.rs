@@ -1,10 +1,10 @@
 //! The calls of `stockpot.v1`: one span each, one line of translation each.
 
 mod backups;
-mod profiles;
-mod streams;
-mod schedules;
 mod catalog;
+mod profiles;
+mod schedules;
+mod streams;
 mod volumes;
 mod watch;
 

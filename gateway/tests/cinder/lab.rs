@@ -179,7 +179,11 @@ impl Lab<'_> {
         loop {
             let info = self.manager.get_info(api::GetInfoRequest {}).await;
             let is_ready = info.is_ok_and(|info| info.into_inner().ready);
-            if is_ready && UnixStream::connect(self.world.path("gateway.sock")).await.is_ok() {
+            if is_ready
+                && UnixStream::connect(self.world.path("gateway.sock"))
+                    .await
+                    .is_ok()
+            {
                 return;
             }
             assert!(Instant::now() < deadline, "it does not get ready");
@@ -221,7 +225,13 @@ impl Lab<'_> {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
-        let sending = send(&self.world.path("gateway.sock"), method, path, headers, body);
+        let sending = send(
+            &self.world.path("gateway.sock"),
+            method,
+            path,
+            headers,
+            body,
+        );
         tokio::time::timeout(PATIENCE, sending).await.unwrap()
     }
 

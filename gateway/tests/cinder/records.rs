@@ -39,7 +39,9 @@ async fn a_backup_is_known_again_after_its_catalog_was_lost() {
     ] {
         assert_eq!(after[same], before[same], "{same}");
     }
-    let restored = lab.post(&format!("{path}/restore"), &json!({"restore": {}})).await;
+    let restored = lab
+        .post(&format!("{path}/restore"), &json!({"restore": {}}))
+        .await;
     let id = restored.body["restore"]["volume_id"].as_str().unwrap();
     world.assert_content(&lab.until("volume", id, "available").await, 9);
     // It can be deleted like any other; then there is nothing to import any more.

@@ -2,9 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{
-    CatalogError, adoptions, begun, in_place, kept, quiesces, schedules, streams,
-};
+use super::{CatalogError, adoptions, begun, in_place, kept, quiesces, schedules, streams};
 
 /// One script per version; `user_version` counts how many have run. Published scripts never change.
 const MIGRATIONS: &[&str] = &[

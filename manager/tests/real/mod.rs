@@ -1,9 +1,9 @@
 mod backups;
 mod broken;
 mod changed;
-mod faults;
 mod database;
 mod elsewhere;
+mod faults;
 mod full;
 mod in_place;
 mod large;

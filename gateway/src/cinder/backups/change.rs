@@ -108,7 +108,10 @@ pub(in crate::cinder) async fn delete(
     let backup = find(&gateway, &asked.id).await?;
     let restored = listed::being_restored(&gateway).await?;
     if !matches!(view::status(&backup, &restored), "available" | "error") {
-        return Err(invalid("backup", "Backup status must be available or error"));
+        return Err(invalid(
+            "backup",
+            "Backup status must be available or error",
+        ));
     }
     remove(&gateway, backup).await
 }
