@@ -101,6 +101,10 @@ fn what_is_refused_leaves_nothing() {
             "password",
         ),
         ("x".repeat(200_000), "larger"),
+        (
+            text(&json!({"name": "a", "snapshotProperties": {"quiesce": {"pre": ["/bin/sh"]}}})),
+            "quiesce",
+        ),
     ];
     for (field, value) in [
         ("bucket", json!("")),
