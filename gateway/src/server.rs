@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use axum::{Router, extract::DefaultBodyLimit, response::Response};
+use axum::{Router, body::HttpBody, extract::DefaultBodyLimit, response::Response};
 use http::{HeaderValue, Request, StatusCode, Uri, header};
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -17,7 +17,7 @@ use crate::{
     audit::{self, Entry},
     bounds::Bounds,
     config::{ConfigError, GatewayConfig},
-    connection, health,
+    connection, extract, health,
     listen::{ListenError, Listener, Listeners, PAUSE_AFTER_REFUSAL, Tls, TlsError},
     manager::Manager,
     openapi,
@@ -144,6 +144,7 @@ pub(crate) struct Front {
     router: Router,
     access: Access,
     bounds: Bounds,
+    body_size_max: u64,
     request_within: Duration,
     tasks: TaskTracker,
     /// How long a head may take.
@@ -168,6 +169,7 @@ impl Front {
             router,
             access,
             bounds: Bounds::new(&limits),
+            body_size_max: limits.body_size_bytes_max as u64,
             request_within: Duration::from_secs(limits.request_seconds_max),
             tasks,
             head_within: Duration::from_secs(limits.head_seconds_max),
@@ -232,6 +234,10 @@ impl Front {
     }
 
     async fn run(&self, request: Request<axum::body::Body>) -> Result<Response, Problem> {
+        // Refused before it is sent, where it is told; a body that grows is stopped where it is read.
+        if request.body().size_hint().lower() > self.body_size_max {
+            return Err(extract::too_large());
+        }
         let _place = self.bounds.enter()?;
         let handled = self.router.clone().oneshot(request);
         match tokio::time::timeout(self.request_within, handled).await {

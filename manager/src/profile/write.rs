@@ -202,7 +202,9 @@ impl Profiles {
             let problem = "snapshotProperties.quiesce: commands are taken from files that somebody wrote on this host, not from calls";
             return Err(refused(problem.to_owned()));
         }
-        // As it will be read.
+        // By the types of JSON, and as the file will be read.
+        serde_json::from_value::<Profile>(Value::Object(fields.clone()))
+            .map_err(|error| refused(error.to_string()))?;
         let text = Value::Object(fields.clone()).to_string();
         let profile = parse_text(&text).map_err(refused)?;
         if profile.name.chars().any(char::is_control) {

@@ -96,6 +96,7 @@ fn what_is_refused_leaves_nothing() {
         (text(&json!({"name": ""})), "name"),
         (text(&json!({"name": "a\nb"})), "control"),
         (text(&json!({"name": "a", "colour": "red"})), "colour"),
+        (text(&json!({"name": 7})), "string"),
         (
             text(&json!({"name": "a", "customProperties": {"password": "hunter2"}})),
             "password",
