@@ -35,26 +35,6 @@ where
     }
 }
 
-/// A body in JSON, or none.
-#[derive(Debug)]
-pub(crate) struct OptionalJson<T, F>(pub(crate) Option<T>, pub(crate) PhantomData<fn() -> F>);
-
-impl<S, T, F> FromRequest<S> for OptionalJson<T, F>
-where
-    S: Send + Sync,
-    T: DeserializeOwned,
-    F: Form,
-{
-    type Rejection = Fault<F>;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
-        let body = body(request, state).await?;
-        let is_empty = body.iter().all(u8::is_ascii_whitespace);
-        let parsed = (!is_empty).then(|| parse(&body)).transpose()?;
-        Ok(Self(parsed, PhantomData))
-    }
-}
-
 async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
     let read = Bytes::from_request(request, state).await;
     read.map_err(|rejection| match rejection.status() {
@@ -63,7 +43,7 @@ async fn body<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Prob
     })
 }
 
-fn too_large() -> Problem {
+pub(crate) fn too_large() -> Problem {
     Problem::new(
         StatusCode::PAYLOAD_TOO_LARGE,
         "the body is larger than the gateway takes (`limits.bodySizeBytesMax`)",

@@ -6,8 +6,8 @@ use stockpot_proto::{
     socket,
     stockpot::v1::{
         backups_client::BackupsClient, manager_client::ManagerClient,
-        profiles_client::ProfilesClient, schedules_client::SchedulesClient,
-        streams_client::StreamsClient, volumes_client::VolumesClient,
+        profiles_client::ProfilesClient, streams_client::StreamsClient,
+        volumes_client::VolumesClient,
     },
 };
 use tonic::transport::Channel;
@@ -48,8 +48,6 @@ impl Manager {
         profiles -> ProfilesClient;
         /// What else can be done with volumes.
         volumes -> VolumesClient;
-        /// Schedules.
-        schedules -> SchedulesClient;
         /// Contents of snapshots, sent and received.
         streams -> StreamsClient;
     }

@@ -56,6 +56,17 @@ pub(super) fn files_of(profile: &Profile) -> Vec<&PathBuf> {
     files.into_iter().flatten().collect()
 }
 
+/// The commands that a document wants run around the cut; the daemon would run them as root.
+pub(super) fn commands_in(fields: &Map<String, Value>) -> [Option<&Value>; 2] {
+    let quiesce = fields
+        .get("snapshotProperties")
+        .and_then(|properties| properties.get("quiesce"));
+    ["pre", "post"].map(|side| {
+        let commands = quiesce.and_then(|quiesce| quiesce.get(side));
+        commands.filter(|commands| commands.as_array().is_none_or(|list| !list.is_empty()))
+    })
+}
+
 /// Whether a file lies in the folder that is meant for them.
 pub(super) fn lies_in(file: &Path, folder: &Path) -> bool {
     let whole = folder.join(file);
@@ -86,6 +97,24 @@ mod tests {
             let fields = document.as_object().unwrap();
             assert_eq!(secret_in(fields).is_some(), found, "{document}");
         }
+    }
+
+    #[test]
+    fn commands_are_found() {
+        let found = |document: Value| {
+            let fields = document.as_object().unwrap().clone();
+            commands_in(&fields).map(|commands| commands.is_some())
+        };
+        let with =
+            |quiesce: Value| json!({"name": "a", "snapshotProperties": {"quiesce": quiesce}});
+        assert_eq!(found(json!({"name": "a"})), [false, false]);
+        assert_eq!(
+            found(with(json!({"freeze": true, "pre": []}))),
+            [false, false]
+        );
+        assert_eq!(found(with(json!({"pre": ["/bin/sh"]}))), [true, false]);
+        assert_eq!(found(with(json!({"post": [["/bin/sh"]]}))), [false, true]);
+        assert_eq!(found(with(json!({"post": "x"}))), [false, true]);
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Profiles {
     /// # Errors
     /// `Refused`, `Exists`, `TooMany`; `Write` if the file cannot be written. Nothing is left of it then.
     pub fn create(&self, document: &str) -> Result<ProfileText, ProfileError> {
-        let (profile, mut fields) = self.vet(document, &[])?;
+        let (profile, mut fields) = self.vet(document, None, &[])?;
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let texts = self.texts()?;
         if let Some(there) = texts.iter().find(|text| text.profile.name == profile.name) {
@@ -122,7 +122,8 @@ impl Profiles {
         // What an administrator wrote by hand may stay.
         let text = Value::Object(before.fields.clone()).to_string();
         let written = parse_text(&text).map_err(|problem| ProfileError::Refused { problem })?;
-        let (profile, mut fields) = self.vet(document, &vetted::files_of(&written))?;
+        let named_already = vetted::files_of(&written);
+        let (profile, mut fields) = self.vet(document, Some(&before.fields), &named_already)?;
         let is_taken =
             |text: &ProfileText| text.profile.name == profile.name && text.path != before.path;
         if self.texts()?.iter().any(is_taken) {
@@ -172,10 +173,11 @@ impl Profiles {
         }
     }
 
-    /// What a caller wrote, if it may be taken. Files that are named already may be named again.
+    /// What a caller wrote, if it may be taken. Files that are named already may be named again, commands that are there may stay.
     fn vet(
         &self,
         document: &str,
+        before: Option<&Map<String, Value>>,
         named_already: &[&PathBuf],
     ) -> Result<(Profile, Map<String, Value>), ProfileError> {
         let refused = |problem: String| ProfileError::Refused { problem };
@@ -194,7 +196,15 @@ impl Profiles {
             );
             return Err(refused(problem));
         }
-        // As it will be read.
+        let commands = vetted::commands_in(&fields);
+        if commands.iter().any(Option::is_some) && before.map(vetted::commands_in) != Some(commands)
+        {
+            let problem = "snapshotProperties.quiesce: commands are taken from files that somebody wrote on this host, not from calls";
+            return Err(refused(problem.to_owned()));
+        }
+        // By the types of JSON, and as the file will be read.
+        serde_json::from_value::<Profile>(Value::Object(fields.clone()))
+            .map_err(|error| refused(error.to_string()))?;
         let text = Value::Object(fields.clone()).to_string();
         let profile = parse_text(&text).map_err(refused)?;
         if profile.name.chars().any(char::is_control) {

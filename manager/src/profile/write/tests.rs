@@ -96,11 +96,16 @@ fn what_is_refused_leaves_nothing() {
         (text(&json!({"name": ""})), "name"),
         (text(&json!({"name": "a\nb"})), "control"),
         (text(&json!({"name": "a", "colour": "red"})), "colour"),
+        (text(&json!({"name": 7})), "string"),
         (
             text(&json!({"name": "a", "customProperties": {"password": "hunter2"}})),
             "password",
         ),
         ("x".repeat(200_000), "larger"),
+        (
+            text(&json!({"name": "a", "snapshotProperties": {"quiesce": {"pre": ["/bin/sh"]}}})),
+            "quiesce",
+        ),
     ];
     for (field, value) in [
         ("bucket", json!("")),
