@@ -221,7 +221,8 @@ impl Lab<'_> {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
-        let sending = send(&self.world.path("gateway.sock"), method, path, headers, body);
+        let socket = self.world.path("gateway.sock");
+        let sending = send(&socket, method, path, headers, body);
         tokio::time::timeout(PATIENCE, sending).await.unwrap()
     }
 
