@@ -28,7 +28,8 @@ pub(super) async fn find(gateway: &Gateway, id: &str) -> Result<api::Backup, Fau
     }
     // Another node's, that was imported.
     let mut all = listed::backups(gateway, "").await?.into_iter();
-    all.find(|backup| ids::ends(&backup.backup_id, &end)).ok_or_else(absent)
+    all.find(|backup| ids::ends(&backup.backup_id, &end))
+        .ok_or_else(absent)
 }
 
 async fn get(gateway: &Gateway, id: &str) -> Result<Option<api::Backup>, Fault> {

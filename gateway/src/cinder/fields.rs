@@ -139,13 +139,26 @@ mod tests {
     #[test]
     fn truth_in_many_ways() {
         let of = |value: Value| serde_json::from_value::<Flag>(value).ok().map(|f| f.0);
-        for yes in [json!(true), json!("True"), json!("1"), json!(1), json!("yes")] {
+        for yes in [
+            json!(true),
+            json!("True"),
+            json!("1"),
+            json!(1),
+            json!("yes"),
+        ] {
             assert_eq!(of(yes.clone()), Some(true), "{yes}");
         }
         for no in [json!(false), json!("False"), json!(0), json!("off")] {
             assert_eq!(of(no.clone()), Some(false), "{no}");
         }
-        for bad in [json!("maybe"), json!(2), json!([]), json!({}), json!(""), json!(null)] {
+        for bad in [
+            json!("maybe"),
+            json!(2),
+            json!([]),
+            json!({}),
+            json!(""),
+            json!(null),
+        ] {
             assert_eq!(of(bad.clone()), None, "{bad}");
         }
     }

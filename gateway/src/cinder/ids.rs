@@ -62,7 +62,10 @@ mod tests {
             let lengths: Vec<usize> = uuid.split('-').map(str::len).collect();
             assert_eq!(lengths, [8, 4, 4, 4, 12], "{uuid}");
             assert_eq!(end_of(&uuid), Some(end.clone()));
-            assert_eq!(end_of(&uuid.replace('-', "").to_uppercase()), Some(end.clone()));
+            assert_eq!(
+                end_of(&uuid.replace('-', "").to_uppercase()),
+                Some(end.clone())
+            );
             assert!(ends(&id, &end) && !ends(&end, &end));
         }
     }
@@ -78,7 +81,12 @@ mod tests {
         ] {
             assert_eq!(shown(id), id);
         }
-        for other in ["", "vol-0123abcd-01jd0000000000000000000000", "0123abcd-12-34", "-"] {
+        for other in [
+            "",
+            "vol-0123abcd-01jd0000000000000000000000",
+            "0123abcd-12-34",
+            "-",
+        ] {
             assert_eq!(end_of(other), None, "{other}");
         }
     }

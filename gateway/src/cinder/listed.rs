@@ -7,7 +7,11 @@ use crate::state::Gateway;
 
 /// What the ids of volumes and backups that this manager makes begin with, after their kind.
 pub(super) async fn node(gateway: &Gateway) -> Result<String, Status> {
-    let info = gateway.manager.manager().get_info(api::GetInfoRequest {}).await?;
+    let info = gateway
+        .manager
+        .manager()
+        .get_info(api::GetInfoRequest {})
+        .await?;
     Ok(info.into_inner().node_short_id)
 }
 

@@ -144,7 +144,11 @@ impl<'a> Query<'a> {
             let is_id = matches!(name, "id" | "volume_id" | "snapshot_id" | "source_volid");
             self.filters.push(Filter {
                 key: name,
-                value: if is_id { ids::shown(value) } else { value.to_owned() },
+                value: if is_id {
+                    ids::shown(value)
+                } else {
+                    value.to_owned()
+                },
                 part,
             });
             return Ok(());
@@ -209,7 +213,13 @@ impl<'a> Query<'a> {
         let end = begin.saturating_add(self.limit).min(count);
         let page: Vec<Value> = entries
             .drain(begin..end)
-            .map(|entry| if detailed { entry.view } else { summary(&entry.view) })
+            .map(|entry| {
+                if detailed {
+                    entry.view
+                } else {
+                    summary(&entry.view)
+                }
+            })
             .collect();
         let mut body = Map::new();
         if end < count
@@ -249,7 +259,11 @@ impl<'a> Query<'a> {
         let by = self.sort.iter().chain(&newest_first);
         for (key, is_ascending) in by {
             let order = compare(&a.view[key], &b.view[key]);
-            let order = if *is_ascending { order } else { order.reverse() };
+            let order = if *is_ascending {
+                order
+            } else {
+                order.reverse()
+            };
             if order != Ordering::Equal {
                 return order;
             }
@@ -278,10 +292,16 @@ pub(super) fn summary(view: &Value) -> Value {
 
 fn number(name: &str, value: &str) -> Result<usize, Fault> {
     // What a database counts in a signed number.
-    let number = value.parse().ok().filter(|n: &u32| i32::try_from(*n).is_ok());
+    let number = value
+        .parse()
+        .ok()
+        .filter(|n: &u32| i32::try_from(*n).is_ok());
     let number = number.and_then(|number| usize::try_from(number).ok());
     number.ok_or_else(|| {
-        Problem::bad_request(format!("{name} has to be a number of 0 or more, not {value:?}")).into()
+        Problem::bad_request(format!(
+            "{name} has to be a number of 0 or more, not {value:?}"
+        ))
+        .into()
     })
 }
 

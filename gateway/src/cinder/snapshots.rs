@@ -25,7 +25,9 @@ pub(super) async fn find(gateway: &Gateway, id: &str) -> Result<api::Snapshot, F
     }
     let all = listed::snapshots(gateway).await?.into_iter();
     let mut local = all.filter(view::is_local);
-    local.find(|snapshot| ids::ends(&snapshot.snapshot_id, &end)).ok_or_else(absent)
+    local
+        .find(|snapshot| ids::ends(&snapshot.snapshot_id, &end))
+        .ok_or_else(absent)
 }
 
 async fn get(gateway: &Gateway, snapshot_id: String) -> Result<Option<api::Snapshot>, Fault> {

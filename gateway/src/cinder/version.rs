@@ -118,7 +118,10 @@ pub(super) async fn stamp(
         && let Ok(value) = HeaderValue::from_str(&format!("{SERVICE} {version}"))
     {
         headers.insert(HEADER, value);
-        headers.append(header::VARY, HeaderValue::from_static("OpenStack-API-Version"));
+        headers.append(
+            header::VARY,
+            HeaderValue::from_static("OpenStack-API-Version"),
+        );
     }
     if let Ok(id) = HeaderValue::from_str(&request_id()) {
         for name in REQUEST_IDS {

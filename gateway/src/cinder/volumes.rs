@@ -26,7 +26,8 @@ pub(super) async fn find(gateway: &Gateway, id: &str) -> Result<api::Volume, Fau
         return Ok(found);
     }
     let mut all = listed::volumes(gateway).await?.into_iter();
-    all.find(|volume| ids::ends(&volume.volume_id, &end)).ok_or_else(absent)
+    all.find(|volume| ids::ends(&volume.volume_id, &end))
+        .ok_or_else(absent)
 }
 
 async fn get(gateway: &Gateway, volume_id: String) -> Result<Option<api::Volume>, Fault> {
@@ -40,7 +41,10 @@ async fn get(gateway: &Gateway, volume_id: String) -> Result<Option<api::Volume>
 
 /// The manager's name for a new volume: there it is unique, in Cinder it need not be.
 pub(super) fn own_name() -> String {
-    format!("volume-{}", Ulid::generate().to_string().to_ascii_lowercase())
+    format!(
+        "volume-{}",
+        Ulid::generate().to_string().to_ascii_lowercase()
+    )
 }
 
 /// Its status in Cinder's words.

@@ -147,7 +147,10 @@ mod tests {
         let metadata = [("fs_type".to_owned(), "ext4".to_owned())].into();
         let words = Words::read(&metadata, "pvc-1");
         assert_eq!(words.name.as_deref(), Some("pvc-1"));
-        assert_eq!(words.metadata.get("fs_type").map(String::as_str), Some("ext4"));
+        assert_eq!(
+            words.metadata.get("fs_type").map(String::as_str),
+            Some("ext4")
+        );
         assert_eq!(words.project, None);
         // Ours without a name has none.
         let ours = [(PROJECT.to_owned(), "p".to_owned())].into();

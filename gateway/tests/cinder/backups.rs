@@ -69,7 +69,9 @@ async fn a_volume_that_nobody_uses_shows_what_is_done_with_it() {
         "incremental": false, "force": false, "snapshot_id": null, "metadata": {"k": "v"},
     }});
     world.faults.hold_call("put");
-    let begun = lab.at("3.43", "POST", "/v3/p/backups", &body.to_string()).await;
+    let begun = lab
+        .at("3.43", "POST", "/v3/p/backups", &body.to_string())
+        .await;
     assert_eq!(begun.status, 202, "{begun:?}");
     let id = begun.body["backup"]["id"].as_str().unwrap().to_owned();
     assert_eq!(begun.body["backup"]["name"], json!(null));
@@ -80,7 +82,9 @@ async fn a_volume_that_nobody_uses_shows_what_is_done_with_it() {
     assert_eq!(backup["status"], "creating");
     // It is neither to be deleted nor to be restored now, and the volume not to be deleted.
     lab.delete(&path).await.fault(400, "badRequest");
-    let restore = lab.post(&format!("{path}/restore"), &json!({"restore": {}})).await;
+    let restore = lab
+        .post(&format!("{path}/restore"), &json!({"restore": {}}))
+        .await;
     let message = restore.fault(400, "badRequest");
     assert_eq!(message, "Invalid backup: Backup status must be available");
     let gone = lab.delete(&format!("/v3/p/volumes/{volume}")).await;
@@ -116,11 +120,18 @@ async fn force_delete_gives_up_what_is_under_way() {
     let id = begun.body["backup"]["id"].as_str().unwrap();
     world.faults.happened().await;
     let path = format!("/v3/p/backups/{id}/action");
-    let refused = lab.post(&path, &json!({"os-reset_status": {"status": "available"}})).await;
+    let refused = lab
+        .post(&path, &json!({"os-reset_status": {"status": "available"}}))
+        .await;
     assert!(refused.fault(400, "badRequest").contains("os-reset_status"));
-    // It hangs in the store, which lets go of it when the call is given up.
-    let deleted = lab.post(&path, &json!({"os-force_delete": null})).await;
-    world.faults.clear();
+    let body = json!({"os-force_delete": null});
+    let deleting = lab.post(&path, &body);
+    let freeing = async {
+        // What is under way is given up; the bucket has to be told, and answers again.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        world.faults.clear();
+    };
+    let (deleted, ()) = tokio::join!(deleting, freeing);
     assert_eq!(deleted.status, 202, "{deleted:?}");
     let path = format!("/v3/p/backups/{id}");
     lab.get(&path).await.fault(404, "itemNotFound");
@@ -137,14 +148,24 @@ async fn increments_profiles_and_words() {
     let volume = lab.volume("quiet", 1).await;
     let ask = |more: serde_json::Value| {
         let mut backup = json!({"volume_id": volume});
-        backup.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        backup
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         json!({"backup": backup})
     };
     // An increment of nothing.
-    let none = lab.post("/v3/p/backups", &ask(json!({"incremental": "True"}))).await;
-    assert!(none.fault(400, "badRequest").contains("No backups available"));
+    let none = lab
+        .post("/v3/p/backups", &ask(json!({"incremental": "True"})))
+        .await;
+    assert!(
+        none.fault(400, "badRequest")
+            .contains("No backups available")
+    );
     // Two profiles, and neither is named.
-    let which = lab.post("/v3/p/backups", &ask(json!({"container": "nobody's"}))).await;
+    let which = lab
+        .post("/v3/p/backups", &ask(json!({"container": "nobody's"})))
+        .await;
     let message = which.fault(400, "badRequest");
     assert!(message.contains("elsewhere, offsite"), "{message}");
     for (container, incremental) in [("elsewhere", false), ("weekly", true)] {
@@ -156,7 +177,9 @@ async fn increments_profiles_and_words() {
         assert_eq!(backup["is_incremental"], incremental, "{backup}");
         let path = format!("/v3/p/backups/{id}");
         // Words change, each by itself.
-        let early = lab.at("3.8", "PUT", &path, r#"{"backup": {"name": "x"}}"#).await;
+        let early = lab
+            .at("3.8", "PUT", &path, r#"{"backup": {"name": "x"}}"#)
+            .await;
         early.fault(404, "itemNotFound");
         let body = r#"{"backup": {"name": "renamed", "metadata": {"a": "b"}}}"#;
         let renamed = lab.at("3.43", "PUT", &path, body).await;

@@ -7,7 +7,10 @@ use crate::lab::{Answer, Lab, World};
 fn names(answer: &Answer) -> Vec<&str> {
     assert_eq!(answer.status, 200, "{answer:?}");
     let volumes = answer.body["volumes"].as_array().unwrap();
-    volumes.iter().map(|v| v["name"].as_str().unwrap()).collect()
+    volumes
+        .iter()
+        .map(|v| v["name"].as_str().unwrap())
+        .collect()
 }
 
 async fn make(lab: &Lab<'_>, project: &str, name: &str, size: u32) {
@@ -26,28 +29,42 @@ async fn pages_filters_and_projects() {
     }
     make(&lab, "other", "d", 1).await;
     // Newest first; what did not come by this API belongs to all.
-    assert_eq!(names(&lab.get("/v3/p/volumes").await), ["c", "b", "a", "csi"]);
+    assert_eq!(
+        names(&lab.get("/v3/p/volumes").await),
+        ["c", "b", "a", "csi"]
+    );
     assert_eq!(names(&lab.get("/v3/other/volumes").await), ["d", "csi"]);
     for all in ["all_tenants=1", "all_tenants=True"] {
         let path = format!("/v3/p/volumes/detail?{all}&sort=name:asc");
         assert_eq!(names(&lab.get(&path).await), ["a", "b", "c", "csi", "d"]);
     }
-    let of_one = lab.get("/v3/p/volumes?all_tenants=1&project_id=other").await;
+    let of_one = lab
+        .get("/v3/p/volumes?all_tenants=1&project_id=other")
+        .await;
     assert_eq!(names(&of_one), ["d"]);
     for (query, found) in [
         ("sort=size:asc,name:desc", vec!["csi", "b", "c", "a"]),
         ("sort_key=name&sort_dir=asc", vec!["a", "b", "c", "csi"]),
         ("name=b", vec!["b"]),
         ("status=error", vec![]),
-        ("status=available&sort=name:asc&offset=1&limit=2", vec!["b", "c"]),
+        (
+            "status=available&sort=name:asc&offset=1&limit=2",
+            vec!["b", "c"],
+        ),
         ("limit=0", vec![]),
         ("nobody_knows=this", vec!["c", "b", "a", "csi"]),
     ] {
-        assert_eq!(names(&lab.get(&format!("/v3/p/volumes?{query}")).await), found, "{query}");
+        assert_eq!(
+            names(&lab.get(&format!("/v3/p/volumes?{query}")).await),
+            found,
+            "{query}"
+        );
     }
     let part = lab.at("3.34", "GET", "/v3/p/volumes?name~=s", "").await;
     assert_eq!(names(&part), ["csi"]);
-    let counted = lab.at("3.45", "GET", "/v3/p/volumes?limit=1&with_count=true", "").await;
+    let counted = lab
+        .at("3.45", "GET", "/v3/p/volumes?limit=1&with_count=true", "")
+        .await;
     assert_eq!(counted.body["count"], 4);
     // A summary names; details tell.
     let first = &counted.body["volumes"][0];
@@ -90,7 +107,9 @@ async fn what_a_list_cannot_be_asked() {
             lab.get(&path).await.fault(400, "badRequest");
         }
         let path = format!("/v3/p/{collection}?nobody_knows=this");
-        lab.at("3.31", "GET", &path, "").await.fault(400, "badRequest");
+        lab.at("3.31", "GET", &path, "")
+            .await
+            .fault(400, "badRequest");
     }
     let empty = lab.get("/v3/p/backups/detail").await;
     assert_eq!(empty.body, json!({"backups": []}));

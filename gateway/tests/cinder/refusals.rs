@@ -40,7 +40,9 @@ async fn bodies_that_are_none() {
     }
     for body in NONSENSE {
         let path = format!("/v3/p/backups/{backup}");
-        lab.at("3.43", "PUT", &path, body).await.fault(400, "badRequest");
+        lab.at("3.43", "PUT", &path, body)
+            .await
+            .fault(400, "badRequest");
     }
     assert_eq!(count(&lab.get("/v3/p/backups").await.body), 1);
     assert_eq!(count(&lab.get("/v3/p/volumes").await.body), 1);
@@ -61,45 +63,146 @@ async fn requests_that_do_not_fit() {
         ("backups", "backup", json!({"volume_id": "nobody"}), 404),
         ("backups", "backup", json!({"volume_id": "../../etc"}), 404),
         ("backups", "backup", json!({"volume_id": long}), 400),
-        ("backups", "backup", json!({"volume_id": volume, "name": long}), 400),
-        ("backups", "backup", json!({"volume_id": volume, "description": long}), 400),
-        ("backups", "backup", json!({"volume_id": volume, "name": 1}), 400),
-        ("backups", "backup", json!({"volume_id": volume, "name": "a", "display_name": "b"}), 400),
-        ("backups", "backup", json!({"volume_id": volume, "force": "perhaps"}), 400),
-        ("backups", "backup", json!({"volume_id": volume, "incremental": true}), 400),
-        ("backups", "backup", json!({"volume_id": volume, "unknown": 1}), 400),
-        ("backups", "backup", json!({"volume_id": volume, "metadata": {"k": 1}}), 400),
-        ("backups", "backup", json!({"volume_id": volume, "metadata": {"": "v"}}), 400),
-        ("backups", "backup", json!({"volume_id": volume, "metadata": {"k": long}}), 400),
-        ("backups", "backup", json!({"volume_id": volume, "availability_zone": "moon"}), 400),
+        (
+            "backups",
+            "backup",
+            json!({"volume_id": volume, "name": long}),
+            400,
+        ),
+        (
+            "backups",
+            "backup",
+            json!({"volume_id": volume, "description": long}),
+            400,
+        ),
+        (
+            "backups",
+            "backup",
+            json!({"volume_id": volume, "name": 1}),
+            400,
+        ),
+        (
+            "backups",
+            "backup",
+            json!({"volume_id": volume, "name": "a", "display_name": "b"}),
+            400,
+        ),
+        (
+            "backups",
+            "backup",
+            json!({"volume_id": volume, "force": "perhaps"}),
+            400,
+        ),
+        (
+            "backups",
+            "backup",
+            json!({"volume_id": volume, "incremental": true}),
+            400,
+        ),
+        (
+            "backups",
+            "backup",
+            json!({"volume_id": volume, "unknown": 1}),
+            400,
+        ),
+        (
+            "backups",
+            "backup",
+            json!({"volume_id": volume, "metadata": {"k": 1}}),
+            400,
+        ),
+        (
+            "backups",
+            "backup",
+            json!({"volume_id": volume, "metadata": {"": "v"}}),
+            400,
+        ),
+        (
+            "backups",
+            "backup",
+            json!({"volume_id": volume, "metadata": {"k": long}}),
+            400,
+        ),
+        (
+            "backups",
+            "backup",
+            json!({"volume_id": volume, "availability_zone": "moon"}),
+            400,
+        ),
         ("volumes", "volume", json!({}), 400),
         ("volumes", "volume", json!({"size": 0}), 400),
         ("volumes", "volume", json!({"size": -1}), 400),
         ("volumes", "volume", json!({"size": 1.5}), 400),
         ("volumes", "volume", json!({"size": "large"}), 400),
-        ("volumes", "volume", json!({"size": 99_999_999_999_u64}), 400),
-        ("volumes", "volume", json!({"size": 1, "volume_type": "nobody"}), 404),
-        ("volumes", "volume", json!({"size": 1, "imageRef": "cirros"}), 400),
-        ("volumes", "volume", json!({"size": 1, "multiattach": true}), 400),
-        ("volumes", "volume", json!({"size": 1, "group_id": "g"}), 400),
+        (
+            "volumes",
+            "volume",
+            json!({"size": 99_999_999_999_u64}),
+            400,
+        ),
+        (
+            "volumes",
+            "volume",
+            json!({"size": 1, "volume_type": "nobody"}),
+            404,
+        ),
+        (
+            "volumes",
+            "volume",
+            json!({"size": 1, "imageRef": "cirros"}),
+            400,
+        ),
+        (
+            "volumes",
+            "volume",
+            json!({"size": 1, "multiattach": true}),
+            400,
+        ),
+        (
+            "volumes",
+            "volume",
+            json!({"size": 1, "group_id": "g"}),
+            400,
+        ),
         ("volumes", "volume", json!({"source_volid": "nobody"}), 404),
         ("volumes", "volume", json!({"snapshot_id": "nobody"}), 404),
-        ("volumes", "volume", json!({"snapshot_id": "a", "source_volid": volume}), 400),
+        (
+            "volumes",
+            "volume",
+            json!({"snapshot_id": "a", "source_volid": volume}),
+            400,
+        ),
         ("snapshots", "snapshot", json!({}), 400),
         ("snapshots", "snapshot", json!({"volume_id": "nobody"}), 404),
-        ("snapshots", "snapshot", json!({"volume_id": volume, "force": "perhaps"}), 400),
-        ("snapshots", "snapshot", json!({"volume_id": volume, "profile": "p"}), 400),
+        (
+            "snapshots",
+            "snapshot",
+            json!({"volume_id": volume, "force": "perhaps"}),
+            400,
+        ),
+        (
+            "snapshots",
+            "snapshot",
+            json!({"volume_id": volume, "profile": "p"}),
+            400,
+        ),
     ];
     for (collection, key, body, status) in cases {
         for api in ["v2", "v3"] {
             let path = format!("/{api}/p/{collection}");
             let answer = lab.post(&path, &json!({key: body})).await;
-            let fault = if status == 400 { "badRequest" } else { "itemNotFound" };
+            let fault = if status == 400 {
+                "badRequest"
+            } else {
+                "itemNotFound"
+            };
             assert_eq!(answer.status, status, "{body}: {answer:?}");
             answer.fault(status, fault);
         }
     }
-    let flat = lab.post("/v3/p/backups", &json!({"volume_id": volume})).await;
+    let flat = lab
+        .post("/v3/p/backups", &json!({"volume_id": volume}))
+        .await;
     flat.fault(400, "badRequest");
     assert_eq!(count(&lab.get("/v3/p/backups").await.body), 0);
     assert_eq!(count(&lab.get("/v3/p/volumes").await.body), 1);
@@ -152,12 +255,20 @@ async fn paths_and_methods_that_are_none() {
         lab.get(path).await.fault(404, "itemNotFound");
     }
     lab.get("/v3/p/backups/%ff").await.fault(400, "badRequest");
-    lab.send("PATCH", "/v3/p/backups", &[], "").await.fault(405, "badMethod");
+    lab.send("PATCH", "/v3/p/backups", &[], "")
+        .await
+        .fault(405, "badMethod");
     for path in ["/v3/p/backups/nobody", "/v3/p/volumes/nobody"] {
         lab.delete(path).await.fault(404, "itemNotFound");
     }
-    for path in ["backups/nobody/action", "volumes/nobody/action", "snapshots/nobody/action"] {
-        let answer = lab.post(&format!("/v3/p/{path}"), &json!({"os-reset_status": {}})).await;
+    for path in [
+        "backups/nobody/action",
+        "volumes/nobody/action",
+        "snapshots/nobody/action",
+    ] {
+        let answer = lab
+            .post(&format!("/v3/p/{path}"), &json!({"os-reset_status": {}}))
+            .await;
         answer.fault(404, "itemNotFound");
     }
     lab.stop().await;

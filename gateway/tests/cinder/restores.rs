@@ -13,7 +13,7 @@ async fn a_new_volume_by_both_ways() {
     let path = format!("/v3/p/backups/{backup}/restore");
     // What python-cinderclient sends.
     let body = json!({"restore": {"volume_id": null, "name": null}});
-    world.faults.hold_call("get");
+    world.faults.hold_call("create_volume");
     let begun = lab.post(&path, &body).await;
     assert_eq!(begun.status, 202, "{begun:?}");
     let restore = &begun.body["restore"];
@@ -24,13 +24,17 @@ async fn a_new_volume_by_both_ways() {
     lab.until("backup", &backup, "restoring").await;
     let new = lab.until("volume", id, "restoring-backup").await;
     assert_eq!(new["snapshot_id"], json!(null));
-    lab.delete(&format!("/v3/p/backups/{backup}")).await.fault(400, "badRequest");
+    lab.delete(&format!("/v3/p/backups/{backup}"))
+        .await
+        .fault(400, "badRequest");
     world.faults.clear();
     let new = lab.until("volume", id, "available").await;
     assert_eq!(new["name"], format!("restore_backup_{backup}"));
     world.assert_content(&new, 7);
     lab.until("backup", &backup, "available").await;
-    let named = lab.post(&path, &json!({"restore": {"name": "again"}})).await;
+    let named = lab
+        .post(&path, &json!({"restore": {"name": "again"}}))
+        .await;
     let id = named.body["restore"]["volume_id"].as_str().unwrap();
     assert_eq!(named.body["restore"]["volume_name"], "again");
     world.assert_content(&lab.until("volume", id, "available").await, 7);

@@ -14,7 +14,9 @@ async fn a_volume_from_its_making_to_its_end() {
         "volume_type": "pool", "availability_zone": null, "metadata": {"k": "v"}, "imageRef": null,
         "source_volid": null, "backup_id": null,
     }});
-    let made = lab.at("3.66", "POST", "/v3/p/volumes", &body.to_string()).await;
+    let made = lab
+        .at("3.66", "POST", "/v3/p/volumes", &body.to_string())
+        .await;
     assert_eq!(made.status, 202, "{made:?}");
     let id = made.body["volume"]["id"].as_str().unwrap();
     let volume = lab.until("volume", id, "available").await;
@@ -25,20 +27,37 @@ async fn a_volume_from_its_making_to_its_end() {
     assert_eq!(volume["bootable"], "false");
     assert_eq!(volume["os-vol-tenant-attr:tenant_id"], "p");
     // Names need not be unique, nor be there.
-    let twin = lab.post("/v3/p/volumes", &json!({"volume": {"size": "1", "name": "data"}})).await;
+    let twin = lab
+        .post(
+            "/v3/p/volumes",
+            &json!({"volume": {"size": "1", "name": "data"}}),
+        )
+        .await;
     let twin = twin.body["volume"]["id"].as_str().unwrap().to_owned();
     assert_ne!(twin, id);
-    let nameless = lab.post("/v3/p/volumes", &json!({"volume": {"size": 1}})).await;
+    let nameless = lab
+        .post("/v3/p/volumes", &json!({"volume": {"size": 1}}))
+        .await;
     assert_eq!(nameless.body["volume"]["name"], json!(null));
-    let copy = lab.post("/v3/p/volumes", &json!({"volume": {"source_volid": id}})).await;
+    let copy = lab
+        .post("/v3/p/volumes", &json!({"volume": {"source_volid": id}}))
+        .await;
     assert_eq!(copy.body["volume"]["source_volid"], id, "{copy:?}");
     let action = format!("/v3/p/volumes/{id}/action");
-    let grown = lab.post(&action, &json!({"os-extend": {"new_size": 2}})).await;
+    let grown = lab
+        .post(&action, &json!({"os-extend": {"new_size": 2}}))
+        .await;
     assert_eq!(grown.status, 202, "{grown:?}");
     let path = format!("/v3/p/volumes/{id}");
     assert_eq!(lab.get(&path).await.body["volume"]["size"], 2);
-    let smaller = lab.post(&action, &json!({"os-extend": {"new_size": 1}})).await;
-    assert!(smaller.fault(400, "badRequest").contains("greater than current size"));
+    let smaller = lab
+        .post(&action, &json!({"os-extend": {"new_size": 1}}))
+        .await;
+    assert!(
+        smaller
+            .fault(400, "badRequest")
+            .contains("greater than current size")
+    );
     assert_eq!(lab.delete(&path).await.status, 202);
     lab.get(&path).await.fault(404, "itemNotFound");
     lab.delete(&path).await.fault(404, "itemNotFound");
@@ -68,7 +87,9 @@ async fn a_snapshot_is_backed_up_and_stays() {
     let listed = lab.get("/v3/p/snapshots?name=s").await;
     assert_eq!(listed.body["snapshots"].as_array().unwrap().len(), 1);
     let path = format!("/v3/p/snapshots/{id}");
-    let volume = lab.post("/v3/p/volumes", &json!({"volume": {"snapshot_id": id}})).await;
+    let volume = lab
+        .post("/v3/p/volumes", &json!({"volume": {"snapshot_id": id}}))
+        .await;
     assert_eq!(volume.body["volume"]["snapshot_id"], id, "{volume:?}");
     let copy = volume.body["volume"]["id"].as_str().unwrap();
     world.assert_content(&lab.until("volume", copy, "available").await, 3);
@@ -88,7 +109,10 @@ async fn versions_and_what_each_shows() {
     assert_eq!(versions[1]["min_version"], "3.0");
     for path in ["/v3", "/v3/"] {
         let third = lab.get(path).await;
-        assert_eq!((third.status, &third.body["versions"][0]["id"]), (200, &json!("v3.0")));
+        assert_eq!(
+            (third.status, &third.body["versions"][0]["id"]),
+            (200, &json!("v3.0"))
+        );
     }
     let volume = lab.volume("v", 1).await;
     let backup = lab.backed_up(&volume, "b").await;
@@ -112,8 +136,12 @@ async fn versions_and_what_each_shows() {
         let has_user = backup.contains_key("user_id");
         assert_eq!(has_user, version == "3.56", "{version}");
     }
-    lab.at("3.99", "GET", &path, "").await.fault(406, "computeFault");
-    lab.at("nonsense", "GET", &path, "").await.fault(400, "badRequest");
+    lab.at("3.99", "GET", &path, "")
+        .await
+        .fault(406, "computeFault");
+    lab.at("nonsense", "GET", &path, "")
+        .await
+        .fault(400, "badRequest");
     // Without the header it is the oldest; before version 3 there are none.
     let oldest = lab.get(&path).await;
     assert_eq!(oldest.headers["openstack-api-version"], "volume 3.0");

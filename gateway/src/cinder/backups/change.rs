@@ -30,6 +30,8 @@ const WAIT: Duration = Duration::from_secs(15);
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::cinder) struct UpdateBackup {
+    // May be null, and has to be there.
+    #[serde(deserialize_with = "Option::deserialize")]
     backup: Option<NewWords>,
 }
 
@@ -108,7 +110,10 @@ pub(in crate::cinder) async fn delete(
     let backup = find(&gateway, &asked.id).await?;
     let restored = listed::being_restored(&gateway).await?;
     if !matches!(view::status(&backup, &restored), "available" | "error") {
-        return Err(invalid("backup", "Backup status must be available or error"));
+        return Err(invalid(
+            "backup",
+            "Backup status must be available or error",
+        ));
     }
     remove(&gateway, backup).await
 }

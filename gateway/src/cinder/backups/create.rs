@@ -133,7 +133,10 @@ impl NewBackup {
 /// Refuses an increment of nothing.
 async fn has_parent(gateway: &Gateway, volume: &str) -> Result<(), Fault> {
     let backups = listed::backups(gateway, volume).await?;
-    if backups.iter().any(|b| b.status() == BackupStatus::Available) {
+    if backups
+        .iter()
+        .any(|b| b.status() == BackupStatus::Available)
+    {
         return Ok(());
     }
     Err(invalid(
@@ -145,7 +148,10 @@ async fn has_parent(gateway: &Gateway, volume: &str) -> Result<(), Fault> {
 /// The profile that a container names: by its own name, or by the prefix of its repository. Empty: the manager decides.
 async fn profile(gateway: &Gateway, container: &str) -> Result<String, Fault> {
     let listed = gateway.manager.manager();
-    let listed = listed.clone().list_profiles(api::ListProfilesRequest {}).await?;
+    let listed = listed
+        .clone()
+        .list_profiles(api::ListProfilesRequest {})
+        .await?;
     Ok(choose(&listed.into_inner().profiles, container))
 }
 

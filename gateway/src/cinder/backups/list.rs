@@ -71,7 +71,9 @@ async fn answer(
     detailed: bool,
 ) -> Result<Json<Value>, Fault> {
     let query = Query::parse(&BACKUPS, asked, pairs)?;
-    let backups = listed::backups(gateway, "").await.map_err(refused("backup"))?;
+    let backups = listed::backups(gateway, "")
+        .await
+        .map_err(refused("backup"))?;
     let restored = listed::being_restored(gateway).await?;
     let entries = backups.iter().map(|b| view::entry(asked, b, &restored));
     Ok(Json(query.answer(asked, entries.collect(), detailed)?))

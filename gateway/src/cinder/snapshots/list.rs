@@ -17,12 +17,7 @@ use crate::{
 
 const SNAPSHOTS: Collection = Collection {
     name: COLLECTION,
-    filters: &[
-        "id",
-        "name",
-        "status",
-        "volume_id",
-    ],
+    filters: &["id", "name", "status", "volume_id"],
     sort_keys: &[
         "id",
         "name",
@@ -65,7 +60,9 @@ async fn answer(
     detailed: bool,
 ) -> Result<Json<Value>, Fault> {
     let query = Query::parse(&SNAPSHOTS, asked, pairs)?;
-    let snapshots = listed::snapshots(gateway).await.map_err(refused("snapshot"))?;
+    let snapshots = listed::snapshots(gateway)
+        .await
+        .map_err(refused("snapshot"))?;
     let local = snapshots.iter().filter(|snapshot| view::is_local(snapshot));
     let entries = local.map(|snapshot| view::entry(asked, snapshot));
     Ok(Json(query.answer(asked, entries.collect(), detailed)?))

@@ -32,9 +32,8 @@ pub(in crate::cinder) async fn delete(
     pairs: Pairs,
 ) -> Result<StatusCode, Fault> {
     for (key, value) in &pairs.0 {
-        let flag = Flag::parse(value).ok_or_else(|| {
-            bad_input(format!("{key} has to be true or false, not {value:?}"))
-        })?;
+        let flag = Flag::parse(value)
+            .ok_or_else(|| bad_input(format!("{key} has to be true or false, not {value:?}")))?;
         if key == "cascade" && flag.0 {
             return Err(bad_input(
                 "cascade is not supported: delete the snapshots of the volume first",
@@ -87,8 +86,8 @@ async fn extend(
     volume: api::Volume,
     said: Value,
 ) -> Result<StatusCode, Fault> {
-    let wanted: Extend = serde_json::from_value(said)
-        .map_err(|error| bad_input(format!("os-extend: {error}")))?;
+    let wanted: Extend =
+        serde_json::from_value(said).map_err(|error| bad_input(format!("os-extend: {error}")))?;
     // Its user has to know how to look again: a later version's promise.
     if volume.status() == VolumeStatus::InUse && !asked.version.has(42) {
         return Err(invalid(
@@ -119,7 +118,10 @@ async fn extend(
 }
 
 async fn remove(gateway: &Gateway, volume: api::Volume) -> Result<StatusCode, Fault> {
-    if matches!(volume.status(), VolumeStatus::InUse | VolumeStatus::BackingUp) {
+    if matches!(
+        volume.status(),
+        VolumeStatus::InUse | VolumeStatus::BackingUp
+    ) {
         return Err(invalid(
             "volume",
             format!(

@@ -32,7 +32,10 @@ pub(in crate::cinder) struct CreateVolume {
     /// There is nothing to schedule: one node has it.
     #[serde(default, rename = "OS-SCH-HNT:scheduler_hints")]
     #[schema(value_type = Option<Object>)]
-    #[expect(dead_code, reason = "taken, so that no client is refused that sends it")]
+    #[expect(
+        dead_code,
+        reason = "taken, so that no client is refused that sends it"
+    )]
     hints: Option<Value>,
 }
 
@@ -166,9 +169,7 @@ impl NewVolume {
         ];
         for (field, value) in unknown {
             if value.as_deref().is_some_and(|value| !value.is_empty()) {
-                return Err(bad_input(format!(
-                    "{field} is not supported: leave it out"
-                )));
+                return Err(bad_input(format!("{field} is not supported: leave it out")));
             }
         }
         if self.multiattach == Some(Flag(true)) {
@@ -184,13 +185,13 @@ impl NewVolume {
         let volume = given(self.source_volid.clone()).map(Source::Volume);
         let backup = given(self.backup_id.clone()).map(Source::Backup);
         match (snapshot, volume, backup) {
-            (None, None, None) if self.size.is_none() => Err(bad_input(
-                "an empty volume needs a size, in GiB",
-            )),
-            (None, None, None) => Ok(Source::None),
-            (Some(source), None, None) | (None, Some(source), None) | (None, None, Some(source)) => {
-                Ok(source)
+            (None, None, None) if self.size.is_none() => {
+                Err(bad_input("an empty volume needs a size, in GiB"))
             }
+            (None, None, None) => Ok(Source::None),
+            (Some(source), None, None)
+            | (None, Some(source), None)
+            | (None, None, Some(source)) => Ok(source),
             _ => Err(bad_input(
                 "snapshot_id, source_volid and backup_id exclude each other: name one",
             )),
@@ -200,7 +201,11 @@ impl NewVolume {
 
 /// A volume type is a pool.
 async fn check_pool(gateway: &Gateway, pool: &str) -> Result<(), Fault> {
-    let info = gateway.manager.manager().get_info(api::GetInfoRequest {}).await?;
+    let info = gateway
+        .manager
+        .manager()
+        .get_info(api::GetInfoRequest {})
+        .await?;
     if info.into_inner().pools.iter().any(|name| name == pool) {
         return Ok(());
     }
