@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests two-nodes selftest csi-sanity cinder-client reader test-s3 test-long bench flame deny clean
+.PHONY: help setup setup-s3 setup-csi build print-binary man demo test check unit host-tests two-nodes selftest csi-sanity cinder-client reader gateway-fuzz test-s3 test-long bench flame deny clean
 
 # Build output is shared by all checkouts of a user, so that a second one builds quickly.
 XDG_CACHE_HOME ?= $(HOME)/.cache
@@ -34,6 +34,11 @@ build: ## the release binary
 
 print-binary: # where `make build` puts it
 	@echo $(BINARY)
+
+# MAN_DIR is where the pages go; packages and a system-wide install want share/man/man1 below their prefix.
+MAN_DIR ?= $(CURDIR)/target/man/man1
+man: build ## the manual pages, one for each verb, in MAN_DIR (target/man/man1)
+	$(BINARY) man $(MAN_DIR)
 
 demo: setup ## the whole promise in one run: snapshot, upload, loss, volume from the cloud copy
 	$(FIXTURES)/demo
@@ -68,6 +73,10 @@ reader: ## the independent reader restores the document's examples and every gol
 	$(CACHE)/reader-venv/bin/python $(FIXTURES)/reader/check_document.py
 	$(CACHE)/reader-venv/bin/python $(FIXTURES)/reader/check_golden.py
 
+gateway-fuzz: ## every REST call with input made from the gateway's own description (FUZZ_EXAMPLES=100, FUZZ_SEED)
+	@$(FIXTURES)/setup fuzz
+	$(FIXTURES)/schemathesis
+
 test-s3: setup setup-s3 ## the store and the whole flow against real S3 servers (S3_SERVERS=versitygw,minio)
 	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked -p stockpot-repository
 	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked -p stockpot --test kills -- --nocapture
@@ -77,6 +86,7 @@ test-long: setup setup-s3 setup-csi ## many more property cases, interleavings, 
 	PROPTEST_CASES=2000 cargo test --locked --workspace
 	$(MAKE) two-nodes NODES_OPTIONS=--long
 	STOCKPOT_TEST_INTERLEAVINGS=60 STOCKPOT_TEST_KILLS=60 STOCKPOT_TEST_STORMS=60 $(MAKE) test-s3
+	STOCKPOT_TEST_DATABASE_SECONDS=120 $(FIXTURES)/host-tests --package stockpot-manager -- database --nocapture
 	$(FIXTURES)/csi-sanity-run thick
 	STOCKPOT_TEST_CYCLES=200 STOCKPOT_HOST_TESTS_SECONDS=3600 $(FIXTURES)/host-tests --package stockpot-driver iscsi -- cycles
 

@@ -14,6 +14,7 @@
 //! # }
 //! ```
 
+mod conversation;
 mod error;
 mod program;
 mod run;
@@ -24,6 +25,7 @@ use std::{
     time::Duration,
 };
 
+pub use conversation::Conversation;
 pub use error::{CommandError, Exit};
 pub use program::{SEARCH_DIRECTORIES, find_program};
 use zeroize::Zeroizing;
@@ -183,6 +185,14 @@ impl Command {
     /// If it could not be started, overran its deadline or printed too much.
     pub async fn output(self) -> Result<Output, CommandError> {
         run::run(self).await
+    }
+
+    /// Starts it, to be talked to line by line while it runs. No deadline, and no killing: see [`Conversation`].
+    ///
+    /// # Errors
+    /// If it could not be started.
+    pub fn converse(self) -> Result<Conversation, CommandError> {
+        Conversation::start(&self)
     }
 }
 

@@ -95,23 +95,30 @@ fn spawn(command: &Command, path: &Path) -> std::io::Result<Child> {
         Some(_) => Stdio::piped(),
         None => Stdio::null(),
     };
+    prepare(command, path)
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(!command.gentle)
+        .spawn()
+}
+
+/// What every process gets, whatever becomes of its streams.
+pub(crate) fn prepare(command: &Command, path: &Path) -> tokio::process::Command {
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the module that runs commands"
     )]
-    tokio::process::Command::new(path)
+    let mut process = tokio::process::Command::new(path);
+    process
         .args(&command.args)
         .env_clear()
         .env("PATH", SEARCH_DIRECTORIES.join(":"))
         .env("LC_ALL", "C")
         .envs(command.env.iter().map(|(k, v)| (k, v)))
         .current_dir("/")
-        .process_group(0)
-        .stdin(stdin)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(!command.gentle)
-        .spawn()
+        .process_group(0);
+    process
 }
 
 /// Feeds and reads the child until it ends.

@@ -138,3 +138,35 @@ async fn gone(pid: &str) {
     }
     panic!("process {pid} is still there");
 }
+
+#[tokio::test]
+async fn a_process_that_is_talked_to_ends_when_nobody_talks_to_it() {
+    let name = format!("stockpot-conversation-{}", std::process::id());
+    let ended = std::env::temp_dir().join(name);
+    // What a closed pipe ends, it still has time to do something after.
+    let script = format!("cat; echo ended > {}", ended.display());
+    let mut talk = Command::new("/bin/sh")
+        .args(["-c", &script])
+        .converse()
+        .unwrap();
+    for line in ["one", "two words"] {
+        talk.say(line).await.unwrap();
+        assert_eq!(talk.hear().await.unwrap().as_deref(), Some(line));
+    }
+    drop(talk);
+    for _ in 0..500 {
+        if std::fs::remove_file(&ended).is_ok() {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it was killed, or does not end");
+}
+
+#[tokio::test]
+async fn the_end_of_a_process_that_is_talked_to_is_heard() {
+    let mut talk = Command::new("/bin/true").converse().unwrap();
+    assert_eq!(talk.hear().await.unwrap(), None);
+    let missing = Command::new("/nowhere/x").converse().unwrap_err();
+    assert!(matches!(missing, CommandError::Missing { .. }), "{missing}");
+}

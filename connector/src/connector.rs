@@ -65,4 +65,12 @@ pub trait Connector: Send + Sync + fmt::Debug {
     /// # Errors
     /// If the host cannot be asked.
     async fn recover(&self, wanted: &[ConnectionInfo]) -> Result<Recovered, ConnectorError>;
+
+    /// The iSCSI targets that this host is logged in to for us. Changes nothing.
+    ///
+    /// # Errors
+    /// If the host cannot be asked.
+    async fn sessions(&self) -> Result<Vec<String>, ConnectorError> {
+        Ok(Vec::new())
+    }
 }

@@ -103,6 +103,10 @@ impl Connector for HostConnector {
         recovered.failed.extend(found.failed);
         Ok(recovered)
     }
+
+    async fn sessions(&self) -> Result<Vec<String>, ConnectorError> {
+        self.iscsi.sessions()
+    }
 }
 
 /// A small text file, or `None` if it is not there.

@@ -143,6 +143,14 @@ impl IscsiConnector {
         .await
     }
 
+    /// The targets that this host is logged in to for us.
+    pub(crate) fn sessions(&self) -> Result<Vec<String>, ConnectorError> {
+        let mut targets: Vec<String> = sysfs::sessions()?.into_iter().map(|s| s.target).collect();
+        targets.sort();
+        targets.dedup();
+        Ok(targets)
+    }
+
     /// Keeps the wanted connections that have a session; removes all other sessions and records of ours.
     pub(crate) async fn recover(
         &self,

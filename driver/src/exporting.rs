@@ -11,8 +11,10 @@ use async_trait::async_trait;
 
 use self::turns::Turns;
 use crate::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    IscsiConnection, LocalConnection, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, IscsiConnection, LocalConnection, Remembered, SnapshotId, SnapshotInfo, VolumeDriver,
+    VolumeId, VolumeInfo,
+    lvm::LvName,
     target::{ExportName, ExportSource, RecoveredExports, Targets, in_full},
 };
 
@@ -341,6 +343,34 @@ impl VolumeDriver for ExportingDriver {
         self.inner.extend_volume(id, size).await
     }
 
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.inner.check_replace(id).await
+    }
+
+    /// The next host that connects gets a target of the same name, with the new content behind it.
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let _turn = self.turns.of(&volume(id)).await?;
+        let _other = self.turns.of(&volume(with)).await?;
+        for name in [volume(id), volume(with)] {
+            let mut users = self.targets.admitted(&name).await?;
+            if self.connected_here().contains(&name) {
+                users.push(format!("host {}", self.host));
+            }
+            if !users.is_empty() {
+                return Err(DriverError::InUse {
+                    what: name.to_string(),
+                    by: users.join(", "),
+                });
+            }
+            self.withdraw(name).await?;
+        }
+        self.inner.replace_volume(id, with).await
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,
@@ -364,6 +394,14 @@ impl VolumeDriver for ExportingDriver {
         self.inner.volume_in_use(id).await
     }
 
+    fn cut_freezes(&self) -> bool {
+        self.inner.cut_freezes()
+    }
+
+    async fn volume_device(&self, id: &VolumeId) -> Result<Option<(u32, u32)>, DriverError> {
+        self.inner.volume_device(id).await
+    }
+
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
         self.inner.snapshot(id).await
     }
@@ -374,6 +412,42 @@ impl VolumeDriver for ExportingDriver {
 
     async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError> {
         self.inner.list_snapshots().await
+    }
+
+    fn name_is(&self, id: &str, name: &str) {
+        self.inner.name_is(id, name);
+    }
+
+    async fn remember(&self) -> Result<Remembered, DriverError> {
+        self.inner.remember().await
+    }
+
+    async fn adoptable(&self, lv: &LvName) -> Result<Option<Adoptable>, DriverError> {
+        self.inner.adoptable(lv).await
+    }
+
+    async fn adopt_volume(
+        &self,
+        id: &VolumeId,
+        lv: &LvName,
+        name: &str,
+    ) -> Result<VolumeInfo, DriverError> {
+        self.inner.adopt_volume(id, lv, name).await
+    }
+
+    async fn release_volume(
+        &self,
+        id: &VolumeId,
+        lv_name: Option<&str>,
+    ) -> Result<Option<LvName>, DriverError> {
+        let _turn = self.turns.of(&volume(id)).await?;
+        if self.stays(volume(id)).await? {
+            return Err(DriverError::InUse {
+                what: format!("volume {id}"),
+                by: "hosts that are connected to it (`stockpot export list`)".to_owned(),
+            });
+        }
+        self.inner.release_volume(id, lv_name).await
     }
 
     async fn capacity(&self) -> Result<Capacity, DriverError> {

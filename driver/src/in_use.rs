@@ -3,12 +3,16 @@
 //! Mounts and devices on top claim a device, so that nobody else can open it exclusively. A loop device over it and a bind
 //! mount of its node (as a container gets a raw device) do not: these have to be looked for.
 
+mod openers;
+
 use std::{
     fs, io,
     os::unix::fs::{FileTypeExt, MetadataExt},
     path::Path,
     time::Duration,
 };
+
+pub(crate) use self::openers::{Opened, openers};
 
 /// A device's major and minor number.
 pub type Number = (u32, u32);
@@ -118,6 +122,30 @@ pub fn holders((major, minor): Number) -> String {
         by.push("open".into());
     }
     by.join(", ")
+}
+
+/// Whether this host swaps to the device.
+pub(crate) fn is_swap(device: Number) -> bool {
+    let table = fs::read_to_string("/proc/swaps").unwrap_or_default();
+    let places = table
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split_whitespace().next());
+    places
+        .map(unescape)
+        .any(|place| number_of(Path::new(&place)) == Some(device))
+}
+
+/// A logical volume that was made on top of the device.
+pub(crate) fn lvm_on_top((major, minor): Number) -> Option<String> {
+    let above = Path::new("/sys/dev/block").join(format!("{major}:{minor}/holders"));
+    let mut holders = entries(&above).unwrap_or_default().into_iter();
+    holders.find_map(|holder| {
+        let dm = Path::new("/sys/block").join(&holder).join("dm");
+        let uuid = fs::read_to_string(dm.join("uuid")).ok()?;
+        let name = fs::read_to_string(dm.join("name")).unwrap_or(holder);
+        uuid.starts_with("LVM-").then(|| name.trim().to_owned())
+    })
 }
 
 /// The mounts of this process. Names of others' mount points may be any bytes.

@@ -8,6 +8,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`volume_driver`] | the trait, with the temporary-volume default for drivers that cannot attach a snapshot |
+//! | [`adoption`] | storage that was there before, and what storage knows by itself |
 //! | [`model`] | ids, sizes, what a volume and a snapshot are |
 //! | [`connection`] | what travels between a driver and a connector |
 //! | [`lvm`] | the drivers `lvm-thin` (a thin pool) and `lvm-thick` (plain logical volumes) of a volume group |
@@ -18,6 +19,7 @@
 //! | [`in_use`] | who holds a block device |
 //! | [`error`] | what can go wrong, by what the caller can do about it |
 
+pub mod adoption;
 pub mod connection;
 pub mod error;
 pub mod exporting;
@@ -33,6 +35,9 @@ pub mod target;
 mod task;
 pub mod volume_driver;
 
+pub use adoption::{
+    Adoptable, Remembered, RememberedSnapshot, RememberedSource, RememberedVolume, Standing,
+};
 pub use connection::{
     AccessMode, ChapCredentials, ConnectionInfo, ConnectorProperties, IscsiAuth, IscsiConnection,
     LocalConnection,

@@ -20,26 +20,36 @@
 //! | `dm`, `thin_xml` | device-mapper's commands and the thin tools', and what they print |
 //! | `commands` | every LVM command that is ever run, with typed results |
 //! | `report` | LVM's JSON report, parsed |
+//! | `adopt`, `adopt_report` | logical volumes of others that become ours, and ours that are let go |
+//! | [`LvName`] | `VG/LV` as people write it |
+//! | `hints` | what people call what is about to be made |
 //! | `names` | names and tags of our logical volumes |
 //! | `ours` | our volumes and snapshots in a report |
+//! | `replace` | a volume that takes another one's place |
 //! | `lock` | one operation per volume group at a time |
 
+mod adopt;
+mod adopt_report;
 mod commands;
 mod cow;
 mod delta;
 mod dm;
 mod guard;
+mod hints;
 pub mod live;
 mod live_report;
 mod lock;
+mod lv_name;
 mod names;
 mod ours;
 mod pool;
+mod replace;
 mod report;
 mod thick;
 mod thin;
 mod thin_xml;
 mod view;
 
+pub use lv_name::LvName;
 pub use thick::{LvmThickConfig, LvmThickDriver};
 pub use thin::{LvmThinConfig, LvmThinDriver};

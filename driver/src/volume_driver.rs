@@ -5,8 +5,8 @@ use std::fmt;
 use async_trait::async_trait;
 
 use crate::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    SnapshotId, SnapshotInfo, VolumeId, VolumeInfo,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, Remembered, SnapshotId, SnapshotInfo, VolumeId, VolumeInfo, lvm::LvName,
 };
 
 /// Makes volumes and snapshots on one pool of storage and exports them.
@@ -89,6 +89,32 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
         size_bytes: u64,
     ) -> Result<VolumeInfo, DriverError>;
 
+    /// Whether [`replace_volume`](Self::replace_volume) can be done with the volume as it is now: asked before what is to take its
+    /// place is filled.
+    ///
+    /// The default is for storage that cannot do it at all.
+    ///
+    /// # Errors
+    /// `Unsupported`; `NotFound`; `InUse` if it has something that would go with its content.
+    async fn check_replace(&self, _id: &VolumeId) -> Result<(), DriverError> {
+        Err(cannot_replace())
+    }
+
+    /// Lets the volume `with` take the place of the volume `id`, whole or not at all: `id` names the new content from then on, and
+    /// `with` and the old content are gone. Snapshots that were cut of `id` stay, and show what it held. Where it was done
+    /// before, with the same two, that is success.
+    ///
+    /// # Errors
+    /// `Unsupported`; `NotFound` if either is gone; `InUse` if either is open or connected to, or has something that would go with
+    /// it; `OutOfRange` if `with` is the smaller one.
+    async fn replace_volume(
+        &self,
+        _id: &VolumeId,
+        _with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        Err(cannot_replace())
+    }
+
     /// Cuts a snapshot. If the id exists already with the same source, that one is returned.
     ///
     /// # Errors
@@ -111,13 +137,27 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     /// When the storage cannot be asked.
     async fn volume(&self, id: &VolumeId) -> Result<Option<VolumeInfo>, DriverError>;
 
-    /// Who has the volume's device open on this host, in words; `None` if nobody has, or there is no device.
+    /// Who has the volume's device open on the host where its storage is, in words; `None` if nobody has, or there is no device.
     ///
-    /// The default is for storage whose devices are not this host's.
+    /// The default is for storage that cannot tell.
     ///
     /// # Errors
     /// When the storage cannot be asked.
     async fn volume_in_use(&self, _id: &VolumeId) -> Result<Option<String>, DriverError> {
+        Ok(None)
+    }
+
+    /// Whether cutting a snapshot flushes and freezes a file system that lies directly on the volume's device, as the kernel does
+    /// where it suspends a device of its device mapper. Whoever froze it before that may keep older kernels from cutting.
+    fn cut_freezes(&self) -> bool {
+        false
+    }
+
+    /// Major and minor number of the volume's device on this host; `None` if there is none now, or that cannot be told.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn volume_device(&self, _id: &VolumeId) -> Result<Option<(u32, u32)>, DriverError> {
         Ok(None)
     }
 
@@ -138,6 +178,59 @@ pub trait VolumeDriver: Send + Sync + fmt::Debug {
     /// # Errors
     /// When the storage cannot be asked.
     async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError>;
+
+    /// What people call a volume or snapshot that is about to be made: kept beside it, where the storage has a place for that. Asks
+    /// nothing, and fails in nothing.
+    fn name_is(&self, _id: &str, _name: &str) {}
+
+    /// What the storage itself knows of what it holds: a catalog that was lost is made again from it.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn remember(&self) -> Result<Remembered, DriverError> {
+        let (volumes, snapshots) = (self.list_volumes().await?, self.list_snapshots().await?);
+        Ok(Remembered {
+            volumes: volumes.into_iter().map(Into::into).collect(),
+            snapshots: snapshots.into_iter().map(Into::into).collect(),
+        })
+    }
+
+    /// Looks whether a logical volume can become a volume of this storage; `None` if it is not in it. One that has become a
+    /// volume is found by the name that it had, too.
+    ///
+    /// # Errors
+    /// When the storage cannot be asked.
+    async fn adoptable(&self, _lv: &LvName) -> Result<Option<Adoptable>, DriverError> {
+        Ok(None)
+    }
+
+    /// Makes a logical volume that somebody else made a volume of ours, called `name`. No byte of it is read or written, and it
+    /// may be in use meanwhile. Called again for one that is this volume, it makes sure of its name.
+    ///
+    /// # Errors
+    /// `NotFound`; `AlreadyExists` if it is another volume of ours; `InUse`, with the reason, if it cannot become one.
+    async fn adopt_volume(
+        &self,
+        _id: &VolumeId,
+        _lv: &LvName,
+        _name: &str,
+    ) -> Result<VolumeInfo, DriverError> {
+        Err(DriverError::Unsupported("adopting a volume".into()))
+    }
+
+    /// Lets a volume go: it keeps its bytes and is ours no more. It gets this name, else the one that it had before it was ours,
+    /// else it keeps its own. How it is called now; `None` if there is no such volume of ours.
+    ///
+    /// # Errors
+    /// `InUse` if it has snapshots of ours, or other hosts are connected to it; `AlreadyExists` if the name is taken;
+    /// `InvalidArgument` if it is none.
+    async fn release_volume(
+        &self,
+        _id: &VolumeId,
+        _lv_name: Option<&str>,
+    ) -> Result<Option<LvName>, DriverError> {
+        Err(DriverError::Unsupported("letting a volume go".into()))
+    }
 
     /// Room in the pool.
     ///
@@ -295,6 +388,10 @@ pub fn temporary_volume(snapshot: &SnapshotId) -> VolumeId {
     format!("tmp-{tail}")
         .parse()
         .expect("an id's tail after a letter is an id")
+}
+
+fn cannot_replace() -> DriverError {
+    DriverError::Unsupported("giving a volume another content".into())
 }
 
 fn not_found(id: &SnapshotId) -> DriverError {

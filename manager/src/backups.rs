@@ -4,15 +4,18 @@
 //! | --- | --- | --- |
 //! | nobody uses it | the volume itself, attached read-only | when the backup has ended |
 //! | in use (attached on record, or its device is open) | a temporary snapshot; only with `force` | as soon as that is cut |
+//! | any, also one that is gone | a local snapshot of it that the request names | it is not touched |
 //!
 //! The answer comes when the row stands and the snapshot is cut ([`create`](Manager::create_backup)). The upload is that of any
 //! snapshot; behind it, [`settle`](Manager::settle_backup) looks at the rows until the backup has ended and nothing temporary is
-//! left, now and at the next start. Every step of it may be made again.
+//! left, now and at the next start. Every step of it may be made again. In between it can be paused ([`pause`](Manager::pause_backup)).
 
 mod cancel;
 mod create;
 mod describe;
 mod import;
+mod kept;
+mod pause;
 mod recover;
 mod settle;
 mod update;

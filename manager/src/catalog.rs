@@ -7,6 +7,7 @@
 //! This module is the only one with SQL. Calls run one after the other on a thread of their own; the queue to it is
 //! bounded, so a slow disk slows callers down.
 
+mod adoptions;
 mod attachments;
 mod backups;
 mod bases;
@@ -15,16 +16,24 @@ mod codec;
 mod error;
 mod exports;
 mod imports;
+mod in_place;
 mod jobs;
+mod kept;
 mod model;
+mod pauses;
+mod quiesces;
+pub(crate) mod rebuild;
 mod repositories;
+mod schedules;
 mod schema;
 mod snapshots;
 pub(crate) mod status;
+mod streams;
 mod volumes;
 
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
+    io,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::Path,
     thread,
@@ -34,13 +43,19 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::{
+    adoptions::{Adoption, Way},
     bases::KeptBases,
     error::CatalogError,
+    in_place::{InPlaceRow, InPlaceStage},
     model::{
         Attachment, AttachmentKind, AttachmentStep, BackupRow, BackupSource, BackupStatus,
-        Consistency, CopyState, Deleting, Job, JobKind, Metadata, Purpose, RecordedError, Sent,
-        SnapshotRow, SourceCopy, UploadReason, VolumeRow, VolumeSource, VolumeStatus,
+        Consistency, CopyState, Deleting, FrozenPath, Job, JobKind, Metadata, Purpose, Quiescing,
+        RecordedError, Sent, SnapshotRow, SourceCopy, Undo, UploadReason, VolumeRow, VolumeSource,
+        VolumeStatus,
     },
+    quiesces::FreezeTimes,
+    schedules::{ItemRow, ItemState, NewRun, RunRow, Running, ScheduleRow},
+    streams::{StreamDirection, StreamRow, StreamStatus},
 };
 
 /// Calls waiting for the thread.
@@ -60,10 +75,9 @@ impl Catalog {
     /// Opens the catalog in `state_dir`, makes it if it is not there, and keeps every other process out.
     ///
     /// # Errors
-    /// `Open`, `Locked`, `Newer`, or `Database` if the file is no catalog.
+    /// `Open`, `Locked`, `Newer`, or `Damaged` if the file is no catalog.
     pub fn open(state_dir: &Path) -> Result<Self, CatalogError> {
         let (lock, mut connection) = open(state_dir)?;
-        schema::migrate(&mut connection)?;
         status::guard(&connection)?;
         let (calls, mut queue) = mpsc::channel::<Call>(QUEUE_LEN);
         thread::Builder::new()
@@ -99,47 +113,70 @@ impl Catalog {
     }
 }
 
-fn open(state_dir: &Path) -> Result<(File, Connection), CatalogError> {
-    let failed = |path: &Path| {
-        let path = path.to_owned();
-        move |source| CatalogError::Open { path, source }
-    };
+/// Keeps every other process out of a state folder, which is made if it is not there.
+fn lock(state_dir: &Path) -> Result<File, CatalogError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(state_dir)
         .map_err(failed(state_dir))?;
-    let private = |path: &Path| {
-        OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(path)
-            .map_err(failed(path))
-    };
-    let lock = private(&state_dir.join(LOCK_NAME))?;
+    let path = state_dir.join(LOCK_NAME);
+    let lock = private(&path).map_err(failed(&path))?;
     match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            return Err(CatalogError::Locked {
-                path: state_dir.to_owned(),
-            });
-        }
-        Err(TryLockError::Error(source)) => {
-            return Err(failed(state_dir)(source));
-        }
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(CatalogError::Locked {
+            path: state_dir.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(failed(state_dir)(source)),
     }
+}
+
+/// A file that nobody else reads, made if it is not there.
+fn private(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn failed(path: &Path) -> impl FnOnce(io::Error) -> CatalogError + use<> {
+    let path = path.to_owned();
+    move |source| CatalogError::Open { path, source }
+}
+
+fn open(state_dir: &Path) -> Result<(File, Connection), CatalogError> {
+    let lock = lock(state_dir)?;
     let path = state_dir.join(FILE_NAME);
     // Made here so that its mode, which the log's files take over, is ours from the first moment.
-    drop(private(&path)?);
-    let connection = Connection::open(&path)?;
+    drop(private(&path).map_err(failed(&path))?);
+    let connection = opened(&path).map_err(|error| error.of_damage(&path))?;
+    Ok((lock, connection))
+}
+
+fn opened(path: &Path) -> Result<Connection, CatalogError> {
+    let mut connection = Connection::open(path)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "trusted_schema", false)?;
-    Ok((lock, connection))
+    check_sound(&connection)?;
+    schema::migrate(&mut connection)?;
+    Ok(connection)
+}
+
+/// Looks at every page, which takes moments: a damaged one would be met in the middle of an operation.
+fn check_sound(connection: &Connection) -> Result<(), CatalogError> {
+    let found: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    match found.as_str() {
+        "ok" => Ok(()),
+        _ => Err(CatalogError::Damaged {
+            path: FILE_NAME.into(),
+            why: found,
+        }),
+    }
 }
 
 #[cfg(test)]
@@ -207,7 +244,37 @@ mod tests {
         .unwrap();
         assert!(matches!(
             Catalog::open(foreign.path()),
-            Err(CatalogError::Database(_))
+            Err(CatalogError::Damaged { .. })
         ));
+    }
+
+    #[tokio::test]
+    async fn a_damaged_file_says_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(dir.path()).unwrap();
+        for number in 0..2000 {
+            catalog
+                .put_export(format!("v.{number}"), vec![7; 200])
+                .await
+                .unwrap();
+        }
+        drop(catalog);
+        drop(reopen(dir.path()).await);
+        drop(reopen(dir.path()).await);
+        let path = dir.path().join(FILE_NAME);
+        let mut bytes = fs::read(&path).unwrap();
+        assert!(bytes.len() > 300_000, "{}", bytes.len());
+        bytes[200_000..260_000].fill(0xa5);
+        let _ = fs::remove_file(dir.path().join("catalog.sqlite-wal"));
+        fs::write(&path, bytes).unwrap();
+        let damaged = loop {
+            match Catalog::open(dir.path()) {
+                Err(CatalogError::Locked { .. }) => tokio::task::yield_now().await,
+                other => break other.unwrap_err(),
+            }
+        };
+        let text = crate::error::chain(&damaged);
+        assert!(text.contains("catalog.sqlite"), "{text}");
+        assert!(text.contains("stockpot catalog rebuild"), "{text}");
     }
 }

@@ -11,6 +11,7 @@ mod secrets;
 mod stores;
 #[cfg(test)]
 mod tests;
+mod uploads;
 
 use std::{
     collections::HashMap,
@@ -32,6 +33,7 @@ use tracing::Instrument;
 pub(crate) use self::failures::{cannot_be_opened, may_be_covered, may_be_credentials};
 use self::records::Records;
 pub use self::stores::{S3Stores, Stores};
+pub(crate) use self::uploads::open_uploads;
 use crate::{
     ManagerError,
     catalog::Catalog,

@@ -14,6 +14,7 @@ use crate::{
     catalog::{CatalogError, RecordedError},
     error::chain,
     profile::ProfileError,
+    streams::StreamError,
 };
 
 impl From<ManagerError> for Status {
@@ -51,6 +52,7 @@ fn code_of(error: &ManagerError) -> Code {
         ManagerError::Recorded(recorded) => Code::from_i32(recorded.code),
         ManagerError::SecretFile { .. } => Code::FailedPrecondition,
         ManagerError::Profile(error) => of_profile(error),
+        ManagerError::Stream(error) => of_stream(error),
         ManagerError::Driver(error) => of_driver(error),
         ManagerError::Connector(error) => of_connector(error),
         ManagerError::Repository(error) => of_repository(error),
@@ -82,6 +84,17 @@ fn of_profile(error: &ProfileError) -> Code {
         | ProfileError::Malformed { .. }
         | ProfileError::NoTopology { .. }
         | ProfileError::NotAboutSnapshots { .. } => Code::InvalidArgument,
+    }
+}
+
+fn of_stream(error: &StreamError) -> Code {
+    match error {
+        StreamError::NotAllowed { .. } => Code::PermissionDenied,
+        StreamError::Address { .. } | StreamError::Foreign { .. } => Code::InvalidArgument,
+        StreamError::Unreachable { .. }
+        | StreamError::Broken { .. }
+        | StreamError::Silent { .. } => Code::Unavailable,
+        StreamError::Damaged(_) => Code::DataLoss,
     }
 }
 

@@ -6,16 +6,23 @@
 mod names;
 mod nodes;
 mod pools;
+mod quiesce;
+mod schedules;
+mod streams;
 mod transfers;
 
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, de::IgnoredAny};
 
+pub(crate) use self::streams::{is_host_name, split};
 pub use self::{
     names::{SOCKET_PATH_BYTES_MAX, is_node_name, is_socket_path},
     nodes::{CertificateConfig, ExportsConfig, StorageNodeConfig},
     pools::{PoolConfig, ThinLimits},
+    quiesce::QuiesceConfig,
+    schedules::ScheduleConfig,
+    streams::{AllowedAddress, StreamsConfig},
     transfers::TransferConfig,
 };
 
@@ -57,6 +64,15 @@ pub struct Config {
     /// How data is moved.
     #[serde(default)]
     pub transfers: TransferConfig,
+    /// To and from whom contents of snapshots may be sent as they are.
+    #[serde(default)]
+    pub streams: StreamsConfig,
+    /// How file systems are frozen around a cut.
+    #[serde(default)]
+    pub quiesce: QuiesceConfig,
+    /// How much schedules do at the same time.
+    #[serde(default)]
+    pub schedules: ScheduleConfig,
     /// How often pools are looked at, in seconds, 1 to 30: one that is full fails writes after a minute.
     #[serde(default = "default_guard")]
     pub pool_guard_seconds: u64,
@@ -145,6 +161,8 @@ impl Config {
         }
         pools::check(&self.pools)?;
         self.check_nodes()?;
+        self.streams.check()?;
+        self.quiesce.check()?;
         let is_there = |name: &str| self.pools.iter().any(|pool| pool.name() == name);
         match &self.default_pool {
             Some(name) if !is_there(name) => {
@@ -154,7 +172,7 @@ impl Config {
                 "defaultPool",
                 "is needed where there are several pools".to_owned(),
             ),
-            _ => self.transfers.check(),
+            _ => self.transfers.check().and_then(|()| self.schedules.check()),
         }
     }
 

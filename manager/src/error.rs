@@ -11,6 +11,7 @@ use crate::{
     catalog::{CatalogError, JobKind, RecordedError},
     config::ConfigError,
     profile::ProfileError,
+    streams::StreamError,
 };
 
 /// The error of every operation.
@@ -115,6 +116,9 @@ pub enum ManagerError {
     /// A profile.
     #[error(transparent)]
     Profile(#[from] ProfileError),
+    /// A stream to or from somebody else.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
     /// The catalog.
     #[error(transparent)]
     Catalog(#[from] CatalogError),

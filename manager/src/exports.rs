@@ -199,6 +199,11 @@ impl Exports {
         })?)
     }
 
+    /// Whether the kernel has a target for it.
+    pub(crate) fn is_made(&self, name: &ExportName) -> bool {
+        self.targets.is_exported(name)
+    }
+
     /// The pool that has it, if any.
     pub(crate) async fn pool_of(&self, name: &ExportName) -> Result<Option<String>, DriverError> {
         let mut problem = None;

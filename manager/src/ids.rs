@@ -85,9 +85,16 @@ pub(crate) fn new_backup_id(node: &NodeShortId) -> String {
     format!("bak-{node}-{}", new_ulid())
 }
 
+/// A new id of the record of a stream; later ones sort after earlier ones.
+pub(crate) fn new_stream_id(node: &NodeShortId) -> String {
+    format!("str-{node}-{}", new_ulid())
+}
+
 /// Whether some node may have made a backup of this id.
 pub(crate) fn is_backup_id(id: &str) -> bool {
-    let parts = id.strip_prefix("bak-").and_then(|rest| rest.split_once('-'));
+    let parts = id
+        .strip_prefix("bak-")
+        .and_then(|rest| rest.split_once('-'));
     parts.is_some_and(|(short_id, ulid)| {
         let is_ours = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         short_id.len() == SHORT_ID_LEN
@@ -135,7 +142,13 @@ mod tests {
         assert_eq!(repository_of(&cloud), Some("0123abcd"));
         assert_eq!(repository_of(&new_snapshot_id(None)), None);
         assert!(is_backup_id(&new_backup_id(&node)));
-        for other in [own.as_str(), "bak-", "bak-0123abcd", "bak-0123abcd-x", "../x"] {
+        for other in [
+            own.as_str(),
+            "bak-",
+            "bak-0123abcd",
+            "bak-0123abcd-x",
+            "../x",
+        ] {
             assert!(!is_backup_id(other), "{other}");
         }
         assert_eq!(repository_of(&"snap-a-b".parse().unwrap()), None);

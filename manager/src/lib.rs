@@ -10,15 +10,21 @@
 //! | [`config`], [`profile`] | what an administrator says |
 //! | [`catalog`] | what is on record: a row before each side effect; the only module with SQL |
 //! | `snapshots`, `volumes`, `backups` | the operations |
+//! | [`schedules`] | when backups are made by themselves, and which of them are kept |
 //! | `attach` | attaching in steps that are on record, taken down again in reverse order |
 //! | `owners` | whose a target is, so that no storage node names another volume's |
 //! | `attempts`, `transfers` | uploads and restores: repeated while what stops them may pass, watched, cancelled |
+//! | `streams` | snapshots sent to, and volumes received from, whoever waits at an allowed address |
 //! | [`cloud`] | the repositories that profiles name |
 //! | [`fakes`] | storage, host and buckets in memory, that fail or hang at the k-th call |
+//! | `fault` | named points at which tests kill the process; only with the feature `fault-points` |
 //! | `parts` | drivers, connector and stores, as the configuration names them |
 //! | `exports` | how other hosts get volumes of this one, and what of that survives a reboot |
 //! | `storage_node` | what managers on other nodes may do here |
 //! | `pools` | those that cannot be used as they are, and what is on record in none of them |
+//! | [`quiesce`] | the moment of the cut: file systems frozen around it, commands before and after |
+//! | `consistency` | what is on record against what is there |
+//! | [`rebuild`] | a catalog that was lost, made again from the storage and the buckets |
 //! | `guard` | pools that run full |
 //! | `recovery` | what is done at start |
 //! | `service`, `server`, `codes`, `translate` | the interface |
@@ -38,9 +44,14 @@ pub mod catalog;
 pub mod cloud;
 mod codes;
 pub mod config;
+mod consistency;
 pub mod error;
 mod exports;
 pub mod fakes;
+#[cfg(feature = "fault-points")]
+pub mod fault;
+#[cfg(not(feature = "fault-points"))]
+mod fault;
 mod guard;
 pub mod ids;
 mod locks;
@@ -50,12 +61,16 @@ mod page;
 mod parts;
 mod pools;
 pub mod profile;
+pub mod quiesce;
+pub mod rebuild;
 mod recovery;
 mod request;
+pub mod schedules;
 mod server;
 mod service;
 mod snapshots;
 mod storage_node;
+mod streams;
 mod transfers;
 mod translate;
 mod volumes;
@@ -65,3 +80,4 @@ pub use error::ManagerError;
 pub use manager::Manager;
 pub use parts::Parts;
 pub use server::{serve, serve_manager};
+pub use streams::StreamError;

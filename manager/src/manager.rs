@@ -23,6 +23,7 @@ use crate::{
     pools::{self, Unusable},
     profile::Profiles,
     recovery,
+    schedules::{Clock, Schedules, SystemClock},
     transfers::Transfers,
 };
 
@@ -54,6 +55,9 @@ pub struct Manager {
     /// Held while it is decided whose a target is.
     pub(crate) owners: tokio::sync::Mutex<()>,
     pub(crate) transfers: Arc<Transfers>,
+    /// The time as schedules see it.
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) schedules: Schedules,
     pub(crate) tasks: TaskTracker,
     /// Cancelled when the manager stops.
     pub(crate) stopping: CancellationToken,
@@ -68,7 +72,19 @@ impl Manager {
     ///
     /// # Errors
     /// `Config`, `Catalog`, or a driver's check of its host if no pool can be used.
-    pub async fn open(config: Config, mut parts: Parts) -> Result<Arc<Self>, ManagerError> {
+    pub async fn open(config: Config, parts: Parts) -> Result<Arc<Self>, ManagerError> {
+        Self::open_by(config, parts, Arc::new(SystemClock)).await
+    }
+
+    /// The same, with another clock for its schedules than this host's.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub async fn open_by(
+        config: Config,
+        mut parts: Parts,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Arc<Self>, ManagerError> {
         config.check()?;
         let catalog = Catalog::open(&config.state_dir)?;
         let connector = parts.connector.as_ref();
@@ -95,6 +111,8 @@ impl Manager {
             locks: Locks::default(),
             owners: tokio::sync::Mutex::default(),
             transfers: Transfers::new(&config.transfers),
+            clock,
+            schedules: Schedules::default(),
             tasks,
             stopping: CancellationToken::new(),
             changed: watch::Sender::new(()),
@@ -119,6 +137,9 @@ impl Manager {
             .readiness
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = readiness;
+        if recovered.is_ok() {
+            self.start_schedules();
+        }
         recovered
     }
 

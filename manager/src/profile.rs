@@ -16,6 +16,9 @@
 //!     credentials: {profile: backups}            # or {file: s3-credentials}; left out: the AWS chain
 //!     key: {file: repository.key}                # or {passphraseFile: …}; left out: not sealed
 //!     lock: {days: 30, mode: compliance}         # or governance; left out: nothing is locked
+//!   quiesce:                                     # around the cut; see [`Quiesce`]
+//!     pre: [/usr/local/bin/pause-database]
+//!     post: [/usr/local/bin/resume-database]
 //! ```
 //!
 //! The topology is where the cloud copy lies. Secrets stand in files that a profile names, never in the profile.
@@ -24,6 +27,7 @@
 mod error;
 mod files;
 mod model;
+mod quiesce;
 mod vetted;
 mod write;
 
@@ -34,5 +38,6 @@ pub use self::{
         Credentials, Key, Lock, Occurrence, PathStyle, Profile, Retention, Schedule,
         SnapshotProperties, Topology,
     },
+    quiesce::{OnFailure, Quiesce},
     write::{Change, ProfileText},
 };

@@ -2,11 +2,14 @@
 //!
 //! | found | done |
 //! | --- | --- |
+//! | file systems frozen around a cut, commands before it run | thawed; the commands after it run |
 //! | exported to other hosts | kept, or made again after a reboot, if need be behind; removed if the volume or snapshot is gone and no host is logged in |
 //! | attached for a transfer | taken down |
 //! | attached for the node service | kept; the connector removes other leftovers |
 //! | volume being made by the storage | removed: nobody was told its id, and the name makes a new one |
 //! | volume being restored | begun anew |
+//! | volume being adopted or let go | finished if the storage did it, else forgotten |
+//! | volume into which something is being restored | gone on with: filled anew, or replaced, or undone |
 //! | volume growing | its size is what the storage has; it is what it was before |
 //! | volume being backed up | while its backup reads it, that goes on; else it is what it was before |
 //! | volume being deleted | deleted |
@@ -14,6 +17,7 @@
 //! | snapshot whose upload is awaited | the upload begins again, with the same id |
 //! | copies being deleted | deleted, behind, since a bucket may be slow |
 //! | backup | see [`crate::backups`] |
+//! | stream | see [`crate::streams`] |
 //! | in the storage and on no row | reported, never removed |
 //!
 //! What lies in pools of other nodes is put in order behind if that takes longer than some seconds.
@@ -41,7 +45,10 @@ use crate::{
 const EXPORTS_AGAIN: Duration = Duration::from_secs(30);
 
 pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
+    // Writers wait.
+    manager.recover_quiesces().await?;
     exports(manager).await;
+    manager.recover_adoptions().await?;
     let mut rows = rows(manager).await?;
     let remote = manager.config.pools.iter().filter(|pool| pool.is_remote());
     let remote: Vec<_> = remote
@@ -74,6 +81,7 @@ pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
         .collect();
     behind::run(manager, remote).await;
     manager.recover_backups().await?;
+    manager.recover_streams().await?;
     for id in &backing_up {
         // A backup may have let go of it.
         settled(manager, id).await?;
@@ -330,7 +338,10 @@ async fn look_for_orphans(
     // The rows after the storage: a row is written first.
     let (volumes, snapshots) = (driver.list_volumes().await?, driver.list_snapshots().await?);
     let known = manager.catalog.volumes().await?;
-    let known: BTreeSet<&str> = known.iter().map(|row| row.id.as_str()).collect();
+    let beside = manager.catalog.in_place_under_way().await?;
+    let beside = beside.iter().map(|row| row.temp_volume_id.as_str());
+    let known = known.iter().map(|row| row.id.as_str());
+    let known: BTreeSet<&str> = known.chain(beside).collect();
     let lent = volumes.iter().filter(|v| manager.is_lent(&v.id)).count();
     if lent > 0 {
         tracing::info!(

@@ -5,8 +5,10 @@ use std::{fs, io, sync::Arc, time::Duration};
 use stockpot_proto::{
     socket,
     stockpot::v1::{
-        backups_server::BackupsServer, manager_server::ManagerServer,
-        profiles_server::ProfilesServer,
+        backups_server::BackupsServer, catalog_service_server::CatalogServiceServer,
+        manager_server::ManagerServer, profiles_server::ProfilesServer,
+        schedules_server::SchedulesServer, streams_server::StreamsServer,
+        volumes_server::VolumesServer,
     },
 };
 use stockpot_repository::store::Bandwidth;
@@ -113,6 +115,10 @@ async fn answer(
         .add_service(ManagerServer::new(Service(manager.clone())))
         .add_service(BackupsServer::new(Service(manager.clone())))
         .add_service(ProfilesServer::new(Service(manager.clone())))
+        .add_service(CatalogServiceServer::new(Service(manager.clone())))
+        .add_service(SchedulesServer::new(Service(manager.clone())))
+        .add_service(VolumesServer::new(Service(manager.clone())))
+        .add_service(StreamsServer::new(Service(manager.clone())))
         .add_service(storage.on_socket())
         .serve_with_incoming_shutdown(
             UnixListenerStream::new(listener),

@@ -1,7 +1,11 @@
 //! The calls of `stockpot.v1`: one span each, one line of translation each.
 
 mod backups;
+mod catalog;
 mod profiles;
+mod schedules;
+mod streams;
+mod volumes;
 mod watch;
 
 use std::sync::Arc;

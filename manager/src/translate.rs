@@ -27,7 +27,7 @@ pub(crate) enum CloudTruth {
 /// A volume, without progress.
 pub(crate) fn volume(row: &VolumeRow) -> api::Volume {
     let (source_snapshot, source_volume_id) = match &row.source {
-        VolumeSource::Empty => (None, String::new()),
+        VolumeSource::Empty | VolumeSource::Adopted => (None, String::new()),
         VolumeSource::Snapshot(id, copy) => (
             Some(api::SnapshotSource {
                 snapshot_id: id.to_string(),

@@ -1,8 +1,10 @@
 //! Volumes: empty, from a snapshot's local or cloud copy, or from another volume.
 
+mod adopt;
 mod attach;
 mod change;
 mod create;
+mod in_place;
 mod origin;
 mod restore;
 #[cfg(test)]

@@ -1,30 +1,52 @@
 //! The command line: what can be said, and its help.
 
 mod backup;
+mod catalog;
 mod export;
 mod host;
 mod lock;
 mod pki;
 mod pool;
+mod profile;
 mod repository;
+mod schedule;
+mod shell;
+mod snapshot;
+mod status;
 mod tuning;
 mod upkeep;
+mod volume;
+mod volume_adopt;
 
 use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::backup::{BackupCommand, BackupCreateArgs, BackupIdArgs, BackupVerb};
+pub(crate) use self::catalog::{CatalogCheckArgs, CatalogRebuildArgs, CatalogVerb};
 pub(crate) use self::export::{ExportEndArgs, ExportVerb};
 pub(crate) use self::host::HostVerb;
 pub(crate) use self::lock::{LockArgs, Strength};
 pub(crate) use self::pki::{PkiInitArgs, PkiIssueArgs, PkiShowArgs, PkiVerb};
 pub(crate) use self::pool::PoolVerb;
+pub(crate) use self::profile::ProfileVerb;
 pub(crate) use self::repository::{
     InitArgs, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, PlaceArgs, RepositoryVerb,
 };
+pub(crate) use self::schedule::{
+    ScheduleKeep, ScheduleNameArgs, ScheduleRetainArgs, ScheduleUpdateArgs, ScheduleVerb,
+    ScheduleWhat,
+};
+pub(crate) use self::shell::{CompletionArgs, ManArgs, ShellKind};
+pub(crate) use self::snapshot::SnapshotCreateArgs;
+pub(crate) use self::status::StatusArgs;
 pub(crate) use self::tuning::UploadTuning;
 pub(crate) use self::upkeep::{ForgetArgs, KeepArgs, PruneArgs};
+pub(crate) use self::volume::{
+    SourceCopyArg, VolumeCloneArgs, VolumeCreateArgs, VolumeExtendArgs, VolumeIdArgs,
+    VolumeRestoreArgs, VolumeVerb,
+};
+pub(crate) use self::volume_adopt::{VolumeAdoptArgs, VolumeReleaseArgs};
 use crate::{
     limits::parse_rate,
     sizes::{parse_percent, parse_size},
@@ -93,21 +115,42 @@ pub(crate) enum Verb {
     Repository(RepositoryVerb),
     /// Run the storage driver and its CSI frontend.
     Serve(ServeArgs),
-    /// Ask a running driver about its snapshots, or give up copies of them.
+    /// Ask a running driver how it is: pools, volumes, transfers, backups, what is due next.
+    Status(StatusArgs),
+    /// Ask a running driver for volumes: make, grow, attach, restore and remove them.
+    #[command(subcommand)]
+    Volume(VolumeVerb),
+    /// Ask a running driver for snapshots, about them, or to give up copies of them.
     #[command(subcommand)]
     Snapshot(SnapshotVerb),
+    /// Ask a running driver to make backups by itself, and to keep only some of them.
+    #[command(subcommand)]
+    Schedule(Box<ScheduleVerb>),
+    /// Ask a running driver for its profiles: where snapshots go, and how long they stay.
+    #[command(subcommand)]
+    Profile(ProfileVerb),
     /// Ask a running driver who is connected to what, or end a connection.
     #[command(subcommand)]
     Export(ExportVerb),
     /// Ask a running driver about its pools: room, and what is kept for the next uploads.
     #[command(subcommand)]
     Pool(PoolVerb),
+    /// Compare what a driver has on record with what is there, or make a lost catalog again.
+    #[command(subcommand)]
+    Catalog(CatalogVerb),
     /// Make and look at the certificates by which nodes prove who they are.
     #[command(subcommand)]
     Pki(PkiVerb),
     /// Keep this host from looking into volumes and snapshots: udev's rules and LVM's settings.
     #[command(subcommand)]
     Host(HostVerb),
+    /// Freeze file systems for the running driver, and thaw them whatever becomes of it; started by the driver.
+    #[command(hide = true)]
+    QuiesceWatchdog,
+    /// Print a shell's completion of this command line.
+    Completion(CompletionArgs),
+    /// Write the manual pages, one for each verb.
+    Man(ManArgs),
 }
 
 /// `stockpot backup`.
@@ -303,12 +346,15 @@ pub(crate) struct ServeArgs {
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 Examples:
+  stockpot snapshot create data --name before-upgrade --profile offsite --watch
   stockpot snapshot list
   stockpot snapshot show snap-1f0c22ab-01jd… --watch
   stockpot snapshot delete snap-1f0c22ab-01jd… --copy local
 
-Snapshots are made through CSI. `--copy local` gives the room in the pool back, and keeps the copy in the bucket.")]
+`--copy local` gives the room in the pool back, and keeps the copy in the bucket.")]
 pub(crate) enum SnapshotVerb {
+    /// Cut a snapshot of a volume; with a profile its upload runs behind.
+    Create(SnapshotCreateArgs),
     /// List its snapshots, local and in its buckets.
     List {
         #[command(flatten)]

@@ -151,11 +151,20 @@ fn left_by(verb: &Verb) -> &'static str {
         | Verb::Forget(_)
         | Verb::Repository(_)
         | Verb::Serve(_)
+        | Verb::Catalog(_)
+        | Verb::Volume(_)
         | Verb::Export(_)
         | Verb::Pki(_)
         | Verb::Host(_)
         | Verb::Pool(_)
-        | Verb::Snapshot(_) => "",
+        | Verb::Schedule(_)
+        | Verb::Snapshot(_)
+        | Verb::Status(_)
+        | Verb::Volume(_)
+        | Verb::Profile(_)
+        | Verb::Completion(_)
+        | Verb::Man(_)
+        | Verb::QuiesceWatchdog => "",
     }
 }
 

@@ -32,6 +32,11 @@ const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.verb, cli::Verb::QuiesceWatchdog) {
+        // Before there is a second thread, or anything else that could wait for a frozen file system.
+        stockpot_manager::quiesce::watchdog();
+        return ExitCode::SUCCESS;
+    }
     context::start_logging(&cli);
     // Before any key is read: whoever gets at a core file would have it.
     if let Err(error) = nix::sys::prctl::set_dumpable(false) {

@@ -65,6 +65,7 @@ pub(super) async fn snapshots(
         starting_token: request.starting_token.clone(),
         snapshot_id: request.snapshot_id,
         source_volume_id: request.source_volume_id,
+        on_record_only: false,
     };
     let page = match service.manager.list_snapshots(page).await {
         Err(status) if status.code() == Code::NotFound => api::ListSnapshotsResponse::default(),

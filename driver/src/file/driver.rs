@@ -155,6 +155,21 @@ impl VolumeDriver for FileDriver {
             .await
     }
 
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        let id = id.clone();
+        self.blocking(move |images| images.check_replace(&id)).await
+    }
+
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (id, with) = (id.clone(), with.clone());
+        self.locked(move |images| images.replace_volume(&id, &with))
+            .await
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,
@@ -182,7 +197,7 @@ impl VolumeDriver for FileDriver {
     async fn volume_in_use(&self, id: &VolumeId) -> Result<Option<String>, DriverError> {
         let name = Name::Volume(id.clone());
         self.blocking(move |images| match images.store().find(&name)? {
-            Some(entry) => loopdev::holder(&entry.image),
+            Some(entry) => loopdev::user(&entry.image, images.close_patience()),
             None => Ok(None),
         })
         .await

@@ -18,7 +18,10 @@ use std::{
 use nix::libc::{EBUSY, EINVAL, ENXIO, O_CLOEXEC, O_EXCL};
 
 use super::ioctl::{self, AUTOCLEAR, DIRECT_IO, LoopInfo, READ_ONLY};
-use crate::{DriverError, in_use};
+use crate::{
+    DriverError,
+    in_use::{self, Opened},
+};
 
 /// The sector size that file systems see. 512 fits images that came from any disk; LVM's devices mostly say so too.
 const BLOCK_BYTES: u32 = 512;
@@ -140,6 +143,38 @@ pub(super) fn holder(image: &Path) -> Result<Option<String>, DriverError> {
     let file = File::open(image).map_err(fail("cannot open", image))?;
     let held = find(&file)?.into_iter().find(is_claimed);
     Ok(held.map(|device| in_use::holders(device.number)))
+}
+
+/// Who uses an image: who holds one of its loop devices, or has that or the image itself open. `None` if nobody does for this long:
+/// udev looks into every device that was just written.
+///
+/// The kernel tells of a loop device only whether it is claimed. A program that opens it like any file, as a database does, claims
+/// nothing; so it is looked for among the open files of all programs.
+pub(super) fn user(image: &Path, patience: Duration) -> Result<Option<String>, DriverError> {
+    let file = File::open(image).map_err(fail("cannot open", image))?;
+    let metadata = file.metadata().map_err(fail("cannot stat", image))?;
+    let started = Instant::now();
+    loop {
+        let devices = find(&file)?;
+        if let Some(held) = devices.iter().find(|device| is_claimed(device)) {
+            return Ok(Some(in_use::holders(held.number)));
+        }
+        let mut wanted = vec![Opened::file(&metadata)];
+        let mut by = Vec::new();
+        for device in &devices {
+            wanted.push(Opened::Device(device.number));
+            let over = in_use::unclaimed(device.number);
+            by.extend(over.map_err(fail("cannot look who uses", &device.path))?);
+        }
+        by.extend(in_use::openers(&wanted));
+        if by.is_empty() {
+            return Ok(None);
+        }
+        if started.elapsed() >= patience {
+            return Ok(Some(by.join(", ")));
+        }
+        sleep(POLL);
+    }
 }
 
 /// Makes the image's loop devices as large as the image.

@@ -25,6 +25,12 @@ pub(super) enum Meta {
         from: Origin,
         /// The size it was made with.
         made_bytes: u64,
+        /// It is this volume as soon as it lies in its place.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        becomes: Option<VolumeId>,
+        /// It was made as this volume, and has taken the place of another one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        replaced: Option<VolumeId>,
     },
     /// A snapshot.
     Snapshot {
@@ -39,6 +45,57 @@ impl Meta {
         match self {
             Meta::Volume { id, .. } => Name::Volume(id.clone()),
             Meta::Snapshot { id, .. } => Name::Snapshot(id.clone()),
+        }
+    }
+
+    /// What it says of what lies in the place of this name; `None` if that is something else.
+    pub(super) fn in_place_of(self, name: &Name) -> Option<Self> {
+        match (self, name) {
+            (
+                Meta::Volume {
+                    id,
+                    from,
+                    made_bytes,
+                    becomes: Some(becomes),
+                    ..
+                },
+                Name::Volume(wanted),
+            ) if becomes == *wanted => Some(Meta::Volume {
+                id: becomes,
+                from,
+                made_bytes,
+                becomes: None,
+                replaced: Some(id),
+            }),
+            (meta, name) => (meta.name() == *name).then_some(meta),
+        }
+    }
+
+    /// The same, to be another volume as soon as it lies in its place.
+    pub(super) fn becoming(self, other: &VolumeId) -> Self {
+        match self {
+            Meta::Volume {
+                id,
+                from,
+                made_bytes,
+                replaced,
+                ..
+            } => Meta::Volume {
+                id,
+                from,
+                made_bytes,
+                becomes: Some(other.clone()),
+                replaced,
+            },
+            snapshot @ Meta::Snapshot { .. } => snapshot,
+        }
+    }
+
+    /// As which volume it was made, if it has taken another one's place.
+    pub(super) fn replaced(&self) -> Option<&VolumeId> {
+        match self {
+            Meta::Volume { replaced, .. } => replaced.as_ref(),
+            Meta::Snapshot { .. } => None,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use nix::sys::statvfs::statvfs;
@@ -44,6 +45,11 @@ impl Images {
 
     pub(super) fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// How long a device that somebody has open is watched before it counts as in use.
+    pub(super) fn close_patience(&self) -> Duration {
+        self.config.close_patience
     }
 
     pub(super) fn check_in_use(&self) -> Result<(), DriverError> {
@@ -138,6 +144,8 @@ impl Images {
             id: id.clone(),
             from: from.clone(),
             made_bytes: size,
+            becomes: None,
+            replaced: None,
         };
         self.store.make(&meta, |image| {
             if let Some(source) = &source {
@@ -175,6 +183,23 @@ impl Images {
         }
         // Also when a call that was cut off had grown the file already.
         loopdev::update_size(&entry.image)?;
+        Ok(volume_info(id, &self.get(&name)?))
+    }
+
+    pub(super) fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.get(&Name::Volume(id.clone())).map(drop)
+    }
+
+    pub(super) fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let name = Name::Volume(id.clone());
+        for name in [&name, &Name::Volume(with.clone())] {
+            self.detach(name)?;
+        }
+        self.store.replace(id, with)?;
         Ok(volume_info(id, &self.get(&name)?))
     }
 

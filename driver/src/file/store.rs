@@ -1,5 +1,7 @@
 //! The directory: what is in it, and how things come and go.
 
+mod replace;
+
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, Write},
@@ -15,6 +17,8 @@ use nix::{
     fcntl::{Flock, FlockArg},
 };
 
+/// Beside each image: what it is.
+const META: &str = "meta.json";
 /// What is in a directory that was prepared.
 const DIRECTORIES: [&str; 2] = ["volumes", "snapshots"];
 /// How long others may hold the lock, calls of this process and other processes together: as long as a volume group's.
@@ -99,6 +103,7 @@ impl Store {
                 std::fs::remove_dir_all(&path).map_err(fail("cannot remove", &path))?;
             }
         }
+        self.clear_replaced()?;
         sync_directory(&self.root)
     }
 
@@ -134,13 +139,13 @@ impl Store {
     pub(super) fn find(&self, name: &Name) -> Result<Option<Entry>, DriverError> {
         let place = self.place(name);
         let image = place.join("image");
-        let Some(meta) = Meta::read(&place.join("meta.json"))? else {
+        let Some(meta) = Meta::read(&place.join(META))? else {
             self.check_mounted(directory_of(name))?;
             return Ok(None);
         };
-        if meta.name() != *name {
+        let Some(meta) = meta.in_place_of(name) else {
             return Ok(None);
-        }
+        };
         match image.metadata() {
             Ok(data) => Ok(Some(Entry {
                 meta,
@@ -213,10 +218,14 @@ impl Store {
         if self.find(name)?.is_none() {
             return Ok(());
         }
-        let place = self.place(name);
+        self.discard(&self.place(name))
+    }
+
+    /// Removes what lies there, whatever it is.
+    fn discard(&self, place: &Path) -> Result<(), DriverError> {
         let gone = self.root.join(format!(".gone-{}", ulid::Ulid::generate()));
-        std::fs::rename(&place, &gone).map_err(fail("cannot remove", &place))?;
-        self.sync_parents(&place)?;
+        std::fs::rename(place, &gone).map_err(fail("cannot remove", place))?;
+        self.sync_parents(place)?;
         std::fs::remove_dir_all(&gone).map_err(fail("cannot remove", &gone))
     }
 
@@ -271,7 +280,7 @@ fn write_new(
     let image = create(&path)?;
     fill(&image)?;
     image.sync_all().map_err(fail("cannot write", &path))?;
-    let path = new.join("meta.json");
+    let path = new.join(META);
     let text = meta.to_text().map_err(fail("cannot write", &path))?;
     let mut file = create(&path)?;
     file.write_all(&text)

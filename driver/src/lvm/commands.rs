@@ -10,8 +10,8 @@ use std::{path::Path, time::Duration};
 use stockpot_command::{Command, CommandError, Exit, Output};
 
 use super::{
+    adopt_report,
     live_report::{self, LiveLv},
-    names::Tags,
     report::{self, Report},
 };
 use crate::DriverError;
@@ -70,7 +70,7 @@ pub(super) async fn create_thin(
     pool: &str,
     name: &str,
     size_bytes: u64,
-    tags: &Tags,
+    tags: &[String],
 ) -> Result<(), DriverError> {
     let args = format!(
         "lvcreate --yes --type thin --virtualsize {size_bytes}b --thinpool {vg}/{pool} --name {name} \
@@ -85,7 +85,7 @@ pub(super) async fn create_snapshot(
     origin: &str,
     name: &str,
     permission: Permission,
-    tags: &Tags,
+    tags: &[String],
 ) -> Result<(), DriverError> {
     let permission = match permission {
         Permission::ReadWrite => "rw",
@@ -123,6 +123,33 @@ pub(super) async fn grow_pool_metadata(
     let args = format!("lvextend --yes --poolmetadatasize +{by_bytes}b {vg}/{pool}");
     let doing = format!("cannot extend the metadata of thin pool {vg}/{pool}");
     run(doing, words(&args)).await
+}
+
+/// Gives a logical volume another name.
+pub(super) async fn rename(vg: &str, name: &str, to: &str) -> Result<(), DriverError> {
+    let args = format!("lvrename {vg} {name} {to}");
+    run(format!("cannot rename {vg}/{name} to {to}"), words(&args)).await
+}
+
+/// Adds tags.
+pub(super) async fn add_tags(vg: &str, name: &str, tags: &[String]) -> Result<(), DriverError> {
+    change_tags(vg, name, "--addtag", tags).await
+}
+
+/// Removes tags, in this order.
+pub(super) async fn remove_tags(vg: &str, name: &str, tags: &[String]) -> Result<(), DriverError> {
+    change_tags(vg, name, "--deltag", tags).await
+}
+
+async fn change_tags(
+    vg: &str,
+    name: &str,
+    option: &str,
+    tags: &[String],
+) -> Result<(), DriverError> {
+    let tags: String = tags.iter().map(|tag| format!("{option} {tag} ")).collect();
+    let args = format!("lvchange {tags} {vg}/{name}");
+    run(format!("cannot tag {vg}/{name}"), words(&args)).await
 }
 
 /// Activates a logical volume, its activation-skip flag notwithstanding.
@@ -176,6 +203,30 @@ pub(super) async fn temporaries(vg: &str, tag: &str) -> Result<Vec<(String, Stri
         .filter(|row| row.lv_tags.split(',').any(|have| have.starts_with(tag)))
         .map(|row| (row.lv_name, row.lv_tags))
         .collect())
+}
+
+/// Every logical volume of a group, the hidden ones too, with all that decides whether one can be adopted.
+pub(super) async fn adoptable(vg: &str) -> Result<Vec<adopt_report::Row>, DriverError> {
+    let doing = format!("cannot list volume group {vg}");
+    let mut args = words("lvs --all --reportformat json --units b --nosuffix -o");
+    args.extend([adopt_report::COLUMNS.to_owned(), vg.to_owned()]);
+    let output = lvm(&args)
+        .await
+        .map_err(|source| DriverError::command(doing.clone(), source))?;
+    if output.exit != Exit::Code(0) {
+        return Err(failed(doing, &args, output));
+    }
+    adopt_report::rows(&output.stdout).map_err(|answer| DriverError::Unexpected { doing, answer })
+}
+
+/// Takes tags away, and the activation-skip flag with them: all, or nothing.
+pub(super) async fn let_go(vg: &str, name: &str, tags: &[String]) -> Result<(), DriverError> {
+    let mut args = words("lvchange --setactivationskip n");
+    for tag in tags {
+        args.extend(["--deltag".to_owned(), tag.clone()]);
+    }
+    args.push(format!("{vg}/{name}"));
+    run(format!("cannot let {vg}/{name} go"), args).await
 }
 
 /// Whether a classic snapshot's room for changes ran out.
@@ -363,12 +414,9 @@ pub(super) fn words(line: &str) -> Vec<String> {
 }
 
 /// The command line and one `--addtag` for each tag, the target staying last.
-pub(super) fn tagged(line: &str, tags: &Tags) -> Vec<String> {
+pub(super) fn tagged(line: &str, tags: &[String]) -> Vec<String> {
     let mut args = words(line);
-    let options = tags
-        .to_lvm()
-        .into_iter()
-        .flat_map(|tag| ["--addtag".into(), tag]);
+    let options = tags.iter().flat_map(|tag| ["--addtag".into(), tag.clone()]);
     args.splice(1..1, options);
     args
 }

@@ -99,6 +99,16 @@ pub(super) struct Marks {
     pub(super) exported: bool,
     /// It helps to make this volume, and is nothing by itself.
     pub(super) helps: Option<VolumeId>,
+    /// What people call it.
+    pub(super) name: Option<String>,
+    /// The name of the logical volume before it became a volume of ours.
+    pub(super) former: Option<String>,
+    /// It has taken the place of this volume, whatever it was made as.
+    pub(super) becomes: Option<VolumeId>,
+    /// It was made as this volume, and has taken the place of another one.
+    pub(super) replaced: Option<VolumeId>,
+    /// Another one has taken the place of this volume, which it was: it is to be removed.
+    pub(super) superseded: Option<VolumeId>,
 }
 
 impl Marks {
@@ -112,6 +122,16 @@ impl Marks {
         format!("{PREFIX}.helps={volume}")
     }
 
+    /// The tag that makes a logical volume this volume.
+    pub(super) fn becomes(volume: &VolumeId) -> String {
+        format!("{PREFIX}.becomes={volume}")
+    }
+
+    /// The tag that says as which volume it was made that is now another one.
+    pub(super) fn replaced(made_as: &VolumeId) -> String {
+        format!("{PREFIX}.replaced={made_as}")
+    }
+
     /// Reads a report's comma-separated tags.
     pub(super) fn parse(lv_tags: &str) -> Self {
         let has = |mark: &str| lv_tags.split(',').any(|tag| tag == mark);
@@ -119,8 +139,57 @@ impl Marks {
             creating: has(Self::CREATING),
             exported: has(Self::EXPORTED),
             helps: value(lv_tags, "helps").and_then(|id| id.parse().ok()),
+            name: value(lv_tags, "name").and_then(plain),
+            former: value(lv_tags, "former").map(str::to_owned),
+            becomes: value(lv_tags, "becomes").and_then(|id| id.parse().ok()),
+            replaced: value(lv_tags, "replaced").and_then(|id| id.parse().ok()),
+            // What the others of the group say.
+            superseded: None,
         }
     }
+}
+
+/// The tag with what people call it.
+pub(super) fn name_tag(name: &str) -> String {
+    let mut tag = format!("{PREFIX}.name=");
+    for byte in name.bytes() {
+        // LVM takes some more; '#' is what the others are written with.
+        if byte.is_ascii_alphanumeric() || b"_.-+/:".contains(&byte) {
+            tag.push(char::from(byte));
+        } else {
+            tag.push_str(&format!("#{byte:02x}"));
+        }
+    }
+    tag
+}
+
+/// What a tag was made from; `None` if it was not made here.
+fn plain(value: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut parts = value.split('#');
+    bytes.extend_from_slice(parts.next()?.as_bytes());
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// The tag with the name that a logical volume had before; what LVM takes as a name it takes in a tag.
+pub(super) fn former_tag(lv: &str) -> String {
+    format!("{PREFIX}.former={lv}")
+}
+
+/// Whether a tag is one of ours.
+pub(super) fn is_ours(tag: &str) -> bool {
+    tag.strip_prefix(PREFIX)
+        .is_some_and(|rest| rest.starts_with('.'))
+}
+
+/// The tag with a volume's or snapshot's id.
+pub(super) fn id_tag(id: &VolumeId) -> String {
+    format!("{PREFIX}.id={id}")
 }
 
 /// The value of one of our tags.
@@ -204,6 +273,27 @@ mod tests {
             let mut lvm = tags.to_lvm();
             lvm.insert(0, "somebody.else".into());
             assert_eq!(Tags::parse(&lvm.join(",")), Some(tags));
+        }
+    }
+
+    #[test]
+    fn any_name_fits_into_a_tag() {
+        for name in [
+            "db",
+            "pvc-1:a/b",
+            "näme, with #23 = \u{1f980}",
+            &"ü".repeat(64),
+        ] {
+            let tag = name_tag(name);
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+.-/=!:#&".contains(&b);
+            assert!(tag.bytes().all(allowed) && tag.len() < 1024, "{tag}");
+            let marks = Marks::parse(&format!("x,{tag},{}", former_tag("old+1")));
+            assert_eq!(marks.name.as_deref(), Some(name));
+            assert_eq!(marks.former.as_deref(), Some("old+1"));
+            assert!(is_ours(&tag) && !is_ours("stockpotx") && !is_ours("x"));
+        }
+        for bad in ["a#", "a#1", "a#zz", "#ff"] {
+            assert_eq!(plain(bad), None, "{bad}");
         }
     }
 

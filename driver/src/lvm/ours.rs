@@ -4,7 +4,10 @@ use super::{
     names::Tags,
     report::{Cow, Lv},
 };
-use crate::{SnapshotId, SnapshotInfo, VolumeId, VolumeInfo, origin::Origin};
+use crate::{
+    RememberedSnapshot, RememberedSource, RememberedVolume, SnapshotId, SnapshotInfo, VolumeId,
+    VolumeInfo, origin::Origin,
+};
 
 /// One of our volumes. A thick one is whole only without the mark that it is being made.
 #[derive(Debug, Clone, Copy)]
@@ -37,6 +40,21 @@ impl<'a> VolumeView<'a> {
         VolumeInfo {
             id: self.id.clone(),
             size_bytes: self.lv.size_bytes,
+        }
+    }
+
+    /// All that its tags say.
+    pub(super) fn remembered(self) -> RememberedVolume {
+        let marks = &self.lv.marks;
+        RememberedVolume {
+            info: self.info(),
+            name: marks.name.clone(),
+            source: match (&marks.former, self.origin) {
+                (Some(former), _) => RememberedSource::Adopted(former.clone()),
+                (None, Origin::Empty) => RememberedSource::Empty,
+                (None, Origin::Snapshot(id)) => RememberedSource::Snapshot(id.clone()),
+                (None, Origin::Volume(id)) => RememberedSource::Volume(id.clone()),
+            },
         }
     }
 }
@@ -80,6 +98,14 @@ impl<'a> SnapshotView<'a> {
             volume_id: self.volume.clone(),
             size_bytes: self.content_bytes(),
             created_at_us: self.created_at_us,
+        }
+    }
+
+    /// All that its tags say.
+    pub(super) fn remembered(self) -> RememberedSnapshot {
+        RememberedSnapshot {
+            info: self.info(),
+            name: self.lv.marks.name.clone(),
         }
     }
 }

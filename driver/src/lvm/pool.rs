@@ -5,8 +5,11 @@
 use std::time::Duration;
 
 use super::{
+    adopt,
     commands::{self, Permission},
+    hints::Hints,
     names::{Tags, snapshot_lv, volume_lv},
+    replace,
     report::Lv,
     thin::LvmThinConfig,
     view::View,
@@ -23,15 +26,27 @@ const CLOSE_POLL: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) struct Pool {
     config: LvmThinConfig,
+    pub(super) hints: Hints,
 }
 
 impl Pool {
     pub(super) fn new(config: LvmThinConfig) -> Self {
-        Self { config }
+        Self {
+            config,
+            hints: Hints::default(),
+        }
     }
 
     pub(super) fn config(&self) -> &LvmThinConfig {
         &self.config
+    }
+
+    /// Which logical volumes are this pool's.
+    pub(super) fn place(&self) -> adopt::Place<'_> {
+        adopt::Place {
+            vg: &self.config.vg,
+            thin_pool: Some(&self.config.pool),
+        }
     }
 
     pub(super) async fn look(&self) -> Result<View, DriverError> {
@@ -70,7 +85,11 @@ impl Pool {
             );
             commands::refresh(vg, &lv.name).await?;
         }
-        if view.zeroes() {
+        let zeroes = view.zeroes();
+        if let Err(error) = self.finish_replacements(view, None).await {
+            tracing::warn!(vg, %error, "a volume has its new content; what it held before cannot be removed yet");
+        }
+        if zeroes {
             return self.clear_stale().await;
         }
         Err(DriverError::Host(format!(
@@ -146,6 +165,7 @@ impl Pool {
             origin: origin.clone(),
             made_bytes: size,
         };
+        let tags = self.hints.tags_of(id.as_str(), &tags);
         let made = match source {
             None => commands::create_thin(vg, pool, &name, size, &tags).await,
             Some(lv) => {
@@ -173,6 +193,7 @@ impl Pool {
                 volume: volume.clone(),
                 created_at_us: model::now_us(),
             };
+            let tags = self.hints.tags_of(id.as_str(), &tags);
             let vg = &self.config.vg;
             let read_only = Permission::ReadOnly;
             let made =
@@ -209,7 +230,10 @@ impl Pool {
     }
 
     pub(super) async fn delete(&self, name: &Name) -> Result<(), DriverError> {
-        let view = self.look().await?;
+        let mut view = self.look().await?;
+        if let Name::Volume(id) = name {
+            view = self.finish_replacements(view, Some(id)).await?;
+        }
         if let Some(lv) = view.find(name) {
             // Somebody else's, made from ours: LVM would take them along.
             view.refuse_taking_along(lv, name)?;
@@ -220,9 +244,63 @@ impl Pool {
         }
     }
 
+    pub(super) async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        let name = Name::Volume(id.clone());
+        let view = self.look().await?;
+        let lv = view.find(&name).ok_or_else(|| name.not_found())?;
+        view.refuse_taking_along(lv, &name)
+    }
+
+    pub(super) async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (name, other) = (Name::Volume(id.clone()), Name::Volume(with.clone()));
+        // What an earlier call left, also one of these two.
+        let view = self.look().await?;
+        let view = self.finish_replacements(view, Some(id)).await?;
+        let old = view.volume(id).ok_or_else(|| name.not_found())?;
+        if old.lv.marks.replaced.as_ref() == Some(with) {
+            return Ok(old.info());
+        }
+        let new = view.volume(with).ok_or_else(|| other.not_found())?;
+        replace::check(view.report(), (old.lv, id), (new.lv, with))?;
+        for name in [&name, &other] {
+            self.unexport(name).await?;
+        }
+        replace::step(&self.config.vg, new.lv, id).await?;
+        let view = self.look().await?;
+        let view = self.finish_replacements(view, Some(id)).await?;
+        Ok(view.volume(id).ok_or_else(|| name.not_found())?.info())
+    }
+
+    /// What is left to do where a volume has taken another one's place; of all volumes, or of one.
+    async fn finish_replacements(
+        &self,
+        view: View,
+        id: Option<&VolumeId>,
+    ) -> Result<View, DriverError> {
+        let of = replace::Of {
+            pool: Some(&self.config.pool),
+            volume: id,
+        };
+        if !replace::is_left(view.report(), of) {
+            return Ok(view);
+        }
+        replace::finish(&self.config.vg, view.report(), of).await?;
+        self.look().await
+    }
+
     /// Activates; also what a repeated call or a reboot in between needs.
     pub(super) async fn export(&self, name: &Name) -> Result<Lv, DriverError> {
-        let view = self.look().await?;
+        let mut view = self.look().await?;
+        if let Name::Volume(id) = name
+            && let Some(lv) = view.find(name)
+            && adopt::take_name(&self.config.vg, lv, id).await
+        {
+            view = self.look().await?;
+        }
         let lv = view.find(name).ok_or_else(|| name.not_found())?;
         if matches!(name, Name::Snapshot(_)) && !lv.read_only {
             return Err(DriverError::Unexpected {

@@ -2,7 +2,10 @@
 
 use serde::Deserialize;
 
-use super::names::{Marks, Tags};
+use super::{
+    names::{Marks, Tags},
+    replace,
+};
 use crate::{DriverError, in_use};
 
 /// One look at a volume group.
@@ -78,6 +81,8 @@ pub(super) struct Lv {
     pub(super) open: bool,
     pub(super) suspended: bool,
     pub(super) read_only: bool,
+    /// Its extents lie in stripes.
+    pub(super) is_striped: bool,
     /// Major and minor number while it is active.
     pub(super) device: Option<(u32, u32)>,
     /// Its number in its thin pool.
@@ -229,6 +234,9 @@ pub(super) fn parse(json: &[u8], vg: &str) -> Result<Option<Report>, String> {
     if extent_bytes == 0 {
         return Err("vg_extent_size is 0".into());
     }
+    let lvs = section.lv.iter().map(|row| row.parse(&section.seg));
+    let mut lvs: Vec<Lv> = lvs.collect::<Result<_, _>>()?;
+    replace::tell_apart(&mut lvs);
     Ok(Some(Report {
         extent_bytes,
         size_bytes: number("vg_size", &row.vg_size)?,
@@ -237,11 +245,7 @@ pub(super) fn parse(json: &[u8], vg: &str) -> Result<Option<Report>, String> {
             size_bytes: number("vg_mda_size", &row.vg_mda_size)?,
             free_bytes: number("vg_mda_free", &row.vg_mda_free)?,
         },
-        lvs: section
-            .lv
-            .iter()
-            .map(|row| row.parse(&section.seg))
-            .collect::<Result<_, _>>()?,
+        lvs,
     }))
 }
 
@@ -275,6 +279,7 @@ impl LvRow {
             open: self.lv_device_open == "open",
             suspended: self.lv_suspended == "suspended",
             read_only: self.lv_permissions.starts_with("read-only"),
+            is_striped: self.lv_layout == "striped",
             device,
             thin_id: segments
                 .iter()

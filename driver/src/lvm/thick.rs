@@ -11,6 +11,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | `volumes`, `snapshots` | the operations |
+//! | `replace` | a volume that takes another one's place |
 //! | `group` | looking, activating, resting |
 //! | `content` | zeroing and copying devices |
 //! | `turns` | who works on which volume |
@@ -20,6 +21,7 @@
 mod commands;
 mod content;
 mod group;
+mod replace;
 mod room;
 mod snapshots;
 mod turns;
@@ -32,11 +34,15 @@ use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 use async_trait::async_trait;
 
 use self::group::Group;
-use super::names::is_lvm_name;
+use super::{
+    LvName,
+    names::is_lvm_name,
+    ours::{SnapshotView, VolumeView},
+};
 use crate::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use, name::Name,
-    origin::Origin, task,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, Remembered, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use,
+    name::Name, origin::Origin, task,
 };
 
 /// Which volume group, and how much room snapshots get.
@@ -213,6 +219,20 @@ impl VolumeDriver for LvmThickDriver {
             .await
     }
 
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.group.check_replace(id).await
+    }
+
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (id, with) = (id.clone(), with.clone());
+        self.whole(|group| async move { group.replace_volume(id, with).await })
+            .await
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,
@@ -240,6 +260,17 @@ impl VolumeDriver for LvmThickDriver {
         Ok(view.find(&name).and_then(|lv| lv.opened_by()))
     }
 
+    fn cut_freezes(&self) -> bool {
+        true
+    }
+
+    async fn volume_device(&self, id: &VolumeId) -> Result<Option<(u32, u32)>, DriverError> {
+        let view = self.group.look().await?;
+        Ok(view
+            .find(&Name::Volume(id.clone()))
+            .and_then(|lv| lv.device))
+    }
+
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
         let view = self.group.look().await?;
         Ok(view.snapshot(id).map(|snapshot| snapshot.info()))
@@ -253,6 +284,50 @@ impl VolumeDriver for LvmThickDriver {
     async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError> {
         let view = self.group.look().await?;
         Ok(view.snapshots().map(|snapshot| snapshot.info()).collect())
+    }
+
+    fn name_is(&self, id: &str, name: &str) {
+        self.group.hints.put(id, name);
+    }
+
+    async fn remember(&self) -> Result<Remembered, DriverError> {
+        let view = self.group.look().await?;
+        Ok(Remembered {
+            volumes: view.volumes().map(VolumeView::remembered).collect(),
+            snapshots: view.snapshots().map(SnapshotView::remembered).collect(),
+        })
+    }
+
+    async fn adoptable(&self, lv: &LvName) -> Result<Option<Adoptable>, DriverError> {
+        self.group.place().look(lv).await
+    }
+
+    async fn adopt_volume(
+        &self,
+        id: &VolumeId,
+        lv: &LvName,
+        name: &str,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (id, lv, name) = (id.clone(), lv.clone(), name.to_owned());
+        self.whole(move |group| async move {
+            let _lock = group.lock().await?;
+            group.place().adopt(&id, &lv, &name).await
+        })
+        .await
+    }
+
+    async fn release_volume(
+        &self,
+        id: &VolumeId,
+        lv_name: Option<&str>,
+    ) -> Result<Option<LvName>, DriverError> {
+        let (id, lv_name) = (id.clone(), lv_name.map(str::to_owned));
+        self.whole(move |group| async move {
+            let _turn = group.turns.take(&id).await;
+            let _lock = group.lock().await?;
+            group.place().release(&id, lv_name.as_deref()).await
+        })
+        .await
     }
 
     async fn capacity(&self) -> Result<Capacity, DriverError> {

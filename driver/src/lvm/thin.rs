@@ -4,11 +4,18 @@ use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 
-use super::{delta::Question, lock, names::is_lvm_name, pool::Pool};
+use super::{
+    LvName,
+    delta::Question,
+    lock,
+    names::is_lvm_name,
+    ours::{SnapshotView, VolumeView},
+    pool::Pool,
+};
 use crate::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use, name::Name,
-    origin::Origin, task::to_the_end,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, Remembered, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo, in_use,
+    name::Name, origin::Origin, task::to_the_end,
 };
 
 /// Which pool, and how far it may be filled.
@@ -169,6 +176,20 @@ impl VolumeDriver for LvmThinDriver {
             .await
     }
 
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.pool.check_replace(id).await
+    }
+
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (id, with) = (id.clone(), with.clone());
+        self.locked(move |pool| async move { pool.replace_volume(&id, &with).await })
+            .await
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,
@@ -196,6 +217,17 @@ impl VolumeDriver for LvmThinDriver {
         Ok(view.find(&name).and_then(|lv| lv.opened_by()))
     }
 
+    fn cut_freezes(&self) -> bool {
+        true
+    }
+
+    async fn volume_device(&self, id: &VolumeId) -> Result<Option<(u32, u32)>, DriverError> {
+        let view = self.pool.look().await?;
+        Ok(view
+            .find(&Name::Volume(id.clone()))
+            .and_then(|lv| lv.device))
+    }
+
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {
         let view = self.pool.look().await?;
         Ok(view.snapshot(id).map(|snapshot| snapshot.info()))
@@ -209,6 +241,43 @@ impl VolumeDriver for LvmThinDriver {
     async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError> {
         let view = self.pool.look().await?;
         Ok(view.snapshots().map(|snapshot| snapshot.info()).collect())
+    }
+
+    fn name_is(&self, id: &str, name: &str) {
+        self.pool.hints.put(id, name);
+    }
+
+    async fn remember(&self) -> Result<Remembered, DriverError> {
+        let view = self.pool.look().await?;
+        Ok(Remembered {
+            volumes: view.volumes().map(VolumeView::remembered).collect(),
+            snapshots: view.snapshots().map(SnapshotView::remembered).collect(),
+        })
+    }
+
+    async fn adoptable(&self, lv: &LvName) -> Result<Option<Adoptable>, DriverError> {
+        self.pool.place().look(lv).await
+    }
+
+    async fn adopt_volume(
+        &self,
+        id: &VolumeId,
+        lv: &LvName,
+        name: &str,
+    ) -> Result<VolumeInfo, DriverError> {
+        let (id, lv, name) = (id.clone(), lv.clone(), name.to_owned());
+        self.locked(move |pool| async move { pool.place().adopt(&id, &lv, &name).await })
+            .await
+    }
+
+    async fn release_volume(
+        &self,
+        id: &VolumeId,
+        lv_name: Option<&str>,
+    ) -> Result<Option<LvName>, DriverError> {
+        let (id, lv_name) = (id.clone(), lv_name.map(str::to_owned));
+        self.locked(move |pool| async move { pool.place().release(&id, lv_name.as_deref()).await })
+            .await
     }
 
     async fn capacity(&self) -> Result<Capacity, DriverError> {

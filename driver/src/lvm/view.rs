@@ -123,6 +123,11 @@ impl View {
         self.report.metadata.admit(&config.vg)
     }
 
+    /// All that the report says.
+    pub(super) fn report(&self) -> &Report {
+        &self.report
+    }
+
     /// Refuses to remove what others would go with.
     pub(super) fn refuse_taking_along(&self, lv: &Lv, what: &Name) -> Result<(), DriverError> {
         self.report.refuse_taking_along(lv, &what.to_string())
@@ -209,6 +214,7 @@ mod tests {
             open: false,
             suspended: false,
             read_only: false,
+            is_striped: false,
             device: None,
             thin_id: None,
             origin: None,

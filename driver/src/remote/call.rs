@@ -134,6 +134,7 @@ names_pool!(
     PoolRequest,
     ObjectRequest,
     MakeVolumeRequest,
+    ReplaceVolumeRequest,
     CutRequest,
     ConnectRequest,
     DisconnectRequest,

@@ -195,6 +195,24 @@ impl VolumeDriver for RemoteDriver {
         sound!(self, extend_volume, wire::volume_info(grown))
     }
 
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        ask!(self, Quick, check_replace, self.object(id)).map(drop)
+    }
+
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        let message = api::ReplaceVolumeRequest {
+            pool: self.node.config.pool.clone(),
+            id: id.to_string(),
+            with_id: with.to_string(),
+        };
+        let replaced = ask!(self, Long, replace_volume, message)?;
+        sound!(self, replace_volume, wire::volume_info(replaced))
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,
@@ -217,6 +235,13 @@ impl VolumeDriver for RemoteDriver {
         let found = ask!(self, Quick, find_volume, self.object(id))?;
         let info = found.volume.map(wire::volume_info).transpose();
         sound!(self, find_volume, info)
+    }
+
+    async fn volume_in_use(&self, id: &VolumeId) -> Result<Option<String>, DriverError> {
+        let user = ask!(self, Quick, volume_in_use, self.object(id))?;
+        let node = &self.node.config.node;
+        let told = |by: String| format!("on storage node {node}: {}", wire::one_line(&by));
+        Ok(user.by.map(told))
     }
 
     async fn snapshot(&self, id: &SnapshotId) -> Result<Option<SnapshotInfo>, DriverError> {

@@ -118,7 +118,11 @@ pub(super) fn error_of(
             node,
             why: status.message().to_owned(),
         },
-        Code::Unimplemented | Code::OutOfRange | Code::ResourceExhausted => NodeError::Malformed {
+        Code::Unimplemented => NodeError::Lacks {
+            node,
+            what: format!("its version is older and does not know the call {call}: update it"),
+        },
+        Code::OutOfRange | Code::ResourceExhausted => NodeError::Malformed {
             node,
             call,
             what: status.message().to_owned(),

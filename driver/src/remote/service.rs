@@ -168,6 +168,25 @@ impl StorageNode for Answering {
         })
     }
 
+    async fn check_replace(&self, request: Request<api::ObjectRequest>) -> Answer<api::Done> {
+        answer!(self, request, |call, m| {
+            let id = call.volume(&m.id, Intent::Use).await?;
+            call.driver.check_replace(&id).await?;
+            api::Done {}
+        })
+    }
+
+    async fn replace_volume(
+        &self,
+        request: Request<api::ReplaceVolumeRequest>,
+    ) -> Answer<api::Volume> {
+        answer!(self, request, |call, m| {
+            let id = call.volume(&m.id, Intent::Change).await?;
+            let with = call.volume(&m.with_id, Intent::Change).await?;
+            wire::volume(call.driver.replace_volume(&id, &with).await?)
+        })
+    }
+
     async fn create_snapshot(&self, request: Request<api::CutRequest>) -> Answer<api::Snapshot> {
         answer!(self, request, |call, m| {
             let volume = call.volume(&m.volume_id, Intent::Use).await?;
@@ -189,6 +208,14 @@ impl StorageNode for Answering {
             let id = call.volume(&m.id, Intent::Use).await?;
             let volume = call.driver.volume(&id).await?.map(wire::volume);
             api::FoundVolume { volume }
+        })
+    }
+
+    async fn volume_in_use(&self, request: Request<api::ObjectRequest>) -> Answer<api::VolumeUser> {
+        answer!(self, request, |call, m| {
+            let id = call.volume(&m.id, Intent::Use).await?;
+            let by = call.driver.volume_in_use(&id).await?;
+            api::VolumeUser { by }
         })
     }
 

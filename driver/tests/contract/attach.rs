@@ -51,7 +51,11 @@ pub(crate) async fn what_is_open_is_not_removed(bench: &Bench) {
     let driver = &bench.driver;
     driver.create_volume(&vol("a"), 8 * MIB).await.unwrap();
     driver.create_snapshot(&snap("s"), &vol("a")).await.unwrap();
+    assert_eq!(driver.volume_in_use(&vol("a")).await.unwrap(), None);
+    // Without O_EXCL, as most programs do it.
     let volume = File::open(bench.attach(&vol("a")).await).unwrap();
+    let user = driver.volume_in_use(&vol("a")).await.unwrap();
+    assert!(user.is_some_and(|by| by.contains("open")));
     let (_, device) = bench.connect_snapshot(&snap("s")).await;
     let snapshot = File::open(&device.path).unwrap();
     assert_error!(
@@ -81,6 +85,7 @@ pub(crate) async fn what_is_open_is_not_removed(bench: &Bench) {
         "it vanished when the last user closed it"
     );
     bench.detach(&vol("a")).await;
+    assert_eq!(driver.volume_in_use(&vol("a")).await.unwrap(), None);
     bench.detach_snapshot(&snap("s")).await;
     bench.delete(&["a"], &["s"]).await;
 }

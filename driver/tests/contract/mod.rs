@@ -5,6 +5,7 @@ pub(crate) mod bench;
 mod content;
 mod life;
 mod refusals;
+mod replace;
 
 use std::{sync::Arc, time::Instant};
 
@@ -64,5 +65,9 @@ pub(crate) async fn run_some(
         refusals::impossible_sizes_are_refused_with_figures,
         life::volumes_and_snapshots_go_in_the_order_that_their_kind_allows,
         refusals::another_of_the_same_id_is_refused,
+        replace::one_volume_takes_the_place_of_another,
+        replace::snapshots_show_what_a_volume_held_before,
+        replace::what_is_open_or_too_small_takes_no_place,
+        replace::a_replacement_that_was_cut_off_is_finished,
     ];
 }

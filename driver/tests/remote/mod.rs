@@ -57,6 +57,7 @@ fn one_of_each(case: &str) -> bool {
         "snapshots_come_and_go",
         "volumes_are_made_from_snapshots",
         "volumes_are_cloned",
+        "one_volume_takes_the_place_of_another",
         "a_call_that_was_cut_off_is_finished_by_the_next",
         "capacity_tells_the_room",
         "ranges_cover_all_data",

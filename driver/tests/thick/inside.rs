@@ -103,12 +103,17 @@ async fn inside_a_volume_nothing_is_activated() {
     host.close().await;
 }
 
-/// Waits for the link by UUID. That udev has nothing to do does not say so: it hears of what was written a moment later.
-async fn linked() {
+/// Announces a device until it has its link by UUID. udev sees by itself what is written to a device, but only once it watches
+/// it, and that begins a moment after the device is there.
+async fn linked(device: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while by_uuid().is_none() {
         assert!(Instant::now() < deadline, "udev makes no links at all");
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        run(
+            "udevadm",
+            &["trigger", "--settle", "--action", "change", device],
+        )
+        .await;
     }
     inside::settle().await;
 }
@@ -121,12 +126,9 @@ async fn old_bytes_have_no_links_while_a_volume_is_made() {
     let driver = lvm_thick(&host);
     driver.check().await.unwrap();
     let old = host.foreign_lv("old", 256 * MIB).await;
-    run(
-        "mkfs.ext4",
-        &["-q", "-U", FILE_SYSTEM, old.to_str().unwrap()],
-    )
-    .await;
-    linked().await;
+    let device = old.to_str().unwrap();
+    run("mkfs.ext4", &["-q", "-U", FILE_SYSTEM, device]).await;
+    linked(device).await;
     run("lvremove", &["--yes", &format!("{}/old", host.vg())]).await;
     inside::settle().await;
     assert_eq!(by_uuid(), None);

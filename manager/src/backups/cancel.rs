@@ -2,10 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tonic::Code;
+
 use crate::{
     Manager, ManagerError,
-    catalog::{BackupRow, BackupStatus, Deleting, status},
+    catalog::{BackupRow, BackupStatus, Deleting, RecordedError, status},
+    codes,
     error::chain,
+    fault,
 };
 
 /// How long a cancelled upload may take to undo what it did.
@@ -68,12 +72,30 @@ impl Manager {
         let row = self.backup_row(&row.id).await?;
         if !matches!(row.status, BackupStatus::Cancelled | BackupStatus::Error) {
             let snapshot = row.snapshot_id.to_string();
-            self.clone()
-                .delete_snapshot(snapshot, Deleting::Both)
-                .await?;
+            let deleted = self.clone().delete_snapshot(snapshot, Deleting::Both).await;
+            deleted.map_err(|error| stays(&row, &error))?;
         }
         self.catalog.remove_backup(&row.id).await?;
+        fault::reached("delete.backup-forgotten");
         self.notify();
         Ok(())
     }
+}
+
+/// Why a backup is not forgotten, with the code of what kept it.
+fn stays(row: &BackupRow, error: &ManagerError) -> ManagerError {
+    let RecordedError { code, text } = codes::record(error);
+    let hint = match Code::from_i32(code) {
+        Code::PermissionDenied => {
+            " (the credentials may not delete there, or Object Lock keeps it until its time is over: then ask again)"
+        }
+        _ => "",
+    };
+    ManagerError::Recorded(RecordedError {
+        code,
+        text: format!(
+            "backup {} stays on record, since its cloud copy could not be deleted: {text}{hint}",
+            row.id
+        ),
+    })
 }

@@ -2,18 +2,20 @@
 
 use std::sync::Arc;
 
+use stockpot_driver::VolumeId;
 use stockpot_proto::stockpot::v1 as api;
 
 use crate::{
     Manager, ManagerError,
     catalog::{
-        AttachmentKind, BackupRow, BackupSource, BackupStatus, CopyState, Metadata, Purpose,
-        SnapshotRow, VolumeRow, VolumeStatus, status,
+        AttachmentKind, BackupRow, BackupSource, BackupStatus, Consistency, CopyState, Metadata,
+        Purpose, SnapshotRow, VolumeRow, VolumeStatus, status,
     },
-    codes, ids,
+    codes, fault, ids,
     locks::Subject,
     manager::now_us,
     profile::Profile,
+    quiesce::NOT_OPEN,
     request,
     snapshots::check_cloud_metadata,
 };
@@ -23,6 +25,15 @@ impl Manager {
     pub(crate) async fn create_backup(
         self: Arc<Self>,
         request: api::CreateBackupRequest,
+    ) -> Result<BackupRow, ManagerError> {
+        self.create_backup_for(request, None).await
+    }
+
+    /// The same, on record as asked for by a schedule.
+    pub(crate) async fn create_backup_for(
+        self: Arc<Self>,
+        request: api::CreateBackupRequest,
+        schedule: Option<String>,
     ) -> Result<BackupRow, ManagerError> {
         request::check_metadata(&request.metadata)?;
         let id = ids::new_backup_id(&self.node);
@@ -36,7 +47,7 @@ impl Manager {
             .hold(Subject::BackupName(request.name.clone()))
             .await?;
         if let Some(row) = self.catalog.backup_by_name(&request.name).await? {
-            return again(row, &request);
+            return self.backup_again(row, &request).await;
         }
         if self.catalog.backup(&request.name).await?.is_some() {
             return Err(ManagerError::InvalidArgument(format!(
@@ -46,6 +57,9 @@ impl Manager {
         }
         let profile = self.backup_profile(&request.profile).await?;
         let short_id = self.clouds.short_id(&profile).await?;
+        if !request.snapshot_id.is_empty() {
+            return self.back_up_kept(id, request, &profile, &short_id).await;
+        }
         let volume = self.volume_of_that_name(&request.volume).await?;
         let _volume = self.hold_volume(&volume.id).await?;
         // It may have changed while its turn was waited for.
@@ -62,9 +76,20 @@ impl Manager {
             Some(_) => BackupSource::Snapshot,
             None => BackupSource::Volume,
         };
-        let (backup, snapshot) = rows(id, request, &profile, &short_id, &volume, source);
+        let what = What::volume(&volume, source);
+        let (mut backup, mut snapshot) = rows(id, request, &profile, &short_id, what);
+        backup.schedule = schedule;
+        self.date(&mut backup, &mut snapshot);
         check_cloud_metadata(&snapshot)?;
         self.cut_backup(backup, snapshot, volume.status).await
+    }
+
+    /// By the clock that schedules go by: what they keep depends on these times.
+    fn date(&self, backup: &mut BackupRow, snapshot: &mut SnapshotRow) {
+        let now = self.clock.now().as_microsecond();
+        (backup.created_at_us, snapshot.created_at_us) = (now, now);
+        backup.cut_at_us = backup.cut_at_us.map(|_| now);
+        snapshot.cut_at_us = snapshot.cut_at_us.map(|_| now);
     }
 
     /// Writes the rows and cuts. The caller holds the volume.
@@ -88,10 +113,13 @@ impl Manager {
                 backup.volume_id
             )));
         }
+        fault::reached("backup.row");
         self.notify();
         let cut = self.begin_reading(&backup, snapshot).await;
         let noted = match &cut {
             Ok(()) => Ok(true),
+            // The storage may still cut it: whoever follows the backup asks again, and nothing is cleaned up before that.
+            Err(error) if may_go_on(error) => Ok(false),
             Err(error) => {
                 let (from, to) = (BackupStatus::Creating, BackupStatus::Error);
                 let failure = Some(codes::record(error));
@@ -108,19 +136,34 @@ impl Manager {
     }
 
     /// From here on there is something to read, and it is being uploaded.
-    async fn begin_reading(
+    pub(super) async fn begin_reading(
         self: &Arc<Self>,
         backup: &BackupRow,
         snapshot: SnapshotRow,
     ) -> Result<(), ManagerError> {
         let id = snapshot.id.clone();
         self.catalog.insert_snapshot(snapshot.clone()).await?;
-        if backup.source == BackupSource::Volume {
+        fault::reached("backup.snapshot-row");
+        if backup.source != BackupSource::Snapshot {
+            if backup.source == BackupSource::Volume {
+                self.catalog
+                    .backup_shows(&id, Consistency::Unused, NOT_OPEN, 0)
+                    .await?;
+            }
             self.start_upload(&id).await;
             return Ok(());
         }
+        self.cut_of_backup(&backup.id, snapshot).await
+    }
+
+    /// Cuts the temporary snapshot, or finds that it is cut, and lets go of the volume. The caller holds all three.
+    pub(super) async fn cut_of_backup(
+        self: &Arc<Self>,
+        id: &str,
+        snapshot: SnapshotRow,
+    ) -> Result<(), ManagerError> {
         let row = self.cut(snapshot).await?;
-        self.backup_was_cut(&backup.id, &row).await
+        self.backup_was_cut(id, &row).await
     }
 
     /// Lets go of the volume, whose snapshot is cut.
@@ -132,11 +175,12 @@ impl Manager {
         let size_bytes = snapshot.size_bytes.unwrap_or_default();
         let cut_at_us = snapshot.cut_at_us.unwrap_or(snapshot.created_at_us);
         self.catalog.backup_cut(id, size_bytes, cut_at_us).await?;
+        fault::reached("backup.volume-released");
         Ok(())
     }
 
     /// Who uses a volume, in words: on record, or seen by the kernel.
-    async fn user_of(&self, volume: &VolumeRow) -> Result<Option<String>, ManagerError> {
+    pub(crate) async fn user_of(&self, volume: &VolumeRow) -> Result<Option<String>, ManagerError> {
         let id = &volume.id;
         let attachment = self.catalog.attachment(AttachmentKind::Volume, id.as_str());
         let attached = attachment
@@ -149,7 +193,7 @@ impl Manager {
     }
 
     /// The profile of a name; without one the only one that leads to a repository.
-    async fn backup_profile(&self, name: &str) -> Result<Arc<Profile>, ManagerError> {
+    pub(crate) async fn backup_profile(&self, name: &str) -> Result<Arc<Profile>, ManagerError> {
         if !name.is_empty() {
             return self.clouds.profile(name).await;
         }
@@ -170,6 +214,34 @@ impl Manager {
         }
     }
 
+    /// The backup of a name that was used before.
+    async fn backup_again(
+        &self,
+        row: BackupRow,
+        request: &api::CreateBackupRequest,
+    ) -> Result<BackupRow, ManagerError> {
+        let source = match row.source {
+            BackupSource::Kept => self.catalog.kept_source(&row.snapshot_id).await?,
+            BackupSource::Volume | BackupSource::Snapshot => None,
+        };
+        let source = source.map(|id| id.to_string()).unwrap_or_default();
+        let is_same_volume = request.volume == row.volume_id.as_str()
+            || request.volume == row.volume_name
+            // A snapshot says of which volume it is.
+            || (request.volume.is_empty() && !request.snapshot_id.is_empty());
+        let is_same_profile = request.profile.is_empty() || request.profile == row.profile;
+        let difference = match (is_same_volume, is_same_profile) {
+            (true, true) if request.snapshot_id == source => return Ok(row),
+            (true, true) => "snapshot",
+            (false, _) => "volume",
+            (true, false) => "profile",
+        };
+        Err(ManagerError::AlreadyExists {
+            what: format!("backup {} named {:?}", row.id, row.name),
+            difference,
+        })
+    }
+
     /// The volume of an id or name.
     async fn volume_of_that_name(&self, name: &str) -> Result<VolumeRow, ManagerError> {
         match self.volume_row(name).await {
@@ -182,27 +254,51 @@ impl Manager {
     }
 }
 
+/// What is backed up.
+pub(super) struct What<'a> {
+    pub(super) volume_id: &'a VolumeId,
+    pub(super) volume_name: &'a str,
+    pub(super) pool: &'a str,
+    pub(super) source: BackupSource,
+    /// Unknown before the cut, as is when it was cut.
+    pub(super) size_bytes: Option<u64>,
+    pub(super) cut_at_us: Option<i64>,
+}
+
+impl<'a> What<'a> {
+    fn volume(volume: &'a VolumeRow, source: BackupSource) -> Self {
+        let is_there = source == BackupSource::Volume;
+        Self {
+            volume_id: &volume.id,
+            volume_name: &volume.name,
+            pool: &volume.pool,
+            source,
+            size_bytes: is_there.then_some(volume.size_bytes),
+            cut_at_us: is_there.then(now_us),
+        }
+    }
+}
+
 /// What is written before anything is done.
-fn rows(
+pub(super) fn rows(
     id: String,
     request: api::CreateBackupRequest,
     profile: &Profile,
     short_id: &str,
-    volume: &VolumeRow,
-    source: BackupSource,
+    what: What<'_>,
 ) -> (BackupRow, SnapshotRow) {
     let snapshot_id = ids::new_snapshot_id(Some(short_id));
     let now = now_us();
-    let is_cut = source == BackupSource::Snapshot;
+    let is_cut = what.source == BackupSource::Snapshot;
     let metadata: Metadata = request.metadata.into_iter().collect();
     let snapshot = SnapshotRow {
         id: snapshot_id.clone(),
         name: id.clone(),
-        volume_id: volume.id.clone(),
-        volume_name: volume.name.clone(),
-        pool: volume.pool.clone(),
-        size_bytes: (!is_cut).then_some(volume.size_bytes),
-        cut_at_us: (!is_cut).then_some(now),
+        volume_id: what.volume_id.clone(),
+        volume_name: what.volume_name.to_owned(),
+        pool: what.pool.to_owned(),
+        size_bytes: what.size_bytes,
+        cut_at_us: what.cut_at_us,
         profile: profile.name.clone(),
         local: if is_cut {
             CopyState::Pending
@@ -223,13 +319,13 @@ fn rows(
     let backup = BackupRow {
         id,
         name: request.name,
-        volume_id: volume.id.clone(),
-        volume_name: volume.name.clone(),
+        volume_id: what.volume_id.clone(),
+        volume_name: what.volume_name.to_owned(),
         snapshot_id: snapshot_id.clone(),
         profile: profile.name.clone(),
         status: BackupStatus::Creating,
-        source,
-        holds_volume: true,
+        source: what.source,
+        holds_volume: what.source != BackupSource::Kept,
         temp_snapshot_id: is_cut.then_some(snapshot_id),
         temp_volume_id: None,
         parent: None,
@@ -254,18 +350,7 @@ fn rows(
     (backup, snapshot)
 }
 
-/// The backup of a name that was used before.
-fn again(row: BackupRow, request: &api::CreateBackupRequest) -> Result<BackupRow, ManagerError> {
-    let is_same_volume =
-        request.volume == row.volume_id.as_str() || request.volume == row.volume_name;
-    let is_same_profile = request.profile.is_empty() || request.profile == row.profile;
-    let difference = match (is_same_volume, is_same_profile) {
-        (true, true) => return Ok(row),
-        (false, _) => "volume",
-        (true, false) => "profile",
-    };
-    Err(ManagerError::AlreadyExists {
-        what: format!("backup {} named {:?}", row.id, row.name),
-        difference,
-    })
+/// Whether the storage may still do what it gave no answer to.
+pub(super) fn may_go_on(error: &ManagerError) -> bool {
+    matches!(error, ManagerError::Driver(error) if error.may_go_on())
 }

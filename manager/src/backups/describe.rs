@@ -17,6 +17,10 @@ impl Manager {
         row: &BackupRow,
     ) -> Result<api::Backup, ManagerError> {
         let mut backup = translate_backup(row);
+        if row.source == BackupSource::Kept {
+            let source = self.catalog.kept_source(&row.snapshot_id).await?;
+            backup.source_snapshot_id = text(source);
+        }
         if row.status == BackupStatus::Creating {
             let id = row.snapshot_id.as_str();
             if let Some(how_far) = self.transfers.how_far(JobKind::Upload, id) {
@@ -27,6 +31,7 @@ impl Manager {
                 (backup.bytes_done_per_second, backup.seconds_left) = pace(&how_far);
             }
             let job = self.catalog.job(JobKind::Upload, id).await?;
+            backup.attempts = job.as_ref().map(|job| job.attempts).unwrap_or_default();
             // What the last attempt met, while another one is to follow.
             backup.error = job.and_then(|job| job.error).unwrap_or_default();
         }
@@ -80,6 +85,8 @@ fn translate_backup(row: &BackupRow) -> api::Backup {
         status: status(row.status).into(),
         snapshot_id: row.snapshot_id.to_string(),
         from_snapshot: row.source == BackupSource::Snapshot,
+        attempts: 0,
+        source_snapshot_id: String::new(),
         temp_snapshot_id: text(row.temp_snapshot_id.as_ref()),
         temp_volume_id: text(row.temp_volume_id.as_ref()),
         parent: text(row.parent.as_ref()),

@@ -5,6 +5,7 @@
 //! | begun, nothing cut | it failed; the volume is what it was before; what was cut all the same is removed |
 //! | cut, the volume still backing-up | the volume is what it was before; the upload goes on |
 //! | the volume itself is being read | it goes on being held, and is read again; what was sent is not sent again |
+//! | paused | it stays so; a volume that it reads itself goes on being held |
 //! | being cancelled | cancelled |
 //! | ended, something temporary left | that is removed |
 

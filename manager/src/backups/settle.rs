@@ -5,18 +5,26 @@ use std::{sync::Arc, time::Duration};
 use stockpot_driver::{AccessMode, volume_driver::temporary_volume};
 use tracing::Instrument;
 
+use super::create::may_go_on;
 use crate::{
     Manager, ManagerError, attach,
     catalog::{
         BackupRow, BackupSource, BackupStatus, CopyState, Deleting, JobKind, RecordedError,
         SnapshotRow,
     },
+    codes,
     error::chain,
+    fault,
     locks::Subject,
+    manager::now_us,
 };
 
 /// How often a backup that is under way is looked at, besides at each change.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How long a cut that the storage does not answer is asked for again, from when the backup was asked for. Its volume is backing-up
+/// meanwhile.
+const CUT_WITHIN: Duration = Duration::from_mins(10);
 
 const NEVER_CUT: &str = "it was deleted, or the manager ended, before there was something to read";
 
@@ -34,12 +42,16 @@ impl Manager {
         self.tasks.spawn(work.instrument(span));
     }
 
-    async fn see_to_backup(&self, id: &str) {
+    async fn see_to_backup(self: &Arc<Self>, id: &str) {
         let mut changes = self.changes();
         let mut failures = 0_u32;
         loop {
             changes.mark_unchanged();
-            match self.settle_backup(id).await {
+            let settled = async {
+                self.cut_again(id).await?;
+                self.settle_backup(id).await
+            };
+            match settled.await {
                 Ok(true) => return,
                 Ok(false) => {
                     failures = 0;
@@ -61,6 +73,38 @@ impl Manager {
                     tokio::time::sleep(pause.max(Duration::from_millis(50))).await;
                 }
             }
+        }
+    }
+
+    /// Asks the storage again for a cut that it did not answer: it may be at it still, and then this is answered when that is done.
+    async fn cut_again(self: &Arc<Self>, id: &str) -> Result<(), ManagerError> {
+        let Some(row) = self.catalog.backup(id).await?.filter(awaits_cut) else {
+            return Ok(());
+        };
+        // In the order in which it was begun.
+        let _volume = self.hold_volume(&row.volume_id).await?;
+        let _held = self.locks.hold(Subject::Backup(id.to_owned())).await?;
+        let _snapshot = self.hold_snapshot(&row.snapshot_id).await?;
+        let Some(row) = self.catalog.backup(id).await?.filter(awaits_cut) else {
+            return Ok(());
+        };
+        let snapshot = self.catalog.snapshot(&row.snapshot_id).await?;
+        let is_awaited = |row: &SnapshotRow| {
+            row.deleting.is_none() && matches!(row.local, CopyState::Pending | CopyState::Present)
+        };
+        let Some(snapshot) = snapshot.filter(is_awaited) else {
+            return Ok(());
+        };
+        let cut = match snapshot.local {
+            CopyState::Present => self.backup_was_cut(id, &snapshot).await,
+            _ => self.cut_of_backup(id, snapshot).await,
+        };
+        self.notify();
+        match cut {
+            Err(error) if !may_go_on(&error) || is_late(&row) => {
+                self.failed(&row, codes::record(&error)).await.map(drop)
+            }
+            done => done,
         }
     }
 
@@ -92,7 +136,9 @@ impl Manager {
         }
         if !row.cleaned {
             self.clean_up(&row).await?;
+            fault::reached("backup.temporary-removed");
             self.catalog.backup_cleaned(id).await?;
+            fault::reached("backup.cleaned");
             self.notify();
         }
         Ok(true)
@@ -134,9 +180,11 @@ impl Manager {
                 self.failed(row, aborted("its cloud copy was deleted"))
                     .await
             }
-            CopyState::Pending if snapshot.local == CopyState::Pending => {
-                self.failed(row, aborted(NEVER_CUT)).await
-            }
+            CopyState::Pending if snapshot.local == CopyState::Pending => match is_late(row) {
+                true => self.failed(row, aborted(NEVER_CUT)).await,
+                // The storage may still be at it, and is asked again.
+                false => Ok(false),
+            },
             CopyState::Pending => {
                 self.note_progress(row, &snapshot).await?;
                 Ok(false)
@@ -153,8 +201,9 @@ impl Manager {
             .transfers
             .how_far(JobKind::Upload, snapshot.id.as_str());
         let (phase, done) = match &how_far {
-            Some(how_far) => (how_far.phase(), how_far.counters.bytes_scanned),
-            None => ("waiting", row.bytes_done),
+            Some(how_far) if !row.paused => (how_far.phase(), how_far.counters.bytes_scanned),
+            _ if row.paused => ("paused", row.bytes_done),
+            _ => ("waiting", row.bytes_done),
         };
         if done != row.bytes_done || phase != row.phase {
             self.catalog.backup_progress(&row.id, phase, done).await?;
@@ -200,10 +249,12 @@ impl Manager {
         if row.source == BackupSource::Volume && row.holds_volume {
             let subject = attach::Subject::Volume(row.volume_id.clone(), AccessMode::ReadOnly);
             self.detach(&subject).await?;
+            fault::reached("backup.volume-detached");
         }
         let ended = self.catalog.end_backup(&row.id, row.status, to, failure);
         if ended.await? {
             tracing::info!(status = %to, "the backup has ended");
+            fault::reached("backup.ended");
         }
         Ok(())
     }
@@ -233,6 +284,9 @@ impl Manager {
                 false => Ok(()),
             };
         }
+        if awaits_answer(row, &snapshot) {
+            self.answered(&snapshot).await?;
+        }
         match self.delete_known(snapshot, Deleting::Both).await {
             Ok(()) => Ok(()),
             Err(error) => {
@@ -248,6 +302,39 @@ impl Manager {
             }
         }
     }
+
+    /// Waits until the storage has answered a cut, however it did: it is asked for once more, and comes after the first.
+    async fn answered(&self, snapshot: &SnapshotRow) -> Result<(), ManagerError> {
+        let driver = self.driver(&snapshot.pool)?;
+        match driver
+            .create_snapshot(&snapshot.id, &snapshot.volume_id)
+            .await
+        {
+            Err(error) if error.may_go_on() => Err(error.into()),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether its temporary snapshot is still to be cut.
+fn awaits_cut(row: &BackupRow) -> bool {
+    row.status == BackupStatus::Creating
+        && row.source == BackupSource::Snapshot
+        && row.cut_at_us.is_none()
+}
+
+/// Whether the storage may still be at its cut, so that it would be there after it was removed.
+fn awaits_answer(row: &BackupRow, snapshot: &SnapshotRow) -> bool {
+    row.source == BackupSource::Snapshot
+        && row.cut_at_us.is_none()
+        && snapshot.local == CopyState::Pending
+        && !is_late(row)
+}
+
+/// Whether its cut is not waited for any longer.
+fn is_late(row: &BackupRow) -> bool {
+    let waited_us = now_us().saturating_sub(row.created_at_us);
+    u128::try_from(waited_us).is_ok_and(|waited_us| waited_us >= CUT_WITHIN.as_micros())
 }
 
 fn aborted(text: &str) -> RecordedError {

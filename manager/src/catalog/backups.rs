@@ -113,6 +113,21 @@ impl Catalog {
         .await
     }
 
+    /// Notes that a volume was detached while its backup waits for the cut: it goes back to what it is now.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn detached_while_backing_up(&self, id: &VolumeId) -> Result<(), CatalogError> {
+        let sql = "UPDATE volumes SET previous_status = 'available'
+                    WHERE id = ?1 AND status = 'backing-up' AND previous_status = 'in-use'";
+        let id = id.clone();
+        self.call(move |connection| {
+            connection.execute(sql, [id.as_str()])?;
+            Ok(())
+        })
+        .await
+    }
+
     /// Notes through which temporary volume the snapshot is read.
     ///
     /// # Errors
@@ -156,7 +171,7 @@ impl Catalog {
     /// # Errors
     /// `Database`.
     pub async fn cancel_backup(&self, id: &str) -> Result<bool, CatalogError> {
-        let sql = "UPDATE backups SET status = 'cancelling', phase = 'stopping'
+        let sql = "UPDATE backups SET status = 'cancelling', phase = 'stopping', paused = 0
                     WHERE id = ?1 AND status = 'creating'";
         let id = id.to_owned();
         self.call(move |connection| Ok(connection.execute(sql, [id])? > 0))
@@ -176,7 +191,7 @@ impl Catalog {
     ) -> Result<bool, CatalogError> {
         status::check(id, from, to)?;
         let sql = format!(
-            "UPDATE backups SET status = ?3, phase = 'cleaning up', error = ?4, error_code = ?5, ended_at_us = {NOW},
+            "UPDATE backups SET status = ?3, phase = 'cleaning up', error = ?4, error_code = ?5, ended_at_us = {NOW}, paused = 0,
                     bytes_done = iif(?3 = 'available', bytes_total, bytes_done)
               WHERE id = ?1 AND status = ?2"
         );
@@ -273,7 +288,7 @@ pub(super) fn deleted(
     Ok(())
 }
 
-fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogError> {
+pub(super) fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogError> {
     connection.execute(
         "INSERT INTO backups (id, name, volume_id, volume_name, snapshot_id, profile, status, source, holds_volume,
                 temp_snapshot_id, phase, bytes_total, metadata, created_at_us, cut_at_us, is_full, schedule)
@@ -302,7 +317,7 @@ fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogErro
     Ok(())
 }
 
-fn read(row: &Row<'_>) -> Result<BackupRow, CatalogError> {
+pub(super) fn read(row: &Row<'_>) -> Result<BackupRow, CatalogError> {
     let columns = Columns {
         table: "backups",
         row,

@@ -1,6 +1,6 @@
 //! What can go wrong with the catalog.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The error of every catalog call.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,17 @@ pub enum CatalogError {
         found: i64,
         /// Ours.
         known: i64,
+    },
+    /// The file cannot be trusted: the disk, or somebody's hand, has changed it.
+    #[error(
+        "the catalog {} is damaged ({why}); stop the daemon, and make the catalog again with `stockpot catalog rebuild`",
+        path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// What is asked for does not begin in the status it is in.
     #[error("{what} is {from} and cannot become {to}")]
@@ -65,6 +76,24 @@ impl From<rusqlite::Error> for CatalogError {
 }
 
 impl CatalogError {
+    /// The same, with the file's name where it is about damage.
+    pub(super) fn of_damage(self, file: &Path) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        let why = match self {
+            Self::Damaged { why, .. } => why,
+            Self::Database(rusqlite::Error::SqliteFailure(error, text))
+                if matches!(error.code, DatabaseCorrupt | NotADatabase) =>
+            {
+                text.unwrap_or_else(|| error.to_string())
+            }
+            other => return other,
+        };
+        Self::Damaged {
+            path: file.to_owned(),
+            why,
+        }
+    }
+
     /// Whether a unique name or id was taken. A status that does not follow is another thing.
     #[must_use]
     pub fn is_taken(&self) -> bool {

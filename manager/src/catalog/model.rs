@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use serde::{Deserialize, Serialize};
 use stockpot_driver::{AccessMode, ConnectionInfo, SnapshotId, VolumeId};
 
 use super::codec::text_enum;
@@ -178,6 +179,8 @@ pub enum VolumeSource {
     Snapshot(SnapshotId, SourceCopy),
     /// Another volume.
     Volume(VolumeId),
+    /// It was there before: whatever is in it is somebody's, and it is never formatted.
+    Adopted,
 }
 
 /// A failure as it is kept: the whole chain of causes in one text, without secrets.
@@ -329,6 +332,39 @@ pub struct Sent {
     pub stored_bytes: u64,
     /// Requests that it made; 0 when a run that was killed made them.
     pub requests: u64,
+}
+
+/// A cut around which commands run and file systems are frozen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quiescing {
+    /// What is being cut.
+    pub snapshot_id: SnapshotId,
+    /// The volume.
+    pub volume_id: VolumeId,
+    /// What is to be done if it ends in the middle.
+    pub undo: Undo,
+}
+
+/// What puts right what a cut that ended in the middle left.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undo {
+    /// File systems that may be frozen.
+    pub frozen: Vec<FrozenPath>,
+    /// Commands that are to be run.
+    pub post: Vec<Vec<String>>,
+    /// How long each of them may take.
+    pub timeout_seconds: u64,
+    /// What they are told.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// A file system that may be frozen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FrozenPath {
+    /// Where it is mounted.
+    pub path: PathBuf,
+    /// The number of its device, as `stat` tells it.
+    pub device: u64,
 }
 
 /// What is attached to this host, or may be.

@@ -2,10 +2,24 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::{CatalogError, begun};
+use super::{CatalogError, adoptions, begun, in_place, kept, quiesces, schedules, streams};
 
 /// One script per version; `user_version` counts how many have run. Published scripts never change.
-const MIGRATIONS: [&str; 7] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, begun::SCRIPT, SEVENTH];
+const MIGRATIONS: &[&str] = &[
+    FIRST,
+    SECOND,
+    THIRD,
+    FOURTH,
+    FIFTH,
+    begun::SCRIPT,
+    SEVENTH,
+    streams::SCRIPT,
+    kept::SCRIPT,
+    quiesces::SCRIPT,
+    schedules::SCRIPT,
+    adoptions::SCRIPT,
+    in_place::SCRIPT,
+];
 
 const FIRST: &str = "
 CREATE TABLE volumes (
@@ -165,14 +179,20 @@ ALTER TABLE backups ADD COLUMN consistency_text TEXT;
 ALTER TABLE backups ADD COLUMN frozen_us INTEGER NOT NULL DEFAULT 0 CHECK (frozen_us >= 0);
 ";
 
+/// Refuses a version that this program does not know; the newest that it knows.
+pub(super) fn check_known(found: i64) -> Result<i64, CatalogError> {
+    let known = i64::try_from(MIGRATIONS.len()).expect("a handful of scripts");
+    match (0..=known).contains(&found) {
+        true => Ok(known),
+        false => Err(CatalogError::Newer { found, known }),
+    }
+}
+
 /// Brings the tables up to date.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), CatalogError> {
-    let known = i64::try_from(MIGRATIONS.len()).expect("a handful of scripts");
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let found: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    if found > known || found < 0 {
-        return Err(CatalogError::Newer { found, known });
-    }
+    let known = check_known(found)?;
     let done = usize::try_from(found).expect("checked to be small");
     for script in &MIGRATIONS[done..] {
         transaction.execute_batch(script)?;

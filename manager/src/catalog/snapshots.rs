@@ -304,7 +304,7 @@ impl Catalog {
     }
 }
 
-fn insert(connection: &Connection, snapshot: &SnapshotRow) -> Result<(), CatalogError> {
+pub(super) fn insert(connection: &Connection, snapshot: &SnapshotRow) -> Result<(), CatalogError> {
     connection.execute(
         "INSERT INTO snapshots (id, name, volume_id, volume_name, pool, size_bytes, cut_at_us, profile, local_state,
                 cloud_state, metadata, created_at_us)
@@ -369,10 +369,10 @@ fn read(row: &Row<'_>) -> Result<SnapshotRow, CatalogError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn snapshot(name: &str) -> SnapshotRow {
+    pub(in crate::catalog) fn snapshot(name: &str) -> SnapshotRow {
         SnapshotRow {
             id: format!("snap-{name}").parse().unwrap(),
             name: name.to_owned(),

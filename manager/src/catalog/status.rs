@@ -30,6 +30,8 @@ const VOLUME: &[(VolumeStatus, VolumeStatus, Cause)] = &[
     (Restoring, Available, Ended),
     (Restoring, Error, Ended),
     (Error, Restoring, Asked),
+    // Filled anew; its old content is kept until the new is complete.
+    (Available, Restoring, Asked),
     // Attached and detached.
     (Available, InUse, Asked),
     (InUse, Available, Asked),

@@ -219,11 +219,12 @@ pub(super) fn move_back(
     Ok(Some(before))
 }
 
-fn insert(connection: &Connection, volume: &VolumeRow) -> Result<(), CatalogError> {
+pub(super) fn insert(connection: &Connection, volume: &VolumeRow) -> Result<(), CatalogError> {
     let (kind, source, copy) = match &volume.source {
         VolumeSource::Empty => ("empty", None, None),
         VolumeSource::Snapshot(id, copy) => ("snapshot", Some(id.as_str()), Some(copy.as_str())),
         VolumeSource::Volume(id) => ("volume", Some(id.as_str()), None),
+        VolumeSource::Adopted => ("adopted", None, None),
     };
     connection.execute(
         "INSERT INTO volumes (id, name, size_bytes, pool, status, source_kind, source_id, source_copy, metadata,
@@ -265,6 +266,7 @@ fn read(row: &Row<'_>) -> Result<VolumeRow, CatalogError> {
             VolumeSource::Snapshot(columns.word("source_id")?, columns.word("source_copy")?)
         }
         "volume" => VolumeSource::Volume(columns.word("source_id")?),
+        "adopted" => VolumeSource::Adopted,
         _ => return Err(columns.unusable("source_kind", &kind)),
     };
     Ok(VolumeRow {

@@ -9,7 +9,7 @@ use std::{
 use serde::{Deserialize, Deserializer, de};
 use stockpot_driver::{
     remote::{Address, CertificateFiles, RemoteConfig},
-    target::TargetsConfig,
+    target::{ExportName, TargetsConfig},
 };
 
 use super::{Config, ConfigError, PoolConfig, is_node_name};
@@ -81,6 +81,11 @@ impl ExportsConfig {
     #[must_use]
     pub fn targets(&self) -> TargetsConfig {
         TargetsConfig::new(&self.iqn_prefix, self.portals.clone())
+    }
+
+    /// The name of the target that an export has.
+    pub(crate) fn iqn_of(&self, name: &ExportName) -> String {
+        format!("{}:{}", self.iqn_prefix, name.key())
     }
 
     /// Whether it has the form of a target of this host's own.

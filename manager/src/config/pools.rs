@@ -74,6 +74,17 @@ impl PoolConfig {
         }
     }
 
+    /// The volume group, where it is LVM of this host.
+    #[must_use]
+    pub fn volume_group(&self) -> Option<&str> {
+        match self {
+            Self::LvmThin { volume_group, .. } | Self::LvmThick { volume_group, .. } => {
+                Some(volume_group)
+            }
+            Self::Remote { .. } | Self::File { .. } => None,
+        }
+    }
+
     /// Whether the storage is another node's.
     #[must_use]
     pub fn is_remote(&self) -> bool {

@@ -1,5 +1,6 @@
 //! A driver on plain files, and what can be set about it.
 
+mod adopt;
 mod driver;
 mod files;
 
@@ -41,8 +42,22 @@ pub(super) struct State {
     held: BTreeSet<VolumeId>,
     /// Whether a volume stays as it is as long as it has snapshots.
     snapshots_pin: bool,
+    /// Which volume took the place of another one.
+    replaced: BTreeMap<VolumeId, VolumeId>,
+    /// Whether no volume can take the place of another one.
+    cannot_replace: bool,
     /// Whether writes wait while the pool is low.
     writes_wait: bool,
+    /// How many cuts are not answered.
+    unanswered_cuts: u32,
+    /// Cuts that were not answered and are still to be made: whoever deletes the snapshot before that has it afterwards.
+    late_cuts: BTreeMap<SnapshotId, VolumeId>,
+    /// What other programs made, with its size.
+    foreign: BTreeMap<String, u64>,
+    /// What volumes were called before they were adopted.
+    former: BTreeMap<VolumeId, String>,
+    /// What people call volumes and snapshots, by id.
+    names: BTreeMap<String, String>,
 }
 
 /// Volumes and snapshots as files in a folder.
@@ -109,6 +124,11 @@ impl FakeStorage {
         state.growths_left = growths_left;
     }
 
+    /// Lets no volume take the place of another one, as with storage that has no way to do that.
+    pub fn let_nothing_be_replaced(&self) {
+        self.lock().cannot_replace = true;
+    }
+
     /// Lets writes wait from now on while the pool is low.
     pub fn let_writes_wait(&self) {
         self.lock().writes_wait = true;
@@ -123,6 +143,16 @@ impl FakeStorage {
     /// Refuses from now on to delete or grow volumes that have snapshots, as classic snapshots want it.
     pub fn snapshots_pin_volumes(&self) {
         self.lock().snapshots_pin = true;
+    }
+
+    /// Lets so many cuts go without an answer from now on: the storage is still at them.
+    pub fn leave_cuts_unanswered(&self, count: u32) {
+        self.lock().unanswered_cuts = count;
+    }
+
+    /// Sets the clock that snapshots are dated by, in microseconds since the Unix epoch. It goes on by a second with each.
+    pub fn set_clock_us(&self, clock_us: i64) {
+        self.lock().clock_us = clock_us;
     }
 
     /// Lets somebody hold a volume's device open from now on, or nobody any more.

@@ -5,7 +5,7 @@ use std::{
     ops::Range,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,6 +29,7 @@ pub struct FakeStores {
     refusing: Arc<AtomicBool>,
     unanswered: Arc<AtomicU64>,
     probe_takes: Arc<Mutex<Duration>>,
+    clock_ahead_s: AtomicI64,
 }
 
 impl FakeStores {
@@ -42,7 +43,16 @@ impl FakeStores {
             refusing: Arc::default(),
             unanswered: Arc::default(),
             probe_takes: Arc::default(),
+            clock_ahead_s: AtomicI64::new(0),
         })
+    }
+
+    /// Sets the clocks of all buckets, in seconds ahead of this host's.
+    pub fn set_clock_ahead_s(&self, clock_ahead_s: i64) {
+        self.clock_ahead_s.store(clock_ahead_s, Ordering::SeqCst);
+        for bucket in lock(&self.buckets).values() {
+            bucket.set_clock_ahead_s(clock_ahead_s);
+        }
     }
 
     /// How long it takes to try what a bucket's endpoint can.
@@ -85,6 +95,7 @@ impl Stores for FakeStores {
     async fn open(&self, topology: &Topology) -> Result<Arc<dyn ObjectStore>, StoreError> {
         let mut buckets = lock(&self.buckets);
         let bucket = buckets.entry(topology.place()).or_default().clone();
+        bucket.set_clock_ahead_s(self.clock_ahead_s.load(Ordering::SeqCst));
         Ok(Arc::new(FaultyStore {
             bucket,
             faults: self.faults.clone(),

@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use serde::{Deserialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize, de::IgnoredAny};
 use stockpot_repository::{
     lock::{LockMode, LockPolicy},
     upload::BaseChoice,
 };
 
-use super::ProfileError;
+use super::{ProfileError, Quiesce};
 
 /// A named policy.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -94,6 +94,9 @@ pub struct SnapshotProperties {
     /// Whether each cloud copy holds all data itself and shares none with earlier ones.
     #[serde(default)]
     pub disable_incremental_backups: bool,
+    /// What is done around the cut.
+    #[serde(default)]
+    pub quiesce: Option<Quiesce>,
 }
 
 /// When snapshots are cut.
@@ -109,8 +112,10 @@ pub struct Schedule {
 }
 
 /// How often.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Occurrence {
+    /// At the first time alone.
+    Once,
     /// Every hour.
     Hourly,
     /// Every day.
@@ -119,6 +124,33 @@ pub enum Occurrence {
     Weekly,
     /// Every month.
     Monthly,
+    /// Every year.
+    Yearly,
+}
+
+impl Occurrence {
+    /// All there are.
+    pub const ALL: [Self; 6] = [
+        Self::Once,
+        Self::Hourly,
+        Self::Daily,
+        Self::Weekly,
+        Self::Monthly,
+        Self::Yearly,
+    ];
+
+    /// OpenSDS's word.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Once => "Once",
+            Self::Hourly => "Hourly",
+            Self::Daily => "Daily",
+            Self::Weekly => "Weekly",
+            Self::Monthly => "Monthly",
+            Self::Yearly => "Yearly",
+        }
+    }
 }
 
 /// How many snapshots are kept, and how long.
@@ -285,6 +317,14 @@ impl Profile {
         topology.lock.as_ref().map(Lock::policy)
     }
 
+    /// What is done around a cut.
+    #[must_use]
+    pub fn quiesce(&self) -> Quiesce {
+        let properties = self.snapshot_properties.as_ref();
+        let said = properties.and_then(|properties| properties.quiesce.clone());
+        said.unwrap_or_else(Quiesce::unsaid)
+    }
+
     /// What does not fit together in it, if anything.
     pub(super) fn problem(&self) -> Option<String> {
         if self.name.is_empty() || self.name.len() > 128 {
@@ -300,6 +340,9 @@ impl Profile {
             && text.parse::<jiff::Timestamp>().is_err()
         {
             return Some(format!("schedule.datetime: {text:?} is no ISO 8601 time"));
+        }
+        if let Some(problem) = properties.quiesce.as_ref().and_then(Quiesce::problem) {
+            return Some(format!("quiesce.{problem}"));
         }
         let topology = properties.topology.as_ref()?;
         if topology.bucket.is_empty() {

@@ -37,10 +37,20 @@ impl Backups for Service {
         &self,
         request: Request<api::ListBackupsRequest>,
     ) -> Answer<api::ListBackupsResponse> {
-        let page = self.manager()?.list_backups(request.into_inner()).await?;
+        let (manager, request) = (self.manager()?, request.into_inner());
+        let times = match request.volume.as_str() {
+            "" => None,
+            volume => manager.freeze_times(volume).await?,
+        };
+        let page = manager.list_backups(request).await?;
         Ok(Response::new(api::ListBackupsResponse {
             backups: page.entries,
             next_token: page.next_token,
+            freeze_times: times.map(|times| api::FreezeTimes {
+                count: times.count,
+                median_us: times.median_us,
+                worst_us: times.worst_us,
+            }),
         }))
     }
 
@@ -68,12 +78,22 @@ impl Backups for Service {
         Ok(Response::new(manager.describe_backup(&row).await?))
     }
 
-    async fn pause_backup(&self, _request: Request<api::GetBackupRequest>) -> Answer<api::Backup> {
-        Err(tonic::Status::unimplemented("pause"))
+    async fn pause_backup(&self, request: Request<api::GetBackupRequest>) -> Answer<api::Backup> {
+        let id = request.into_inner().backup_id;
+        let span = info_span!("pause_backup", backup_id = id);
+        let manager = self.manager()?;
+        let work = manager.clone().pause_backup(id);
+        let row = manager.to_the_end(work).instrument(span).await?;
+        Ok(Response::new(manager.describe_backup(&row).await?))
     }
 
-    async fn resume_backup(&self, _request: Request<api::GetBackupRequest>) -> Answer<api::Backup> {
-        Err(tonic::Status::unimplemented("resume"))
+    async fn resume_backup(&self, request: Request<api::GetBackupRequest>) -> Answer<api::Backup> {
+        let id = request.into_inner().backup_id;
+        let span = info_span!("resume_backup", backup_id = id);
+        let manager = self.manager()?;
+        let work = manager.clone().resume_backup(id);
+        let row = manager.to_the_end(work).instrument(span).await?;
+        Ok(Response::new(manager.describe_backup(&row).await?))
     }
 
     async fn delete_backup(

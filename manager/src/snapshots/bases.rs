@@ -7,16 +7,15 @@
 //! volume or the cloud copy is deleted, and when the pool runs full. Without one, the next upload reads everything
 //! and compares, and says so.
 
-use std::{cmp::Reverse, ops::Range};
+use std::{cmp::Reverse, collections::BTreeMap, ops::Range};
 
 use stockpot_driver::{ByteRange, SnapshotId, VolumeId};
 
 use stockpot_repository::{Repository, upload::SnapshotRef};
 
-use super::upload::is_cut;
 use crate::{
     Manager, ManagerError,
-    catalog::{CopyState, SnapshotRow, VolumeSource},
+    catalog::{CopyState, InPlaceStage, SnapshotRow, VolumeSource},
     cloud,
     error::chain,
     ids,
@@ -66,33 +65,45 @@ impl Manager {
     pub(super) async fn delta(
         &self,
         row: &SnapshotRow,
+        cut: Option<&SnapshotId>,
         origin: Option<&SnapshotRef>,
     ) -> Result<Delta, ManagerError> {
-        if !is_cut(row) {
+        let Some(cut) = cut else {
             let why = "the volume itself was read, of which the storage cannot tell what changed";
             return Ok(Delta::Unknown(why.to_owned()));
-        }
+        };
         let mut earlier = self.catalog.snapshots().await?;
+        let devices = self.devices(&earlier).await?;
         earlier.retain(|base| is_earlier(base, row));
         earlier.sort_by_key(|base| Reverse(base.cut_at_us));
+        if let Some(why) = self.drop_earlier_content(row, &mut earlier).await? {
+            tracing::warn!("{why}: everything is read and compared");
+            return Ok(Delta::Unknown(why));
+        }
         if earlier.is_empty() {
             let first = "it is the first cloud copy of the volume";
             let Some(origin) = origin else {
                 return Ok(Delta::Unknown(first.to_owned()));
             };
             let id = &origin.snapshot_id;
-            let cut = match id.as_str().parse() {
+            let made_from = match id.as_str().parse() {
                 Ok(id) => self.catalog.snapshot(&id).await?,
                 Err(_) => None,
             };
-            return match cut.filter(|cut| has_device(cut) && cut.pool == row.pool) {
-                Some(base) => self.ask(&base, row).await,
+            let base = made_from.filter(|base| base.pool == row.pool);
+            let device = base.as_ref().and_then(|base| devices.get(&base.id));
+            return match base.as_ref().zip(device) {
+                Some((base, device)) => self.ask(base, device, cut).await,
                 None => Ok(Delta::Unknown(format!(
                     "{first}, and the local snapshot of {id}, which it was made from, is gone"
                 ))),
             };
         }
-        let Some(base) = earlier.iter().find(|base| has_device(base)) else {
+        let with_device = |base: &SnapshotRow| devices.get(&base.id).cloned();
+        let base = earlier
+            .iter()
+            .find_map(|base| with_device(base).map(|device| (base, device)));
+        let Some((base, device)) = base else {
             let why = format!(
                 "the local snapshot of {}, the cloud copy before, is gone",
                 earlier[0].id
@@ -100,13 +111,49 @@ impl Manager {
             tracing::warn!("{why}: everything is read and compared");
             return Ok(Delta::Unknown(why));
         };
-        self.ask(base, row).await
+        self.ask(base, &device, cut).await
     }
 
-    /// Asks the storage what changed.
-    async fn ask(&self, base: &SnapshotRow, row: &SnapshotRow) -> Result<Delta, ManagerError> {
-        let driver = self.driver(&row.pool)?;
-        let why = match driver.changed_ranges(&base.id, &row.id).await {
+    /// The snapshot in the storage that each of these cloud copies shows, where there is one: its own, or the one that it was
+    /// read from.
+    async fn devices(
+        &self,
+        rows: &[SnapshotRow],
+    ) -> Result<BTreeMap<SnapshotId, SnapshotId>, ManagerError> {
+        let own = rows.iter().filter(|row| has_device(row));
+        let own: BTreeMap<_, _> = own.map(|row| (row.id.clone(), row.id.clone())).collect();
+        let mut devices = self.catalog.kept_sources().await?;
+        devices.retain(|_, source| own.contains_key(source));
+        devices.extend(own);
+        Ok(devices)
+    }
+
+    /// Takes out what shows another content than the volume had since something was restored into it. Why nothing is left, if that
+    /// is why.
+    async fn drop_earlier_content(
+        &self,
+        row: &SnapshotRow,
+        earlier: &mut Vec<SnapshotRow>,
+    ) -> Result<Option<String>, ManagerError> {
+        let restored = self.catalog.in_place(&row.volume_id).await?;
+        let gone = self.catalog.snapshots_of_earlier_content().await?;
+        let before = earlier.len();
+        earlier.retain(|base| !gone.contains(base.id.as_str()));
+        let was_restored = earlier.len() < before
+            || restored.is_some_and(|restored| restored.stage == InPlaceStage::Done);
+        let why = "it is the first cloud copy since something was restored into the volume";
+        Ok((earlier.is_empty() && was_restored).then(|| why.to_owned()))
+    }
+
+    /// Asks the storage what changed between the device that shows this cloud copy and the one that is read.
+    async fn ask(
+        &self,
+        base: &SnapshotRow,
+        device: &SnapshotId,
+        cut: &SnapshotId,
+    ) -> Result<Delta, ManagerError> {
+        let driver = self.driver(&base.pool)?;
+        let why = match driver.changed_ranges(device, cut).await {
             Ok(Some(changed)) => {
                 let since = SnapshotRef {
                     volume_id: cloud::format_volume(&base.volume_id)?,
@@ -157,6 +204,10 @@ impl Manager {
             return Ok(false);
         }
         if self.catalog.volume(&row.volume_id).await?.is_none() {
+            return Ok(false);
+        }
+        let gone = self.catalog.snapshots_of_earlier_content().await?;
+        if gone.contains(row.id.as_str()) {
             return Ok(false);
         }
         let is_newer = |other: &&SnapshotRow| {

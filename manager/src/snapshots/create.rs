@@ -11,7 +11,7 @@ use crate::{
     Manager, ManagerError,
     catalog::{CopyState, SnapshotRow, VolumeRow, VolumeStatus},
     error::chain,
-    ids,
+    fault, ids,
     locks::{Held, Subject},
     manager::now_us,
     request,
@@ -151,8 +151,16 @@ impl Manager {
     ) -> Result<SnapshotRow, ManagerError> {
         let id = &row.id;
         let driver = self.driver(&row.pool)?;
+        driver.name_is(id.as_str(), &row.name);
         let cut = || driver.create_snapshot(id, &row.volume_id);
-        let info: SnapshotInfo = match self.with_room(&row.pool, cut).await {
+        let (cut, shown) = match self.quiesced(&row, self.with_room(&row.pool, cut)).await {
+            Ok(done) => done,
+            Err(error) => {
+                self.uncut(&row).await;
+                return Err(error);
+            }
+        };
+        let info: SnapshotInfo = match cut {
             Ok(info) => info,
             // It would come to be on no record. The next ask and the next start settle it.
             Err(error) if error.may_go_on() => {
@@ -164,9 +172,15 @@ impl Manager {
                 return Err(error.into());
             }
         };
+        fault::reached("backup.cut");
+        if let Err(error) = self.note_shown(&row, &shown).await {
+            self.uncut(&row).await;
+            return Err(error);
+        }
         self.catalog
             .snapshot_cut(id, info.size_bytes, info.created_at_us)
             .await?;
+        fault::reached("backup.cut-recorded");
         tracing::info!(snapshot_id = %id, volume_id = %row.volume_id, profile = row.profile, "a snapshot was cut");
         if row.cloud == CopyState::Pending {
             self.start_upload(id).await;

@@ -14,7 +14,7 @@ use crate::{
     catalog::{CopyState, Deleting, JobKind, SnapshotRow},
     cloud,
     error::chain,
-    ids,
+    fault, ids,
 };
 
 /// How long a cancelled upload may take to undo what it did.
@@ -63,12 +63,20 @@ impl Manager {
             // A base without its cloud copy is of no use.
             Deleting::Cloud => (row.kept_as_base, true),
         };
-        if !remote && row.cloud == CopyState::Pending {
+        if local {
+            self.check_not_being_read(id).await?;
+        }
+        let is_read = self
+            .transfers
+            .how_far(JobKind::Upload, id.as_str())
+            .is_some();
+        if !remote && (row.cloud == CopyState::Pending || is_read) {
             return Err(ManagerError::FailedPrecondition(format!(
-                "the local copy of snapshot {id} is being uploaded"
+                "the local copy of snapshot {id} is being uploaded or sent"
             )));
         }
         self.catalog.mark_snapshot(id, Some(which)).await?;
+        fault::reached("delete.marked");
         if remote {
             self.transfers
                 .cancel(JobKind::Upload, id.as_str(), CANCEL_WITHIN)
@@ -82,9 +90,11 @@ impl Manager {
         }
         if remote {
             self.remove_cloud(&row).await?;
+            fault::reached("delete.cloud-removed");
         }
         if local {
             self.remove_local(&row, which).await?;
+            fault::reached("delete.local-removed");
         }
         if !remote && row.cloud == CopyState::Failed {
             // The row goes, and its repository was not asked.
@@ -97,6 +107,7 @@ impl Manager {
             (true, _) => self.catalog.cloud_copy_removed(id).await?,
             (false, true) => self.catalog.local_copy_removed(id).await?,
         }
+        fault::reached("delete.snapshot-forgotten");
         tracing::info!(snapshot_id = %id, copies = %which, "a snapshot was deleted");
         Ok(())
     }

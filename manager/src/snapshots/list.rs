@@ -42,7 +42,12 @@ impl Manager {
         request: api::ListSnapshotsRequest,
     ) -> Result<(Page<api::Snapshot>, Vec<String>), ManagerError> {
         let after = page::parse(&request.starting_token)?;
-        let (mut found, warnings) = if request.snapshot_id.is_empty() {
+        let (mut found, warnings) = if request.on_record_only {
+            (
+                self.snapshots_on_record(&request.snapshot_id).await?,
+                Vec::new(),
+            )
+        } else if request.snapshot_id.is_empty() {
             self.all_snapshots().await?
         } else {
             let found = self.one_snapshot(&request.snapshot_id).await?;
@@ -57,6 +62,17 @@ impl Manager {
             &snapshot.snapshot_id
         });
         Ok((page, warnings))
+    }
+
+    /// Every snapshot on record, or the one of an id.
+    async fn snapshots_on_record(&self, id: &str) -> Result<Vec<api::Snapshot>, ManagerError> {
+        let mut found = Vec::new();
+        for row in self.catalog.snapshots().await? {
+            if id.is_empty() || id == row.id.as_str() {
+                found.push(self.describe_snapshot(&row, CloudTruth::AsRecorded).await?);
+            }
+        }
+        Ok(found)
     }
 
     /// One snapshot with the truth of its bucket, by whatever knows it.

@@ -1,5 +1,6 @@
 //! A snapshot to the bucket: attached read-only like any volume, read, committed, read back, detached. One that was not cut,
-//! because nobody uses the volume, is read from the volume itself.
+//! because nobody uses the volume, is read from the volume itself; and the cloud copy of a backup may be read from a local snapshot
+//! that was there before.
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
@@ -23,7 +24,7 @@ use crate::{
     cloud::{self, Found},
     codes,
     error::chain,
-    ids,
+    fault, ids,
     transfers::Entry,
 };
 
@@ -71,7 +72,9 @@ impl Manager {
                 let recorded = self
                     .catalog
                     .snapshot_uploaded(id, &location, sent, reason, parent);
-                recorded.await
+                let recorded = recorded.await;
+                fault::reached("upload.recorded");
+                recorded
             }
             // Whoever cancelled it knows what comes next; a stopping manager goes on at its next start.
             Err(ManagerError::Cancelled) => Ok(false),
@@ -99,7 +102,9 @@ impl Manager {
         cancel: CancellationToken,
     ) -> Result<Committed, ManagerError> {
         let row = self.snapshot_row(id).await?;
-        if row.cloud != CopyState::Pending || row.deleting.is_some() {
+        let backup = self.catalog.backup_of(id).await?;
+        let is_paused = backup.is_some_and(|backup| backup.paused);
+        if row.cloud != CopyState::Pending || row.deleting.is_some() || is_paused {
             return Err(ManagerError::Cancelled);
         }
         let profile = self.clouds.profile(&row.profile).await?;
@@ -150,11 +155,23 @@ impl Manager {
             &cloud::format_snapshot(&row.id)?,
         )
         .await?;
-        let subject = subject(row);
+        fault::reached("upload.begun");
+        let cut = self.cut_to_read(row).await?;
+        let subject = match &cut {
+            Some(cut) => Subject::Snapshot(cut.clone()),
+            None => Subject::Volume(row.volume_id.clone(), AccessMode::ReadOnly),
+        };
         let device = self.attach(&row.pool, &subject, Purpose::Transfer).await?;
-        let sent = self
-            .send(repository, row, device.path, &progress, &cancel)
-            .await;
+        fault::reached("upload.attached");
+        let read = Read {
+            row,
+            cut,
+            path: device.path,
+        };
+        let sent = self.send(repository, &read, &progress, &cancel).await;
+        if sent.is_ok() {
+            fault::reached("upload.committed");
+        }
         if let Err(error) = self.detach(&subject).await {
             tracing::error!(
                 error = chain(&error),
@@ -162,6 +179,7 @@ impl Manager {
             );
         }
         let told = sent?;
+        fault::reached("upload.detached");
         // Ready is only what was read back.
         match cloud::look_up(repository, Some(&row.volume_id), &row.id).await? {
             Found::Committed(manifest) => checked(repository, row, &manifest, &progress, told),
@@ -178,16 +196,16 @@ impl Manager {
     async fn send(
         &self,
         repository: &Repository,
-        row: &SnapshotRow,
-        path: PathBuf,
+        read: &Read<'_>,
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<Option<String>, ManagerError> {
+        let (row, cut) = (read.row, read.cut.as_ref());
         let driver = self.driver(&row.pool)?;
-        let is_cut = is_cut(row);
-        if is_cut {
-            driver.check_snapshot(&row.id).await?;
+        if let Some(cut) = cut {
+            driver.check_snapshot(cut).await?;
         }
+        let path = read.path.clone();
         let opening =
             tokio::task::spawn_blocking(move || Source::open(path, SourceOptions::default()));
         let source = opening
@@ -195,9 +213,13 @@ impl Manager {
             .map_err(|error| ManagerError::Internal(error.to_string()))?
             .map_err(stockpot_repository::RepositoryError::from)?;
         let profile = self.clouds.profile(&row.profile).await?;
+        let is_full = self.catalog.backup_of(&row.id).await?;
+        let is_full = is_full.is_some_and(|backup| backup.is_full);
         let (base, changes, why) = match profile.base() {
             BaseChoice::Nothing => (BaseChoice::Nothing, None, None),
-            _ => self.base(repository, row).await?,
+            // This one alone, and after a restart too.
+            _ if is_full => (BaseChoice::Nothing, None, None),
+            _ => self.base(repository, row, cut).await?,
         };
         let cut_at = row.cut_at_us.unwrap_or(row.created_at_us);
         let request = UploadRequest {
@@ -207,12 +229,12 @@ impl Manager {
             metadata: cloud_metadata(row),
             cut_at: Timestamp::from_microsecond(cut_at)
                 .map_err(|error| ManagerError::Internal(error.to_string()))?,
-            extents: self.extents(row).await,
+            extents: self.extents(&row.pool, cut).await,
             base,
             changes,
-            source_check: is_cut.then(|| source_check(driver, &row.id)),
+            source_check: cut.map(|cut| source_check(driver, cut)),
             // What an earlier attempt read of a volume is compared again: since then it may have been written to by hand.
-            source_is_fixed: is_cut,
+            source_is_fixed: cut.is_some(),
             settings: UploadSettings {
                 lock: profile.lock(),
                 ..self.config.transfers.upload_settings()
@@ -222,8 +244,8 @@ impl Manager {
             Ok(report) => report,
             Err(error) => {
                 // Reads of a void snapshot fail: then that is what has to be known.
-                if is_cut && !error.is_cancelled() {
-                    driver.check_snapshot(&row.id).await?;
+                if let Some(cut) = cut.filter(|_| !error.is_cancelled()) {
+                    driver.check_snapshot(cut).await?;
                 }
                 return Err(error.into());
             }
@@ -244,9 +266,10 @@ impl Manager {
         &self,
         repository: &Repository,
         row: &SnapshotRow,
+        cut: Option<&SnapshotId>,
     ) -> Result<(BaseChoice, Option<Changes>, Option<String>), ManagerError> {
         let origin = self.origin_of(repository, row).await?;
-        let delta = self.delta(row, origin.as_ref()).await?;
+        let delta = self.delta(row, cut, origin.as_ref()).await?;
         let base = origin.map_or(BaseChoice::Newest, BaseChoice::NewestOr);
         Ok(match delta {
             Delta::Told(since, ranges) => (base, Some(Changes { since, ranges }), None),
@@ -255,9 +278,13 @@ impl Manager {
     }
 
     /// Where the snapshot may hold data; without that, all of it is read.
-    async fn extents(&self, row: &SnapshotRow) -> Option<Vec<std::ops::Range<u64>>> {
-        let driver = self.driver(&row.pool).ok().filter(|_| is_cut(row))?;
-        match driver.allocated_ranges(&row.id).await {
+    async fn extents(
+        &self,
+        pool: &str,
+        cut: Option<&SnapshotId>,
+    ) -> Option<Vec<std::ops::Range<u64>>> {
+        let (cut, driver) = (cut?, self.driver(pool).ok()?);
+        match driver.allocated_ranges(cut).await {
             Ok(ranges) => ranges.map(to_ranges),
             Err(error) => {
                 tracing::warn!(
@@ -268,19 +295,27 @@ impl Manager {
             }
         }
     }
-}
 
-/// Whether there is a snapshot in the storage, and not only the volume.
-pub(super) fn is_cut(row: &SnapshotRow) -> bool {
-    row.local != CopyState::None
-}
-
-/// What is read.
-fn subject(row: &SnapshotRow) -> Subject {
-    match is_cut(row) {
-        true => Subject::Snapshot(row.id.clone()),
-        false => Subject::Volume(row.volume_id.clone(), AccessMode::ReadOnly),
+    /// The snapshot in the storage that is read for a cloud copy: its own, or one that was there before. `None`: the volume is.
+    async fn cut_to_read(&self, row: &SnapshotRow) -> Result<Option<SnapshotId>, ManagerError> {
+        if is_cut(row) {
+            return Ok(Some(row.id.clone()));
+        }
+        Ok(self.catalog.kept_source(&row.id).await?)
     }
+}
+
+/// What one attempt reads.
+struct Read<'a> {
+    row: &'a SnapshotRow,
+    /// The snapshot in the storage; `None` where it is the volume itself.
+    cut: Option<SnapshotId>,
+    path: PathBuf,
+}
+
+/// Whether there is a snapshot of its own in the storage.
+fn is_cut(row: &SnapshotRow) -> bool {
+    row.local != CopyState::None
 }
 
 /// Asks the storage whether the snapshot lasted until it was read.

@@ -72,7 +72,9 @@ impl Manager {
         }
         self.detach_row(&attachment).await?;
         let (from, to) = (VolumeStatus::InUse, VolumeStatus::Available);
-        self.catalog.move_volume(&id, from, to, None).await?;
+        if !self.catalog.move_volume(&id, from, to, None).await? {
+            self.catalog.detached_while_backing_up(&id).await?;
+        }
         self.notify();
         Ok(())
     }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// How long a cancelled restore may take to undo what it did.
-const CANCEL_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const CANCEL_WITHIN: Duration = Duration::from_secs(30);
 
 impl Manager {
     /// Removes a volume and what is local of it; its snapshots stay, and no bucket is touched. None is success.
@@ -57,6 +57,7 @@ impl Manager {
         self.transfers
             .cancel(JobKind::Restore, id.as_str(), CANCEL_WITHIN)
             .await?;
+        self.end_in_place(row).await?;
         self.detach(&Subject::Volume(id.clone(), AccessMode::ReadWrite))
             .await?;
         let driver = self.driver(&row.pool)?;
@@ -87,7 +88,13 @@ impl Manager {
             VolumeStatus::Deleting => row.previous_status,
             other => Some(other),
         };
-        if let Some(VolumeStatus::Available | VolumeStatus::InUse) = before {
+        let was_there = match before {
+            Some(VolumeStatus::Available | VolumeStatus::InUse) => true,
+            // One into which something was being restored has its content; any other had none yet.
+            Some(VolumeStatus::Restoring) => self.catalog.in_place(&row.id).await?.is_some(),
+            _ => false,
+        };
+        if was_there {
             let from = VolumeStatus::Deleting;
             self.catalog.move_volume_back(&row.id, from, None).await?;
         }
@@ -96,6 +103,7 @@ impl Manager {
 
     /// Removes what a lost catalog does not know.
     async fn delete_off_record(&self, id: &VolumeId) -> Result<(), ManagerError> {
+        self.refuse_beside(id).await?;
         for driver in self.pools.values() {
             if driver.volume(id).await?.is_some() {
                 driver.delete_volume(id).await?;

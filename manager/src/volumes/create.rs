@@ -10,7 +10,7 @@ use crate::{
     Manager, ManagerError,
     catalog::{VolumeRow, VolumeSource, VolumeStatus},
     error::chain,
-    ids,
+    fault, ids,
     locks::Subject,
     manager::now_us,
     request,
@@ -118,7 +118,11 @@ impl Manager {
         // As soon as it is on record somebody may want to delete it.
         let _held = self.hold_volume(&row.id).await?;
         self.catalog.insert_volume(row.clone()).await?;
+        if let Ok(driver) = self.driver(&row.pool) {
+            driver.name_is(row.id.as_str(), &row.name);
+        }
         if restoring {
+            fault::reached("restore.row");
             self.start_restore(&row.id).await;
             return Ok(row);
         }

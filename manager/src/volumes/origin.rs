@@ -65,7 +65,8 @@ impl Manager {
         pool: &str,
     ) -> Result<Origin, ManagerError> {
         match source {
-            VolumeSource::Empty => Ok(Origin {
+            // Nobody asks for a volume like that; it would be an empty one.
+            VolumeSource::Empty | VolumeSource::Adopted => Ok(Origin {
                 how: How::Empty,
                 pool: self.pool_of(pool)?.to_owned(),
                 least_bytes: 1,

@@ -1,9 +1,9 @@
-//! A volume from the bucket: made, attached, filled, flushed, detached; available only then.
+//! A volume from the bucket, or the new content of one ([`super::in_place`]): made, attached, filled, flushed, detached; available only then.
 
 use std::{path::PathBuf, sync::Arc};
 
 use futures::future::BoxFuture;
-use stockpot_driver::{AccessMode, VolumeId};
+use stockpot_driver::{AccessMode, SnapshotId, VolumeId};
 use stockpot_repository::{
     Progress, Repository, RepositoryError,
     device::{Target, TargetOptions},
@@ -19,9 +19,21 @@ use crate::{
     catalog::{JobKind, Purpose, VolumeRow, VolumeSource, VolumeStatus},
     cloud, codes,
     error::chain,
+    fault,
     snapshots::CloudCopy,
     transfers::Entry,
 };
+
+/// What is to be filled.
+#[derive(Debug)]
+pub(super) struct Filling<'a> {
+    /// The volume on record that is restored: its size and its pool count.
+    pub(super) row: &'a VolumeRow,
+    /// What is made and filled: that volume, or one that takes its place.
+    pub(super) target: &'a VolumeId,
+    /// The cloud copy.
+    pub(super) snapshot: &'a SnapshotId,
+}
 
 impl Manager {
     /// Begins the restore of a volume that is on record as awaiting it. One that is running already goes on.
@@ -39,6 +51,17 @@ impl Manager {
     }
 
     async fn run_restore(&self, id: &VolumeId, entry: Entry) {
+        match self.catalog.in_place(id).await {
+            Ok(Some(row)) if row.is_under_way() => return self.run_in_place(&row, entry).await,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::error!(
+                    error = chain(&error),
+                    "what is to be restored cannot be read"
+                );
+                return;
+            }
+        }
         let cancel = entry.cancel_token().clone();
         let once = |progress| -> BoxFuture<'_, _> {
             Box::pin(self.restore_once(id, progress, cancel.clone()))
@@ -57,9 +80,10 @@ impl Manager {
             Ok(size_bytes) => {
                 tracing::info!(size_bytes, "the volume is restored");
                 let (from, to) = (VolumeStatus::Restoring, VolumeStatus::Available);
-                self.catalog
-                    .move_volume(id, from, to, Some(size_bytes))
-                    .await
+                let recorded = self.catalog.move_volume(id, from, to, Some(size_bytes));
+                let recorded = recorded.await;
+                fault::reached("restore.recorded");
+                recorded
             }
             // A deletion removes it; a stopping manager begins anew at its next start.
             Err(ManagerError::Cancelled) => Ok(false),
@@ -103,6 +127,22 @@ impl Manager {
                 "volume {id} has no snapshot to restore"
             )));
         };
+        let filling = Filling {
+            row: &row,
+            target: id,
+            snapshot,
+        };
+        self.fill_once(&filling, &progress, &cancel).await
+    }
+
+    /// Makes and fills a volume from whatever of the cloud copy can be read, to the volume's size.
+    pub(super) async fn fill_once(
+        &self,
+        filling: &Filling<'_>,
+        progress: &Arc<Progress>,
+        cancel: &CancellationToken,
+    ) -> Result<u64, ManagerError> {
+        let snapshot = filling.snapshot;
         let known = self.catalog.snapshot(snapshot).await?;
         let copy = match self.cloud_copy_to_restore(known.as_ref(), snapshot).await? {
             CloudCopy::Committed(repository, manifest) => (repository, manifest),
@@ -115,12 +155,12 @@ impl Manager {
                 return Err(ManagerError::NotFound(format!("snapshot {snapshot}")));
             }
         };
-        let error = match self.fill_anew(&row, &copy, &progress, &cancel).await {
+        let error = match self.fill_anew(filling, &copy, progress, cancel).await {
             Err(error) if cloud::may_be_covered(&error) => error,
             done => return done,
         };
         let first = match self.first_cloud_copy(known.as_ref(), snapshot).await {
-            Ok(Some(first)) => self.fill_anew(&row, &first, &progress, &cancel).await,
+            Ok(Some(first)) => self.fill_anew(filling, &first, progress, cancel).await,
             Ok(None) => return Err(error),
             Err(also) => Err(also),
         };
@@ -148,25 +188,32 @@ impl Manager {
     /// Makes the volume anew and fills it, to its size.
     async fn fill_anew(
         &self,
-        row: &VolumeRow,
+        filling: &Filling<'_>,
         (repository, manifest): &(Repository, Box<Manifest>),
         progress: &Arc<Progress>,
         cancel: &CancellationToken,
     ) -> Result<u64, ManagerError> {
-        let size_bytes = self.make_anew(row, manifest.size_bytes).await?;
-        let subject = Subject::Volume(row.id.clone(), AccessMode::ReadWrite);
-        let device = self.attach(&row.pool, &subject, Purpose::Transfer).await?;
+        let size_bytes = self.make_anew(filling, manifest.size_bytes).await?;
+        fault::reached("restore.made");
+        let subject = Subject::Volume(filling.target.clone(), AccessMode::ReadWrite);
+        let pool = &filling.row.pool;
+        let device = self.attach(pool, &subject, Purpose::Transfer).await?;
+        fault::reached("restore.attached");
         let filled = self
             .fill(repository, manifest, device.path, progress, cancel)
             .await;
+        if filled.is_ok() {
+            fault::reached("restore.filled");
+        }
         let detached = self.detach(&subject).await;
         filled?;
         detached?;
+        fault::reached("restore.detached");
         Ok(size_bytes)
     }
 
     /// The row of a volume that is still to be restored.
-    async fn awaiting_restore(&self, id: &VolumeId) -> Result<VolumeRow, ManagerError> {
+    pub(super) async fn awaiting_restore(&self, id: &VolumeId) -> Result<VolumeRow, ManagerError> {
         match self.catalog.volume(id).await? {
             Some(row) if row.status == VolumeStatus::Restoring => Ok(row),
             // Deleted, or being deleted.
@@ -175,14 +222,19 @@ impl Manager {
     }
 
     /// A fresh volume that reads as zeroes, whatever an earlier attempt left of it.
-    async fn make_anew(&self, row: &VolumeRow, least_bytes: u64) -> Result<u64, ManagerError> {
+    async fn make_anew(
+        &self,
+        filling: &Filling<'_>,
+        least_bytes: u64,
+    ) -> Result<u64, ManagerError> {
+        let (row, target) = (filling.row, filling.target);
         let driver = self.driver(&row.pool)?;
-        self.detach(&Subject::Volume(row.id.clone(), AccessMode::ReadWrite))
+        self.detach(&Subject::Volume(target.clone(), AccessMode::ReadWrite))
             .await?;
-        driver.delete_volume(&row.id).await?;
+        driver.delete_volume(target).await?;
         // Nothing is made that a deletion does not know of.
         self.awaiting_restore(&row.id).await?;
-        let make = || driver.create_volume(&row.id, row.size_bytes);
+        let make = || driver.create_volume(target, row.size_bytes);
         let info = self.with_room(&row.pool, make).await?;
         if info.size_bytes < least_bytes {
             return Err(ManagerError::OutOfRange(format!(

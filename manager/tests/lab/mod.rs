@@ -3,13 +3,19 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use hyper_util::rt::TokioIo;
-use stockpot_manager::{Config, Manager, Parts, serve_manager};
+use stockpot_manager::{
+    Config, Manager, Parts,
+    schedules::{Clock, SystemClock},
+    serve_manager,
+};
 use stockpot_proto::stockpot::v1::{
-    self as api, backups_client::BackupsClient, manager_client::ManagerClient,
+    self as api, backups_client::BackupsClient, catalog_service_client::CatalogServiceClient,
+    manager_client::ManagerClient, streams_client::StreamsClient, volumes_client::VolumesClient,
 };
 use tokio::{net::UnixStream, runtime::Runtime, sync::oneshot};
 use tonic::{
@@ -20,8 +26,13 @@ use tonic::{
 /// How long anything may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Beside the program of a test the manager's own is not there.
+const WATCHDOG: &str = env!("CARGO_BIN_EXE_quiesce-watchdog");
+
 pub(crate) type Client = ManagerClient<Channel>;
 pub(crate) type Backups = BackupsClient<Channel>;
+pub(crate) type Volumes = VolumesClient<Channel>;
+pub(crate) type Streams = StreamsClient<Channel>;
 
 /// One run of a manager.
 pub(crate) struct Run {
@@ -34,9 +45,13 @@ pub(crate) struct Run {
 impl Run {
     /// Starts a manager and waits until it takes operations.
     pub(crate) fn start(config: Config, parts: Parts) -> Self {
-        let run = Self::start_early(config, parts);
-        run.block_on(async {
-            let mut client = ManagerClient::new(connect(&run.socket).await);
+        Self::start_early(config, parts).when_ready()
+    }
+
+    /// Waits until it takes operations.
+    pub(crate) fn when_ready(self) -> Self {
+        self.block_on(async {
+            let mut client = ManagerClient::new(connect(&self.socket).await);
             let deadline = Instant::now() + PATIENCE;
             loop {
                 let info = client.get_info(api::GetInfoRequest {}).await;
@@ -48,11 +63,16 @@ impl Run {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         });
-        run
+        self
     }
 
     /// Starts a manager that may still be recovering.
     pub(crate) fn start_early(config: Config, parts: Parts) -> Self {
+        Self::start_by(config, parts, Arc::new(SystemClock))
+    }
+
+    /// The same, with a clock for its schedules.
+    pub(crate) fn start_by(config: Config, parts: Parts, clock: Arc<dyn Clock>) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -67,7 +87,7 @@ impl Run {
                 assert!(Instant::now() < deadline, "the catalog stays locked");
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
-            Manager::open(config, parts).await.unwrap()
+            Manager::open_by(config, parts, clock).await.unwrap()
         });
         let served = runtime.spawn(async move {
             let stop = async {
@@ -97,11 +117,30 @@ impl Run {
     }
 
     pub(crate) fn client(&self) -> Client {
-        ManagerClient::new(self.block_on(connect(&self.socket)))
+        ManagerClient::new(self.channel())
     }
 
     pub(crate) fn backups(&self) -> Backups {
-        BackupsClient::new(self.block_on(connect(&self.socket)))
+        BackupsClient::new(self.channel())
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        self.block_on(connect(&self.socket))
+    }
+
+    pub(crate) fn volumes(&self) -> Volumes {
+        VolumesClient::new(self.block_on(connect(&self.socket)))
+    }
+
+    pub(crate) fn streams(&self) -> Streams {
+        StreamsClient::new(self.block_on(connect(&self.socket)))
+    }
+
+    /// Everything that a check of the catalog finds.
+    pub(crate) fn findings(&self, local_only: bool) -> Vec<api::CatalogFinding> {
+        let mut client = CatalogServiceClient::new(self.block_on(connect(&self.socket)));
+        let checked = client.check_catalog(api::CheckCatalogRequest { local_only });
+        self.block_on(checked).unwrap().into_inner().findings
     }
 
     /// Asks it to stop, and waits until it has.
@@ -116,6 +155,22 @@ impl Run {
     pub(crate) fn kill(mut self) {
         drop(self.stop.take());
         self.runtime.take().unwrap().shutdown_background();
+    }
+}
+
+/// Callers of the manager behind this socket, when it takes operations.
+pub(crate) async fn clients_at(socket: &Path) -> (Client, Backups) {
+    let channel = connect(socket).await;
+    let mut client = ManagerClient::new(channel.clone());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let info = client.get_info(api::GetInfoRequest {}).await;
+        let info = info.unwrap().into_inner();
+        if info.ready {
+            return (client, BackupsClient::new(channel));
+        }
+        assert!(Instant::now() < deadline, "{}", info.not_ready_reason);
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
@@ -147,7 +202,7 @@ pub(crate) fn config(dir: &Path) -> Config {
         "{{nodeName: node-1, stateDir: {0}/state, socket: {0}/run/m.sock, profilesDir: {0}/profiles,
            credentialsDir: {0}, pools: [{{name: pool, driver: file, directory: {0}/images}}],
            transfers: {{pauseFirstSeconds: 0, pauseMaxSeconds: 0, giveUpAfterSeconds: 3, partSizeBytes: 5242880}},
-           shutdownGraceSeconds: 20}}",
+           quiesce: {{watchdog: {WATCHDOG}}}, shutdownGraceSeconds: 20}}",
         dir.display()
     );
     serde_saphyr::from_str(&text).unwrap()
@@ -257,6 +312,35 @@ pub(crate) async fn cut(
 ) -> api::Snapshot {
     let snapshot = client.create_snapshot(request.clone()).await;
     snapshot.unwrap().into_inner()
+}
+
+/// Brings something under management.
+pub(crate) async fn adopt(
+    volumes: &mut Volumes,
+    source: &str,
+    name: &str,
+) -> Result<api::Volume, Status> {
+    let request = api::AdoptVolumeRequest {
+        source: source.to_owned(),
+        name: name.to_owned(),
+        metadata: [("owner".to_owned(), "shop".to_owned())].into(),
+    };
+    Ok(volumes.adopt_volume(request).await?.into_inner())
+}
+
+/// Lets a volume go; how it is called then.
+pub(crate) async fn release(volumes: &mut Volumes, id: &str) -> Result<String, Status> {
+    let request = api::ReleaseVolumeRequest {
+        volume_id: id.to_owned(),
+        lv_name: String::new(),
+    };
+    Ok(volumes.release_volume(request).await?.into_inner().released)
+}
+
+/// Every volume on record.
+pub(crate) async fn volumes(client: &mut Client) -> Vec<api::Volume> {
+    let listed = client.list_volumes(api::ListVolumesRequest::default());
+    listed.await.unwrap().into_inner().volumes
 }
 
 /// Removes the local copy alone.

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::lab::{self, Backups, Client};
 
-async fn status(client: &mut Client, volume_id: &str) -> VolumeStatus {
+pub(super) async fn status(client: &mut Client, volume_id: &str) -> VolumeStatus {
     let volume_id = volume_id.to_owned();
     let volume = client.get_volume(api::GetVolumeRequest { volume_id }).await;
     volume.unwrap().into_inner().status()
@@ -40,7 +40,7 @@ async fn until_sending(backups: &mut Backups, id: &str) {
 }
 
 /// Names of logical volumes that the driver made.
-async fn logical_volumes(world: &World) -> Vec<String> {
+pub(super) async fn logical_volumes(world: &World) -> Vec<String> {
     let listed = stockpot_command::Command::new("lvs")
         .args(["--noheadings", "-o", "lv_name", world.volume_group()])
         .run()
@@ -61,7 +61,7 @@ fn overwrite(device: &Path) {
 }
 
 /// The name of a volume's or snapshot's logical volume.
-fn logical_volume(kind: &str, id: &str) -> String {
+pub(super) fn logical_volume(kind: &str, id: &str) -> String {
     format!("stockpot.{kind}.{}", id.replace('-', "."))
 }
 

@@ -1,10 +1,17 @@
 mod backups;
 mod broken;
 mod changed;
+mod database;
+mod elsewhere;
+mod faults;
 mod full;
+mod in_place;
 mod large;
 mod limits;
+mod quiesce;
 mod story;
+mod streams;
+mod watchdog;
 
 use std::{
     fs,
@@ -143,7 +150,19 @@ impl World {
     }
 
     pub(crate) fn config(&self) -> Config {
-        let pool = match self.storage.as_ref().unwrap() {
+        Self::config_of(self.dir.path(), &self.pool())
+    }
+
+    /// The configuration of a world, as another process has it.
+    pub(crate) fn config_of(dir: &Path, pool: &str) -> Config {
+        let mut config = lab::config(dir);
+        config.pools = serde_saphyr::from_str(&format!("[{pool}]")).unwrap();
+        config
+    }
+
+    /// What its configuration says of its pool.
+    pub(crate) fn pool(&self) -> String {
+        match self.storage.as_ref().unwrap() {
             Storage::LvmThin(vg) => format!(
                 "{{name: pool, driver: lvm-thin, volumeGroup: {}, thinPool: {}}}",
                 vg.name(),
@@ -157,10 +176,7 @@ impl World {
                 "{{name: pool, driver: file, directory: {}/images}}",
                 mounted.path.display()
             ),
-        };
-        let mut config = lab::config(self.dir.path());
-        config.pools = serde_saphyr::from_str(&format!("[{pool}]")).unwrap();
-        config
+        }
     }
 
     /// Whether snapshots need their volume, as classic ones do.
@@ -192,7 +208,7 @@ impl World {
         self.assert_detached(when);
     }
 
-    fn open_uploads(&self) -> usize {
+    pub(crate) fn open_uploads(&self) -> usize {
         match &self.real {
             Some(real) => ask(real, |store| async move {
                 store.multipart_list("").await.unwrap().len()

@@ -9,7 +9,7 @@ use crate::{
     world::{SIZE, World, filled_volume},
 };
 
-fn attach(volume_id: &str) -> api::AttachVolumeRequest {
+pub(super) fn attach(volume_id: &str) -> api::AttachVolumeRequest {
     api::AttachVolumeRequest {
         volume_id: volume_id.to_owned(),
         read_only: false,
@@ -17,19 +17,19 @@ fn attach(volume_id: &str) -> api::AttachVolumeRequest {
     }
 }
 
-async fn status(client: &mut Client, volume_id: &str) -> VolumeStatus {
+pub(super) async fn status(client: &mut Client, volume_id: &str) -> VolumeStatus {
     let volume_id = volume_id.to_owned();
     let volume = client.get_volume(api::GetVolumeRequest { volume_id }).await;
     volume.unwrap().into_inner().status()
 }
 
-async fn listed(backups: &mut Backups) -> Vec<api::Backup> {
+pub(super) async fn listed(backups: &mut Backups) -> Vec<api::Backup> {
     let listed = backups.list_backups(api::ListBackupsRequest::default());
     listed.await.unwrap().into_inner().backups
 }
 
 /// A manager, and a volume with content; with `in_use` it is attached.
-fn begin(world: &World, in_use: bool) -> (Run, Client, Backups, String) {
+pub(super) fn begin(world: &World, in_use: bool) -> (Run, Client, Backups, String) {
     let run = world.start();
     let (mut client, backups) = (run.client(), run.backups());
     let volume = run.block_on(async {
@@ -43,7 +43,7 @@ fn begin(world: &World, in_use: bool) -> (Run, Client, Backups, String) {
 }
 
 /// Nothing but what the node service attached is attached, and nothing is half-open.
-fn assert_tidy(world: &World, in_use: bool, when: &str) {
+pub(super) fn assert_tidy(world: &World, in_use: bool, when: &str) {
     let attached = world.storage.leftovers().attached;
     let expected = if in_use { 3 } else { 0 };
     assert_eq!(attached.len(), expected, "{when}: {attached:?}");
@@ -369,4 +369,166 @@ fn a_backup_of_an_unused_volume_that_is_killed() {
 #[test]
 fn a_backup_of_a_volume_in_use_that_is_killed() {
     broken_everywhere(true, [Fault::Hang, Fault::DoneThenHang]);
+}
+
+/// The upload of the first holds its snapshot and not the volume, so a second one begins, and both come to their end.
+#[test]
+fn a_second_backup_beside_the_first() {
+    let world = World::new();
+    let (run, mut client, mut backups, volume) = begin(&world, true);
+    run.block_on(async {
+        lab::backed_up(&mut backups, &volume, "before", true).await;
+        world.faults.hold_call("put");
+        let first = lab::back_up(&mut backups, &volume, "first", true)
+            .await
+            .unwrap();
+        world.faults.happened().await;
+        let mut request = api::CreateBackupRequest {
+            name: "second".to_owned(),
+            volume: volume.clone(),
+            force: true,
+            ..Default::default()
+        };
+        request
+            .metadata
+            .insert("why".to_owned(), "beside".to_owned());
+        let second = backups.create_backup(request).await.unwrap().into_inner();
+        assert!(second.cut_at.is_some() && first.cut_at.is_some());
+        assert_ne!(first.snapshot_id, second.snapshot_id);
+        assert_eq!(status(&mut client, &volume).await, VolumeStatus::InUse);
+        // Attached once more, detached, grown: all while both are under way.
+        client.attach_volume(attach(&volume)).await.unwrap();
+        let volume_id = volume.clone();
+        client
+            .detach_volume(api::DetachVolumeRequest { volume_id })
+            .await
+            .unwrap();
+        let request = api::ExtendVolumeRequest {
+            volume_id: volume.clone(),
+            required_bytes: 2 * SIZE,
+            limit_bytes: 0,
+        };
+        client.extend_volume(request).await.unwrap();
+        for backup in listed(&mut backups).await.iter().skip(1) {
+            assert_eq!(backup.status(), BackupStatus::Creating, "{backup:?}");
+        }
+        world.faults.clear();
+        for name in ["first", "second"] {
+            let done = lab::cleaned(&mut backups, name).await;
+            assert_eq!(done.status(), BackupStatus::Available, "{done:?}");
+            world.assert_restores(&mut client, &done.snapshot_id).await;
+        }
+        let told = backups.get_backup(lab::backup("second")).await.unwrap();
+        assert_eq!(told.into_inner().metadata["why"], "beside");
+        assert_eq!(status(&mut client, &volume).await, VolumeStatus::Available);
+    });
+    run.stop();
+    assert_tidy(&world, false, "at the end");
+}
+
+#[test]
+fn one_that_is_asked_to_be_full_shares_nothing() {
+    let world = World::new();
+    let (run, _, mut backups, volume) = begin(&world, true);
+    let request = api::CreateBackupRequest {
+        name: "full".to_owned(),
+        volume: volume.clone(),
+        force: true,
+        full: true,
+        ..Default::default()
+    };
+    run.block_on(async {
+        lab::backed_up(&mut backups, &volume, "first", true).await;
+        world.faults.hold_call("put");
+        backups.create_backup(request).await.unwrap();
+        world.faults.happened().await;
+    });
+    // Nobody says it again.
+    drop(backups);
+    run.kill();
+    world.faults.clear();
+    let run = world.start();
+    let (mut client, mut backups) = (run.client(), run.backups());
+    run.block_on(async {
+        let done = lab::cleaned(&mut backups, "full").await;
+        assert_eq!(done.status(), BackupStatus::Available, "{done:?}");
+        assert_eq!((done.reason.as_str(), done.parent.as_str()), ("full", ""));
+        world.assert_restores(&mut client, &done.snapshot_id).await;
+        let next = lab::backed_up(&mut backups, &volume, "next", true).await;
+        assert_eq!(next.reason, "incremental", "{next:?}");
+    });
+    run.stop();
+}
+
+/// The storage does not answer and is at it still: what it makes then is neither lost nor left.
+#[test]
+fn a_cut_that_is_not_answered_is_waited_for() {
+    for cancelled in [false, true] {
+        let world = World::new();
+        let (run, mut client, mut backups, volume) = begin(&world, true);
+        run.block_on(async {
+            lab::backed_up(&mut backups, &volume, "first", true).await;
+            world
+                .storage
+                .leave_cuts_unanswered(if cancelled { 40 } else { 3 });
+            let late = lab::back_up(&mut backups, &volume, "late", true)
+                .await
+                .unwrap_err();
+            assert_eq!(late.code(), Code::Unavailable, "{late}");
+            let begun = backups.get_backup(lab::backup("late")).await.unwrap();
+            let begun = begun.into_inner();
+            assert!(begun.error.is_empty(), "{begun:?}");
+            let before = match cancelled {
+                true => VolumeStatus::Available,
+                false => VolumeStatus::InUse,
+            };
+            if cancelled {
+                // Whoever used it is not held up, and it goes back to what it is now.
+                let volume_id = volume.clone();
+                let detach = api::DetachVolumeRequest { volume_id };
+                client.detach_volume(detach).await.unwrap();
+                assert_eq!(status(&mut client, &volume).await, VolumeStatus::BackingUp);
+                let cancelled = backups.cancel_backup(lab::backup("late")).await.unwrap();
+                assert_eq!(cancelled.into_inner().status(), BackupStatus::Cancelled);
+                assert_eq!(status(&mut client, &volume).await, before);
+            }
+            let ended = lab::cleaned(&mut backups, "late").await;
+            let kept = world.storage.leftovers().snapshots;
+            if cancelled {
+                assert!(!kept.contains(&ended.snapshot_id), "{kept:?}");
+            } else {
+                assert_eq!(ended.status(), BackupStatus::Available, "{ended:?}");
+                world.assert_restores(&mut client, &ended.snapshot_id).await;
+            }
+            assert_eq!(status(&mut client, &volume).await, before);
+        });
+        run.stop();
+        assert_tidy(&world, !cancelled, "at the end");
+    }
+}
+
+/// As Object Lock, or credentials that may only add, do it.
+#[test]
+fn one_whose_copy_cannot_be_deleted_stays_on_record() {
+    let world = World::new();
+    let (run, mut client, mut backups, volume) = begin(&world, false);
+    run.block_on(async {
+        let done = lab::backed_up(&mut backups, &volume, "b", false).await;
+        world.stores.set_refusing(true);
+        let refused = backups.delete_backup(lab::backup("b")).await.unwrap_err();
+        assert_eq!(refused.code(), Code::PermissionDenied, "{refused}");
+        let text = refused.message();
+        assert!(
+            text.contains(&done.backup_id) && text.contains("Object Lock"),
+            "{text}"
+        );
+        let kept = listed(&mut backups).await;
+        assert_eq!(kept.len(), 1);
+        assert_eq!(kept[0].status(), BackupStatus::Available, "{kept:?}");
+        world.stores.set_refusing(false);
+        backups.delete_backup(lab::backup("b")).await.unwrap();
+        assert!(listed(&mut backups).await.is_empty());
+        assert!(lab::list(&mut client).await.is_empty());
+    });
+    run.stop();
 }

@@ -1,11 +1,21 @@
+mod adoption;
 mod backups;
 mod bases;
+mod consistency;
 mod crashes;
 mod deletions;
+mod elsewhere;
 mod failures;
+mod in_place;
+mod kept;
 mod locked;
+mod pauses;
+mod quiesce;
+mod rebuilding;
 mod rules;
+mod schedules;
 mod story;
+mod streams;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
@@ -96,7 +106,7 @@ impl World {
     }
 }
 
-fn content() -> Image {
+pub(crate) fn content() -> Image {
     Image::new(SIZE)
         .extent(0, 70_000, Fill::Text(1))
         .extent(1 << 20, 300_000, Fill::Random(2))

@@ -62,6 +62,10 @@ pub(crate) enum BackupVerb {
     Show(BackupIdArgs),
     /// Follow one until it has ended; ends with 1 if it failed.
     Watch(BackupIdArgs),
+    /// Stop the upload of one that is under way, and keep what was sent; it stays so until it is resumed.
+    Pause(BackupIdArgs),
+    /// Go on with one that is paused.
+    Resume(BackupIdArgs),
     /// Give one up that is under way.
     Cancel(BackupIdArgs),
     /// Remove one with its copy in the bucket.
@@ -74,15 +78,25 @@ pub(crate) enum BackupVerb {
 Examples:
   stockpot backup create vol-1f0c22ab-01jd… --profile offsite
   stockpot backup create data --force --name nightly-17 --watch
+  stockpot backup create data --full                            # shares nothing with earlier copies
+  stockpot backup create --snapshot snap-01jd…                  # a local snapshot that is there already
 
 A volume that nobody uses is read as it is, and cannot be attached until the backup has ended. One that is in use needs
---force: a temporary snapshot is cut and read, and the volume goes on.")]
+--force: a temporary snapshot is cut and read, and the volume goes on. A local snapshot can be backed up at any time; it stays, \
+and its volume is not touched.")]
 pub(crate) struct BackupCreateArgs {
     /// The volume: its id or name.
-    pub(crate) volume: String,
+    #[arg(required_unless_present = "snapshot")]
+    pub(crate) volume: Option<String>,
     /// Also while the volume is in use.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Send everything: the copy shares nothing with earlier ones.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Upload this local snapshot, by its id; nothing is cut.
+    #[arg(long, value_name = "ID")]
+    pub(crate) snapshot: Option<String>,
     /// Profile that says where to [default: the only one that leads to a repository].
     #[arg(long, value_name = "NAME")]
     pub(crate) profile: Option<String>,
@@ -132,7 +146,8 @@ mod tests {
         assert!(create.args.0.is_none());
         match create.verb {
             Some(BackupVerb::Create(args)) => {
-                assert!(args.force && !args.watch);
+                assert!(args.force && !args.watch && !args.full);
+                assert_eq!(args.volume.as_deref(), Some("data"));
                 assert_eq!(args.labels, [("a".to_owned(), "b".to_owned())]);
             }
             other => panic!("{other:?}"),
@@ -141,6 +156,23 @@ mod tests {
             parse(&["list"]).unwrap().verb,
             Some(BackupVerb::List { .. })
         ));
+        match parse(&["create", "--snapshot", "snap-1", "--full"])
+            .unwrap()
+            .verb
+        {
+            Some(BackupVerb::Create(args)) => {
+                assert_eq!((args.volume, args.full), (None, true));
+                assert_eq!(args.snapshot.as_deref(), Some("snap-1"));
+            }
+            other => panic!("{other:?}"),
+        }
+        for (word, is_pause) in [("pause", true), ("resume", false)] {
+            match parse(&[word, "nightly-17"]).unwrap().verb {
+                Some(BackupVerb::Pause(args)) => assert!(is_pause && args.id == "nightly-17"),
+                Some(BackupVerb::Resume(args)) => assert!(!is_pause && args.id == "nightly-17"),
+                other => panic!("{other:?}"),
+            }
+        }
         // A file of that name.
         let file = parse(&["./list", "--to", "s3://b"]).unwrap();
         assert!(file.verb.is_none() && file.args.0.is_some());

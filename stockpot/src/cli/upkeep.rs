@@ -90,7 +90,7 @@ pub(crate) struct PruneArgs {
 }
 
 /// Reads `90s`, `30m`, `12h`, `7d`, `4w`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let expected = || "expected a whole number with s, m, h, d or w, such as 36h".to_owned();
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let seconds: u64 = match &text[digits.len()..] {

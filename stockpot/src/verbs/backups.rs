@@ -35,6 +35,8 @@ struct Row {
     snapshot_id: String,
     /// Read from a temporary snapshot, not from the volume itself.
     from_snapshot: bool,
+    /// The local snapshot that it was asked to upload.
+    source_snapshot_id: Option<String>,
     temp_snapshot_id: Option<String>,
     temp_volume_id: Option<String>,
     parent: Option<String>,
@@ -43,6 +45,10 @@ struct Row {
     reason_text: Option<String>,
     cloud_location: Option<String>,
     error: Option<String>,
+    /// Its upload is stopped until it is resumed.
+    paused: bool,
+    /// How often its upload was begun; while it is under way.
+    attempts: u32,
     phase: String,
     bytes_done: u64,
     bytes_total: u64,
@@ -69,6 +75,16 @@ pub(super) async fn run(cli: &Cli, verb: &BackupVerb) -> anyhow::Result<()> {
             print(cli, backup.into_inner())
         }
         BackupVerb::Watch(args) => watch(cli, &args.id, &args.socket).await,
+        BackupVerb::Pause(args) => {
+            let paused = client(&args.socket).pause_backup(request(args)).await;
+            let backup = paused.map_err(|status| said(&args.socket, &status))?;
+            print(cli, backup.into_inner())
+        }
+        BackupVerb::Resume(args) => {
+            let resumed = client(&args.socket).resume_backup(request(args)).await;
+            let backup = resumed.map_err(|status| said(&args.socket, &status))?;
+            print(cli, backup.into_inner())
+        }
         BackupVerb::Cancel(args) => {
             let cancelled = client(&args.socket).cancel_backup(request(args)).await;
             let backup = cancelled.map_err(|status| said(&args.socket, &status))?;
@@ -88,11 +104,12 @@ pub(super) async fn run(cli: &Cli, verb: &BackupVerb) -> anyhow::Result<()> {
 async fn create(cli: &Cli, args: &BackupCreateArgs) -> anyhow::Result<()> {
     let request = CreateBackupRequest {
         name: args.name.clone().unwrap_or_default(),
-        volume: args.volume.clone(),
+        volume: args.volume.clone().unwrap_or_default(),
         profile: args.profile.clone().unwrap_or_default(),
         force: args.force,
         metadata: args.labels.iter().cloned().collect(),
-        ..CreateBackupRequest::default()
+        full: args.full,
+        snapshot_id: args.snapshot.clone().unwrap_or_default(),
     };
     let begun = client(&args.socket).create_backup(request).await;
     let backup = begun.map_err(|status| said(&args.socket, &status))?;
@@ -166,6 +183,13 @@ async fn watch(cli: &Cli, id: &str, at: &SocketArgs) -> anyhow::Result<()> {
 /// One line: how far, how fast, how long still, and what the last attempt met.
 fn now(backup: &Backup) -> String {
     let progress = backup.progress.clone().unwrap_or_default();
+    if backup.paused {
+        return format!(
+            "paused at {} of {}",
+            human_size(progress.bytes_done),
+            human_size(progress.bytes_total)
+        );
+    }
     let left = match backup.seconds_left {
         Some(seconds) => format!("{seconds} s"),
         None => "unknown".to_owned(),
@@ -173,7 +197,8 @@ fn now(backup: &Backup) -> String {
     let mut line = format!("{}, {left} left", progress_line(&progress));
     if !backup.error.is_empty() {
         line.push_str(&format!(
-            " (tried again: {})",
+            " (attempt {}; before it: {})",
+            backup.attempts,
             printable::line(&backup.error)
         ));
     }
@@ -184,9 +209,10 @@ fn print(cli: &Cli, backup: Backup) -> anyhow::Result<()> {
     let line = (backup.status() == BackupStatus::Creating).then(|| now(&backup));
     let row = row(backup);
     context::print(cli.output, &row, || {
-        let read = match row.from_snapshot {
-            true => "a temporary snapshot",
-            false => "the volume itself",
+        let read = match (row.from_snapshot, &row.source_snapshot_id) {
+            (true, _) => "a temporary snapshot",
+            (false, Some(_)) => "a local snapshot",
+            (false, None) => "the volume itself",
         };
         let mut text = format!(
             "{}  {}, {} of volume {}, read from {read}",
@@ -214,6 +240,7 @@ fn print(cli: &Cli, backup: Backup) -> anyhow::Result<()> {
             ("location", row.cloud_location.as_ref()),
             ("sent", how.as_ref()),
             ("builds on", row.parent.as_ref()),
+            ("local snapshot", row.source_snapshot_id.as_ref()),
             ("temporary snapshot", row.temp_snapshot_id.as_ref()),
             ("error", row.error.as_ref()),
         ] {
@@ -226,7 +253,10 @@ fn print(cli: &Cli, backup: Backup) -> anyhow::Result<()> {
 }
 
 fn row(backup: Backup) -> Row {
-    let status = word(backup.status());
+    let status = match backup.paused {
+        true => "paused",
+        false => word(backup.status()),
+    };
     let progress = backup.progress.unwrap_or_default();
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let time = |seconds, nanos| Timestamp::new(seconds, nanos).ok();
@@ -239,6 +269,9 @@ fn row(backup: Backup) -> Row {
         profile: backup.profile,
         snapshot_id: backup.snapshot_id,
         from_snapshot: backup.from_snapshot,
+        source_snapshot_id: given(backup.source_snapshot_id),
+        paused: backup.paused,
+        attempts: backup.attempts,
         temp_snapshot_id: given(backup.temp_snapshot_id),
         temp_volume_id: given(backup.temp_volume_id),
         parent: given(backup.parent),

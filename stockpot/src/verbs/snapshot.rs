@@ -8,14 +8,16 @@ use serde::Serialize;
 use stockpot_proto::{
     socket,
     stockpot::v1::{
-        CopyState, DeleteSnapshotRequest, GetSnapshotRequest, ListSnapshotsRequest, Progress,
-        Snapshot, delete_snapshot_request::Only, manager_client::ManagerClient,
+        CopyState, CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest,
+        ListSnapshotsRequest, Progress, Snapshot, delete_snapshot_request::Only,
+        manager_client::ManagerClient,
     },
 };
 use tonic::{Status, transport::Channel};
 
+use super::volume::volume_named;
 use crate::{
-    cli::{Cli, Copies, Output, SnapshotVerb, SocketArgs},
+    cli::{Cli, Copies, Output, SnapshotCreateArgs, SnapshotVerb, SocketArgs},
     context, printable,
     sizes::human_size,
     table::Table,
@@ -51,6 +53,7 @@ struct Row {
 
 pub(crate) async fn run(cli: &Cli, verb: &SnapshotVerb) -> anyhow::Result<()> {
     match verb {
+        SnapshotVerb::Create(args) => create(cli, args).await,
         SnapshotVerb::List { socket } => list(cli, socket).await,
         SnapshotVerb::Show {
             id,
@@ -63,6 +66,28 @@ pub(crate) async fn run(cli: &Cli, verb: &SnapshotVerb) -> anyhow::Result<()> {
             socket,
         } => watch(cli, id, socket).await,
         SnapshotVerb::Delete { id, copy, socket } => delete(cli, id, *copy, socket).await,
+    }
+}
+
+async fn create(cli: &Cli, args: &SnapshotCreateArgs) -> anyhow::Result<()> {
+    let at = &args.socket;
+    let mut client = client(at);
+    let volume = volume_named(&mut client, at, &args.volume).await?;
+    let name = args.name.clone().unwrap_or_else(|| {
+        let now = Timestamp::now().strftime("%Y%m%dT%H%M%S%.3fZ");
+        format!("{}-{now}", volume.name)
+    });
+    let request = CreateSnapshotRequest {
+        name,
+        source_volume_id: volume.volume_id,
+        profile: args.profile.clone().unwrap_or_default(),
+        metadata: args.labels.iter().cloned().collect(),
+    };
+    let cut = client.create_snapshot(request).await;
+    let snapshot = cut.map_err(|status| said(at, &status))?.into_inner();
+    match args.watch {
+        true => watch(cli, &snapshot.snapshot_id, at).await,
+        false => print(cli.output, snapshot),
     }
 }
 

@@ -20,6 +20,12 @@ fn each_verb_has_examples() -> anyhow::Result<()> {
         "pki",
         "pool",
         "host",
+        "schedule",
+        "volume",
+        "profile",
+        "status",
+        "completion",
+        "man",
     ] {
         let run = bench.run([verb, "--help"])?;
         ensure!(

@@ -3,7 +3,7 @@
 use super::*;
 use crate::origin::Origin;
 
-fn store() -> (tempfile::TempDir, Store) {
+pub(super) fn store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
     let store = Store::new(directory.path().join("root"));
     store.make_root().unwrap();
@@ -11,15 +11,17 @@ fn store() -> (tempfile::TempDir, Store) {
     (directory, store)
 }
 
-fn volume(id: &str) -> Meta {
+pub(super) fn volume(id: &str) -> Meta {
     Meta::Volume {
         id: id.parse().unwrap(),
         from: Origin::Volume("other".parse().unwrap()),
         made_bytes: 8192,
+        becomes: None,
+        replaced: None,
     }
 }
 
-fn fill(image: &File) -> Result<(), DriverError> {
+pub(super) fn fill(image: &File) -> Result<(), DriverError> {
     image
         .set_len(8192)
         .map_err(fail("cannot size", Path::new("image")))

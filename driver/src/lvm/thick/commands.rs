@@ -6,7 +6,7 @@ use stockpot_command::Command;
 
 use super::super::{
     commands::{lvm, run, tagged, words},
-    names::{Marks, Tags},
+    names::Marks,
 };
 use crate::DriverError;
 
@@ -20,7 +20,7 @@ pub(super) async fn create(
     vg: &str,
     name: &str,
     size_bytes: u64,
-    tags: &Tags,
+    tags: &[String],
 ) -> Result<(), DriverError> {
     let args = format!(
         "lvcreate --yes --type linear --size {size_bytes}b --name {name} --addtag {} \
@@ -71,14 +71,19 @@ pub(super) async fn mark(vg: &str, name: &str, tag: &str, on: bool) -> Result<()
     run(format!("cannot mark {vg}/{name}"), words(&args)).await
 }
 
-/// Grows a logical volume by exactly these extents (`/dev/sda:10-20`).
+/// Grows a logical volume by exactly these extents (`/dev/sda:10-20`), whose order is that of the disk: what is added to a striped
+/// one is not striped.
 pub(super) async fn extend_onto(
     vg: &str,
     name: &str,
+    is_striped: bool,
     size_bytes: u64,
     extents: &[String],
 ) -> Result<(), DriverError> {
-    let mut args = words(&format!("lvextend --size {size_bytes}b {vg}/{name}"));
+    let stripes = if is_striped { "--stripes 1" } else { "" };
+    let mut args = words(&format!(
+        "lvextend {stripes} --size {size_bytes}b {vg}/{name}"
+    ));
     args.extend_from_slice(extents);
     run(format!("cannot extend {vg}/{name}"), args).await
 }

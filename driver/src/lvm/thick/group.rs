@@ -11,7 +11,8 @@ use std::{
 
 use super::{
     super::{
-        commands,
+        adopt, commands,
+        hints::Hints,
         lock::{self, LockGuard},
         names::Marks,
         report::Lv,
@@ -32,6 +33,7 @@ pub(super) struct Group {
     pub(super) config: LvmThickConfig,
     pub(super) turns: Turns,
     pub(super) watch: Watch,
+    pub(super) hints: Hints,
     /// For the watch, which must not keep the group alive.
     me: Weak<Group>,
 }
@@ -42,12 +44,21 @@ impl Group {
             config,
             turns: Turns::default(),
             watch: Watch::default(),
+            hints: Hints::default(),
             me: me.clone(),
         })
     }
 
     pub(super) fn vg(&self) -> &str {
         &self.config.vg
+    }
+
+    /// Which logical volumes are its own.
+    pub(super) fn place(&self) -> adopt::Place<'_> {
+        adopt::Place {
+            vg: self.vg(),
+            thin_pool: None,
+        }
     }
 
     pub(super) async fn lock(&self) -> Result<LockGuard, DriverError> {
@@ -106,16 +117,27 @@ impl Group {
                 );
                 self.deactivate(lv).await?;
                 commands::remove(vg, &lv.name).await?;
-            } else if lv.active {
+            } else if lv.active && !(lv.open && lv.marks.former.is_some()) {
+                // One that was adopted while it was mounted stays so.
                 self.rest(&lv.name).await?;
             }
+        }
+        let view = self.look().await?;
+        if let Err(error) = self.finish_replacements(view, None).await {
+            tracing::warn!(vg, %error, "a volume has its new content; what it held before cannot be removed yet");
         }
         Ok(())
     }
 
     /// Activates a family; also what a repeated call or a reboot in between needs.
     pub(super) async fn export(&self, name: &Name) -> Result<Lv, DriverError> {
-        let view = self.look().await?;
+        let mut view = self.look().await?;
+        if let Name::Volume(id) = name
+            && let Some(lv) = view.find(name)
+            && adopt::take_name(self.vg(), lv, id).await
+        {
+            view = self.look().await?;
+        }
         let lv = view.find(name).ok_or_else(|| name.not_found())?;
         if lv.cow.is_some() && !lv.read_only {
             return Err(DriverError::Unexpected {

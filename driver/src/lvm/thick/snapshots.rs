@@ -38,7 +38,8 @@ impl Group {
                 created_at_us: model::now_us(),
             };
             let origin = &origin.lv.name;
-            let made = thick::create_snapshot(self.vg(), origin, &name, room, &tags.to_lvm()).await;
+            let tags = self.hints.tags_of(id.as_str(), &tags);
+            let made = thick::create_snapshot(self.vg(), origin, &name, room, &tags).await;
             self.watched();
             view = self.look().await?;
             // What counts is whether it is there: LVM may fail after it did its work.

@@ -132,6 +132,7 @@ impl Group {
             origin: origin.clone(),
             made_bytes: size,
         };
+        let tags = self.hints.tags_of(id.as_str(), &tags);
         thick::create(self.vg(), &name, size, &tags).await
     }
 
@@ -241,6 +242,7 @@ impl Group {
         self.remove_helpers(&id).await?;
         self.remove_unfinished(&id).await?;
         let view = self.look().await?;
+        let view = self.finish_replacements(view, Some(&id)).await?;
         let Some(volume) = view.volume(&id) else {
             return Ok(());
         };
@@ -307,7 +309,8 @@ impl Group {
         let view = self.look().await?;
         let volume = view.volume(id).ok_or_else(|| name.not_found())?;
         refuse_growing(&view, &volume)?;
-        thick::extend_onto(self.vg(), &volume.lv.name, size, &extents).await?;
+        let lv = volume.lv;
+        thick::extend_onto(self.vg(), &lv.name, lv.is_striped, size, &extents).await?;
         let view = self.look().await?;
         Ok(view.volume(id).ok_or_else(|| name.not_found())?.info())
     }

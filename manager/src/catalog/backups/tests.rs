@@ -172,3 +172,68 @@ async fn one_that_is_cancelled_before_its_cut_lets_go_of_the_volume() {
         .await;
     assert!(matches!(back, Err(CatalogError::Transition { .. })));
 }
+
+#[tokio::test]
+async fn only_what_is_under_way_is_paused() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    let free = volume("free", VolumeStatus::Available);
+    catalog.insert_volume(free.clone()).await.unwrap();
+    let row = backup("p", &free);
+    let from = VolumeStatus::Available;
+    assert!(catalog.begin_backup(row.clone(), from).await.unwrap());
+    let paused = async || {
+        let now = catalog.backup(&row.id).await.unwrap().unwrap();
+        (now.paused, now.phase)
+    };
+    assert!(!catalog.resume_backup(&row.id).await.unwrap());
+    for _ in 0..2 {
+        assert!(catalog.pause_backup(&row.id).await.unwrap());
+    }
+    assert_eq!(paused().await, (true, "paused".to_owned()));
+    assert!(catalog.resume_backup(&row.id).await.unwrap());
+    assert!(!paused().await.0);
+    // Neither one that is given up nor one that has ended stays paused, or becomes it.
+    assert!(catalog.pause_backup(&row.id).await.unwrap());
+    assert!(catalog.cancel_backup(&row.id).await.unwrap());
+    assert_eq!(paused().await, (false, "stopping".to_owned()));
+    assert!(!catalog.pause_backup(&row.id).await.unwrap());
+    let (from, to) = (BackupStatus::Cancelling, BackupStatus::Cancelled);
+    assert!(catalog.end_backup(&row.id, from, to, None).await.unwrap());
+    assert!(!catalog.pause_backup(&row.id).await.unwrap());
+    assert!(!paused().await.0);
+}
+
+#[tokio::test]
+async fn a_backup_of_a_kept_snapshot_touches_no_volume() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    let used = volume("used", VolumeStatus::InUse);
+    catalog.insert_volume(used.clone()).await.unwrap();
+    let source = "snap-local".parse().unwrap();
+    let row = BackupRow {
+        source: BackupSource::Kept,
+        holds_volume: false,
+        temp_snapshot_id: None,
+        ..backup("k", &used)
+    };
+    catalog
+        .begin_kept_backup(row.clone(), &source)
+        .await
+        .unwrap();
+    let again = catalog.begin_kept_backup(row.clone(), &source).await;
+    assert!(again.unwrap_err().is_taken());
+    let status = async || catalog.volume(&used.id).await.unwrap().unwrap().status;
+    assert_eq!(status().await, VolumeStatus::InUse);
+    let id = &row.snapshot_id;
+    assert_eq!(catalog.kept_source(id).await.unwrap(), Some(source.clone()));
+    assert_eq!(catalog.kept_source(&source).await.unwrap(), None);
+    let of_copy = catalog.backup_of(id).await.unwrap();
+    assert_eq!(of_copy, Some(row.clone()));
+    assert_eq!(catalog.backups_from(&source).await.unwrap(), [row.clone()]);
+    let (from, to) = (BackupStatus::Creating, BackupStatus::Error);
+    assert!(catalog.end_backup(&row.id, from, to, None).await.unwrap());
+    assert_eq!(status().await, VolumeStatus::InUse);
+    catalog.remove_backup(&row.id).await.unwrap();
+    assert!(catalog.kept_sources().await.unwrap().is_empty());
+}

@@ -4,13 +4,14 @@ use std::fs;
 
 use async_trait::async_trait;
 use stockpot_driver::{
-    AccessMode, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError, Headroom,
-    LocalConnection, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId, VolumeInfo,
+    AccessMode, Adoptable, ByteRange, Capacity, ConnectionInfo, ConnectorProperties, DriverError,
+    Headroom, LocalConnection, Remembered, SnapshotId, SnapshotInfo, VolumeDriver, VolumeId,
+    VolumeInfo, lvm::LvName,
 };
 
 use super::{
     FakeStorage, GRANULARITY,
-    files::{absent, differences, in_use, io_error, pinned, remove, set_len},
+    files::{absent, differences, in_use, io_error, pinned, remove, set_len, unanswered},
 };
 
 #[async_trait]
@@ -84,6 +85,52 @@ impl VolumeDriver for FakeStorage {
         .await
     }
 
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.call("check_replace", |state| {
+            if state.cannot_replace {
+                return Err(DriverError::Unsupported("that".into()));
+            }
+            pinned(state, id)
+        })
+        .await
+    }
+
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        self.call("replace_volume", |state| {
+            let size_of = |id: &VolumeId| state.volumes.get(id).copied();
+            let had = size_of(id).ok_or_else(|| absent(&format!("volume {id}")))?;
+            let info = |size_bytes| VolumeInfo {
+                id: id.clone(),
+                size_bytes,
+            };
+            if state.replaced.get(id) == Some(with) {
+                return Ok(info(had));
+            }
+            let has = size_of(with).ok_or_else(|| absent(&format!("volume {with}")))?;
+            for one in [id, with] {
+                in_use(state, one.as_str())?;
+                if state.held.contains(one) {
+                    return Err(DriverError::InUse {
+                        what: format!("volume {one}"),
+                        by: "mounted at /fake".to_owned(),
+                    });
+                }
+            }
+            pinned(state, id)?;
+            let (from, to) = (self.volume_file(with), self.volume_file(id));
+            fs::rename(&from, &to).map_err(|source| io_error("cannot rename", &from, source))?;
+            state.volumes.remove(with);
+            state.volumes.insert(id.clone(), has);
+            state.replaced.insert(id.clone(), with.clone());
+            Ok(info(has))
+        })
+        .await
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,
@@ -93,6 +140,12 @@ impl VolumeDriver for FakeStorage {
             if let Some(info) = state.snapshots.get(id) {
                 return Ok(info.clone());
             }
+            if state.unanswered_cuts > 0 {
+                state.unanswered_cuts -= 1;
+                state.late_cuts.insert(id.clone(), volume.clone());
+                return Err(unanswered("create_snapshot"));
+            }
+            state.late_cuts.remove(id);
             let size_bytes = *state
                 .volumes
                 .get(volume)
@@ -119,7 +172,17 @@ impl VolumeDriver for FakeStorage {
         self.call("delete_snapshot", |state| {
             in_use(state, id.as_str())?;
             state.snapshots.remove(id);
-            remove(&self.snapshot_file(id))
+            remove(&self.snapshot_file(id))?;
+            if let Some(volume_id) = state.late_cuts.remove(id) {
+                let info = SnapshotInfo {
+                    id: id.clone(),
+                    volume_id,
+                    size_bytes: 0,
+                    created_at_us: 0,
+                };
+                state.snapshots.insert(id.clone(), info);
+            }
+            Ok(())
         })
         .await
     }
@@ -167,6 +230,37 @@ impl VolumeDriver for FakeStorage {
 
     async fn list_snapshots(&self) -> Result<Vec<SnapshotInfo>, DriverError> {
         Ok(self.lock().snapshots.values().cloned().collect())
+    }
+
+    fn name_is(&self, id: &str, name: &str) {
+        self.lock().names.insert(id.to_owned(), name.to_owned());
+    }
+
+    async fn remember(&self) -> Result<Remembered, DriverError> {
+        self.call("remember", |state| Ok(self.recall(state))).await
+    }
+
+    async fn adoptable(&self, lv: &LvName) -> Result<Option<Adoptable>, DriverError> {
+        Ok(self.look_at(&self.lock(), lv))
+    }
+
+    async fn adopt_volume(
+        &self,
+        id: &VolumeId,
+        lv: &LvName,
+        name: &str,
+    ) -> Result<VolumeInfo, DriverError> {
+        self.call("adopt_volume", |state| self.take_over(state, id, lv, name))
+            .await
+    }
+
+    async fn release_volume(
+        &self,
+        id: &VolumeId,
+        lv_name: Option<&str>,
+    ) -> Result<Option<LvName>, DriverError> {
+        self.call("release_volume", |state| self.give_away(state, id, lv_name))
+            .await
     }
 
     async fn capacity(&self) -> Result<Capacity, DriverError> {

@@ -6,7 +6,7 @@ use std::{
     path::Path,
 };
 
-use stockpot_driver::{ByteRange, DriverError, VolumeId};
+use stockpot_driver::{ByteRange, DriverError, VolumeId, remote::NodeError};
 
 use super::{GRANULARITY, State};
 
@@ -45,6 +45,16 @@ pub(super) fn pinned(state: &State, volume: &VolumeId) -> Result<(), DriverError
         }),
         None => Ok(()),
     }
+}
+
+/// What a storage node that is still at it makes of a call.
+pub(super) fn unanswered(call: &'static str) -> DriverError {
+    let error = NodeError::NoAnswer {
+        node: "fake".to_owned(),
+        call,
+        waited_seconds: 0,
+    };
+    error.into()
 }
 
 pub(super) fn absent(what: &str) -> DriverError {

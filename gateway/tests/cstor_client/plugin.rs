@@ -1,0 +1,252 @@
+//! What OpenEBS's plugin does, step by step: one request a connection, documents as Go writes them, data on a port that it
+//! opens after it has asked and that takes bytes until the other side closes.
+
+use std::{collections::HashMap, path::PathBuf, time::Duration};
+
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, UnixStream},
+};
+
+use super::lab::Bench;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// The plugin's own is five seconds.
+const ASK_EVERY: Duration = Duration::from_millis(30);
+
+pub(crate) struct Plugin {
+    socket: PathBuf,
+    namespace: String,
+    address: String,
+    /// What it has stored, by the name of the backup.
+    stored: HashMap<String, Vec<u8>>,
+    pub(crate) local: bool,
+    pub(crate) disable_incremental: bool,
+    /// Another one than its own port.
+    pub(crate) destination: Option<String>,
+}
+
+impl Plugin {
+    pub(crate) fn new(bench: &Bench, namespace: &str) -> Self {
+        Self {
+            socket: bench.socket.clone(),
+            namespace: namespace.to_owned(),
+            address: bench.address.clone(),
+            stored: HashMap::new(),
+            local: false,
+            disable_incremental: false,
+            destination: None,
+        }
+    }
+
+    pub(crate) fn address(&self) -> String {
+        self.address.clone()
+    }
+
+    /// One request, to its status and body.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<&str>) -> (u16, String) {
+        let body = body.unwrap_or_default();
+        let head = format!(
+            "{method} {path} HTTP/1.1\r\nHost: maya-apiserver\r\nUser-Agent: Go-http-client/1.1\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            body.len()
+        );
+        let calling = async {
+            let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+            stream.write_all(head.as_bytes()).await.unwrap();
+            stream.write_all(body.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await.unwrap();
+            answer
+        };
+        let answer = tokio::time::timeout(PATIENCE, calling).await.unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+        assert!(
+            !head.to_ascii_lowercase().contains("transfer-encoding"),
+            "{head}"
+        );
+        (code, body.to_owned())
+    }
+
+    fn document(&self, volume: &str, schedule: &str, snap: &str) -> Value {
+        let destination = self.destination.clone().unwrap_or_else(|| self.address());
+        json!({
+            "metadata": {"namespace": self.namespace, "creationTimestamp": null},
+            "spec": {
+                "backupName": schedule, "volumeName": volume, "snapName": snap, "prevSnapName": "",
+                "backupDest": destination, "localSnap": self.local,
+                "disableIncrementalBackups": self.disable_incremental, "pluginField": "kept",
+            },
+            "status": "",
+        })
+    }
+
+    pub(crate) async fn post_backup(
+        &self,
+        volume: &str,
+        schedule: &str,
+        snap: &str,
+    ) -> (u16, String) {
+        let document = self.document(volume, schedule, snap).to_string();
+        self.call("POST", "/latest/backups/", Some(&document)).await
+    }
+
+    pub(crate) async fn status(&self, volume: &str, schedule: &str, snap: &str) -> Value {
+        let document = self.document(volume, schedule, snap).to_string();
+        let (code, body) = self.call("GET", "/latest/backups/", Some(&document)).await;
+        assert_eq!(code, 200, "{body}");
+        serde_json::from_str(&body).unwrap()
+    }
+
+    /// Asks until it has ended, as `checkBackupStatus` does.
+    pub(crate) async fn ended(&self, volume: &str, schedule: &str, snap: &str) -> Value {
+        let asking = async {
+            loop {
+                tokio::time::sleep(ASK_EVERY).await;
+                let backup = self.status(volume, schedule, snap).await;
+                if is_end(backup["status"].as_str().unwrap()) {
+                    return backup;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap()
+    }
+
+    /// What `cleanupCompletedBackup` does: of a schedule that went well the one before goes, else this one.
+    pub(crate) async fn clean_up(&self, backup: &Value) {
+        let spec = |key: &str| backup["spec"][key].as_str().unwrap().to_owned();
+        let mut target = spec("snapName");
+        if target != spec("backupName") && backup["status"] == "Done" {
+            target = spec("prevSnapName");
+            if target.is_empty() {
+                return;
+            }
+        }
+        let namespace = backup["metadata"]["namespace"].as_str().unwrap();
+        assert_eq!(namespace, self.namespace);
+        let code = self.delete(&target, &spec("volumeName"), &spec("backupName"));
+        assert_eq!(code.await, 200);
+    }
+
+    pub(crate) async fn delete(&self, snap: &str, volume: &str, schedule: &str) -> u16 {
+        let path = format!(
+            "/latest/backups/{snap}?namespace={}&schedule={schedule}&volume={volume}",
+            self.namespace
+        );
+        self.call("DELETE", &path, None).await.0
+    }
+
+    /// A whole backup: asked for, taken, watched, cleaned up.
+    pub(crate) async fn back_up(&mut self, volume: &str, schedule: &str, snap: &str) -> Value {
+        let (code, body) = self.post_backup(volume, schedule, snap).await;
+        assert_eq!((code, body.as_str()), (200, "\"\""));
+        let listener = TcpListener::bind(&self.address).await.unwrap();
+        let taking = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut stored, mut buffer) = (Vec::new(), [0; 32 * 1024]);
+            loop {
+                match stream.read(&mut buffer).await.unwrap() {
+                    0 => return stored,
+                    len => stored.extend(&buffer[..len]),
+                }
+            }
+        };
+        let mut taking = std::pin::pin!(taking);
+        let watching = self.ended(volume, schedule, snap);
+        let mut watching = std::pin::pin!(watching);
+        let mut stored = None;
+        let ended = loop {
+            tokio::select! {
+                bytes = &mut taking, if stored.is_none() => stored = Some(bytes),
+                ended = &mut watching => break ended,
+            }
+        };
+        drop(listener);
+        if let Some(bytes) = stored {
+            self.stored.insert(snap.to_owned(), bytes);
+        }
+        self.clean_up(&ended).await;
+        ended
+    }
+
+    /// Loses the end of what is stored.
+    pub(crate) fn truncate(&mut self, snap: &str) {
+        let stored = self.stored.get_mut(snap).unwrap();
+        stored.truncate(stored.len() / 2);
+    }
+
+    pub(crate) async fn post_restore(
+        &self,
+        volume: &str,
+        snap: &str,
+        source: &str,
+        local: bool,
+        size: Option<&str>,
+    ) -> (u16, String) {
+        let document = json!({
+            "metadata": {"namespace": self.namespace, "creationTimestamp": null},
+            "spec": {
+                "restoreName": snap, "volumeName": volume, "restoreSrc": source, "maxretrycount": 0, "retrycount": 0,
+                "storageClass": "standard", "size": size.unwrap_or("0"), "localRestore": local,
+            },
+            "status": "",
+        });
+        self.call("POST", "/latest/restore/", Some(&document.to_string()))
+            .await
+    }
+
+    /// Asks until a restore has ended, as `checkRestoreStatus` does: the answer is the bare status.
+    pub(crate) async fn restored(&self, volume: &str, snap: &str) -> String {
+        let document = json!({
+            "metadata": {"namespace": self.namespace},
+            "spec": {"restoreName": snap, "volumeName": volume},
+        })
+        .to_string();
+        let asking = async {
+            loop {
+                let (code, body) = self.call("GET", "/latest/restore/", Some(&document)).await;
+                assert_eq!(code, 200, "{body}");
+                let status: String = serde_json::from_str(&body).unwrap();
+                if is_end(&status) {
+                    return status;
+                }
+                tokio::time::sleep(ASK_EVERY).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, asking).await.unwrap()
+    }
+
+    /// A whole restore of what is stored: asked for, given, watched. With it the answer to the first.
+    pub(crate) async fn restore(
+        &self,
+        volume: &str,
+        snap: &str,
+        size: Option<&str>,
+    ) -> (String, Value) {
+        let (code, body) = self
+            .post_restore(volume, snap, &self.address, false, size)
+            .await;
+        assert_eq!(code, 200, "{body}");
+        let listener = TcpListener::bind(&self.address).await.unwrap();
+        let stored = &self.stored[snap];
+        let giving = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for piece in stored.chunks(32 * 1024) {
+                stream.write_all(piece).await.unwrap();
+            }
+        };
+        let (status, ()) = tokio::join!(self.restored(volume, snap), giving);
+        (status, serde_json::from_str(&body).unwrap())
+    }
+}
+
+fn is_end(status: &str) -> bool {
+    match status {
+        "Done" | "Failed" | "Invalid" => true,
+        "Init" | "Pending" | "InProgress" => false,
+        other => panic!("{other:?} is no status"),
+    }
+}

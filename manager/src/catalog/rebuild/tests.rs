@@ -1,0 +1,95 @@
+use super::{
+    super::{CopyState, VolumeStatus, snapshots::tests::snapshot, volumes::tests::volume},
+    *,
+};
+
+async fn made(dir: &Path, names: &[&str]) {
+    let catalog = Catalog::open(dir).unwrap();
+    for name in names {
+        let row = volume(name, VolumeStatus::Available);
+        catalog.insert_volume(row).await.unwrap();
+    }
+    catalog
+        .put_export("v.a".to_owned(), vec![1, 2, 3])
+        .await
+        .unwrap();
+    catalog.close(dir).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_sound_catalog_is_told_from_none_and_from_a_damaged_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let looked = || Site::lock(dir.path()).unwrap().existing().unwrap();
+    assert_eq!(looked(), Existing::None);
+    made(dir.path(), &[]).await;
+    assert_eq!(looked(), Existing::None);
+    made(dir.path(), &["a", "b"]).await;
+    assert_eq!(looked(), Existing::Sound(2));
+    let held = Catalog::open(dir.path()).unwrap();
+    assert!(matches!(
+        Site::lock(dir.path()),
+        Err(CatalogError::Locked { .. })
+    ));
+    held.close(dir.path()).await.unwrap();
+    fs::write(dir.path().join(FILE_NAME), vec![9; 8192]).unwrap();
+    assert!(matches!(looked(), Existing::Damaged(_)));
+}
+
+#[tokio::test]
+async fn the_new_one_takes_the_place_and_the_old_one_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    made(dir.path(), &["a", "b"]).await;
+    let site = Site::lock(dir.path()).unwrap();
+    let said: Vec<_> = site
+        .said("volumes")
+        .into_iter()
+        .map(|(id, said)| (id, said.name))
+        .collect();
+    assert_eq!(said[0], ("vol-a".to_owned(), "a".to_owned()));
+    let new = Catalog::open(&site.new_dir()).unwrap();
+    let kept = site.keep(&new).await.unwrap();
+    assert!(kept.contains(&("exports".to_owned(), Ok(1))), "{kept:?}");
+    let mut cut = snapshot("s");
+    (cut.local, cut.cloud) = (CopyState::Deleted, CopyState::Present);
+    cut.location = Some("s3://b/x".to_owned());
+    cut.kept_as_base = true;
+    let only = volume("c", VolumeStatus::Available);
+    let filled = new.fill(vec![only.clone()], vec![cut.clone()], Vec::new());
+    filled.await.unwrap();
+    new.close(&site.new_dir()).await.unwrap();
+    let aside = site.put().unwrap().unwrap();
+    assert!(aside.exists() && !dir.path().join(NEW_DIR).exists());
+    assert!(!dir.path().join("catalog.sqlite-wal").exists());
+
+    let catalog = Catalog::open(dir.path()).unwrap();
+    assert_eq!(catalog.volumes().await.unwrap(), [only]);
+    let found = catalog.snapshots().await.unwrap();
+    assert_eq!(found[0].location, cut.location);
+    assert!(found[0].kept_as_base);
+    assert_eq!(
+        catalog.export("v.a".to_owned()).await.unwrap(),
+        Some(vec![1, 2, 3])
+    );
+    let old = open_old(&aside).unwrap();
+    let count: i64 = old
+        .query_row("SELECT count(*) FROM volumes", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(count, 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_of_the_old_one_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join(FILE_NAME), vec![9; 8192]).unwrap();
+    let site = Site::lock(dir.path()).unwrap();
+    assert!(site.said("volumes").is_empty());
+    let new = Catalog::open(&site.new_dir()).unwrap();
+    let kept = site.keep(&new).await.unwrap();
+    assert!(
+        kept.iter().all(|(_, rows)| rows.is_err()) && !kept.is_empty(),
+        "{kept:?}"
+    );
+    new.close(&site.new_dir()).await.unwrap();
+    site.put().unwrap().unwrap();
+    assert!(Catalog::open(dir.path()).is_ok());
+}

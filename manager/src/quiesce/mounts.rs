@@ -1,0 +1,252 @@
+//! Which file systems lie on a device, wherever they are mounted.
+//!
+//! `/proc/PID/mountinfo` (proc(5)) names the device of every mount that a process sees. Containers see mounts that this process
+//! does not, so the table of one process of each mount namespace is read; such a mount is reached through `/proc/PID/root`.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs::{self, File, OpenOptions},
+    io,
+    os::{fd::AsRawFd, unix::ffi::OsStringExt, unix::fs::OpenOptionsExt},
+    path::{Path, PathBuf},
+};
+
+use nix::libc::O_NONBLOCK;
+use stockpot_driver::in_use::{Number, number_of};
+
+use super::stack::Stack;
+
+/// Most mount namespaces that are looked into.
+const NAMESPACES_MAX: usize = 4096;
+
+/// One mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Mount {
+    id: u64,
+    /// Of the file system: its device, or one that the kernel made up.
+    number: Number,
+    point: PathBuf,
+    kind: String,
+    source: String,
+    read_only: bool,
+}
+
+/// A file system that is mounted, and something on it that is open.
+#[derive(Debug)]
+pub(super) struct FileSystem {
+    pub(super) number: Number,
+    pub(super) kind: String,
+    /// Where it is mounted, as seen by those who mounted it.
+    pub(super) point: PathBuf,
+    /// How this process gets there.
+    pub(super) path: PathBuf,
+    pub(super) file: File,
+}
+
+/// The file systems on a device and on what is stacked on it, each once.
+///
+/// # Errors
+/// If the kernel's lists cannot be read, or a file system is there and cannot be opened.
+pub(super) fn file_systems(stack: &Stack) -> io::Result<Vec<FileSystem>> {
+    let mut seen = BTreeSet::new();
+    let mut found = Vec::new();
+    let mut unopened = None;
+    for (root, table) in tables(Path::new("/proc"))? {
+        let mut mounts: Vec<Mount> = parse(&table)
+            .into_iter()
+            .filter(|mount| lies_on(mount, stack))
+            .collect();
+        // Through one that is read-only it cannot be watched.
+        mounts.sort_by_key(|mount| mount.read_only);
+        for mount in mounts {
+            if seen.contains(&mount.number) {
+                continue;
+            }
+            let path = below(&root, &mount.point);
+            match open(&path, mount.id) {
+                Ok(file) => {
+                    seen.insert(mount.number);
+                    found.push(FileSystem {
+                        number: mount.number,
+                        kind: mount.kind,
+                        point: mount.point,
+                        path,
+                        file,
+                    });
+                }
+                Err(error) => unopened = Some((mount, error)),
+            }
+        }
+    }
+    match unopened {
+        Some((mount, error)) if !seen.contains(&mount.number) => Err(io::Error::new(
+            error.kind(),
+            format!("cannot open {}: {error}", mount.point.display()),
+        )),
+        _ => Ok(found),
+    }
+}
+
+/// Whether a mount is one of a file system on these devices.
+fn lies_on(mount: &Mount, stack: &Stack) -> bool {
+    if stack.devices.contains(&mount.number) {
+        return true;
+    }
+    // Its own number says nothing of the devices it lies on.
+    mount.kind == "btrfs"
+        && number_of(Path::new(&mount.source)).is_some_and(|source| stack.shares_btrfs(source))
+}
+
+/// Opens a mount point, and makes sure that nothing else was mounted over it.
+fn open(path: &Path, mount_id: u64) -> io::Result<File> {
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(path)?;
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
+    let lies_in = info
+        .lines()
+        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok());
+    if lies_in != Some(mount_id) {
+        return Err(io::Error::other("something else is mounted over it"));
+    }
+    Ok(file)
+}
+
+/// The table of one process of each mount namespace, this one first, with what its paths start from.
+fn tables(proc: &Path) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
+    let own = proc.join("self");
+    let mut namespaces = BTreeSet::from([fs::read_link(own.join("ns/mnt"))?]);
+    let mut tables = vec![(PathBuf::from("/"), fs::read(own.join("mountinfo"))?)];
+    for entry in fs::read_dir(proc)?.flatten() {
+        let is_process = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
+        if !entry.file_name().to_str().is_some_and(is_process) {
+            continue;
+        }
+        let process = entry.path();
+        // Processes end, and kernel threads have none.
+        let Ok(namespace) = fs::read_link(process.join("ns/mnt")) else {
+            continue;
+        };
+        if namespaces.contains(&namespace) || namespaces.len() >= NAMESPACES_MAX {
+            continue;
+        }
+        if let Ok(table) = fs::read(process.join("mountinfo")) {
+            namespaces.insert(namespace);
+            tables.push((process.join("root"), table));
+        }
+    }
+    Ok(tables)
+}
+
+fn below(root: &Path, point: &Path) -> PathBuf {
+    root.join(point.strip_prefix("/").unwrap_or(point))
+}
+
+/// `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/x rw,errors=continue`; what cannot be read is left out.
+fn parse(table: &[u8]) -> Vec<Mount> {
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(line)
+        .collect()
+}
+
+fn line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = text(fields.next()?).parse().ok()?;
+    let (major, minor) = text(fields.nth(1)?)
+        .split_once(':')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))?;
+    let _root = fields.next()?;
+    let point = unescape(fields.next()?);
+    let options = text(fields.next()?);
+    // Optional fields end with a dash.
+    fields.find(|field| *field == b"-")?;
+    let kind = text(fields.next()?);
+    let source = unescape(fields.next()?);
+    Some(Mount {
+        id,
+        number: (major.parse().ok()?, minor.parse().ok()?),
+        point: OsString::from_vec(point).into(),
+        kind,
+        source: String::from_utf8_lossy(&source).into_owned(),
+        read_only: options.split(',').any(|option| option == "ro"),
+    })
+}
+
+fn text(field: &[u8]) -> String {
+    String::from_utf8_lossy(field).into_owned()
+}
+
+/// Blanks and the like are written as `\` and three octal digits.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        let octal = tail
+            .get(..3)
+            .filter(|_| *first == b'\\')
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        (bytes, rest) = match octal {
+            Some(byte) => {
+                bytes.push(byte);
+                (bytes, &tail[3..])
+            }
+            None => {
+                bytes.push(*first);
+                (bytes, tail)
+            }
+        };
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_are_read_as_proc_writes_them() {
+        let table = b"22 27 0:20 / /proc rw shared:13 - proc proc rw\n\
+            36 27 254:4 / /mnt/a\\040b ro,relatime shared:1 master:2 - ext4 /dev/mapper/x rw\n\
+            37 27 0:45 /sub /mnt/c rw,x - btrfs /dev/loop0 rw,ssd\nbroken\n\
+            38 27 8:1 / /mnt/\xff rw - xfs /dev/sda1 rw\n";
+        let mounts = parse(table);
+        assert_eq!(mounts.len(), 4);
+        assert_eq!(mounts[1].number, (254, 4));
+        assert_eq!(mounts[1].point, Path::new("/mnt/a b"));
+        assert!(mounts[1].read_only && !mounts[2].read_only);
+        assert_eq!(
+            (mounts[2].kind.as_str(), mounts[2].source.as_str()),
+            ("btrfs", "/dev/loop0")
+        );
+        assert_eq!(mounts[3].point.as_os_str().len(), 6);
+        assert_eq!(unescape(b"\\04"), b"\\04");
+        assert_eq!(
+            below(Path::new("/proc/7/root"), Path::new("/mnt")),
+            Path::new("/proc/7/root/mnt")
+        );
+    }
+
+    #[test]
+    fn a_mount_is_opened_only_if_it_is_the_one() {
+        let tables = tables(Path::new("/proc")).unwrap();
+        let (root, own) = &tables[0];
+        assert_eq!(root, Path::new("/"));
+        let proc = parse(own)
+            .into_iter()
+            .rfind(|m| m.point == Path::new("/proc"))
+            .unwrap();
+        assert!(open(&proc.point, proc.id).is_ok());
+        let error = open(&proc.point, proc.id + 1_000_000).unwrap_err();
+        assert!(error.to_string().contains("mounted over"), "{error}");
+    }
+
+    #[test]
+    fn a_device_that_nothing_lies_on() {
+        let stack = Stack::of((511, 1 << 19)).unwrap();
+        assert!(file_systems(&stack).unwrap().is_empty());
+    }
+}

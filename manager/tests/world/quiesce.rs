@@ -1,0 +1,186 @@
+//! The commands of a profile around the cut, whatever becomes of the cut and of the manager.
+
+use std::{fs, path::Path};
+
+use stockpot_proto::stockpot::v1::{self as api, BackupStatus};
+use tonic::Code;
+
+use crate::{
+    lab::{self, Client, Run},
+    world::{World, filled_volume},
+};
+
+/// A profile whose commands write down that they ran; `pre` ends with this exit code.
+fn write_profile(world: &World, code: u8, more: &str) {
+    let mark = |word: &str, end: &str| {
+        let marks = world.dir.path().join("marks");
+        format!(
+            "[/bin/sh, -c, 'echo {word} $STOCKPOT_VOLUME_NAME >> {}; echo {word} said; {end}']",
+            marks.display()
+        )
+    };
+    let text = format!(
+        "{{name: offsite, snapshotProperties: {{topology: {{bucket: backups, prefix: a}},
+           quiesce: {{pre: {}, post: [{}]{more}}}}}}}",
+        mark("pre", &format!("exit {code}")),
+        mark("post", "exit 0")
+    );
+    fs::write(world.dir.path().join("profiles/offsite.yaml"), text).unwrap();
+}
+
+/// What ran since this was asked last.
+fn marks(dir: &Path) -> String {
+    let path = dir.join("marks");
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    let _ = fs::remove_file(path);
+    found
+}
+
+/// A manager and a volume that is attached.
+fn begin(world: &World) -> (Run, Client, String) {
+    let run = world.start();
+    let mut client = run.client();
+    let volume = run.block_on(async {
+        let volume_id = filled_volume(world, &mut client).await.volume_id;
+        let request = api::AttachVolumeRequest {
+            volume_id: volume_id.clone(),
+            read_only: false,
+            as_attached: false,
+        };
+        client.attach_volume(request).await.unwrap();
+        volume_id
+    });
+    (run, client, volume)
+}
+
+#[test]
+fn commands_run_around_every_cut_and_tell_what_they_said() {
+    let world = World::new();
+    write_profile(&world, 0, "");
+    let (run, mut client, volume) = begin(&world);
+    let mut backups = run.backups();
+    run.block_on(async {
+        let done = lab::backed_up(&mut backups, &volume, "b", true).await;
+        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+        assert_eq!(
+            (done.consistency.as_str(), done.frozen_us),
+            ("crash", 0),
+            "{done:?}"
+        );
+        for said in ["pre said", "post said", "no block device"] {
+            assert!(done.consistency_text.contains(said), "{done:?}");
+        }
+        lab::cut(&mut client, &lab::snapshot_of(&volume, "s", "offsite")).await;
+        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+        // Without a profile there is nobody to ask.
+        lab::cut(&mut client, &lab::snapshot_of(&volume, "local", "")).await;
+        assert_eq!(marks(world.dir.path()), "");
+    });
+    run.stop();
+}
+
+#[test]
+fn what_was_paused_goes_on_when_the_cut_fails() {
+    let world = World::new();
+    write_profile(&world, 0, "");
+    let (run, mut client, volume) = begin(&world);
+    let mut backups = run.backups();
+    run.block_on(async {
+        world.faults.break_call("create_snapshot");
+        lab::back_up(&mut backups, &volume, "b", true)
+            .await
+            .unwrap_err();
+        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+        let request = lab::snapshot_of(&volume, "s", "offsite");
+        client.create_snapshot(request).await.unwrap_err();
+        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+    });
+    run.stop();
+    assert!(world.storage.leftovers().snapshots.is_empty());
+}
+
+#[test]
+fn a_command_that_fails_keeps_from_cutting_unless_told_otherwise() {
+    let world = World::new();
+    write_profile(&world, 7, "");
+    let (run, mut client, volume) = begin(&world);
+    let mut backups = run.backups();
+    run.block_on(async {
+        let request = lab::snapshot_of(&volume, "s", "offsite");
+        let refused = client.create_snapshot(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains("exit code 7"), "{refused}");
+        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+        assert!(lab::list(&mut client).await.is_empty());
+        let refused = lab::back_up(&mut backups, &volume, "b", true)
+            .await
+            .unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        let failed = lab::cleaned(&mut backups, "b").await;
+        assert_eq!(failed.status(), BackupStatus::Error, "{failed:?}");
+        assert!(world.storage.leftovers().snapshots.is_empty());
+        marks(world.dir.path());
+
+        write_profile(&world, 7, ", onFailure: continue");
+        let done = lab::backed_up(&mut backups, &volume, "c", true).await;
+        assert!(done.consistency_text.contains("exit code 7"), "{done:?}");
+        assert_eq!(done.consistency, "crash");
+        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+    });
+    run.stop();
+}
+
+/// Killed in the middle of the cut: the next start runs what comes after, also where the profile is gone.
+#[test]
+fn killed_between_the_commands() {
+    let world = World::new();
+    write_profile(&world, 0, "");
+    let (run, _client, volume) = begin(&world);
+    let mut backups = run.backups();
+    world.faults.hold_call("create_snapshot");
+    run.block_on(async {
+        tokio::spawn(async move { lab::back_up(&mut backups, &volume, "b", true).await });
+        assert_eq!(world.faults.happened().await, "create_snapshot");
+    });
+    assert_eq!(marks(world.dir.path()), "pre source\n");
+    run.kill();
+    world.faults.clear();
+    fs::remove_file(world.dir.path().join("profiles/offsite.yaml")).unwrap();
+    let run = world.start();
+    let mut found = String::new();
+    run.block_on(async {
+        while found.is_empty() {
+            found = marks(world.dir.path());
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    });
+    assert_eq!(found, "post source\n");
+    run.stop();
+    assert!(world.storage.leftovers().snapshots.is_empty());
+    // Only once.
+    world.start().stop();
+    assert_eq!(marks(world.dir.path()), "");
+}
+
+#[test]
+fn a_volume_that_nobody_uses_is_said_to_be_so() {
+    let world = World::new();
+    let run = world.start();
+    let (mut client, mut backups) = (run.client(), run.backups());
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let done = lab::backed_up(&mut backups, &volume, "b", false).await;
+        assert_eq!(
+            (done.consistency.as_str(), done.frozen_us),
+            ("unused", 0),
+            "{done:?}"
+        );
+        let request = api::ListBackupsRequest {
+            volume,
+            ..Default::default()
+        };
+        let listed = backups.list_backups(request).await.unwrap().into_inner();
+        assert_eq!(listed.freeze_times, None);
+    });
+    run.stop();
+}

@@ -1,0 +1,146 @@
+//! Schedules that profiles say.
+
+use std::fs;
+
+use stockpot_proto::stockpot::v1 as api;
+use tonic::Code;
+
+use super::{Managed, Scene, all, at, named, run_is_over, shown, until};
+use crate::lab;
+
+const NAME: &str = "profile:gold";
+
+fn write(scene: &Scene, rest: &str) {
+    let text = format!(
+        "{{name: gold, snapshotProperties: {{{rest} topology: {{bucket: backups, prefix: a}}}}}}"
+    );
+    fs::write(scene.world.dir.path().join("profiles/gold.yaml"), text).unwrap();
+}
+
+/// The next look at the profiles.
+fn look(scene: &Scene) {
+    scene.pass(jiff::SignedDuration::from_secs(61));
+}
+
+fn gone(managed: &mut Managed) {
+    managed.block_on(async |_, _, schedules| {
+        until("the schedule is gone", async || {
+            let found = schedules.get_schedule(named(NAME)).await;
+            found
+                .is_err_and(|status| status.code() == Code::NotFound)
+                .then_some(())
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_profile_acts_on_the_volumes_that_name_it() {
+    let scene = Scene::new("2026-01-31T12:00:00Z", "{}");
+    let said = "schedule: {datetime: '2026-01-31T02:00:00', occurence: Monthly}, retention: {number: 1, duration: 30},";
+    write(&scene, said);
+    let mut managed = scene.start();
+    managed.block_on(async |client, backups, schedules| {
+        for (name, metadata) in [
+            ("a", Some(("profile", "gold"))),
+            ("b", Some(("profileId", "gold"))),
+            ("c", Some(("profile", "silver"))),
+            ("d", None),
+        ] {
+            let mut request = lab::empty_volume(name, 64 << 10);
+            let metadata = metadata.map(|(k, v)| (k.to_owned(), v.to_owned()));
+            request.metadata = metadata.into_iter().collect();
+            lab::available_volume(client, &request).await.unwrap();
+        }
+        let seen = until("the schedule", async || {
+            let found = schedules.get_schedule(named(NAME)).await;
+            found.ok().map(tonic::Response::into_inner)
+        })
+        .await;
+        assert_eq!(
+            (seen.profile.as_str(), seen.occurrence.as_str()),
+            ("gold", "Monthly")
+        );
+        let keep = seen.retention.unwrap();
+        assert_eq!((keep.keep_last, keep.keep_days), (1, 30));
+        // The last day of February.
+        let due = at("2026-02-28T02:00:00Z");
+        assert_eq!(seen.next_run_at.unwrap().seconds, due.as_second());
+        scene.set(due);
+        let seen = run_is_over(schedules, NAME, due).await;
+        assert_eq!(seen.last_ok, 2, "{seen:?}");
+        let mut volumes: Vec<String> = all(backups)
+            .await
+            .into_iter()
+            .map(|b| b.volume_name)
+            .collect();
+        volumes.sort();
+        assert_eq!(volumes, ["a", "b"]);
+        // It is the profile's: only to be paused.
+        let mut change = seen.clone();
+        change.full_every = 3;
+        let refused = schedules.update_schedule(change).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        let refused = schedules.delete_schedule(named(NAME)).await.unwrap_err();
+        assert!(
+            refused.message().contains("change the profile"),
+            "{refused}"
+        );
+        let paused = api::Schedule {
+            paused: true,
+            ..seen
+        };
+        schedules.update_schedule(paused).await.unwrap();
+    });
+    // What cannot be read for a while is not forgotten: it stays paused.
+    fs::write(
+        scene.world.dir.path().join("profiles/gold.yaml"),
+        "{name: gold",
+    )
+    .unwrap();
+    look(&scene);
+    managed.block_on(async |_, _, schedules| {
+        until("it is said", async || {
+            let seen = shown(schedules, NAME).await;
+            (seen.paused && seen.last_error.contains("is no profile")).then_some(())
+        })
+        .await;
+    });
+    write(&scene, said);
+    look(&scene);
+    managed.block_on(async |_, _, schedules| {
+        until("it is well again", async || {
+            let seen = shown(schedules, NAME).await;
+            (seen.paused && seen.last_error.is_empty()).then_some(())
+        })
+        .await;
+    });
+    write(&scene, "");
+    look(&scene);
+    gone(&mut managed);
+    write(&scene, said);
+    look(&scene);
+    managed.block_on(async |_, backups, schedules| {
+        until("it is back", async || {
+            schedules.get_schedule(named(NAME)).await.ok()
+        })
+        .await;
+        // What an earlier schedule of that name made is not its own to give up.
+        let apply = api::ApplyRetentionRequest {
+            schedule: NAME.to_owned(),
+            dry_run: false,
+        };
+        let judged = schedules
+            .apply_retention(apply)
+            .await
+            .unwrap()
+            .into_inner()
+            .items;
+        assert!(judged.is_empty(), "{judged:?}");
+        assert_eq!(all(backups).await.len(), 2);
+    });
+    fs::remove_file(scene.world.dir.path().join("profiles/gold.yaml")).unwrap();
+    look(&scene);
+    gone(&mut managed);
+    managed.run.stop();
+}
