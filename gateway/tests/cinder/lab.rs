@@ -275,6 +275,13 @@ impl Lab<'_> {
         self.manager.attach_volume(request).await.unwrap();
     }
 
+    pub(crate) async fn detach(&mut self, volume: &str) {
+        let request = api::DetachVolumeRequest {
+            volume_id: volume.to_owned(),
+        };
+        self.manager.detach_volume(request).await.unwrap();
+    }
+
     /// Asks for a backup and waits until it is available.
     pub(crate) async fn backed_up(&self, volume: &str, name: &str) -> String {
         let body = json!({"backup": {"volume_id": volume, "name": name, "force": true}});
