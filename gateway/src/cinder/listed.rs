@@ -52,13 +52,15 @@ pub(super) async fn backups(gateway: &Gateway, volume: &str) -> Result<Vec<api::
     }
 }
 
-/// Every snapshot.
+/// Every snapshot on record.
 pub(super) async fn snapshots(gateway: &Gateway) -> Result<Vec<api::Snapshot>, Status> {
     let mut client = gateway.manager.manager();
     let (mut all, mut token) = (Vec::new(), String::new());
     loop {
         let request = api::ListSnapshotsRequest {
             starting_token: token,
+            // A local copy is on record; no bucket has to be asked.
+            on_record_only: true,
             ..Default::default()
         };
         let page = client.list_snapshots(request).await?.into_inner();

@@ -85,7 +85,9 @@ fn of(headers: &HeaderMap) -> Result<Microversion, Problem> {
             ));
         };
         for of_service in text.split(',') {
-            if let Some((SERVICE, version)) = of_service.trim().split_once(' ') {
+            let of_service = of_service.trim();
+            let (service, version) = of_service.split_once(' ').unwrap_or((of_service, ""));
+            if service == SERVICE {
                 asked = version.trim().parse()?;
             }
         }

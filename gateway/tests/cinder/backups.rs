@@ -124,11 +124,14 @@ async fn force_delete_gives_up_what_is_under_way() {
         .post(&path, &json!({"os-reset_status": {"status": "available"}}))
         .await;
     assert!(refused.fault(400, "badRequest").contains("os-reset_status"));
-    let (deleted, ()) = tokio::join!(lab.post(&path, &json!({"os-force_delete": null})), async {
-        // The cancelled call ends when the store lets go of it.
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    let body = json!({"os-force_delete": null});
+    let deleting = lab.post(&path, &body);
+    let freeing = async {
+        // What is under way is given up; the bucket has to be told, and answers again.
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         world.faults.clear();
-    });
+    };
+    let (deleted, ()) = tokio::join!(deleting, freeing);
     assert_eq!(deleted.status, 202, "{deleted:?}");
     let path = format!("/v3/p/backups/{id}");
     lab.get(&path).await.fault(404, "itemNotFound");

@@ -97,7 +97,8 @@ impl World {
     }
 
     /// Nothing is on record any more; the storage and the bucket are what they were.
-    pub(crate) fn forget_catalog(&self) {
+    pub(crate) async fn forget_catalog(&self) {
+        self.until_unlocked().await;
         fs::remove_dir_all(self.path("state")).unwrap();
     }
 
@@ -124,6 +125,19 @@ impl World {
         self.stores.set_out_of_reach(out_of_reach);
     }
 
+    /// The thread of a manager that ended lets go of its catalog a moment later.
+    async fn until_unlocked(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let is_locked = || {
+            let lock = fs::File::open(self.path("state/lock"));
+            lock.is_ok_and(|lock| lock.try_lock().is_err())
+        };
+        while is_locked() {
+            assert!(Instant::now() < deadline, "the catalog stays locked");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
     /// Starts both, and waits until they take operations.
     pub(crate) async fn start(&self) -> Lab<'_> {
         let parts = Parts {
@@ -132,6 +146,7 @@ impl World {
             stores: self.stores.clone(),
         };
         let config = self.config();
+        self.until_unlocked().await;
         let manager_socket = config.socket.clone();
         let manager = Manager::open(config, parts).await.unwrap();
         let mut lab = Lab {
@@ -225,13 +240,8 @@ impl Lab<'_> {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Answer {
-        let sending = send(
-            &self.world.path("gateway.sock"),
-            method,
-            path,
-            headers,
-            body,
-        );
+        let socket = self.world.path("gateway.sock");
+        let sending = send(&socket, method, path, headers, body);
         tokio::time::timeout(PATIENCE, sending).await.unwrap()
     }
 
@@ -263,6 +273,13 @@ impl Lab<'_> {
             as_attached: false,
         };
         self.manager.attach_volume(request).await.unwrap();
+    }
+
+    pub(crate) async fn detach(&mut self, volume: &str) {
+        let request = api::DetachVolumeRequest {
+            volume_id: volume.to_owned(),
+        };
+        self.manager.detach_volume(request).await.unwrap();
     }
 
     /// Asks for a backup and waits until it is available.

@@ -19,7 +19,7 @@ async fn a_backup_is_known_again_after_its_catalog_was_lost() {
     let known = lab.post("/v3/p/backups/import_record", &record).await;
     assert!(known.fault(400, "badRequest").contains("already exists"));
     lab.stop().await;
-    world.forget_catalog();
+    world.forget_catalog().await;
 
     let lab = world.start().await;
     lab.get(&path).await.fault(404, "itemNotFound");
@@ -62,7 +62,7 @@ async fn an_import_is_on_record_after_a_restart() {
     let path = format!("/v3/p/backups/{backup}");
     let record = lab.get(&format!("{path}/export_record")).await.body;
     lab.stop().await;
-    world.forget_catalog();
+    world.forget_catalog().await;
     let lab = world.start().await;
     let imported = lab.post("/v3/p/backups/import_record", &record).await;
     assert_eq!(imported.status, 201, "{imported:?}");

@@ -13,7 +13,7 @@ async fn a_new_volume_by_both_ways() {
     let path = format!("/v3/p/backups/{backup}/restore");
     // What python-cinderclient sends.
     let body = json!({"restore": {"volume_id": null, "name": null}});
-    world.faults.hold_call("get");
+    world.faults.hold_call("create_volume");
     let begun = lab.post(&path, &body).await;
     assert_eq!(begun.status, 202, "{begun:?}");
     let restore = &begun.body["restore"];
@@ -46,6 +46,37 @@ async fn a_new_volume_by_both_ways() {
     assert_eq!(third.status, 202, "{third:?}");
     let id = third.body["volume"]["id"].as_str().unwrap();
     world.assert_content(&lab.until("volume", id, "available").await, 7);
+    lab.stop().await;
+    world.assert_tidy();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn into_a_volume_that_is_there() {
+    let world = World::new();
+    let mut lab = world.start().await;
+    let volume = lab.volume("source", 7).await;
+    let backup = lab.backed_up(&volume, "b").await;
+    world.fill(&volume, 8);
+    let path = format!("/v3/p/backups/{backup}/restore");
+    let shown = lab.shown(&volume).await;
+    let body = json!({"restore": {"volume_id": shown}});
+    // Not while somebody uses it.
+    lab.attach(&volume).await;
+    let refused = lab.post(&path, &body).await;
+    let message = refused.fault(400, "badRequest");
+    assert!(message.contains("must be available"), "{message}");
+    lab.detach(&volume).await;
+    let begun = lab.post(&path, &body).await;
+    assert_eq!(begun.status, 202, "{begun:?}");
+    let restore = &begun.body["restore"];
+    assert_eq!(restore["volume_id"], json!(shown));
+    assert_eq!(restore["volume_name"], "source");
+    let filled = lab.until("volume", &shown, "available").await;
+    world.assert_content(&filled, 7);
+    let nobody = lab
+        .post(&path, &json!({"restore": {"volume_id": "nobody"}}))
+        .await;
+    nobody.fault(404, "itemNotFound");
     lab.stop().await;
     world.assert_tidy();
 }

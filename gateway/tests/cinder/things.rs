@@ -86,6 +86,14 @@ async fn a_snapshot_is_backed_up_and_stays() {
     assert_eq!(forced.status, 202, "{forced:?}");
     let listed = lab.get("/v3/p/snapshots?name=s").await;
     assert_eq!(listed.body["snapshots"].as_array().unwrap().len(), 1);
+    // It is what the backup shows, and stays.
+    let asked = json!({"backup": {"volume_id": volume, "snapshot_id": id}});
+    let begun = lab.post("/v3/p/backups", &asked).await;
+    assert_eq!(begun.status, 202, "{begun:?}");
+    let backup = begun.body["backup"]["id"].as_str().unwrap();
+    let backup = lab.until("backup", backup, "available").await;
+    assert_eq!(backup["snapshot_id"], id);
+    lab.until("snapshot", id, "available").await;
     let path = format!("/v3/p/snapshots/{id}");
     let volume = lab
         .post("/v3/p/volumes", &json!({"volume": {"snapshot_id": id}}))

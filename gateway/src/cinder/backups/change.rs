@@ -30,6 +30,8 @@ const WAIT: Duration = Duration::from_secs(15);
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::cinder) struct UpdateBackup {
+    // May be null, and has to be there.
+    #[serde(deserialize_with = "Option::deserialize")]
     backup: Option<NewWords>,
 }
 

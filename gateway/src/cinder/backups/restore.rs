@@ -25,6 +25,8 @@ use crate::{
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(in crate::cinder) struct RestoreBackup {
+    // May be null, and has to be there.
+    #[serde(deserialize_with = "Option::deserialize")]
     restore: Option<Restore>,
 }
 
