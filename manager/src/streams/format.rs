@@ -157,7 +157,7 @@ fn number(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .rev()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+        .fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
 /// One piece of a content.
@@ -238,10 +238,8 @@ fn check_end(mut source: impl Read, hasher: &blake3::Hasher) -> Result<(), Forma
     }
 }
 
-fn read<E: From<FormatError>>(mut source: impl Read, into: &mut [u8]) -> Result<(), E> {
-    source
-        .read_exact(into)
-        .map_err(|error| FormatError::from(error).into())
+fn read(mut source: impl Read, into: &mut [u8]) -> Result<(), FormatError> {
+    Ok(source.read_exact(into)?)
 }
 
 fn damaged<E: From<FormatError>>(why: String) -> E {
