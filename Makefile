@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests two-nodes selftest csi-sanity reader test-s3 test-long bench flame deny clean
+.PHONY: help setup setup-s3 setup-csi build print-binary demo test check unit host-tests two-nodes selftest csi-sanity reader gateway-fuzz test-s3 test-long bench flame deny clean
 
 # Build output is shared by all checkouts of a user, so that a second one builds quickly.
 XDG_CACHE_HOME ?= $(HOME)/.cache
@@ -64,6 +64,10 @@ reader: ## the independent reader restores the document's examples and every gol
 	@$(FIXTURES)/setup reader
 	$(CACHE)/reader-venv/bin/python $(FIXTURES)/reader/check_document.py
 	$(CACHE)/reader-venv/bin/python $(FIXTURES)/reader/check_golden.py
+
+gateway-fuzz: ## every REST call with input made from the gateway's own description (FUZZ_EXAMPLES=100, FUZZ_SEED)
+	@$(FIXTURES)/setup fuzz
+	$(FIXTURES)/schemathesis
 
 test-s3: setup setup-s3 ## the store and the whole flow against real S3 servers (S3_SERVERS=versitygw,minio)
 	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked -p stockpot-repository

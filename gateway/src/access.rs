@@ -5,11 +5,15 @@
 
 mod tokens;
 
-use std::{fmt, net::IpAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
-use http::{HeaderMap, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 
-pub(crate) use self::tokens::{Tokens, TokensError};
+pub(crate) use self::tokens::Tokens;
+pub use self::tokens::TokensError;
 use crate::{
     config::{GatewayConfig, Network},
     problem::Problem,
@@ -95,6 +99,18 @@ impl Access {
 
     /// Who calls; a problem when he may not.
     pub(crate) fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
+        let caller = self.known(peer, headers)?;
+        // A browser tells whose page calls. Pages of others must not use what this one's user may do.
+        match headers.get(header::ORIGIN) {
+            Some(origin) if !is_own_page(origin, headers, &caller) => Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "a page of another site may not call",
+            )),
+            _ => Ok(caller),
+        }
+    }
+
+    fn known(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
         let (address, certificate) = match peer {
             Peer::Local { uid } => return Ok(Caller::User(*uid)),
             Peer::Network {
@@ -139,6 +155,26 @@ fn unauthorized(message: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, message)
 }
 
+/// Whether a page is the gateway's own: its origin is where the request goes. Where nothing is shown, a name is not enough: its
+/// owner can let it lead anywhere.
+fn is_own_page(origin: &HeaderValue, headers: &HeaderMap, caller: &Caller) -> bool {
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_ascii_lowercase);
+    let origin = text(origin);
+    let page = origin
+        .as_deref()
+        .and_then(|origin| origin.split_once("://"));
+    let host = headers.get(header::HOST).and_then(text);
+    let (Some((_, page)), Some(host)) = (page, host) else {
+        return false;
+    };
+    let name = host.strip_prefix("localhost").unwrap_or(&host);
+    let is_address = name.is_empty()
+        || name.starts_with(':')
+        || host.parse::<IpAddr>().is_ok()
+        || host.parse::<SocketAddr>().is_ok();
+    page == host && (is_address || matches!(caller, Caller::Token(_) | Caller::Certificate(_)))
+}
+
 /// The token that a request shows.
 fn token(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
@@ -151,8 +187,6 @@ fn token(headers: &HeaderMap) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
 
     fn access(dir: &std::path::Path, networks: &str) -> Access {
@@ -234,5 +268,44 @@ mod tests {
         assert_eq!(problem.status, StatusCode::FORBIDDEN);
         let home = host("127.0.0.1", &[]);
         assert!(access.caller(&home, &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn pages_of_others_do_not_use_what_a_user_may_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let access = access(dir.path(), "127.0.0.0/8");
+        let near = host("127.0.0.1", &[]);
+        for (host, origin, token, is_let_in) in [
+            ("127.0.0.1:80", "http://127.0.0.1:80", "", true),
+            ("localhost:80", "http://localhost:80", "", true),
+            ("localhost", "http://localhost", "", true),
+            ("[::1]:80", "http://[::1]:80", "", true),
+            ("127.0.0.1:80", "http://evil.example", "", false),
+            ("127.0.0.1:80", "null", "", false),
+            ("127.0.0.1:80", "http://127.0.0.1:81", "", false),
+            ("evil.example:80", "http://evil.example:80", "", false),
+            (
+                "localhost.evil.example",
+                "http://localhost.evil.example",
+                "",
+                false,
+            ),
+            (
+                "gateway.example:80",
+                "http://gateway.example:80",
+                "abc",
+                true,
+            ),
+            ("gateway.example:80", "http://evil.example", "abc", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("host", HeaderValue::from_static(host));
+            headers.insert("origin", HeaderValue::from_static(origin));
+            if !token.is_empty() {
+                headers.insert("x-auth-token", HeaderValue::from_static(token));
+            }
+            let outcome = access.caller(&near, &headers);
+            assert_eq!(outcome.is_ok(), is_let_in, "{host} {origin}: {outcome:?}");
+        }
     }
 }

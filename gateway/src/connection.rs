@@ -63,7 +63,7 @@ where
     let head_within = front.head_within;
     let service = service_fn(move |request: http::Request<Incoming>| {
         let (front, peer) = (front.clone(), peer.clone());
-        async move { Ok::<_, Infallible>(front.answer(&peer, request.map(Body::new)).await) }
+        async move { Ok::<_, Infallible>(front.answer(peer, request.map(Body::new)).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

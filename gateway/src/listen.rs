@@ -14,7 +14,8 @@ use std::{
 use stockpot_proto::socket::{self, BindError};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-pub(crate) use self::tls::{Tls, TlsError};
+pub(crate) use self::tls::Tls;
+pub use self::tls::TlsError;
 use crate::{
     access::Peer,
     config::{GatewayConfig, SocketMode},

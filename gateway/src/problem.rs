@@ -1,6 +1,6 @@
 //! What goes wrong, as HTTP says it: the status of every error is chosen here, its body by the API that was called.
 
-use std::marker::PhantomData;
+use std::{error::Error, marker::PhantomData};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
@@ -53,13 +53,25 @@ impl Problem {
 
 impl From<Status> for Problem {
     fn from(status: Status) -> Self {
-        let code = status.code();
+        // With a source it is not the manager's word: it is not there, or went away.
+        let is_ours = status.source().is_some();
+        let (code, message) = match is_ours {
+            true => (Code::Unavailable, "the manager does not answer"),
+            false => (status.code(), status.message()),
+        };
+        if is_ours {
+            tracing::warn!(error = %status, "the manager does not answer");
+        }
         let problem = Self {
             code: Some(code),
-            ..Self::new(status_of(code), status.message())
+            ..Self::new(status_of(code), message)
         };
         match code {
-            Code::Unavailable | Code::Cancelled => problem.retry_after(RETRY_AFTER_SECONDS),
+            Code::Unavailable | Code::Cancelled | Code::Unknown => {
+                problem.retry_after(RETRY_AFTER_SECONDS)
+            }
+            // Something else is under way for it, which is short as a rule.
+            Code::Aborted => problem.retry_after(1),
             _ => problem,
         }
     }
@@ -77,9 +89,10 @@ fn status_of(code: Code) -> StatusCode {
         Code::Unauthenticated => StatusCode::BAD_GATEWAY,
         Code::ResourceExhausted => StatusCode::INSUFFICIENT_STORAGE,
         Code::Unimplemented => StatusCode::NOT_IMPLEMENTED,
-        Code::Unavailable | Code::Cancelled => StatusCode::SERVICE_UNAVAILABLE,
+        // The last is what a call is told that was cut off.
+        Code::Unavailable | Code::Cancelled | Code::Unknown => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded => StatusCode::GATEWAY_TIMEOUT,
-        Code::Internal | Code::DataLoss | Code::Unknown => StatusCode::INTERNAL_SERVER_ERROR,
+        Code::Internal | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -67,10 +67,10 @@ pub async fn serve(
     }
     let listeners = Listeners::bind(&config, tls.map(Arc::new)).await?;
     let connections = Arc::new(Semaphore::new(config.limits.connections_max));
-    let front = Arc::new(Front::new(config, access));
+    let tasks = TaskTracker::new();
+    let front = Arc::new(Front::new(config, access, tasks.clone()));
     let (listeners, socket_file) = listeners.split();
     let stopping = CancellationToken::new();
-    let tasks = TaskTracker::new();
     // Whatever becomes of this future, nothing goes on after it.
     let end = CancellationToken::new();
     let _end = end.clone().drop_guard();
@@ -145,12 +145,13 @@ pub(crate) struct Front {
     access: Access,
     bounds: Bounds,
     request_within: Duration,
+    tasks: TaskTracker,
     /// How long a head may take.
     pub(crate) head_within: Duration,
 }
 
 impl Front {
-    fn new(config: GatewayConfig, access: Access) -> Self {
+    fn new(config: GatewayConfig, access: Access, tasks: TaskTracker) -> Self {
         let limits = config.limits;
         let gateway = Gateway {
             manager: Manager::new(config.manager_socket.clone()),
@@ -168,12 +169,30 @@ impl Front {
             access,
             bounds: Bounds::new(&limits),
             request_within: Duration::from_secs(limits.request_seconds_max),
+            tasks,
             head_within: Duration::from_secs(limits.head_seconds_max),
         }
     }
 
-    /// Answers a request, whatever comes.
-    pub(crate) async fn answer(&self, peer: &Peer, request: Request<axum::body::Body>) -> Response {
+    /// Answers a request, whatever comes. A client that goes away does not end it: how it went is written down.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        peer: Peer,
+        request: Request<axum::body::Body>,
+    ) -> Response {
+        let path = request.uri().path().to_owned();
+        let front = self.clone();
+        let answered = self
+            .tasks
+            .spawn(async move { front.answered(&peer, request).await });
+        answered.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "a request was not answered");
+            let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal failure");
+            refused(&path, &problem)
+        })
+    }
+
+    async fn answered(&self, peer: &Peer, request: Request<axum::body::Body>) -> Response {
         let began = Instant::now();
         let request = without_last_slash(request);
         let path = request.uri().path().to_owned();

@@ -22,7 +22,7 @@ pub(crate) fn start_logging(cli: &Cli) {
         (0, true) => "info,aws_config=warn,aws_sdk_s3=warn,aws_smithy_runtime=warn",
         (1, _) => {
             "warn,stockpot=debug,stockpot_repository=debug,stockpot_manager=debug,stockpot_driver=debug,\
-                   stockpot_connector=debug,stockpot_csi=debug,stockpot_command=debug"
+                   stockpot_connector=debug,stockpot_csi=debug,stockpot_command=debug,stockpot_gateway=debug,audit=info"
         }
         (_, _) => "debug",
     };

@@ -103,19 +103,19 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn who_takes_nothing_is_not_waited_for() {
         let (near, mut far) = tokio::io::duplex(64);
-        let mut patient = Patient::new(near, Duration::from_secs(30));
+        let mut patient = Patient::new(near, Duration::from_secs(1));
         let writing = tokio::spawn(async move {
-            let outcome = patient.write_all(&[7; 256]).await;
+            let outcome = patient.write_all(&[7; 192]).await;
             (patient, outcome)
         });
-        let mut buffer = [0; 128];
+        let mut buffer = [0; 64];
         for _ in 0..3 {
-            // Slow, and never too slow.
-            tokio::time::sleep(Duration::from_secs(20)).await;
-            far.read_exact(&mut buffer[..64]).await.unwrap();
+            // Slower in all than it may be at once.
+            tokio::time::sleep(Duration::from_millis(400)).await;
+            far.read_exact(&mut buffer).await.unwrap();
         }
         let (mut patient, outcome) = writing.await.unwrap();
         outcome.unwrap();

@@ -48,7 +48,7 @@ pub(super) fn time_of(time: Option<prost_types::Timestamp>) -> String {
 /// The name that was asked for, or one that nothing else has.
 pub(super) fn name_or_new(name: String, kind: &str) -> String {
     match name.is_empty() {
-        true => format!("{kind}-{}", Ulid::new().to_string().to_lowercase()),
+        true => format!("{kind}-{}", Ulid::generate().to_string().to_lowercase()),
         false => name,
     }
 }
@@ -171,7 +171,9 @@ pub(super) fn id_of(ids: &HashMap<String, String>, name: &str) -> String {
 /// Refuses a change of what stays as it was made.
 pub(super) fn same(asked: &Map<String, Value>, now: &Value, what: &str) -> Result<(), Problem> {
     for (field, value) in asked {
-        if now.get(field).unwrap_or(&Value::Null) != value && *value != Value::from("") {
+        // Go's encoder leaves out what is empty, others do not.
+        let is_empty = value.as_str() == Some("");
+        if now.get(field).unwrap_or(&Value::Null) != value && !is_empty {
             let problem = format!("{field}: {what} stays as it was made; it cannot be changed");
             return Err(Problem::bad_request(problem));
         }

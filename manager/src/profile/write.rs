@@ -271,7 +271,7 @@ fn now() -> String {
 
 /// A UUID of version 7 (RFC 9562, section 5.7): its first 48 bits are the time in milliseconds, as a ULID's are.
 fn new_id() -> String {
-    let mut bytes = Ulid::new().to_bytes();
+    let mut bytes = Ulid::generate().to_bytes();
     bytes[6] = (bytes[6] & 0x0f) | 0x70;
     bytes[8] = (bytes[8] & 0x3f) | 0x80;
     let mut id = String::with_capacity(36);
