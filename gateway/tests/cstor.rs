@@ -16,7 +16,13 @@ async fn a_backup_to_the_plugin_and_back() {
     let mut plugin = Plugin::new(&bench, "shop");
     bench.volume("pvc-1", 1).await;
     let done = plugin.back_up("pvc-1", "nightly", "nightly").await;
-    assert_eq!((done["status"].as_str(), done["spec"]["prevSnapName"].as_str()), (Some("Done"), Some("")));
+    assert_eq!(
+        (
+            done["status"].as_str(),
+            done["spec"]["prevSnapName"].as_str()
+        ),
+        (Some("Done"), Some(""))
+    );
     assert_eq!(done["metadata"]["name"], "nightly-pvc-1");
     // A field of another version stays where it was.
     assert_eq!(done["spec"]["pluginField"], "kept");
@@ -28,7 +34,10 @@ async fn a_backup_to_the_plugin_and_back() {
     assert_eq!(status, "Done");
     assert_eq!(bench.content("pvc-2").await, bench.content("pvc-1").await);
     // This node exports nothing: there is no portal, in either form of the answer.
-    assert_eq!((&target["targetPortal"], &target["spec"]["iqn"]), (&json!(""), &json!("")));
+    assert_eq!(
+        (&target["targetPortal"], &target["spec"]["iqn"]),
+        (&json!(""), &json!(""))
+    );
     // Into a volume that the orchestrator has made already, as the plugin's claim does.
     bench.volume("pvc-3", 9).await;
     let (status, _) = plugin.restore("pvc-3", "nightly", Some("3Mi")).await;
@@ -61,7 +70,10 @@ async fn a_schedule_is_a_chain() {
     // One that is asked to build on nothing has nothing before it.
     plugin.disable_incremental = true;
     let done = plugin.back_up("pvc-1", "daily", "daily-20261124").await;
-    assert_eq!((&done["status"], &done["spec"]["prevSnapName"]), (&json!("Done"), &json!("")));
+    assert_eq!(
+        (&done["status"], &done["spec"]["prevSnapName"]),
+        (&json!("Done"), &json!(""))
+    );
     // The plugin cleans up what failed or stands alone; of a schedule without chain it leaves this to whoever deletes.
     for snap in ["daily-20261123", "daily-20261124"] {
         assert_eq!(plugin.delete(snap, "pvc-1", "daily").await, 200);
@@ -79,7 +91,11 @@ async fn into_a_bucket() {
     for (number, snap) in [(1, "weekly-1"), (2, "weekly-2")] {
         bench.volume("pvc-1", number).await;
         let done = plugin.back_up("pvc-1", "weekly", snap).await;
-        assert_eq!((&done["status"], &done["spec"]["prevSnapName"]), (&json!("Done"), &json!(previous)), "{done}");
+        assert_eq!(
+            (&done["status"], &done["spec"]["prevSnapName"]),
+            (&json!("Done"), &json!(previous)),
+            "{done}"
+        );
         previous = snap;
     }
     assert!(bench.storage.leftovers().snapshots.is_empty());
@@ -92,14 +108,27 @@ async fn into_a_bucket() {
         assert_eq!(bench.content(&copy).await, Bench::bytes(number));
     }
     // Asked for in so many words it goes.
-    let path = "/latest/backups/weekly-1?volume=pvc-1&namespace=shop&schedule=weekly&cloudCopy=delete";
-    assert_eq!(plugin.call("DELETE", path, None).await, (200, "\"\"".to_owned()));
-    assert_eq!(plugin.status("pvc-1", "weekly", "weekly-1").await["status"], "Invalid");
-    assert_eq!(plugin.status("pvc-1", "weekly", "weekly-2").await["status"], "Done");
+    let path =
+        "/latest/backups/weekly-1?volume=pvc-1&namespace=shop&schedule=weekly&cloudCopy=delete";
+    assert_eq!(
+        plugin.call("DELETE", path, None).await,
+        (200, "\"\"".to_owned())
+    );
+    assert_eq!(
+        plugin.status("pvc-1", "weekly", "weekly-1").await["status"],
+        "Invalid"
+    );
+    assert_eq!(
+        plugin.status("pvc-1", "weekly", "weekly-2").await["status"],
+        "Done"
+    );
     plugin.destination = Some("s3://elsewhere/b".to_owned());
     let (code, text) = plugin.post_backup("pvc-1", "weekly", "weekly-3").await;
     assert_eq!(code, 400);
-    assert!(text.contains("s3://elsewhere/b") && text.contains("s3://backups/a"), "{text}");
+    assert!(
+        text.contains("s3://elsewhere/b") && text.contains("s3://backups/a"),
+        "{text}"
+    );
     bench.stop().await;
 }
 
@@ -117,7 +146,9 @@ async fn beside_the_volume() {
     assert_eq!(bench.storage.leftovers().snapshots.len(), 1);
     assert_eq!(plugin.status("pvc-1", "b", "b").await["status"], "Done");
     bench.volume("pvc-1", 2).await;
-    let (code, _) = plugin.post_restore("clone", "b", "pvc-1", true, Some("4Mi")).await;
+    let (code, _) = plugin
+        .post_restore("clone", "b", "pvc-1", true, Some("4Mi"))
+        .await;
     assert_eq!(code, 200);
     assert_eq!(plugin.restored("clone", "b").await, "Done");
     assert_eq!(bench.content("clone").await, Bench::bytes(1));
@@ -194,17 +225,25 @@ async fn bad_input_is_refused_and_leaves_nothing() {
     for body in &posts {
         for method in ["POST", "GET"] {
             let (code, text) = plugin.call(method, "/latest/backups/", Some(body)).await;
-            let is_refused = (400..500).contains(&code) && !text.is_empty() && !text.starts_with('{');
+            let is_refused =
+                (400..500).contains(&code) && !text.is_empty() && !text.starts_with('{');
             // Where it would go does not matter to a question.
             let is_question = method == "GET" && body.contains("\"namespace\"") && code == 200;
             assert!(is_refused || is_question, "{method} {body}: {code} {text}");
         }
     }
-    let (code, text) = plugin.call("POST", "/latest/backups/", Some(&spec(json!({"backupDest": "192.0.2.1:9000"})))).await;
+    let (code, text) = plugin
+        .call(
+            "POST",
+            "/latest/backups/",
+            Some(&spec(json!({"backupDest": "192.0.2.1:9000"}))),
+        )
+        .await;
     assert_eq!(code, 403, "{text}");
     assert!(text.contains("allowedDestinations"), "{text}");
     let restore = |change: Value| {
-        let mut spec = json!({"restoreName": "b", "volumeName": "pvc-7", "restoreSrc": plugin.address()});
+        let mut spec =
+            json!({"restoreName": "b", "volumeName": "pvc-7", "restoreSrc": plugin.address()});
         for (key, value) in change.as_object().unwrap() {
             spec[key] = value.clone();
         }
@@ -223,7 +262,10 @@ async fn bad_input_is_refused_and_leaves_nothing() {
         restore(json!({"localRestore": 1})),
     ] {
         let (code, text) = plugin.call("POST", "/latest/restore/", Some(&body)).await;
-        assert!((400..500).contains(&code) && !text.is_empty(), "{body}: {code} {text}");
+        assert!(
+            (400..500).contains(&code) && !text.is_empty(),
+            "{body}: {code} {text}"
+        );
     }
     for path in [
         "/latest/backups/b",
@@ -233,14 +275,25 @@ async fn bad_input_is_refused_and_leaves_nothing() {
         "/latest/backups/b?volume=pvc-1&namespace=shop&cloudCopy=maybe",
     ] {
         let (code, text) = plugin.call("DELETE", path, None).await;
-        assert!((400..500).contains(&code) && !text.is_empty(), "{path}: {code} {text}");
+        assert!(
+            (400..500).contains(&code) && !text.is_empty(),
+            "{path}: {code} {text}"
+        );
     }
-    for (method, path) in [("PUT", "/latest/backups/"), ("GET", "/latest/nothing"), ("PATCH", "/latest/restore/")] {
+    for (method, path) in [
+        ("PUT", "/latest/backups/"),
+        ("GET", "/latest/nothing"),
+        ("PATCH", "/latest/restore/"),
+    ] {
         let (code, _) = plugin.call(method, path, None).await;
         assert!([404, 405].contains(&code), "{method} {path}: {code}");
     }
     let left = bench.storage.leftovers();
-    assert_eq!((left.volumes.len(), left.snapshots.len()), (1, 0), "{left:?}");
+    assert_eq!(
+        (left.volumes.len(), left.snapshots.len()),
+        (1, 0),
+        "{left:?}"
+    );
     assert_eq!(bench.content("pvc-1").await.len(), SIZE);
     bench.stop().await;
 }

@@ -91,9 +91,9 @@ fn of_stream(error: &StreamError) -> Code {
     match error {
         StreamError::NotAllowed { .. } => Code::PermissionDenied,
         StreamError::Address { .. } | StreamError::Foreign { .. } => Code::InvalidArgument,
-        StreamError::Unreachable { .. } | StreamError::Broken { .. } | StreamError::Silent { .. } => {
-            Code::Unavailable
-        }
+        StreamError::Unreachable { .. }
+        | StreamError::Broken { .. }
+        | StreamError::Silent { .. } => Code::Unavailable,
         StreamError::Damaged(_) => Code::DataLoss,
     }
 }

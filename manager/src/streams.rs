@@ -171,10 +171,7 @@ impl Manager {
     }
 
     /// Where other hosts find a volume; nothing of one that this node does not export.
-    pub(crate) async fn volume_target(
-        &self,
-        id: &str,
-    ) -> Result<api::VolumeTarget, ManagerError> {
+    pub(crate) async fn volume_target(&self, id: &str) -> Result<api::VolumeTarget, ManagerError> {
         let absent = || ManagerError::NotFound(format!("volume {id:?}"));
         let id: VolumeId = id.parse().map_err(|_| absent())?;
         let row = self.catalog.volume(&id).await?;

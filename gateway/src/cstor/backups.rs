@@ -201,10 +201,7 @@ async fn clean_up(manager: &Manager, snapshot: &str, asked: &Deletion) -> Result
         "" => false,
         "delete" => true,
         _ => {
-            return Err(Problem::bad_request(
-                "cloudCopy is \"delete\" or left out",
-            )
-            .into());
+            return Err(Problem::bad_request("cloudCopy is \"delete\" or left out").into());
         }
     };
     let key = Key {

@@ -108,7 +108,17 @@ mod tests {
         for good in ["10.0.0.1:9000", "velero:9000", "[2001:db8::1]:9001"] {
             assert!(is_address(good), "{good}");
         }
-        for bad in ["", "pvc-1", ":9000", "a:", "a:0", "a:99999", "a b:1", "http://a:1", "a:+1"] {
+        for bad in [
+            "",
+            "pvc-1",
+            ":9000",
+            "a:",
+            "a:0",
+            "a:99999",
+            "a b:1",
+            "http://a:1",
+            "a:+1",
+        ] {
             assert!(!is_address(bad), "{bad}");
         }
     }

@@ -148,7 +148,10 @@ mod tests {
         });
         let read: BackupDocument = read(&posted).unwrap();
         assert_eq!(
-            (read.metadata.namespace.as_str(), read.spec.snap_name.as_str()),
+            (
+                read.metadata.namespace.as_str(),
+                read.spec.snap_name.as_str()
+            ),
             ("shop", "s-1")
         );
         assert!(!read.spec.local_snap);
@@ -162,10 +165,21 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told() {
-        for bad in [json!(null), json!([]), json!("a"), json!({"spec": 1}), json!({"spec": {"localSnap": "yes"}})] {
+        for bad in [
+            json!(null),
+            json!([]),
+            json!("a"),
+            json!({"spec": 1}),
+            json!({"spec": {"localSnap": "yes"}}),
+        ] {
             assert!(read::<BackupDocument>(&bad).is_err(), "{bad}");
         }
-        assert!(required("snapName", " ").unwrap_err().message.contains("snapName"));
+        assert!(
+            required("snapName", " ")
+                .unwrap_err()
+                .message
+                .contains("snapName")
+        );
         assert!(required("snapName", "a\nb").is_err());
         assert!(required("snapName", "a").is_ok());
     }

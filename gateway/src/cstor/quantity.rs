@@ -78,8 +78,21 @@ mod tests {
             assert_eq!(bytes(&text), Some(expected), "{text}");
         }
         for bad in [
-            json!(""), json!("Gi"), json!("-1"), json!("1 Gi"), json!("1Xi"), json!("1e3Gi"), json!("."), json!("1e99"),
-            json!("99999999999E"), json!("1e"), json!(-1), json!(1.5), json!(null), json!({}), json!("١"),
+            json!(""),
+            json!("Gi"),
+            json!("-1"),
+            json!("1 Gi"),
+            json!("1Xi"),
+            json!("1e3Gi"),
+            json!("."),
+            json!("1e99"),
+            json!("99999999999E"),
+            json!("1e"),
+            json!(-1),
+            json!(1.5),
+            json!(null),
+            json!({}),
+            json!("١"),
         ] {
             assert_eq!(bytes(&bad), None, "{bad}");
         }

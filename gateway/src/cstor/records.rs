@@ -197,8 +197,7 @@ pub(super) async fn of_volume(manager: &Manager, volume: &str) -> Result<Vec<Rec
             LOCAL => What::Local(snapshot),
             _ => {
                 let mut of_it = streams.streams.iter();
-                let newest =
-                    of_it.rfind(|s| s.sending && s.snapshot_id == snapshot.snapshot_id);
+                let newest = of_it.rfind(|s| s.sending && s.snapshot_id == snapshot.snapshot_id);
                 What::Sent(snapshot, newest.cloned())
             }
         };
@@ -249,8 +248,5 @@ pub(super) async fn volume(manager: &Manager, name: &str) -> Result<Option<api::
 /// Whether a volume is there with its content.
 pub(super) fn is_healthy(volume: &api::Volume) -> bool {
     use api::VolumeStatus::{Available, BackingUp, Extending, InUse};
-    matches!(
-        volume.status(),
-        Available | InUse | BackingUp | Extending
-    )
+    matches!(volume.status(), Available | InUse | BackingUp | Extending)
 }

@@ -79,14 +79,14 @@ pub(super) async fn show(
     }
     let volume = records::volume(manager, &document.spec.volume_name).await?;
     let is_it = |volume: &api::Volume| is_of(&volume.metadata, &document);
-    let status = volume.filter(is_it).map_or(Status::Invalid, |volume| {
-        match volume.status() {
+    let status = volume
+        .filter(is_it)
+        .map_or(Status::Invalid, |volume| match volume.status() {
             VolumeStatus::Creating => Status::Init,
             VolumeStatus::Restoring => Status::InProgress,
             VolumeStatus::Error | VolumeStatus::Deleting => Status::Failed,
             _ => Status::Done,
-        }
-    });
+        });
     Ok(axum::Json(status))
 }
 

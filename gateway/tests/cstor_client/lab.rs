@@ -44,7 +44,8 @@ impl Bench {
         let data = dir.path().join("data");
         fs::create_dir(&data).unwrap();
         fs::create_dir(dir.path().join("profiles")).unwrap();
-        let profile = "{name: offsite, snapshotProperties: {topology: {bucket: backups, prefix: a}}}";
+        let profile =
+            "{name: offsite, snapshotProperties: {topology: {bucket: backups, prefix: a}}}";
         fs::write(dir.path().join("profiles/offsite.yaml"), profile).unwrap();
         let faults = Arc::new(Faults::default());
         let storage = FakeStorage::new(&data, faults.clone());

@@ -64,7 +64,10 @@ impl Plugin {
         let answer = tokio::time::timeout(PATIENCE, calling).await.unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         let code = head.split(' ').nth(1).unwrap().parse().unwrap();
-        assert!(!head.to_ascii_lowercase().contains("transfer-encoding"), "{head}");
+        assert!(
+            !head.to_ascii_lowercase().contains("transfer-encoding"),
+            "{head}"
+        );
         (code, body.to_owned())
     }
 
@@ -81,7 +84,12 @@ impl Plugin {
         })
     }
 
-    pub(crate) async fn post_backup(&self, volume: &str, schedule: &str, snap: &str) -> (u16, String) {
+    pub(crate) async fn post_backup(
+        &self,
+        volume: &str,
+        schedule: &str,
+        snap: &str,
+    ) -> (u16, String) {
         let document = self.document(volume, schedule, snap).to_string();
         self.call("POST", "/latest/backups/", Some(&document)).await
     }
@@ -186,7 +194,8 @@ impl Plugin {
             },
             "status": "",
         });
-        self.call("POST", "/latest/restore/", Some(&document.to_string())).await
+        self.call("POST", "/latest/restore/", Some(&document.to_string()))
+            .await
     }
 
     /// Asks until a restore has ended, as `checkRestoreStatus` does: the answer is the bare status.
@@ -211,8 +220,15 @@ impl Plugin {
     }
 
     /// A whole restore of what is stored: asked for, given, watched. With it the answer to the first.
-    pub(crate) async fn restore(&self, volume: &str, snap: &str, size: Option<&str>) -> (String, Value) {
-        let (code, body) = self.post_restore(volume, snap, &self.address, false, size).await;
+    pub(crate) async fn restore(
+        &self,
+        volume: &str,
+        snap: &str,
+        size: Option<&str>,
+    ) -> (String, Value) {
+        let (code, body) = self
+            .post_restore(volume, snap, &self.address, false, size)
+            .await;
         assert_eq!(code, 200, "{body}");
         let listener = TcpListener::bind(&self.address).await.unwrap();
         let stored = &self.stored[snap];

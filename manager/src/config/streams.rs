@@ -210,8 +210,14 @@ mod tests {
         ] {
             let allowed = allowed(network);
             assert!(allowed.contains(inside.parse().unwrap(), 9000), "{network}");
-            assert!(!allowed.contains(inside.parse().unwrap(), 9001), "{network}");
-            assert!(!allowed.contains(outside.parse().unwrap(), 9000), "{network}");
+            assert!(
+                !allowed.contains(inside.parse().unwrap(), 9001),
+                "{network}"
+            );
+            assert!(
+                !allowed.contains(outside.parse().unwrap(), 9000),
+                "{network}"
+            );
         }
         let name = allowed("Backup.example.net:9000");
         assert!(name.is_name("backup.EXAMPLE.net", 9000) && !name.is_name("example.net", 9000));
@@ -221,12 +227,30 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused() {
         for bad in [
-            "", "a", ":9000", "a:", "a:0", "a:65536", "a:+1", "10.0.0.0/33:1", "2001:db8::1:9000", "[::1:9000", "a b:1",
-            "a/8:1", "10.0.0.0/x:1", "..:1", "[2001:db8::]/32:1",
+            "",
+            "a",
+            ":9000",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:+1",
+            "10.0.0.0/33:1",
+            "2001:db8::1:9000",
+            "[::1:9000",
+            "a b:1",
+            "a/8:1",
+            "10.0.0.0/x:1",
+            "..:1",
+            "[2001:db8::]/32:1",
         ] {
             assert!(bad.parse::<AllowedAddress>().is_err(), "{bad}");
         }
-        for good in ["10.0.0.0/8:9000", "192.0.2.1:1", "[2001:db8::/32]:9000", "backup.example.net:9000"] {
+        for good in [
+            "10.0.0.0/8:9000",
+            "192.0.2.1:1",
+            "[2001:db8::/32]:9000",
+            "backup.example.net:9000",
+        ] {
             assert_eq!(allowed(good).to_string(), good);
         }
     }

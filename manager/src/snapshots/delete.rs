@@ -63,7 +63,10 @@ impl Manager {
             // A base without its cloud copy is of no use.
             Deleting::Cloud => (row.kept_as_base, true),
         };
-        let is_read = self.transfers.how_far(JobKind::Upload, id.as_str()).is_some();
+        let is_read = self
+            .transfers
+            .how_far(JobKind::Upload, id.as_str())
+            .is_some();
         if !remote && (row.cloud == CopyState::Pending || is_read) {
             return Err(ManagerError::FailedPrecondition(format!(
                 "the local copy of snapshot {id} is being uploaded or sent"

@@ -231,9 +231,7 @@ fn check_end(mut source: impl Read, hasher: &blake3::Hasher) -> Result<(), Forma
     }
     match source.read(&mut [0]) {
         Ok(0) => Ok(()),
-        Ok(_) => Err(FormatError::Damaged(
-            "something follows its end".to_owned(),
-        )),
+        Ok(_) => Err(FormatError::Damaged("something follows its end".to_owned())),
         Err(error) => Err(error.into()),
     }
 }

@@ -217,7 +217,12 @@ mod tests {
             let found = Peer::find(good, &list).await;
             assert!(found.is_ok(), "{good}: {found:?}");
         }
-        for bad in ["127.0.0.1:9001", "192.0.2.1:9000", "[::1]:9000", "nowhere.invalid:9000"] {
+        for bad in [
+            "127.0.0.1:9001",
+            "192.0.2.1:9000",
+            "[::1]:9000",
+            "nowhere.invalid:9000",
+        ] {
             let refused = Peer::find(bad, &list).await;
             assert!(
                 matches!(refused, Err(StreamError::NotAllowed { .. })),
@@ -240,7 +245,9 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let list = config(&[&format!("127.0.0.1:{port}")]);
-        let peer = Peer::find(&format!("127.0.0.1:{port}"), &list).await.unwrap();
+        let peer = Peer::find(&format!("127.0.0.1:{port}"), &list)
+            .await
+            .unwrap();
         let mut connection = peer.connect().await.unwrap();
         let silent = connection.receive(&mut [0; 8]).await;
         assert!(

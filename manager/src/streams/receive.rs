@@ -82,7 +82,12 @@ impl Manager {
                     difference: "content",
                 });
             }
-            (held, None, pool, (ids::new_volume_id(&self.node), request.name))
+            (
+                held,
+                None,
+                pool,
+                (ids::new_volume_id(&self.node), request.name),
+            )
         } else {
             let (held, row) = self.replaceable(&request.into_volume_id).await?;
             let volume = (row.id.clone(), row.name.clone());
@@ -191,7 +196,9 @@ impl Manager {
         let settled = match filled {
             Ok(size_bytes) => {
                 let (from, to) = (VolumeStatus::Creating, VolumeStatus::Available);
-                let moved = self.catalog.move_volume(&row.id, from, to, Some(size_bytes));
+                let moved = self
+                    .catalog
+                    .move_volume(&row.id, from, to, Some(size_bytes));
                 match moved.await? {
                     true => return Ok(()),
                     // It is being deleted.
@@ -205,13 +212,12 @@ impl Manager {
     }
 
     /// What is written before anything is made.
-    async fn row_to_fill(
-        &self,
-        begun: &Begun,
-        sent_bytes: u64,
-    ) -> Result<VolumeRow, ManagerError> {
+    async fn row_to_fill(&self, begun: &Begun, sent_bytes: u64) -> Result<VolumeRow, ManagerError> {
         let stream = &begun.row;
-        let asked = begun.into.as_ref().map_or(begun.size_bytes, |into| into.size_bytes);
+        let asked = begun
+            .into
+            .as_ref()
+            .map_or(begun.size_bytes, |into| into.size_bytes);
         if asked != 0 && asked < sent_bytes {
             return Err(ManagerError::OutOfRange(format!(
                 "{} sends {sent_bytes} bytes, more than the {asked} that the volume has",
@@ -223,7 +229,11 @@ impl Manager {
             Some(_) => sent_bytes,
             None => asked.max(sent_bytes),
         };
-        let granularity = self.driver(&begun.pool)?.capacity().await?.granularity_bytes;
+        let granularity = self
+            .driver(&begun.pool)?
+            .capacity()
+            .await?
+            .granularity_bytes;
         let (id, name) = match &stream.spare_volume_id {
             Some(spare) => (spare.clone(), stream.id.clone()),
             None => (stream.volume_id.clone(), stream.volume_name.clone()),

@@ -161,7 +161,11 @@ impl Manager {
         let (held, into) = match volume.await {
             Ok(found) => found,
             Err(error) => {
-                tracing::error!(stream_id = row.id, error = chain(&error), "the volume of what was received is not there any more");
+                tracing::error!(
+                    stream_id = row.id,
+                    error = chain(&error),
+                    "the volume of what was received is not there any more"
+                );
                 let spare = row.spare_volume_id.clone();
                 if let Some(spare) = spare
                     && let Err(error) = self.remove_spare(&spare).await
@@ -173,7 +177,8 @@ impl Manager {
             }
         };
         let manager = self.clone();
-        let span = tracing::info_span!(parent: None, "replace", stream_id = row.id, volume_id = %into.id);
+        let span =
+            tracing::info_span!(parent: None, "replace", stream_id = row.id, volume_id = %into.id);
         let work = async move {
             if manager.replace(&row, &into).await == Replaced::Done {
                 manager.end_stream(row, Ok(()), None).await;

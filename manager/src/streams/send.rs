@@ -20,9 +20,7 @@ use super::{
 use crate::{
     Manager, ManagerError,
     attach::Subject,
-    catalog::{
-        CopyState, JobKind, Purpose, SnapshotRow, StreamDirection, StreamRow, StreamStatus,
-    },
+    catalog::{CopyState, JobKind, Purpose, SnapshotRow, StreamDirection, StreamRow, StreamStatus},
     error::chain,
     ids,
     manager::now_us,
@@ -208,7 +206,10 @@ fn read_all(
         length_bytes: size,
     }];
     for range in ranges.unwrap_or(whole) {
-        let end = range.offset_bytes.saturating_add(range.length_bytes).min(size);
+        let end = range
+            .offset_bytes
+            .saturating_add(range.length_bytes)
+            .min(size);
         let mut from = range.offset_bytes.max(at);
         while from < end {
             let data = source.next_data(from).map_err(RepositoryError::from)?;

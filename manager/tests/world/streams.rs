@@ -124,8 +124,7 @@ fn what_is_sent_comes_back_as_it_was() {
     let run = start(&world, &place);
     let (mut client, mut streams) = (run.client(), run.streams());
     run.block_on(async {
-        let (bytes, volume, snapshot) =
-            sent(&world, (&mut client, &mut streams), &place).await;
+        let (bytes, volume, snapshot) = sent(&world, (&mut client, &mut streams), &place).await;
         // The holes were left out.
         assert!((bytes.len() as u64) < SIZE, "{}", bytes.len());
         world.assert_tidy("after sending");
@@ -139,7 +138,8 @@ fn what_is_sent_comes_back_as_it_was() {
         let there = lab::available_volume(&mut client, &lab::empty_volume("copy", SIZE)).await;
         assert_eq!(there.unwrap().volume_id, made.volume_id);
         let streams = listed(&mut streams).await;
-        let told = |stream: &api::Stream| (stream.sending, stream.status(), stream.volume_id.clone());
+        let told =
+            |stream: &api::Stream| (stream.sending, stream.status(), stream.volume_id.clone());
         assert_eq!(
             streams.iter().map(told).collect::<Vec<_>>(),
             [
@@ -252,7 +252,10 @@ fn damaged_streams_leave_nothing() {
             assert_eq!((left.volumes.len(), left.attached.len()), (1, 0), "{what}");
         }
         let failed = listed(&mut streams).await;
-        assert!(failed.iter().all(|s| s.status() == StreamStatus::Failed), "{failed:?}");
+        assert!(
+            failed.iter().all(|s| s.status() == StreamStatus::Failed),
+            "{failed:?}"
+        );
         assert_eq!(failed.len(), 7);
     });
     run.stop();
@@ -277,7 +280,9 @@ fn a_caller_who_goes_away_and_a_deletion_end_it() {
         world.faults.happened().await;
         let again = streams.send_snapshot(request.clone()).await.unwrap_err();
         assert_eq!(again.code(), Code::FailedPrecondition, "{again}");
-        let local = lab::drop_local_copy(&mut client, &snapshot).await.unwrap_err();
+        let local = lab::drop_local_copy(&mut client, &snapshot)
+            .await
+            .unwrap_err();
         assert_eq!(local.code(), Code::FailedPrecondition, "{local}");
         drop(begun);
         world.faults.clear();
@@ -304,7 +309,11 @@ fn a_caller_who_goes_away_and_a_deletion_end_it() {
 /// Waits until none is under way.
 async fn settled(streams: &mut Streams) -> Vec<StreamStatus> {
     loop {
-        let now: Vec<_> = listed(streams).await.iter().map(api::Stream::status).collect();
+        let now: Vec<_> = listed(streams)
+            .await
+            .iter()
+            .map(api::Stream::status)
+            .collect();
         if !now.contains(&StreamStatus::Running) {
             return now;
         }
@@ -320,7 +329,8 @@ fn write_old(world: &World, volume: &str) {
 
 fn has_old(world: &World, volume: &str) -> bool {
     let path = world.storage.volume_file(&volume.parse().unwrap());
-    std::fs::read(path).is_ok_and(|bytes| bytes.len() as u64 == SIZE && bytes.iter().all(|b| *b == 5))
+    std::fs::read(path)
+        .is_ok_and(|bytes| bytes.len() as u64 == SIZE && bytes.iter().all(|b| *b == 5))
 }
 
 #[test]
@@ -394,12 +404,17 @@ fn killed_at(number: u64, fault: Fault, into_existing: bool) -> Option<&'static 
             (true, true) => world.assert_content(&there),
             _ => assert!(has_old(&world, &there), "{when}"),
         }
-        let volumes = client.list_volumes(api::ListVolumesRequest::default()).await;
+        let volumes = client
+            .list_volumes(api::ListVolumesRequest::default())
+            .await;
         let volumes = volumes.unwrap().into_inner().volumes;
         let expected = if is_done && !into_existing { 3 } else { 2 };
         // One that was complete and not told is there; it is nobody's any more only if it is on no record.
         assert_eq!(volumes.len(), left.volumes.len(), "{when}: {volumes:?}");
-        assert!(volumes.len() == expected || !into_existing, "{when}: {volumes:?}");
+        assert!(
+            volumes.len() == expected || !into_existing,
+            "{when}: {volumes:?}"
+        );
         for volume in volumes.iter().filter(|volume| volume.name == "new") {
             world.assert_content(&volume.volume_id);
         }
@@ -436,9 +451,8 @@ fn a_sending_that_is_killed_has_failed() {
         });
         world.faults.choose(number, Fault::DoneThenHang);
         let name = run.block_on(async {
-            let working = async {
-                tokio::join!(send(&mut streams, &snapshot, &place.address), place.take())
-            };
+            let working =
+                async { tokio::join!(send(&mut streams, &snapshot, &place.address), place.take()) };
             tokio::select! {
                 (done, _) = working => { done.unwrap(); None }
                 name = world.faults.happened() => Some(name),
