@@ -33,8 +33,9 @@ pub(super) fn nothing() -> axum::Json<&'static str> {
 )]
 pub(super) async fn create(
     State(gateway): State<Gateway>,
-    Body(posted, ..): Body<Value>,
+    body: Body<Value>,
 ) -> Result<Response, Fault> {
+    let posted = body.0;
     let document: BackupDocument = documents::read(&posted)?;
     check(&document)?;
     required("spec.snapName", &document.spec.snap_name)?;
@@ -106,8 +107,9 @@ pub(super) async fn create(
 )]
 pub(super) async fn show(
     State(gateway): State<Gateway>,
-    Body(asked, ..): Body<Value>,
+    body: Body<Value>,
 ) -> Result<axum::Json<Value>, Fault> {
+    let asked = body.0;
     let document: BackupDocument = documents::read(&asked)?;
     check(&document)?;
     required("spec.snapName", &document.spec.snap_name)?;
@@ -173,10 +175,10 @@ pub(super) struct Deletion {
 )]
 pub(super) async fn delete(
     State(gateway): State<Gateway>,
-    Name(snapshot, ..): Name,
-    Asked(asked, ..): Asked<Deletion>,
+    snapshot: Name,
+    asked: Asked<Deletion>,
 ) -> Result<Response, Fault> {
-    clean_up(&gateway.manager, &snapshot, &asked).await
+    clean_up(&gateway.manager, &snapshot.0, &asked.0).await
 }
 
 /// The same, with the backup named in the query.
@@ -186,9 +188,9 @@ pub(super) async fn delete(
 )]
 pub(super) async fn delete_named(
     State(gateway): State<Gateway>,
-    Asked(asked, ..): Asked<Deletion>,
+    asked: Asked<Deletion>,
 ) -> Result<Response, Fault> {
-    clean_up(&gateway.manager, &asked.snapshot, &asked).await
+    clean_up(&gateway.manager, &asked.0.snapshot, &asked.0).await
 }
 
 async fn clean_up(manager: &Manager, snapshot: &str, asked: &Deletion) -> Result<Response, Fault> {

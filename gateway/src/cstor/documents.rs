@@ -29,7 +29,7 @@ pub(super) enum Status {
 }
 
 /// A backup: `CStorBackup` of OpenEBS.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
 #[schema(as = CStorBackup)]
 pub(super) struct BackupDocument {
@@ -40,7 +40,7 @@ pub(super) struct BackupDocument {
 }
 
 /// Where a document belongs.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
 pub(super) struct ObjectMetadata {
     /// The namespace of the claim.
@@ -48,7 +48,7 @@ pub(super) struct ObjectMetadata {
 }
 
 /// `CStorBackupSpec`.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default, rename_all = "camelCase")]
 #[schema(as = CStorBackupSpec)]
 pub(super) struct BackupSpec {
@@ -67,7 +67,7 @@ pub(super) struct BackupSpec {
 }
 
 /// A restore: `CStorRestore` of OpenEBS.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default)]
 #[schema(as = CStorRestore)]
 pub(super) struct RestoreDocument {
@@ -78,7 +78,7 @@ pub(super) struct RestoreDocument {
 }
 
 /// `CStorRestoreSpec`. `storageClass`, `maxRetryCount` and `retryCount` are kept and mean nothing here.
-#[derive(Debug, Default, Deserialize, ToSchema)]
+#[derive(Debug, Default, Deserialize, Serialize, ToSchema)]
 #[serde(default, rename_all = "camelCase")]
 #[schema(as = CStorRestoreSpec)]
 pub(super) struct RestoreSpec {

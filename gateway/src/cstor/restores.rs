@@ -31,8 +31,9 @@ use crate::{audit::Touched, manager::Manager, problem::Problem, state::Gateway};
 )]
 pub(super) async fn create(
     State(gateway): State<Gateway>,
-    Body(posted, ..): Body<Value>,
+    body: Body<Value>,
 ) -> Result<Response, Fault> {
+    let posted = body.0;
     let document: RestoreDocument = documents::read(&posted)?;
     let spec = &document.spec;
     required("spec.restoreName", &spec.restore_name)?;
@@ -65,8 +66,9 @@ pub(super) async fn create(
 )]
 pub(super) async fn show(
     State(gateway): State<Gateway>,
-    Body(asked, ..): Body<Value>,
+    body: Body<Value>,
 ) -> Result<axum::Json<Status>, Fault> {
+    let asked = body.0;
     let document: RestoreDocument = documents::read(&asked)?;
     required("spec.restoreName", &document.spec.restore_name)?;
     required("spec.volumeName", &document.spec.volume_name)?;

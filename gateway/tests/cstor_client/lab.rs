@@ -137,6 +137,16 @@ impl Bench {
         assert!(left.attached.is_empty(), "{left:?}");
     }
 
+    /// Nothing was made besides one volume.
+    pub(crate) fn assert_only_the_volume(&self) {
+        let left = self.storage.leftovers();
+        assert_eq!(
+            (left.volumes.len(), left.snapshots.len()),
+            (1, 0),
+            "{left:?}"
+        );
+    }
+
     pub(crate) async fn stop(self) {
         self.stop.cancel();
         for served in self.served {

@@ -127,8 +127,8 @@ impl Plugin {
         }
         let namespace = backup["metadata"]["namespace"].as_str().unwrap();
         assert_eq!(namespace, self.namespace);
-        let code = self.delete(&target, &spec("volumeName"), &spec("backupName"));
-        assert_eq!(code.await, 200);
+        let (volume, schedule) = (spec("volumeName"), spec("backupName"));
+        assert_eq!(self.delete(&target, &volume, &schedule).await, 200);
     }
 
     pub(crate) async fn delete(&self, snap: &str, volume: &str, schedule: &str) -> u16 {
@@ -143,6 +143,16 @@ impl Plugin {
     pub(crate) async fn back_up(&mut self, volume: &str, schedule: &str, snap: &str) -> Value {
         let (code, body) = self.post_backup(volume, schedule, snap).await;
         assert_eq!((code, body.as_str()), (200, "\"\""));
+        let (stored, ended) = self.taken(volume, schedule, snap).await;
+        if let Some(bytes) = stored {
+            self.stored.insert(snap.to_owned(), bytes);
+        }
+        self.clean_up(&ended).await;
+        ended
+    }
+
+    /// Listens and watches until the end. What came is whole when the other side has closed.
+    async fn taken(&self, volume: &str, schedule: &str, snap: &str) -> (Option<Vec<u8>>, Value) {
         let listener = TcpListener::bind(&self.address).await.unwrap();
         let taking = async {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -155,21 +165,14 @@ impl Plugin {
             }
         };
         let mut taking = std::pin::pin!(taking);
-        let watching = self.ended(volume, schedule, snap);
-        let mut watching = std::pin::pin!(watching);
+        let mut watching = std::pin::pin!(self.ended(volume, schedule, snap));
         let mut stored = None;
-        let ended = loop {
+        loop {
             tokio::select! {
                 bytes = &mut taking, if stored.is_none() => stored = Some(bytes),
-                ended = &mut watching => break ended,
+                ended = &mut watching => return (stored, ended),
             }
-        };
-        drop(listener);
-        if let Some(bytes) = stored {
-            self.stored.insert(snap.to_owned(), bytes);
         }
-        self.clean_up(&ended).await;
-        ended
     }
 
     /// Loses the end of what is stored.

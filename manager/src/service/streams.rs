@@ -1,8 +1,8 @@
 //! The calls about contents that are sent and received as they are.
 
-use futures::Stream;
 use std::pin::Pin;
 
+use futures::Stream;
 use stockpot_proto::stockpot::v1::{self as api, streams_server::Streams};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;

@@ -16,6 +16,8 @@ use stockpot_repository::device::is_zero;
 
 /// Most data of one frame, in bytes.
 pub(super) const DATA_SIZE_MAX: usize = 1 << 20;
+/// Zeroes are left out in pieces of this size, in bytes.
+const HOLE_STEP_SIZE: usize = 16 << 10;
 /// Bytes of the header.
 pub(super) const HEADER_SIZE: usize = 24;
 /// Bytes at the head of each frame.
@@ -78,12 +80,28 @@ impl<W: Write> Encoder<W> {
         Ok(encoder)
     }
 
-    /// The next bytes of the content, at most [`DATA_SIZE_MAX`]; only zeroes become a hole.
+    /// The next bytes of the content, at most [`DATA_SIZE_MAX`]; rows of zeroes become holes.
     pub(super) fn data(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if is_zero(bytes) {
-            self.hole(bytes.len() as u64);
-            return Ok(());
+        let len_while = |bytes: &[u8], zero: bool| -> usize {
+            let steps = bytes.chunks(HOLE_STEP_SIZE);
+            let steps = steps.take_while(|step| is_zero(step) == zero);
+            steps.map(<[u8]>::len).sum()
+        };
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let zeroes = len_while(rest, true);
+            self.hole(zeroes as u64);
+            rest = &rest[zeroes..];
+            let (data, after) = rest.split_at(len_while(rest, false));
+            if !data.is_empty() {
+                self.frame(data)?;
+            }
+            rest = after;
         }
+        Ok(())
+    }
+
+    fn frame(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.close_hole()?;
         let mut frame = Vec::with_capacity(FRAME_HEAD_SIZE + bytes.len());
         frame.extend(head(DATA, bytes.len() as u64));
@@ -157,7 +175,7 @@ fn number(bytes: &[u8]) -> u64 {
     bytes
         .iter()
         .rev()
-        .fold(0, |number, byte| number << 8 | u64::from(*byte))
+        .fold(0, |number, byte| (number << 8) | u64::from(*byte))
 }
 
 /// One piece of a content.
@@ -236,10 +254,8 @@ fn check_end(mut source: impl Read, hasher: &blake3::Hasher) -> Result<(), Forma
     }
 }
 
-fn read<E: From<FormatError>>(mut source: impl Read, into: &mut [u8]) -> Result<(), E> {
-    source
-        .read_exact(into)
-        .map_err(|error| FormatError::from(error).into())
+fn read(mut source: impl Read, into: &mut [u8]) -> Result<(), FormatError> {
+    Ok(source.read_exact(into)?)
 }
 
 fn damaged<E: From<FormatError>>(why: String) -> E {

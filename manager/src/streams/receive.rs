@@ -146,15 +146,13 @@ impl Manager {
         if let (Some(into), Ok(())) = (&into, &outcome) {
             // From here on it is carried to its end, whoever listens and whatever happens.
             row.status = StreamStatus::Replacing;
-            outcome = match self.catalog.put_stream(row.clone()).await {
-                Ok(()) if self.replace(&row, into).await == Replaced::Stopped => {
-                    let stopping = ManagerError::NotReady("the manager is stopping".to_owned());
-                    let _ = watcher.send(Err(stopping.into())).await;
-                    return;
-                }
-                Ok(()) => Ok(()),
-                Err(error) => Err(error.into()),
-            };
+            let recorded = self.catalog.put_stream(row.clone()).await;
+            if recorded.is_ok() && self.replace(&row, into).await == Replaced::Stopped {
+                let stopping = ManagerError::NotReady("the manager is stopping".to_owned());
+                let _ = watcher.send(Err(stopping.into())).await;
+                return;
+            }
+            outcome = recorded.map_err(Into::into);
         }
         if let (Err(_), Some(spare)) = (&outcome, &row.spare_volume_id)
             && let Err(error) = self.remove_spare(spare).await
@@ -330,7 +328,7 @@ async fn fill(
     let writing = tokio::task::spawn_blocking(move || write_all(filling, source));
     let received = tokio::select! {
         () = cancel.cancelled() => Err(ManagerError::Cancelled),
-        received = pass_on(&mut connection, sender) => received.map_err(Into::into),
+        received = pass_on(&mut connection, sender) => received.map_err(ManagerError::from),
     };
     let written = writing.await;
     let written = written.map_err(|error| ManagerError::Internal(error.to_string()))?;

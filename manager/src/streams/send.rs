@@ -1,6 +1,6 @@
 //! A snapshot to whoever waits for it: attached read-only like any volume, read, sent, detached.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use stockpot_driver::ByteRange;
 use stockpot_proto::stockpot::v1 as api;
@@ -176,7 +176,7 @@ async fn send_content(
             while let Some(frame) = frames.recv().await {
                 connection.send(&frame).await?;
             }
-            Ok(())
+            Ok::<_, ManagerError>(())
         } => sent,
     };
     drop(frames);
@@ -197,7 +197,7 @@ fn read_all(
     let size = source.size_bytes();
     far.known(size);
     // Whoever took the frames has gone, and knows why.
-    let gone = |_| ManagerError::Cancelled;
+    let gone = |_: io::Error| ManagerError::Cancelled;
     let mut encoder = Encoder::new(out, size).map_err(gone)?;
     let mut buffer = AlignedBuffer::new(DATA_SIZE_MAX);
     let mut at = 0;
