@@ -12,7 +12,7 @@ use stockpot_proto::stockpot::v1 as api;
 use super::create::{What, rows};
 use crate::{
     Manager, ManagerError,
-    catalog::{BackupRow, BackupSource, BackupStatus, CopyState, SnapshotRow},
+    catalog::{BackupRow, BackupSource, BackupStatus, CopyState, JobKind, SnapshotRow},
     codes, fault,
     locks::Subject,
     profile::Profile,
@@ -117,6 +117,16 @@ impl Manager {
             }
             // Given up: this is another try, with an id of its own.
             CopyState::None | CopyState::Failed | CopyState::Deleted => {}
+        }
+        // Whatever else reads it would take its device away from under this one.
+        if self
+            .transfers
+            .how_far(JobKind::Upload, id.as_str())
+            .is_some()
+        {
+            return refused(format!(
+                "snapshot {id} is being read already: ask again when that has ended"
+            ));
         }
         for other in self.catalog.backups_from(id).await? {
             match other.status {
