@@ -20,6 +20,7 @@ use stockpot_manager::{
     Config, Parts,
     fakes::{FakeHost, FakeStorage, FakeStores, Faults},
 };
+use stockpot_proto::stockpot::v1::{self as api, BackupStatus};
 use stockpot_test_fixtures::leak::LeakCheck;
 use tonic::Code;
 
@@ -27,7 +28,7 @@ use super::{
     quiesce::{Scratch, Writer},
     turn,
 };
-use crate::lab::{self, Run};
+use crate::lab::{self, Backups, Run};
 
 /// For the child: the folder of its manager, and the device that is its volume.
 const HOME: &str = "STOCKPOT_TEST_QUIESCE_HOME";
@@ -73,12 +74,36 @@ impl Bench {
         self.run.block_on(async {
             let request = lab::empty_volume("v", 1 << 20);
             let volume = lab::available_volume(&mut client, &request).await.unwrap();
-            let file = self.storage.volume_file(&volume.volume_id.parse().unwrap());
-            fs::remove_file(&file).unwrap();
-            symlink(device, &file).unwrap();
             super::attach(&mut client, &volume.volume_id).await;
+            self.put(device, &volume.volume_id);
             volume.volume_id
         })
+    }
+
+    /// The device takes the place of the volume's file.
+    fn put(&self, device: &Path, volume: &str) {
+        let file = self.storage.volume_file(&volume.parse().unwrap());
+        fs::remove_file(&file).unwrap();
+        symlink(device, &file).unwrap();
+    }
+
+    /// Lets a cut that is held go on. The fake copies files alone: from now on the volume is one again.
+    fn let_cut(&self, volume: &str) {
+        let file = self.storage.volume_file(&volume.parse().unwrap());
+        fs::remove_file(&file).unwrap();
+        fs::write(&file, "").unwrap();
+        self.faults.clear();
+    }
+
+    /// Backs up a volume on this device.
+    async fn backed_up(&self, backups: &mut Backups, volume: &str) -> api::Backup {
+        self.faults.hold_call("create_snapshot");
+        let (asked, ()) = tokio::join!(lab::back_up(backups, volume, "b", true), async {
+            self.faults.happened().await;
+            self.let_cut(volume);
+        });
+        asked.unwrap();
+        lab::cleaned(backups, "b").await
     }
 }
 
@@ -116,13 +141,14 @@ fn a_cut_that_does_not_end_is_not_waited_for() {
     let writer = Writer::start(&scratch.at);
     for (more, name) in [(", onFailure: continue", "kept"), ("", "refused")] {
         write_profile(home.path(), more);
+        bench.put(&scratch.device, &volume);
         let mut backups = bench.run.backups();
         bench.faults.hold_call("create_snapshot");
         bench.run.block_on(async {
             let mut asking = backups.clone();
-            let volume = volume.clone();
+            let id = volume.clone();
             let asked =
-                tokio::spawn(async move { lab::back_up(&mut asking, &volume, name, true).await });
+                tokio::spawn(async move { lab::back_up(&mut asking, &id, name, true).await });
             bench.faults.happened().await;
             let held = Instant::now();
             assert!(writer.goes_on_within(Duration::from_secs(20)));
@@ -131,7 +157,7 @@ fn a_cut_that_does_not_end_is_not_waited_for() {
                 held.elapsed().as_millis()
             );
             assert!(!asked.is_finished());
-            bench.faults.clear();
+            bench.let_cut(&volume);
             let asked = asked.await.unwrap();
             if name == "refused" {
                 let refused = asked.unwrap_err();
@@ -149,7 +175,8 @@ fn a_cut_that_does_not_end_is_not_waited_for() {
                 "{kept:?}"
             );
         });
-        assert!(bench.storage.leftovers().snapshots.is_empty());
+        // That of the one that was kept is the base of the next.
+        assert_eq!(bench.storage.leftovers().snapshots.len(), 1, "{name}");
     }
     assert_eq!(marks(home.path()), "pre\npost\npre\npost\n");
     drop(writer);
@@ -171,7 +198,7 @@ fn what_somebody_else_froze_is_left_frozen() {
     bench.run.block_on(async {
         let at = scratch.at.to_str().unwrap();
         super::run_async("fsfreeze", &["-f", at]).await;
-        let done = lab::backed_up(&mut backups, &volume, "b", true).await;
+        let done = bench.backed_up(&mut backups, &volume).await;
         assert_eq!(done.consistency, "file-system", "{done:?}");
         // Frozen to the end: thawing succeeds only once.
         super::run_async("fsfreeze", &["-u", at]).await;
@@ -190,7 +217,7 @@ fn what_the_manager_needs_is_not_frozen() {
     lab::write_profile(&scratch.at, "offsite", "{bucket: backups, prefix: a}");
     let mut backups = bench.run.backups();
     bench.run.block_on(async {
-        let done = lab::backed_up(&mut backups, &volume, "b", true).await;
+        let done = bench.backed_up(&mut backups, &volume).await;
         assert_eq!(
             (done.consistency.as_str(), done.frozen_us),
             ("crash", 0),
@@ -200,7 +227,6 @@ fn what_the_manager_needs_is_not_frozen() {
         assert!(done.consistency_text.contains(state), "{done:?}");
     });
     bench.run.stop();
-    drop(bench.storage);
 }
 
 /// Not a test by itself: what the next ones kill. Its cut never ends.
@@ -284,10 +310,7 @@ fn killed(with_watchdog: bool) {
     let mut backups = bench.run.backups();
     bench.run.block_on(async {
         let given_up = lab::cleaned(&mut backups, "b").await;
-        assert_eq!(
-            given_up.status(),
-            stockpot_proto::stockpot::v1::BackupStatus::Error
-        );
+        assert_eq!(given_up.status(), BackupStatus::Error);
         while marks(home.path()) != "pre\npost\n" {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
