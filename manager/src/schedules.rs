@@ -142,7 +142,7 @@ impl Manager {
                     tracing::warn!(schedule = run.schedule, error = text, "not all is given up");
                     run.error = Some(text);
                 }
-                self.forget_old_failures(&schedule.name).await?;
+                self.forget_what_is_gone(&schedule).await?;
             }
             let now = self.clock.now().as_microsecond();
             self.catalog.end_run(run, now, RUNS_KEPT).await?;

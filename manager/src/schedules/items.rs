@@ -1,6 +1,9 @@
 //! The backups of runs: begun when it is their turn and the limits allow it, followed until they have ended.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use stockpot_proto::stockpot::v1 as api;
@@ -35,6 +38,8 @@ struct Load {
     running: Vec<Running>,
     /// Short ids of repositories by their place.
     repositories: BTreeMap<String, String>,
+    /// Schedules that a limit keeps from doing more.
+    full: BTreeSet<String>,
 }
 
 impl Load {
@@ -70,6 +75,7 @@ impl Manager {
         let mut load = Load {
             running: self.catalog.running_scheduled().await?,
             repositories: self.catalog.repositories().await?.into_iter().collect(),
+            full: BTreeSet::new(),
         };
         let schedules = self.catalog.schedules().await?;
         let schedules: BTreeMap<&str, &ScheduleRow> = schedules
@@ -97,8 +103,10 @@ impl Manager {
                 Ok(spec) => self.begin_item(&spec, &run, &item, &load).await,
                 Err(error) => Outcome::Failed(chain(&error)),
             };
-            if let Outcome::Begun(backup) = &outcome {
-                load.running.extend(running(backup, &load));
+            match &outcome {
+                Outcome::Begun(backup) => load.running.extend(running(backup, &load)),
+                Outcome::Full => load.full.extend([run.schedule]),
+                _ => {}
             }
             wake = wake.min(self.note_item(outcome, item, now).await?);
         }
@@ -160,7 +168,7 @@ impl Manager {
             return Outcome::Skipped(format!("the backup before it, {}, is {what}", before.id));
         }
         let limits = &self.config.schedules;
-        if load.active().count() >= limits.backups_max {
+        if load.full.contains(&run.schedule) || load.active().count() >= limits.backups_max {
             return Outcome::Full;
         }
         let profile = match self.backup_profile(&spec.profile).await {

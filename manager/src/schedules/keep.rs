@@ -19,8 +19,8 @@ use crate::{
     ids,
 };
 
-/// Records of failed backups of one schedule that stay.
-const FAILURES_KEPT: usize = 100;
+/// Records of backups of one schedule that stay though there is no copy.
+const RECORDS_KEPT: usize = 100;
 
 /// A backup of a schedule, and what became of it.
 #[derive(Debug)]
@@ -190,19 +190,28 @@ impl Manager {
         answer
     }
 
-    /// Forgets the oldest records of backups that came to nothing, of which nothing is left anywhere: they would pile up.
-    pub(super) async fn forget_old_failures(&self, schedule: &str) -> Result<(), ManagerError> {
-        let mut failed = self.catalog.backups_of_schedule(schedule).await?;
-        failed.retain(|row| {
-            let came_to_nothing = matches!(
-                row.status,
-                BackupStatus::Error | BackupStatus::Cancelled | BackupStatus::Deleted
-            );
-            came_to_nothing && row.cleaned
-        });
-        let too_many = failed.len().saturating_sub(FAILURES_KEPT);
-        for row in failed.into_iter().take(too_many) {
-            self.catalog.remove_backup(&row.id).await?;
+    /// Forgets records of which nothing is left anywhere, since they would pile up: the oldest of backups that came to nothing, and
+    /// where there is a retention all whose copy was deleted: a crash may have kept it from ending that.
+    pub(super) async fn forget_what_is_gone(
+        &self,
+        schedule: &ScheduleRow,
+    ) -> Result<(), ManagerError> {
+        let keep = Spec::of_json(&schedule.spec)?.keep;
+        let mut gone = self.catalog.backups_of_schedule(&schedule.name).await?;
+        gone.retain(|row| row.cleaned);
+        let (deleted, mut failed): (Vec<BackupRow>, Vec<BackupRow>) = gone
+            .into_iter()
+            .partition(|row| row.status == BackupStatus::Deleted);
+        failed.retain(|row| matches!(row.status, BackupStatus::Error | BackupStatus::Cancelled));
+        let deleted_max = match keep.policy().is_empty() {
+            true => RECORDS_KEPT,
+            false => 0,
+        };
+        for (rows, max) in [(deleted, deleted_max), (failed, RECORDS_KEPT)] {
+            let too_many = rows.len().saturating_sub(max);
+            for row in rows.into_iter().take(too_many) {
+                self.catalog.remove_backup(&row.id).await?;
+            }
         }
         Ok(())
     }

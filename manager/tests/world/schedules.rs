@@ -6,6 +6,7 @@ mod months;
 mod profiles;
 
 use std::{
+    fs,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -108,15 +109,31 @@ pub(super) async fn shown(schedules: &mut Schedules, name: &str) -> api::Schedul
     found.unwrap().into_inner()
 }
 
-/// Empty volumes, by name.
-pub(super) async fn volumes(client: &mut Client, names: &[&str]) -> Vec<String> {
+/// The size of volumes, in bytes.
+pub(super) const SMALL: u64 = 64 << 10;
+
+/// Volumes with content.
+pub(super) async fn volumes(world: &World, client: &mut Client, names: &[&str]) -> Vec<String> {
     let mut ids = Vec::new();
     for name in names {
-        let request = lab::empty_volume(name, 64 << 10);
-        let volume = lab::available_volume(client, &request).await.unwrap();
-        ids.push(volume.volume_id);
+        let request = lab::empty_volume(name, SMALL);
+        ids.push(volume(world, client, &request).await);
     }
     ids
+}
+
+pub(super) async fn volume(
+    world: &World,
+    client: &mut Client,
+    request: &api::CreateVolumeRequest,
+) -> String {
+    let id = lab::available_volume(client, request)
+        .await
+        .unwrap()
+        .volume_id;
+    let content: Vec<u8> = request.name.bytes().cycle().take(SMALL as usize).collect();
+    fs::write(world.storage.volume_file(&id.parse().unwrap()), content).unwrap();
+    id
 }
 
 /// All backups, over all pages.

@@ -57,7 +57,7 @@ impl Daemon {
 
     fn run(&self, line: &[&str]) -> anyhow::Result<Run> {
         let socket = self.bench.path("m.sock").display().to_string();
-        let all = [&["schedule"], line, &["--socket", &socket]].concat();
+        let all = [&["schedule"][..], line, &["--socket", socket.as_str()]].concat();
         self.bench.run(all)
     }
 
@@ -126,6 +126,34 @@ fn a_schedule_is_made_shown_changed_and_forgotten() -> anyhow::Result<()> {
         "{changed}"
     );
 
+    for _ in 0..2 {
+        let deleted = daemon.run(&["delete", "nightly"])?;
+        ensure!(deleted.code == Some(0), "{deleted:?}");
+    }
+    daemon
+        .run(&["show", "nightly"])?
+        .failed(1, &["nightly", "does not exist"])?;
+    ensure!(daemon.shown(&["list"])? == serde_json::json!([]));
+    Ok(())
+}
+
+#[test]
+fn a_schedule_is_paused_resumed_and_shown() -> anyhow::Result<()> {
+    let daemon = Daemon::start()?;
+    daemon.shown(&[
+        "create",
+        "nightly",
+        "--first",
+        "2026-01-31T02:00:00",
+        "--every",
+        "monthly",
+        "--time-zone",
+        "Europe/Berlin",
+        "--keep-daily",
+        "14",
+        "--keep-days",
+        "30",
+    ])?;
     let paused = daemon.shown(&["pause", "nightly"])?;
     ensure!(
         paused["paused"] == true && paused["next_run_at"].is_null(),
@@ -155,14 +183,6 @@ fn a_schedule_is_made_shown_changed_and_forgotten() -> anyhow::Result<()> {
         "{retained:?}"
     );
 
-    for _ in 0..2 {
-        let deleted = daemon.run(&["delete", "nightly"])?;
-        ensure!(deleted.code == Some(0), "{deleted:?}");
-    }
-    daemon
-        .run(&["show", "nightly"])?
-        .failed(1, &["nightly", "does not exist"])?;
-    ensure!(daemon.shown(&["list"])? == serde_json::json!([]));
     Ok(())
 }
 

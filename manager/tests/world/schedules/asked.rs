@@ -22,6 +22,24 @@ fn named_volume<'a>(schedule: &'a api::Schedule, name: &str) -> &'a api::Schedul
     found.unwrap()
 }
 
+/// Nightly, and only the newest is kept.
+fn keeping_one() -> api::Schedule {
+    api::Schedule {
+        retention: Some(api::Retention {
+            keep_last: 1,
+            ..api::Retention::default()
+        }),
+        ..nightly()
+    }
+}
+
+fn apply() -> api::ApplyRetentionRequest {
+    api::ApplyRetentionRequest {
+        schedule: "nightly".to_owned(),
+        dry_run: false,
+    }
+}
+
 #[test]
 fn what_is_asked_again_is_the_same_and_mistakes_leave_nothing() {
     let scene = Scene::new("2026-03-01T12:00:00Z", WIDE);
@@ -97,7 +115,7 @@ fn limits_hold_and_the_next_run_takes_the_place_of_what_waits() {
     );
     let mut managed = scene.start();
     managed.block_on(async |client, backups, schedules| {
-        let ids = volumes(client, &["a", "b", "c", "d"]).await;
+        let ids = volumes(&scene.world, client, &["a", "b", "c", "d"]).await;
         // The repository is made by the first one.
         lab::backed_up(backups, &ids[0], "first", false).await;
         schedules.create_schedule(nightly()).await.unwrap();
@@ -154,7 +172,7 @@ fn what_was_missed_is_caught_up_once_and_clocks_that_jump_make_no_flood() {
     let mut managed = scene.start();
     let count = async |backups: &mut lab::Backups| all(backups).await.len();
     managed.block_on(async |client, backups, schedules| {
-        volumes(client, &["a"]).await;
+        volumes(&scene.world, client, &["a"]).await;
         let hourly = api::Schedule {
             name: "hourly".to_owned(),
             occurrence: "Hourly".to_owned(),
@@ -229,7 +247,7 @@ fn which_volumes_and_how_is_as_the_schedule_says() {
     let scene = Scene::new("2026-03-01T12:00:00Z", WIDE);
     let mut managed = scene.start();
     let ids = managed.block_on(async |client, backups, schedules| {
-        let ids = volumes(client, &["db-1", "db-2", "web-1"]).await;
+        let ids = volumes(&scene.world, client, &["db-1", "db-2", "web-1"]).await;
         let attach = api::AttachVolumeRequest {
             volume_id: ids[1].clone(),
             read_only: false,
@@ -300,15 +318,8 @@ fn a_bucket_that_does_not_answer_is_asked_again_and_gives_nothing_up() {
     let scene = Scene::new("2026-03-01T12:00:00Z", WIDE);
     let mut managed = scene.start();
     managed.block_on(async |client, backups, schedules| {
-        volumes(client, &["a"]).await;
-        let schedule = api::Schedule {
-            retention: Some(api::Retention {
-                keep_last: 1,
-                ..api::Retention::default()
-            }),
-            ..nightly()
-        };
-        schedules.create_schedule(schedule).await.unwrap();
+        volumes(&scene.world, client, &["a"]).await;
+        schedules.create_schedule(keeping_one()).await.unwrap();
         // Not even the repository is known.
         scene.world.stores.set_out_of_reach(true);
         let due = at("2026-03-02T01:30:00Z");
@@ -329,17 +340,13 @@ fn a_bucket_that_does_not_answer_is_asked_again_and_gives_nothing_up() {
             (left.len() == 1 && left[0].name.contains("T013031Z")).then_some(())
         })
         .await;
-        let apply = api::ApplyRetentionRequest {
-            schedule: "nightly".to_owned(),
-            dry_run: false,
-        };
         scene.pass(SignedDuration::from_hours(1));
         scene.world.faults.hold_call("put");
         schedules.run_schedule(named("nightly")).await.unwrap();
         scene.world.faults.happened().await;
         // What is under way is no copy yet: the only one stays.
         let judged = schedules
-            .apply_retention(apply.clone())
+            .apply_retention(apply())
             .await
             .unwrap()
             .into_inner()
@@ -355,7 +362,22 @@ fn a_bucket_that_does_not_answer_is_asked_again_and_gives_nothing_up() {
             (left.len() == 1 && left[0].name.contains("T023031Z")).then_some(())
         })
         .await;
-        // Where clocks are days apart, no age can be told.
+    });
+    managed.run.stop();
+    scene.world.assert_tidy("at the end");
+}
+
+#[test]
+fn where_clocks_are_days_apart_nothing_is_given_up() {
+    let scene = Scene::new("2026-03-01T12:00:00Z", WIDE);
+    let mut managed = scene.start();
+    managed.block_on(async |client, backups, schedules| {
+        volumes(&scene.world, client, &["a"]).await;
+        schedules.create_schedule(keeping_one()).await.unwrap();
+        let due = at("2026-03-02T01:30:00Z");
+        scene.set(due);
+        assert_eq!(run_is_over(schedules, "nightly", due).await.last_ok, 1);
+        // No age can be told.
         let apart = at("2026-03-12T12:00:00Z");
         scene.clock.set(apart);
         run_is_over(schedules, "nightly", apart).await;
@@ -371,7 +393,7 @@ fn a_bucket_that_does_not_answer_is_asked_again_and_gives_nothing_up() {
         assert_eq!(all(backups).await.len(), 2);
         scene.set(apart);
         let judged = schedules
-            .apply_retention(apply)
+            .apply_retention(apply())
             .await
             .unwrap()
             .into_inner()

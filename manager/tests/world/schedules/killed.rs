@@ -13,7 +13,7 @@ const SECOND: &str = "2026-03-03T01:30:00Z";
 fn prepare(scene: &Scene) -> Managed {
     let mut managed = scene.start();
     managed.block_on(async |client, _, schedules| {
-        let ids = volumes(client, &["unused", "used"]).await;
+        let ids = volumes(&scene.world, client, &["unused", "used"]).await;
         let attach = api::AttachVolumeRequest {
             volume_id: ids[1].clone(),
             read_only: false,

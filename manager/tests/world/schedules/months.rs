@@ -79,7 +79,7 @@ fn fifty_volumes_over_two_months_with_restarts() {
     managed.block_on(async |client, _, schedules| {
         let names: Vec<String> = (0..VOLUMES).map(|n| format!("data-{n}")).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        volumes(client, &names).await;
+        volumes(&scene.world, client, &names).await;
         let schedule = api::Schedule {
             retention: Some(api::Retention {
                 keep_last: 2,

@@ -5,10 +5,11 @@ use std::fs;
 use stockpot_proto::stockpot::v1 as api;
 use tonic::Code;
 
-use super::{Managed, Scene, all, at, named, run_is_over, shown, until};
+use super::{Managed, SMALL, Scene, Schedules, all, at, named, run_is_over, shown, until, volume};
 use crate::lab;
 
 const NAME: &str = "profile:gold";
+const SAID: &str = "schedule: {datetime: '2026-01-31T02:00:00', occurence: Monthly}, retention: {number: 1, duration: 30},";
 
 fn write(scene: &Scene, rest: &str) {
     let text = format!(
@@ -20,6 +21,14 @@ fn write(scene: &Scene, rest: &str) {
 /// The next look at the profiles.
 fn look(scene: &Scene) {
     scene.pass(jiff::SignedDuration::from_secs(61));
+}
+
+async fn there(schedules: &mut Schedules) -> api::Schedule {
+    until("the schedule", async || {
+        let found = schedules.get_schedule(named(NAME)).await;
+        found.ok().map(tonic::Response::into_inner)
+    })
+    .await
 }
 
 fn gone(managed: &mut Managed) {
@@ -37,8 +46,7 @@ fn gone(managed: &mut Managed) {
 #[test]
 fn a_profile_acts_on_the_volumes_that_name_it() {
     let scene = Scene::new("2026-01-31T12:00:00Z", "{}");
-    let said = "schedule: {datetime: '2026-01-31T02:00:00', occurence: Monthly}, retention: {number: 1, duration: 30},";
-    write(&scene, said);
+    write(&scene, SAID);
     let mut managed = scene.start();
     managed.block_on(async |client, backups, schedules| {
         for (name, metadata) in [
@@ -47,16 +55,12 @@ fn a_profile_acts_on_the_volumes_that_name_it() {
             ("c", Some(("profile", "silver"))),
             ("d", None),
         ] {
-            let mut request = lab::empty_volume(name, 64 << 10);
+            let mut request = lab::empty_volume(name, SMALL);
             let metadata = metadata.map(|(k, v)| (k.to_owned(), v.to_owned()));
             request.metadata = metadata.into_iter().collect();
-            lab::available_volume(client, &request).await.unwrap();
+            volume(&scene.world, client, &request).await;
         }
-        let seen = until("the schedule", async || {
-            let found = schedules.get_schedule(named(NAME)).await;
-            found.ok().map(tonic::Response::into_inner)
-        })
-        .await;
+        let seen = there(schedules).await;
         assert_eq!(
             (seen.profile.as_str(), seen.occurrence.as_str()),
             ("gold", "Monthly")
@@ -86,6 +90,22 @@ fn a_profile_acts_on_the_volumes_that_name_it() {
             refused.message().contains("change the profile"),
             "{refused}"
         );
+    });
+    managed.run.stop();
+}
+
+#[test]
+fn a_schedule_is_there_as_long_as_its_profile_says_so() {
+    let scene = Scene::new("2026-01-31T12:00:00Z", "{}");
+    write(&scene, SAID);
+    let mut managed = scene.start();
+    managed.block_on(async |client, _, schedules| {
+        let mut request = lab::empty_volume("a", SMALL);
+        request.metadata = [("profile".to_owned(), "gold".to_owned())].into();
+        volume(&scene.world, client, &request).await;
+        let seen = there(schedules).await;
+        schedules.run_schedule(named(NAME)).await.unwrap();
+        run_is_over(schedules, NAME, at("2026-01-31T12:00:00Z")).await;
         let paused = api::Schedule {
             paused: true,
             ..seen
@@ -106,7 +126,7 @@ fn a_profile_acts_on_the_volumes_that_name_it() {
         })
         .await;
     });
-    write(&scene, said);
+    write(&scene, SAID);
     look(&scene);
     managed.block_on(async |_, _, schedules| {
         until("it is well again", async || {
@@ -118,13 +138,10 @@ fn a_profile_acts_on_the_volumes_that_name_it() {
     write(&scene, "");
     look(&scene);
     gone(&mut managed);
-    write(&scene, said);
+    write(&scene, SAID);
     look(&scene);
     managed.block_on(async |_, backups, schedules| {
-        until("it is back", async || {
-            schedules.get_schedule(named(NAME)).await.ok()
-        })
-        .await;
+        there(schedules).await;
         // What an earlier schedule of that name made is not its own to give up.
         let apply = api::ApplyRetentionRequest {
             schedule: NAME.to_owned(),
@@ -137,7 +154,7 @@ fn a_profile_acts_on_the_volumes_that_name_it() {
             .into_inner()
             .items;
         assert!(judged.is_empty(), "{judged:?}");
-        assert_eq!(all(backups).await.len(), 2);
+        assert_eq!(all(backups).await.len(), 1);
     });
     fs::remove_file(scene.world.dir.path().join("profiles/gold.yaml")).unwrap();
     look(&scene);
