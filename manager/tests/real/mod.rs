@@ -1,9 +1,11 @@
+mod adopt;
 mod backups;
 mod broken;
 mod changed;
 mod full;
 mod large;
 mod limits;
+mod rebuild;
 mod story;
 
 use std::{
