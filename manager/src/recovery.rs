@@ -332,6 +332,13 @@ async fn look_for_orphans(
     // The rows after the storage: a row is written first.
     let (volumes, snapshots) = (driver.list_volumes().await?, driver.list_snapshots().await?);
     let known = manager.catalog.volumes().await?;
+    if known.is_empty() && volumes.iter().any(|volume| !manager.is_lent(&volume.id)) {
+        tracing::error!(
+            pool,
+            "the catalog knows no volume, and the pool holds some: if it was lost, stop the daemon, and `stockpot catalog rebuild` \
+             makes it again"
+        );
+    }
     let known: BTreeSet<&str> = known.iter().map(|row| row.id.as_str()).collect();
     let lent = volumes.iter().filter(|v| manager.is_lent(&v.id)).count();
     if lent > 0 {
