@@ -146,7 +146,7 @@ fn adopted_mounted_and_let_go(kind: Kind) {
         );
         super::detach(&mut client, &volume.volume_id).await;
     });
-    assert_eq!(manager.findings(false), []);
+    assert_eq!(format!("{:?}", manager.findings(false)), "[]");
     manager.block_on(async {
         assert_eq!(lab::release(&mut volumes, "web").await.unwrap(), source);
         lab::delete_snapshot(&mut client, &backups_copy(&mut backups).await)
@@ -256,7 +256,7 @@ fn what_a_crash_leaves_is_finished_at_the_start() {
     run("sqlite3", &[state.to_str().unwrap(), &sql]);
     let manager = world.start();
     assert!(names(&world).contains(&own), "{:?}", names(&world));
-    assert_eq!(manager.findings(true), []);
+    assert_eq!(format!("{:?}", manager.findings(true)), "[]");
     manager.kill();
     // As an adoption leaves it that was killed before its rows were written.
     let sql = "INSERT INTO adoptions SELECT id, 'adopt', 'x/data', pool, name, metadata, 1 FROM volumes; DELETE FROM volumes";

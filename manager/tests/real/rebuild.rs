@@ -43,7 +43,7 @@ fn made_again(kind: Kind) {
     drop(runtime);
     let manager = world.start();
     let (mut client, mut backups) = (manager.client(), manager.backups());
-    assert_eq!(manager.findings(false), []);
+    assert_eq!(format!("{:?}", manager.findings(false)), "[]");
     manager.block_on(async {
         let found = lab::volumes(&mut client).await;
         assert_eq!(
@@ -90,7 +90,7 @@ fn a_check_finds_what_was_done_by_hand() {
             .unwrap()
             .volume_id
     });
-    assert_eq!(manager.findings(false), []);
+    assert_eq!(format!("{:?}", manager.findings(false)), "[]");
     let name = |id: &str| format!("{vg}/stockpot.v.{}", id.replace('-', "."));
     // One of ours goes, and one that nobody knows comes.
     run(
@@ -125,7 +125,7 @@ fn a_check_finds_what_was_done_by_hand() {
         lab::delete_volume(&mut client, "planted").await.unwrap();
         lab::delete_volume(&mut client, &lost).await.unwrap();
     });
-    assert_eq!(manager.findings(false), []);
+    assert_eq!(format!("{:?}", manager.findings(false)), "[]");
     manager.stop();
     world.close();
 }
