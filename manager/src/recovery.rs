@@ -338,6 +338,13 @@ async fn look_for_orphans(
     // The rows after the storage: a row is written first.
     let (volumes, snapshots) = (driver.list_volumes().await?, driver.list_snapshots().await?);
     let known = manager.catalog.volumes().await?;
+    if known.is_empty() && volumes.iter().any(|volume| !manager.is_lent(&volume.id)) {
+        tracing::error!(
+            pool,
+            "the catalog knows no volume, and the pool holds some: if it was lost, stop the daemon, and `stockpot catalog rebuild` \
+             makes it again"
+        );
+    }
     let beside = manager.catalog.in_place_under_way().await?;
     let beside = beside.iter().map(|row| row.temp_volume_id.as_str());
     let known = known.iter().map(|row| row.id.as_str());

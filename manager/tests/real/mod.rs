@@ -1,3 +1,4 @@
+mod adopt;
 mod backups;
 mod broken;
 mod changed;
@@ -9,6 +10,7 @@ mod in_place;
 mod large;
 mod limits;
 mod quiesce;
+mod rebuild;
 mod story;
 mod streams;
 mod watchdog;

@@ -82,7 +82,7 @@ fn all_that_was_known_is_known_again() {
     let run = world.start();
     let (mut client, mut backups) = (run.client(), run.backups());
     let mut volumes = run.volumes();
-    assert_eq!(run.findings(false), []);
+    assert_eq!(format!("{:?}", run.findings(false)), "[]");
     run.block_on(async {
         assert_eq!(listed(&mut client).await, before);
         let mut names: Vec<_> = lab::list(&mut client)
@@ -154,7 +154,7 @@ fn a_sound_catalog_is_replaced_only_by_force() {
             api::BackupStatus::Available
         );
     });
-    assert_eq!(run.findings(false), []);
+    assert_eq!(format!("{:?}", run.findings(false)), "[]");
     run.stop();
 }
 
