@@ -64,6 +64,8 @@ impl Manager {
         source: &VolumeSource,
         pool: &str,
     ) -> Result<Origin, ManagerError> {
+        // Whatever else is wrong: nothing is in a pool that there is not.
+        self.pool_of(pool)?;
         match source {
             VolumeSource::Empty => Ok(Origin {
                 how: How::Empty,

@@ -465,6 +465,9 @@ fn killed_while_it_is_cancelled() {
                 let id = scene.volume.parse().unwrap();
                 scene.world.storage.hold_device(&id, true);
                 scene.world.faults.clear();
+                while scene.world.storage.asked_replacements() == 0 {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
                 scene.world.faults.choose(number, fault);
                 tokio::select! {
                     done = volumes.cancel_restore(scene.id()) => { done.unwrap(); None }
