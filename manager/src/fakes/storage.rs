@@ -44,6 +44,8 @@ pub(super) struct State {
     snapshots_pin: bool,
     /// Which volume took the place of another one.
     replaced: BTreeMap<VolumeId, VolumeId>,
+    /// How often that was asked for, and answered.
+    asked_replacements: usize,
     /// Whether no volume can take the place of another one.
     cannot_replace: bool,
     /// Whether writes wait while the pool is low.
@@ -138,6 +140,12 @@ impl FakeStorage {
     #[must_use]
     pub fn asked_changes(&self) -> Vec<(SnapshotId, SnapshotId)> {
         self.lock().asked_changes.clone()
+    }
+
+    /// How often a volume was to take the place of another one, whatever the answer was.
+    #[must_use]
+    pub fn asked_replacements(&self) -> usize {
+        self.lock().asked_replacements
     }
 
     /// Refuses from now on to delete or grow volumes that have snapshots, as classic snapshots want it.

@@ -64,6 +64,8 @@ impl Manager {
         source: &VolumeSource,
         pool: &str,
     ) -> Result<Origin, ManagerError> {
+        // Whatever else is wrong: nothing is in a pool that there is not.
+        self.pool_of(pool)?;
         match source {
             // Nobody asks for a volume like that; it would be an empty one.
             VolumeSource::Empty | VolumeSource::Adopted => Ok(Origin {

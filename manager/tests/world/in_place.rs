@@ -24,6 +24,21 @@ impl Scene {
     fn new() -> (Self, Run) {
         let world = World::new();
         let run = world.start();
+        Self::on(world, run)
+    }
+
+    /// With a manager that waits for long before it tries again what failed.
+    fn patient() -> (Self, Run) {
+        let world = World::new();
+        let mut config = world.config();
+        config.transfers.pause_first_seconds = 300;
+        config.transfers.pause_max_seconds = 300;
+        config.transfers.give_up_after_seconds = 3600;
+        let run = Run::start(config, world.parts());
+        Self::on(world, run)
+    }
+
+    fn on(world: World, run: Run) -> (Self, Run) {
         let mut client = run.client();
         let (volume, snapshot) = run.block_on(async {
             let volume = filled_volume(&world, &mut client).await.volume_id;
@@ -95,6 +110,8 @@ fn the_old_content_is_kept_until_the_new_is_complete() {
     let (scene, run) = Scene::new();
     let (mut client, mut volumes) = (run.client(), run.volumes());
     run.block_on(async {
+        let request = lab::snapshot_of(&scene.volume, "second", "offsite");
+        let second = lab::ready_snapshot(&mut client, &request).await.unwrap();
         scene.world.faults.hold_call("replace_volume");
         let begun = volumes.restore_volume(scene.request()).await.unwrap();
         assert_eq!(begun.into_inner().status(), VolumeStatus::Restoring);
@@ -105,8 +122,9 @@ fn the_old_content_is_kept_until_the_new_is_complete() {
         // Asked again it is the same; anything else has to wait.
         volumes.restore_volume(scene.request()).await.unwrap();
         let mut other = scene.request();
-        other.snapshot_id = lab::list(&mut client).await[0].snapshot_id.clone();
-        assert_eq!(other.snapshot_id, scene.snapshot);
+        other.snapshot_id = second.snapshot_id;
+        let refused = volumes.restore_volume(other).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
         let attach = api::AttachVolumeRequest {
             volume_id: scene.volume.clone(),
             ..Default::default()
@@ -314,7 +332,7 @@ fn one_that_is_cancelled_leaves_the_volume_as_it_was() {
 /// The storage says at the last moment whether it is too late.
 #[test]
 fn one_that_cannot_be_put_in_place_can_be_cancelled() {
-    let (scene, run) = Scene::new();
+    let (scene, run) = Scene::patient();
     let (mut client, mut volumes) = (run.client(), run.volumes());
     run.block_on(async {
         scene.world.faults.hold_call("replace_volume");
@@ -438,7 +456,7 @@ fn killed_at_each_of_its_calls() {
 fn killed_while_it_is_cancelled() {
     for fault in [Fault::Hang, Fault::DoneThenHang] {
         for number in 1.. {
-            let (scene, run) = Scene::new();
+            let (scene, run) = Scene::patient();
             let mut volumes = run.volumes();
             let name = run.block_on(async {
                 scene.world.faults.hold_call("replace_volume");
@@ -447,6 +465,9 @@ fn killed_while_it_is_cancelled() {
                 let id = scene.volume.parse().unwrap();
                 scene.world.storage.hold_device(&id, true);
                 scene.world.faults.clear();
+                while scene.world.storage.asked_replacements() == 0 {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
                 scene.world.faults.choose(number, fault);
                 tokio::select! {
                     done = volumes.cancel_restore(scene.id()) => { done.unwrap(); None }

@@ -80,7 +80,8 @@ pub(super) async fn run(cli: &Cli, verb: &ProfileVerb) -> anyhow::Result<()> {
 }
 
 async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
-    let listed = client(at).list_profile_documents(ListProfilesRequest {});
+    let mut client = client(at);
+    let listed = client.list_profile_documents(ListProfilesRequest {});
     let listed = listed.await.map_err(|status| said(at, &status))?;
     let rows: Vec<Row> = listed.into_inner().profiles.into_iter().map(row).collect();
     context::print(cli.output, &rows, || {

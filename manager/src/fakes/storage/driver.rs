@@ -101,6 +101,7 @@ impl VolumeDriver for FakeStorage {
         with: &VolumeId,
     ) -> Result<VolumeInfo, DriverError> {
         self.call("replace_volume", |state| {
+            state.asked_replacements += 1;
             let size_of = |id: &VolumeId| state.volumes.get(id).copied();
             let had = size_of(id).ok_or_else(|| absent(&format!("volume {id}")))?;
             let info = |size_bytes| VolumeInfo {
