@@ -136,6 +136,6 @@ mod tests {
         let problem = bounds.enter().unwrap_err();
         assert_eq!(problem.status, StatusCode::SERVICE_UNAVAILABLE);
         drop(first);
-        bounds.enter().unwrap();
+        drop(bounds.enter().unwrap());
     }
 }

@@ -152,7 +152,6 @@ fn left_by(verb: &Verb) -> &'static str {
         | Verb::Repository(_)
         | Verb::Serve(_)
         | Verb::Catalog(_)
-        | Verb::Volume(_)
         | Verb::Export(_)
         | Verb::Pki(_)
         | Verb::Host(_)

@@ -50,6 +50,7 @@ async fn bodies_that_are_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn requests_that_do_not_fit() {
     let world = World::new();
     let mut lab = world.start().await;

@@ -5,6 +5,7 @@ use serde_json::json;
 use crate::lab::Lab;
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "a table")]
 async fn nothing_that_is_sent_is_our_failure() {
     let mut lab = Lab::start().await;
     let client = lab

@@ -23,6 +23,7 @@ fn first_bytes(path: &std::path::Path) -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one story")]
 async fn a_volume_goes_into_the_cloud_and_comes_back() {
     let mut lab = Lab::start().await;
     let client = lab.gateway("{socket: DIR/g.sock}").await;

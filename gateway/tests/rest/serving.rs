@@ -53,6 +53,7 @@ fn audited(tenant: &str) -> Vec<serde_json::Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::too_many_lines, reason = "one story")]
 async fn every_call_that_changes_something_is_written_down_without_its_body() {
     log();
     let mut lab = Lab::start().await;

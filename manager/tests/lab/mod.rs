@@ -158,28 +158,12 @@ impl Run {
     }
 }
 
-/// Callers of the manager behind this socket, when it takes operations.
-pub(crate) async fn clients_at(socket: &Path) -> (Client, Backups) {
-    let channel = connect(socket).await;
-    let mut client = ManagerClient::new(channel.clone());
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let info = client.get_info(api::GetInfoRequest {}).await;
-        let info = info.unwrap().into_inner();
-        if info.ready {
-            return (client, BackupsClient::new(channel));
-        }
-        assert!(Instant::now() < deadline, "{}", info.not_ready_reason);
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
 fn is_locked(state_dir: &Path) -> bool {
     let lock = fs::File::open(state_dir.join("lock"));
     lock.is_ok_and(|lock| lock.try_lock().is_err())
 }
 
-async fn connect(socket: &Path) -> Channel {
+pub(crate) async fn connect(socket: &Path) -> Channel {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let socket = socket.to_owned();

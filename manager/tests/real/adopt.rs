@@ -84,6 +84,7 @@ impl Drop for Mount {
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn adopted_mounted_and_let_go(kind: Kind) {
     let world = World::new(kind);
     let source = make_lv(&world, "data-1", kind);

@@ -125,6 +125,7 @@ fn frozen(mut times_us: Vec<u64>) -> String {
     format!("{count} backups; frozen: median {median} us, worst {worst} us")
 }
 
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn story(kind: Kind) {
     let seconds = variable("STOCKPOT_TEST_DATABASE_SECONDS");
     let seconds: u64 = seconds.map_or(SECONDS, |text| text.parse().unwrap());

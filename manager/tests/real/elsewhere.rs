@@ -13,6 +13,7 @@ use crate::lab::{self, Run};
 const MORE: u64 = 16 << 20;
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn from_thin_to_thick_to_files_and_to_another_machine() {
     let world = World::of_size(Kind::LvmThin, 2 << 30);
     let vg = world.volume_group().to_owned();

@@ -3,7 +3,11 @@
 //!
 //! What is killed is a child process: this test program, of which it runs one test.
 
-use std::{fs, path::Path, time::Duration};
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use stockpot_command::Command;
 use stockpot_manager::{
@@ -31,6 +35,22 @@ fn image() -> Image {
     Image::new(SIZE)
         .extent(0, 1 << 20, Fill::Text(1))
         .extent(8 << 20, 2 << 20, Fill::Random(2))
+}
+
+/// Callers of the manager behind this socket, when it takes operations.
+async fn clients_at(socket: &Path) -> (Client, Backups) {
+    let channel = lab::connect(socket).await;
+    let mut client = Client::new(channel.clone());
+    let deadline = Instant::now() + lab::PATIENCE;
+    loop {
+        let info = client.get_info(api::GetInfoRequest {}).await;
+        let info = info.unwrap().into_inner();
+        if info.ready {
+            return (client, Backups::new(channel));
+        }
+        assert!(Instant::now() < deadline, "{}", info.not_ready_reason);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }
 
 #[expect(
@@ -128,7 +148,7 @@ impl Stage {
             let child = tokio::spawn(child.output());
             let socket = self.world.config().socket;
             let going = async {
-                let (client, backups) = lab::clients_at(&socket).await;
+                let (client, backups) = clients_at(&socket).await;
                 flow(client, backups).await;
                 // It answered: what comes behind reaches the point.
                 std::future::pending::<()>().await;

@@ -39,6 +39,10 @@ async fn listed(client: &mut Client) -> Vec<(String, String, u64)> {
 }
 
 #[test]
+#[expect(
+    clippy::too_many_lines,
+    reason = "one story, from a catalog to the next"
+)]
 fn all_that_was_known_is_known_again() {
     let world = World::new();
     let foreign = world.storage.make_foreign("old", SIZE);

@@ -131,7 +131,8 @@ pub(super) async fn volume(
         .await
         .unwrap()
         .volume_id;
-    let content: Vec<u8> = request.name.bytes().cycle().take(SMALL as usize).collect();
+    let size = usize::try_from(SMALL).unwrap();
+    let content: Vec<u8> = request.name.bytes().cycle().take(size).collect();
     fs::write(world.storage.volume_file(&id.parse().unwrap()), content).unwrap();
     id
 }
