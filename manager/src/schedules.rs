@@ -87,17 +87,18 @@ impl Manager {
         let mut changes = self.changes();
         loop {
             changes.mark_unchanged();
-            let looked = self.look_at_schedules().await;
+            // Before the look: what the clock does meanwhile is not missed.
             let now = self.clock.now();
-            let wake = match looked {
-                Ok(wake) => wake.min(now.saturating_add(LOOK_EVERY).unwrap_or(Timestamp::MAX)),
+            let (wake, at_most) = match self.look_at_schedules(now).await {
+                Ok(wake) => (wake, LOOK_EVERY),
                 Err(error) => {
                     tracing::error!(error = chain(&error), "schedules cannot be looked after");
-                    now.saturating_add(AGAIN).unwrap_or(Timestamp::MAX)
+                    (Timestamp::MAX, AGAIN)
                 }
             };
+            let wake = wake.min(now.saturating_add(at_most).unwrap_or(Timestamp::MAX));
             tokio::select! {
-                () = self.clock.sleep_until(wake) => {}
+                () = self.clock.sleep(now, wake) => {}
                 // The sender lives as long as the manager.
                 _ = changes.changed() => {}
             }
@@ -105,8 +106,10 @@ impl Manager {
     }
 
     /// Does what is to be done now, and tells when to look again at the latest.
-    async fn look_at_schedules(self: &Arc<Self>) -> Result<Timestamp, ManagerError> {
-        let now = self.clock.now();
+    async fn look_at_schedules(
+        self: &Arc<Self>,
+        now: Timestamp,
+    ) -> Result<Timestamp, ManagerError> {
         let idle = self.follow_profiles(now).await?;
         let mut wake = Timestamp::MAX;
         for row in self.catalog.schedules().await? {

@@ -34,14 +34,9 @@ impl Clock for DrivenClock {
         *self.0.borrow()
     }
 
-    async fn sleep_until(&self, moment: Timestamp) {
+    async fn sleep(&self, from: Timestamp, until: Timestamp) {
+        let wakes = |now: &Timestamp| *now < from || *now >= until;
         // The sender lives as long as this.
-        let mut last = self.now();
-        let wakes = |now: &Timestamp| {
-            let is_back = *now < last;
-            last = *now;
-            is_back || *now >= moment
-        };
         let _ = self.0.subscribe().wait_for(wakes).await;
     }
 }

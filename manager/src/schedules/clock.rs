@@ -16,8 +16,8 @@ pub trait Clock: std::fmt::Debug + Send + Sync {
     /// Now.
     fn now(&self) -> Timestamp;
 
-    /// Returns when it is this late, or when the clock was put back.
-    async fn sleep_until(&self, moment: Timestamp);
+    /// Returns when it is as late as `until`, or when the clock was put back to before `from`.
+    async fn sleep(&self, from: Timestamp, until: Timestamp);
 }
 
 /// The clock of this host.
@@ -30,15 +30,13 @@ impl Clock for SystemClock {
         Timestamp::now()
     }
 
-    async fn sleep_until(&self, moment: Timestamp) {
-        let mut last = self.now();
+    async fn sleep(&self, from: Timestamp, until: Timestamp) {
         loop {
             let now = self.now();
-            if last.duration_since(now) > PUT_BACK {
+            if from.duration_since(now) > PUT_BACK {
                 return;
             }
-            last = now;
-            match Duration::try_from(moment.duration_since(now)) {
+            match Duration::try_from(until.duration_since(now)) {
                 Ok(left) if !left.is_zero() => tokio::time::sleep(left.min(LOOK_EVERY)).await,
                 _ => return,
             }
@@ -53,9 +51,15 @@ mod tests {
     #[tokio::test]
     async fn it_wakes_when_it_is_time_and_not_before() {
         let clock = SystemClock;
-        clock.sleep_until(Timestamp::MIN).await;
-        let moment = clock.now() + SignedDuration::from_millis(30);
-        clock.sleep_until(moment).await;
+        let now = clock.now();
+        clock.sleep(now, Timestamp::MIN).await;
+        let moment = now + SignedDuration::from_millis(30);
+        clock.sleep(now, moment).await;
         assert!(clock.now() >= moment);
+        // It was an hour later when the sleeper last looked.
+        let later = now + SignedDuration::from_hours(1);
+        clock
+            .sleep(later, later + SignedDuration::from_hours(1))
+            .await;
     }
 }

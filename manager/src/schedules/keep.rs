@@ -145,9 +145,10 @@ impl Manager {
             // Somebody was faster; what is left is cleared away.
             Found::Deleted | Found::Absent => {}
         }
+        let order = |row: &BackupRow| (row.cut_at_us, row.ended_at_us, row.id.clone());
         let newer = staying
             .iter()
-            .filter(|row| row.volume_id == backup.volume_id && row.cut_at_us > backup.cut_at_us);
+            .filter(|row| row.volume_id == backup.volume_id && order(row) > order(backup));
         for row in newer {
             let row = self.catalog.backup(&row.id).await?;
             if row.is_some_and(|row| row.status == BackupStatus::Available) {
