@@ -145,6 +145,7 @@ pub(super) async fn show(
 
 /// What a deletion names besides the path.
 #[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Deletion {
     /// The volume.

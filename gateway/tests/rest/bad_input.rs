@@ -24,7 +24,7 @@ async fn nothing_that_is_sent_is_our_failure() {
         "{\"size\": 1, \"poolId\": \"none\"}", "{\"size\": 1, \"profileId\": \"none\"}",
         "{\"size\": 1, \"availabilityZone\": \"mars\"}", "{\"size\": 1, \"colour\": \"red\"}",
         "{\"size\": 1, \"groupId\": \"g\"}", "{\"volumeId\": \"none\"}", "{\"volumeId\": \"\"}",
-        "{\"newSize\": -1}", "{\"newSize\": \"x\"}", "{\"size\": 1, \"size\": 1}",
+        "{\"newSize\": -1}", "{\"newSize\": \"x\"}",
     ]
     .iter()
     .map(|text| text.as_bytes().to_vec())

@@ -26,7 +26,7 @@ async fn size_and_rate() {
     let mut stream = client.connect().await.unwrap();
     let head = "POST /v1beta/t/profiles HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 99999999\r\n\r\n";
     assert_eq!(exchange(&mut *stream, head.as_bytes()).await.status, 413);
-    let long = client.clone().with("X-Long", &"y".repeat(100_000));
+    let long = client.clone().with("X-Long", &"y".repeat(300_000));
     assert_eq!(long.get(LIST).await.status, 431);
     let mut last = client.get(LIST).await;
     for _ in 0..40 {

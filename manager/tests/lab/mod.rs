@@ -4,6 +4,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -81,12 +82,7 @@ impl Run {
         let socket = config.socket.clone();
         let (stop, stopped) = oneshot::channel();
         let manager = runtime.block_on(async {
-            let deadline = Instant::now() + PATIENCE;
-            // The thread of a killed manager lets go of the catalog a moment later.
-            while is_locked(&config.state_dir) {
-                assert!(Instant::now() < deadline, "the catalog stays locked");
-                tokio::time::sleep(Duration::from_millis(2)).await;
-            }
+            unlocked(&config.state_dir);
             Manager::open_by(config, parts, clock).await.unwrap()
         });
         let served = runtime.spawn(async move {
@@ -158,9 +154,17 @@ impl Run {
     }
 }
 
-fn is_locked(state_dir: &Path) -> bool {
-    let lock = fs::File::open(state_dir.join("lock"));
-    lock.is_ok_and(|lock| lock.try_lock().is_err())
+/// Waits until the catalog is held by nobody: the thread of a manager that is gone lets go of it a moment later.
+pub(crate) fn unlocked(state_dir: &Path) {
+    let deadline = Instant::now() + PATIENCE;
+    let is_locked = || {
+        let lock = fs::File::open(state_dir.join("lock"));
+        lock.is_ok_and(|lock| lock.try_lock().is_err())
+    };
+    while is_locked() {
+        assert!(Instant::now() < deadline, "the catalog stays locked");
+        thread::sleep(Duration::from_millis(2));
+    }
 }
 
 pub(crate) async fn connect(socket: &Path) -> Channel {

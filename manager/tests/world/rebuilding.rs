@@ -12,6 +12,11 @@ use super::{SIZE, World, content, filled_volume};
 use crate::lab::{self, Client};
 
 fn made_again(world: &World, options: Options) -> Result<Rebuilt, String> {
+    lab::unlocked(&world.config().state_dir);
+    asked(world, options)
+}
+
+fn asked(world: &World, options: Options) -> Result<Rebuilt, String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -134,7 +139,7 @@ fn a_sound_catalog_is_replaced_only_by_force() {
         let source = filled_volume(&world, &mut client).await.volume_id;
         lab::backed_up(&mut backups, &source, "nightly", false).await;
     });
-    let error = made_again(&world, Options::default()).unwrap_err();
+    let error = asked(&world, Options::default()).unwrap_err();
     assert!(error.contains("in use by another process"), "{error}");
     run.stop();
     let error = made_again(&world, Options::default()).unwrap_err();
@@ -176,6 +181,7 @@ fn a_damaged_catalog_says_what_to_do_and_that_helps() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
+    lab::unlocked(&world.config().state_dir);
     let opened = runtime.block_on(Manager::open(world.config(), world.parts()));
     let error = stockpot_manager::error::chain(&opened.unwrap_err());
     assert!(error.contains("stockpot catalog rebuild"), "{error}");

@@ -87,7 +87,7 @@ pub(crate) struct VolumeCreateArgs {
     #[arg(long, value_name = "SNAPSHOT", conflicts_with = "from_volume")]
     pub(crate) from_snapshot: Option<String>,
     /// From which copy of the snapshot.
-    #[arg(long, value_enum, default_value_t = SourceCopyArg::Auto, requires = "from_snapshot")]
+    #[arg(long, value_enum, default_value_t = SourceCopyArg::Auto, requires = "from_snapshot", conflicts_with = "from_volume")]
     pub(crate) copy: SourceCopyArg,
     /// Make it from this volume: its id or name.
     #[arg(long, value_name = "VOLUME")]

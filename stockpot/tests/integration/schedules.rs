@@ -37,7 +37,7 @@ impl Daemon {
         let config = bench.path("config.yaml");
         let text = format!(
             "nodeName: node-1\nstateDir: {dir}/state\nsocket: {dir}/m.sock\nprofilesDir: {dir}/profiles\ncredentialsDir: {dir}\n\
-             schedules: {{backupsMax: 2}}\npools: [{{name: p, driver: file, directory: {dir}/images}}]\n"
+             schedules: {{backupsMax: 2}}\npools: [{{name: p, driver: file, directory: {dir}/images, allowCopy: true}}]\n"
         );
         fs::write(&config, text)?;
         fs::create_dir(bench.path("images"))?;
