@@ -12,6 +12,7 @@ use crate::{
     Manager, ManagerError,
     catalog::CopyState,
     profile::{Profile, ProfileText},
+    schedules::spec::Spec,
 };
 
 #[tonic::async_trait]
@@ -117,6 +118,10 @@ impl Manager {
             let doing = "get another name or place";
             self.refuse_while_needed(&before.name, doing).await?;
         }
+        if before.name != after.name {
+            let doing = "get another name";
+            self.refuse_while_scheduled(&before.name, doing).await?;
+        }
         let changed = self
             .clouds
             .read(move |profiles| profiles.carry_out(change))
@@ -139,6 +144,7 @@ impl Manager {
         };
         let name = found.profile.name.clone();
         self.refuse_while_needed(&name, "be deleted").await?;
+        self.refuse_while_scheduled(&name, "be deleted").await?;
         self.clouds
             .read(move |profiles| profiles.remove(&found))
             .await?;
@@ -170,6 +176,20 @@ impl Manager {
             Some(id) => refused(format!("backup {id}, which has not ended,")),
             None => Ok(()),
         }
+    }
+
+    /// Refuses what would leave a schedule without its profile; the one that the profile itself says goes with it.
+    async fn refuse_while_scheduled(&self, name: &str, doing: &str) -> Result<(), ManagerError> {
+        for row in self.catalog.schedules().await? {
+            let spec = Spec::of_json(&row.spec)?;
+            if spec.profile == name && !spec.of_profile {
+                return Err(ManagerError::FailedPrecondition(format!(
+                    "profile {name} cannot {doing}: schedule {} needs it; delete that, or let it name another profile",
+                    row.name
+                )));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -125,7 +125,7 @@ fn fifty_volumes_over_two_months_with_restarts() {
         if fate == Fate::Killed {
             running.block_on(async |client, _, _| {
                 until("it is in the middle of it", async || {
-                    (backing_up(client).await == AT_A_TIME).then_some(())
+                    (backing_up(client).await > 0).then_some(())
                 })
                 .await;
             });

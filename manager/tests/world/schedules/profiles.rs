@@ -2,10 +2,12 @@
 
 use std::fs;
 
-use stockpot_proto::stockpot::v1 as api;
+use stockpot_proto::stockpot::v1::{self as api, profiles_client::ProfilesClient};
 use tonic::Code;
 
-use super::{Managed, SMALL, Scene, Schedules, all, at, named, run_is_over, shown, until, volume};
+use super::{
+    Managed, SMALL, Scene, Schedules, all, at, named, nightly, run_is_over, shown, until, volume,
+};
 use crate::lab;
 
 const NAME: &str = "profile:gold";
@@ -159,5 +161,28 @@ fn a_schedule_is_there_as_long_as_its_profile_says_so() {
     fs::remove_file(scene.world.dir.path().join("profiles/gold.yaml")).unwrap();
     look(&scene);
     gone(&mut managed);
+    managed.run.stop();
+}
+
+#[test]
+fn a_profile_stays_while_a_schedule_names_it() {
+    let scene = Scene::new("2026-03-01T12:00:00Z", "{}");
+    let mut managed = scene.start();
+    let mut profiles = ProfilesClient::new(managed.run.channel());
+    managed.block_on(async |_, _, schedules| {
+        let schedule = api::Schedule {
+            profile: "offsite".to_owned(),
+            ..nightly()
+        };
+        schedules.create_schedule(schedule).await.unwrap();
+        let offsite = || api::GetProfileRequest {
+            profile: "offsite".to_owned(),
+        };
+        let refused = profiles.delete_profile(offsite()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains("nightly"), "{refused}");
+        schedules.delete_schedule(named("nightly")).await.unwrap();
+        profiles.delete_profile(offsite()).await.unwrap();
+    });
     managed.run.stop();
 }
