@@ -1,7 +1,7 @@
 //! Cinder's block storage API, as far as backups need it.
 //!
 //! Facts from the public API reference (docs.openstack.org/api-ref/block-storage/v3), its version 2 for `/v2`, and from what
-//! python-cinderclient asks for. Where the two systems differ, docs/operations.md says what is done.
+//! python-cinderclient asks for. Where the two systems differ, docs/gateway.md says what is done.
 //!
 //! - [`version`] microversions, the documents that name them, and the headers of every answer.
 //! - [`asked`] what every call says beside its body: project, version, where links lead.
