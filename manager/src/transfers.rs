@@ -129,6 +129,12 @@ impl Transfers {
         })
     }
 
+    /// Whether a transfer moves data: one whose end is being recorded does not.
+    pub(crate) fn is_moving(&self, kind: JobKind, id: &str) -> bool {
+        let running = self.find(kind, id);
+        running.is_some_and(|running| !running.ending.load(Ordering::SeqCst))
+    }
+
     /// Cancels a transfer and waits until it has undone what it did. None is success.
     ///
     /// # Errors
@@ -216,6 +222,8 @@ mod tests {
         assert!(transfers.begin(key.clone(), &parent).await.is_none());
         assert!(transfers.how_far(JobKind::Upload, "snap-1").is_some());
         assert!(transfers.how_far(JobKind::Restore, "snap-1").is_none());
+        assert!(transfers.is_moving(JobKind::Upload, "snap-1"));
+        assert!(!transfers.is_moving(JobKind::Restore, "snap-1"));
 
         let late = transfers.cancel(JobKind::Upload, "snap-1", limit).await;
         assert!(matches!(late, Err(ManagerError::Busy(_))));
@@ -239,6 +247,7 @@ mod tests {
         let key = (JobKind::Upload, "snap-1".to_owned());
         let entry = transfers.begin(key.clone(), &parent).await.unwrap();
         entry.ending();
+        assert!(!transfers.is_moving(JobKind::Upload, "snap-1"));
         let ending = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             drop(entry);

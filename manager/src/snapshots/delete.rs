@@ -66,10 +66,7 @@ impl Manager {
         if local {
             self.check_not_being_read(id).await?;
         }
-        let is_read = self
-            .transfers
-            .how_far(JobKind::Upload, id.as_str())
-            .is_some();
+        let is_read = self.transfers.is_moving(JobKind::Upload, id.as_str());
         if !remote && (row.cloud == CopyState::Pending || is_read) {
             return Err(ManagerError::FailedPrecondition(format!(
                 "the local copy of snapshot {id} is being uploaded or sent"
