@@ -50,6 +50,22 @@ impl<D: VolumeDriver> VolumeDriver for WithoutAttach<D> {
         self.0.extend_volume(id, size).await
     }
 
+    async fn volume_in_use(&self, id: &VolumeId) -> Result<Option<String>, DriverError> {
+        self.0.volume_in_use(id).await
+    }
+
+    async fn check_replace(&self, id: &VolumeId) -> Result<(), DriverError> {
+        self.0.check_replace(id).await
+    }
+
+    async fn replace_volume(
+        &self,
+        id: &VolumeId,
+        with: &VolumeId,
+    ) -> Result<VolumeInfo, DriverError> {
+        self.0.replace_volume(id, with).await
+    }
+
     async fn create_snapshot(
         &self,
         id: &SnapshotId,
