@@ -7,7 +7,8 @@
 //! | found at start | done |
 //! | --- | --- |
 //! | running | failed: the connection is gone. A new volume that was being received is removed with its row |
-//! | replacing | begun anew, while nobody gets at the volume: what was received lies in a volume of its own |
+//! | replacing | begun anew, while nobody gets at the volume: what was received lies in a volume of its own, at which nobody gets either |
+//! | replaced | what was received is in its volume: the one of its own is removed |
 //!
 //! The attachments of both are those of transfers and are taken down before that.
 
@@ -134,7 +135,7 @@ impl Manager {
         for row in self.catalog.streams().await? {
             match row.status {
                 StreamStatus::Done | StreamStatus::Failed => {}
-                StreamStatus::Replacing => self.replace_again(row).await,
+                StreamStatus::Replacing | StreamStatus::Replaced => self.replace_again(row).await,
                 StreamStatus::Running => self.give_up_stream(row).await,
             }
         }
@@ -211,7 +212,9 @@ fn progress(row: &StreamRow) -> api::StreamProgress {
 
 fn describe(row: &StreamRow) -> api::Stream {
     let status = match row.status {
-        StreamStatus::Running | StreamStatus::Replacing => api::StreamStatus::Running,
+        StreamStatus::Running | StreamStatus::Replacing | StreamStatus::Replaced => {
+            api::StreamStatus::Running
+        }
         StreamStatus::Done => api::StreamStatus::Done,
         StreamStatus::Failed => api::StreamStatus::Failed,
     };

@@ -113,6 +113,7 @@ impl Manager {
         let _volume = self.hold_volume(&volume.id).await?;
         // It may have gone while its turn was waited for.
         let volume = self.source_volume(&request.source_volume_id).await?;
+        self.refuse_spare(&volume.id).await?;
         let row = SnapshotRow {
             id,
             name: request.name,

@@ -19,7 +19,7 @@ use super::{
     format::{self, DATA_SIZE_MAX, FormatError, HEADER_SIZE, Piece},
     peer::{Connection, Peer},
     pipe::{HowFar, In, pipe_in},
-    replace::Replaced,
+    replace::{self, Replaced},
 };
 use crate::{
     Manager, ManagerError,
@@ -147,12 +147,18 @@ impl Manager {
             // From here on it is carried to its end, whoever listens and whatever happens.
             row.status = StreamStatus::Replacing;
             let recorded = self.catalog.put_stream(row.clone()).await;
-            if recorded.is_ok() && self.replace(&row, into).await == Replaced::Stopped {
-                let stopping = ManagerError::NotReady("the manager is stopping".to_owned());
-                let _ = watcher.send(Err(stopping.into())).await;
-                return;
-            }
             outcome = recorded.map_err(Into::into);
+            if outcome.is_ok() {
+                outcome = match self.replace(&mut row, into).await {
+                    Replaced::Done => Ok(()),
+                    Replaced::Lost => Err(replace::lost()),
+                    Replaced::Stopped => {
+                        let stopping = ManagerError::NotReady("the manager is stopping".to_owned());
+                        let _ = watcher.send(Err(stopping.into())).await;
+                        return;
+                    }
+                };
+            }
         }
         if let (Err(_), Some(spare)) = (&outcome, &row.spare_volume_id)
             && let Err(error) = self.remove_spare(spare).await

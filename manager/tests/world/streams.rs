@@ -364,6 +364,85 @@ fn a_volume_keeps_what_it_has_until_all_is_there() {
     world.assert_tidy("at the end");
 }
 
+/// A call into an existing volume of which one step fails, whatever it has done; `None` when that makes fewer calls.
+fn failed_at(number: u64) -> Option<&'static str> {
+    let (world, place) = (World::new(), Place::new());
+    let run = start(&world, &place);
+    let (mut client, mut streams) = (run.client(), run.streams());
+    let name = run.block_on(async {
+        let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
+        let request = lab::empty_volume("there", SIZE);
+        let there = lab::available_volume(&mut client, &request).await.unwrap();
+        write_old(&world, &there.volume_id);
+        let mut into = asked("", &place.address);
+        into.into_volume_id.clone_from(&there.volume_id);
+        world.faults.choose(number, Fault::DoneThenFail);
+        let (done, ()) = tokio::join!(receive(&mut streams, into), place.give(&bytes));
+        let name = world.faults.clear();
+        let when = format!("call {number} ({name:?})");
+        match done {
+            Ok(_) => world.assert_content(&there.volume_id),
+            Err(error) => assert!(has_old(&world, &there.volume_id), "{when}: {error}"),
+        }
+        name
+    });
+    run.stop();
+    name
+}
+
+#[test]
+fn a_step_that_fails_after_it_was_done_loses_nothing() {
+    let mut number = 1;
+    while let Some(name) = failed_at(number) {
+        eprintln!("call {number}: {name}");
+        number += 1;
+    }
+    assert!(number > 5, "{number} calls");
+}
+
+#[test]
+fn nobody_gets_at_what_is_to_replace_a_content() {
+    let (world, place) = (World::new(), Place::new());
+    let run = start(&world, &place);
+    let (mut client, mut streams) = (run.client(), run.streams());
+    run.block_on(async {
+        let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
+        let request = lab::empty_volume("there", SIZE);
+        let there = lab::available_volume(&mut client, &request).await.unwrap();
+        let mut into = asked("", &place.address);
+        into.into_volume_id.clone_from(&there.volume_id);
+        // The old content goes when all has come.
+        world.faults.hold_call("delete_volume");
+        let asking = async {
+            world.faults.happened().await;
+            let volumes = client.list_volumes(api::ListVolumesRequest::default());
+            let volumes = volumes.await.unwrap().into_inner().volumes;
+            let spare = volumes.iter().find(|volume| volume.name.starts_with("str"));
+            let volume_id = spare.unwrap().volume_id.clone();
+            let request = api::DeleteVolumeRequest {
+                volume_id: volume_id.clone(),
+            };
+            let deleted = client.delete_volume(request).await.unwrap_err();
+            let request = api::AttachVolumeRequest {
+                volume_id: volume_id.clone(),
+                ..Default::default()
+            };
+            let attached = client.attach_volume(request).await.unwrap_err();
+            let request = lab::snapshot_of(&volume_id, "of-spare", "");
+            let cut = client.create_snapshot(request).await.unwrap_err();
+            for refused in [deleted, attached, cut] {
+                assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+            }
+            world.faults.clear();
+        };
+        let (done, (), ()) = tokio::join!(receive(&mut streams, into), place.give(&bytes), asking);
+        done.unwrap();
+        world.assert_content(&there.volume_id);
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
 /// Killed at the `number`-th call while a volume that is there is filled. `None` when that makes fewer calls.
 fn killed_at(number: u64, fault: Fault, into_existing: bool) -> Option<&'static str> {
     let (world, place) = (World::new(), Place::new());
