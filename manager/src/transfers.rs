@@ -129,6 +129,12 @@ impl Transfers {
         })
     }
 
+    /// Whether a transfer is under way; one whose end is being recorded is not.
+    pub(crate) fn is_running(&self, kind: JobKind, id: &str) -> bool {
+        self.find(kind, id)
+            .is_some_and(|running| !running.ending.load(Ordering::SeqCst))
+    }
+
     /// Cancels a transfer and waits until it has undone what it did. None is success.
     ///
     /// # Errors
@@ -238,7 +244,9 @@ mod tests {
         let parent = CancellationToken::new();
         let key = (JobKind::Upload, "snap-1".to_owned());
         let entry = transfers.begin(key.clone(), &parent).await.unwrap();
+        assert!(transfers.is_running(JobKind::Upload, "snap-1"));
         entry.ending();
+        assert!(!transfers.is_running(JobKind::Upload, "snap-1"));
         let ending = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             drop(entry);

@@ -115,6 +115,7 @@ impl Manager {
     /// Removes the local copy while the deletion of the cloud copy, begun before, waits for its repository.
     async fn delete_local_first(&self, row: &SnapshotRow) -> Result<(), ManagerError> {
         let id = &row.id;
+        self.check_not_being_read(id).await?;
         self.transfers
             .cancel(JobKind::Upload, id.as_str(), CANCEL_WITHIN)
             .await?;

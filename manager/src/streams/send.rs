@@ -67,6 +67,8 @@ impl Manager {
                 "snapshot {id} has no local copy that could be sent"
             )));
         }
+        // Both would attach it, and who ends first takes the device from the other.
+        self.check_not_being_read(&id).await?;
         let key = (JobKind::Upload, id.to_string());
         let Some(entry) = self.transfers.begin(key, &self.stopping).await else {
             return Err(ManagerError::FailedPrecondition(format!(

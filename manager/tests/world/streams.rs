@@ -306,6 +306,92 @@ fn a_caller_who_goes_away_and_a_deletion_end_it() {
     world.assert_tidy("at the end");
 }
 
+#[test]
+fn what_a_backup_reads_is_not_sent() {
+    let (world, place) = (World::new(), Place::new());
+    let run = start(&world, &place);
+    let (mut client, mut streams, mut backups) = (run.client(), run.streams(), run.backups());
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        lab::backed_up(&mut backups, &volume, "first", false).await;
+        let snapshot = lab::cut(&mut client, &lab::snapshot_of(&volume, "s", "")).await;
+        let snapshot = snapshot.snapshot_id;
+        std::fs::write(
+            world.storage.volume_file(&volume.parse().unwrap()),
+            vec![5; usize::try_from(SIZE).unwrap()],
+        )
+        .unwrap();
+        world.faults.hold_call("put");
+        let request = api::CreateBackupRequest {
+            name: "b".to_owned(),
+            snapshot_id: snapshot.clone(),
+            ..Default::default()
+        };
+        let begun = backups.create_backup(request).await.unwrap().into_inner();
+        world.faults.happened().await;
+        let refused = send(&mut streams, &snapshot, &place.address).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains(&begun.backup_id), "{refused}");
+        world.faults.clear();
+        lab::cleaned(&mut backups, "b").await;
+        let (done, _) = tokio::join!(send(&mut streams, &snapshot, &place.address), place.take());
+        done.unwrap();
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
+#[test]
+fn what_is_sent_is_not_uploaded_meanwhile() {
+    let (world, place) = (World::new(), Place::new());
+    let key = world.dir.path().join("key");
+    std::fs::write(&key, [7; 32]).unwrap();
+    let topology = format!(
+        "{{bucket: backups, prefix: a, key: {{file: {}}}}}",
+        key.display()
+    );
+    lab::write_profile(world.dir.path(), "offsite", &topology);
+    let run = start(&world, &place);
+    let mut client = run.client();
+    let volume = run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let request = lab::snapshot_of(&volume, "committed", "offsite");
+        lab::ready_snapshot(&mut client, &request).await.unwrap();
+        volume
+    });
+    run.stop();
+    // Nothing is uploaded with another key.
+    std::fs::write(&key, [8; 32]).unwrap();
+    let run = start(&world, &place);
+    let (mut client, mut streams) = (run.client(), run.streams());
+    run.block_on(async {
+        let request = lab::snapshot_of(&volume, "s", "offsite");
+        let snapshot_id = lab::cut(&mut client, &request).await.snapshot_id;
+        lab::ready_snapshot(&mut client, &request)
+            .await
+            .unwrap_err();
+        world.faults.hold_call("connect");
+        let sending = api::SendSnapshotRequest {
+            snapshot_id: snapshot_id.clone(),
+            destination: place.address.clone(),
+            metadata: Default::default(),
+        };
+        let (begun, _connection) = tokio::join!(streams.send_snapshot(sending), async {
+            place.listen().accept().await.unwrap()
+        });
+        world.faults.happened().await;
+        let refused = client.create_snapshot(request.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Aborted, "{refused}");
+        assert!(refused.message().contains("being sent"), "{refused}");
+        drop(begun);
+        world.faults.clear();
+        assert_eq!(settled(&mut streams).await, [StreamStatus::Failed]);
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
 /// Waits until none is under way.
 async fn settled(streams: &mut Streams) -> Vec<StreamStatus> {
     loop {
