@@ -76,6 +76,18 @@ pub enum StreamError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// It takes or gives too little.
+    #[error(
+        "{address} took or gave less than {bytes} bytes in {seconds} s (`streams.silentSecondsMax`)"
+    )]
+    Slow {
+        /// The address.
+        address: String,
+        /// What it has to take or give in that time.
+        bytes: u64,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// It is not what a manager sends.
     #[error("what {address} sends is not a volume that Stockpot has sent: {why}")]
     Foreign {

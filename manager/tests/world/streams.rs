@@ -51,13 +51,19 @@ impl Place {
 }
 
 fn start(world: &World, place: &Place) -> Run {
-    let mut config = world.config();
-    config.streams = StreamsConfig {
-        allowed_destinations: vec![place.address.parse().unwrap()],
+    let quick = StreamsConfig {
         connect_within_seconds: 3,
         silent_seconds_max: 3,
         linger_seconds: 0,
+        ..StreamsConfig::default()
     };
+    start_with(world, place, quick)
+}
+
+fn start_with(world: &World, place: &Place, mut streams: StreamsConfig) -> Run {
+    streams.allowed_destinations = vec![place.address.parse().unwrap()];
+    let mut config = world.config();
+    config.streams = streams;
     Run::start(config, world.parts())
 }
 
@@ -301,6 +307,49 @@ fn a_caller_who_goes_away_and_a_deletion_end_it() {
             "{ended:?}"
         );
         assert!(world.storage.leftovers().snapshots.is_empty());
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
+#[test]
+fn streams_that_wait_keep_nobody_else_from_the_bucket() {
+    let (world, place) = (World::new(), Place::new());
+    let few = StreamsConfig {
+        streams_max: 3,
+        ..StreamsConfig::default()
+    };
+    let run = start_with(&world, &place, few);
+    let (mut client, mut streams, mut backups) = (run.client(), run.streams(), run.backups());
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        // More than have a turn, and nobody gives them anything.
+        let mut begun = Vec::new();
+        for name in ["a", "b", "c"] {
+            let request = asked(name, &place.address);
+            begun.push(streams.receive_volume(request).await.unwrap());
+        }
+        let refused = streams.receive_volume(asked("d", &place.address)).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::Aborted, "{refused}");
+        assert!(refused.message().contains("streamsMax"), "{refused}");
+        let done = lab::backed_up(&mut backups, &volume, "b", false).await;
+        world.assert_restores(&mut client, &done.snapshot_id).await;
+        let now = listed(&mut streams).await;
+        assert!(
+            now.iter().all(|s| s.status() == StreamStatus::Running),
+            "{now:?}"
+        );
+        drop(begun);
+        assert_eq!(settled(&mut streams).await, [StreamStatus::Failed; 3]);
+        // Their places are free again.
+        drop(
+            streams
+                .receive_volume(asked("d", &place.address))
+                .await
+                .unwrap(),
+        );
+        settled(&mut streams).await;
     });
     run.stop();
     world.assert_tidy("at the end");
