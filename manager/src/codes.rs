@@ -93,7 +93,8 @@ fn of_stream(error: &StreamError) -> Code {
         StreamError::Address { .. } | StreamError::Foreign { .. } => Code::InvalidArgument,
         StreamError::Unreachable { .. }
         | StreamError::Broken { .. }
-        | StreamError::Silent { .. } => Code::Unavailable,
+        | StreamError::Silent { .. }
+        | StreamError::Slow { .. } => Code::Unavailable,
         StreamError::Damaged(_) => Code::DataLoss,
     }
 }

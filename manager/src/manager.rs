@@ -110,7 +110,7 @@ impl Manager {
             exports,
             locks: Locks::default(),
             owners: tokio::sync::Mutex::default(),
-            transfers: Transfers::new(&config.transfers),
+            transfers: Transfers::new(&config.transfers, &config.streams),
             clock,
             schedules: Schedules::default(),
             tasks,

@@ -7,7 +7,8 @@
 //! | found at start | done |
 //! | --- | --- |
 //! | running | failed: the connection is gone. A new volume that was being received is removed with its row |
-//! | replacing | begun anew, while nobody gets at the volume: what was received lies in a volume of its own |
+//! | replacing | begun anew, while nobody gets at the volume: what was received lies in a volume of its own, at which nobody gets either |
+//! | replaced | what was received is in its volume: the one of its own is removed |
 //!
 //! The attachments of both are those of transfers and are taken down before that.
 
@@ -75,6 +76,18 @@ pub enum StreamError {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// It takes or gives too little.
+    #[error(
+        "{address} took or gave less than {bytes} bytes in {seconds} s (`streams.silentSecondsMax`)"
+    )]
+    Slow {
+        /// The address.
+        address: String,
+        /// What it has to take or give in that time.
+        bytes: u64,
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// It is not what a manager sends.
     #[error("what {address} sends is not a volume that Stockpot has sent: {why}")]
     Foreign {
@@ -134,7 +147,7 @@ impl Manager {
         for row in self.catalog.streams().await? {
             match row.status {
                 StreamStatus::Done | StreamStatus::Failed => {}
-                StreamStatus::Replacing => self.replace_again(row).await,
+                StreamStatus::Replacing | StreamStatus::Replaced => self.replace_again(row).await,
                 StreamStatus::Running => self.give_up_stream(row).await,
             }
         }
@@ -211,7 +224,9 @@ fn progress(row: &StreamRow) -> api::StreamProgress {
 
 fn describe(row: &StreamRow) -> api::Stream {
     let status = match row.status {
-        StreamStatus::Running | StreamStatus::Replacing => api::StreamStatus::Running,
+        StreamStatus::Running | StreamStatus::Replacing | StreamStatus::Replaced => {
+            api::StreamStatus::Running
+        }
         StreamStatus::Done => api::StreamStatus::Done,
         StreamStatus::Failed => api::StreamStatus::Failed,
     };

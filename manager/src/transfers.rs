@@ -10,10 +10,14 @@ use std::{
 };
 
 use stockpot_repository::{Phase, Progress, ProgressSnapshot};
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::{ManagerError, catalog::JobKind, config::TransferConfig};
+use crate::{
+    ManagerError,
+    catalog::{JobKind, StreamDirection},
+    config::{StreamsConfig, TransferConfig},
+};
 
 /// What a transfer works on: its kind and the id of the snapshot or volume.
 pub(crate) type Key = (JobKind, String);
@@ -24,6 +28,10 @@ pub(crate) struct Transfers {
     running: Mutex<HashMap<Key, Arc<Running>>>,
     uploads: Semaphore,
     restores: Semaphore,
+    /// Of streams, which wait for their other sides: nothing else waits with them.
+    sends: Semaphore,
+    receives: Semaphore,
+    streams: Arc<Semaphore>,
 }
 
 /// One transfer, all its attempts.
@@ -65,11 +73,14 @@ pub(crate) struct Entry {
 }
 
 impl Transfers {
-    pub(crate) fn new(config: &TransferConfig) -> Arc<Self> {
+    pub(crate) fn new(config: &TransferConfig, streams: &StreamsConfig) -> Arc<Self> {
         Arc::new(Self {
             running: Mutex::default(),
             uploads: Semaphore::new(config.uploads_max),
             restores: Semaphore::new(config.restores_max),
+            sends: Semaphore::new(streams.sends_max),
+            receives: Semaphore::new(streams.receives_max),
+            streams: Arc::new(Semaphore::new(streams.streams_max)),
         })
     }
 
@@ -129,10 +140,10 @@ impl Transfers {
         })
     }
 
-    /// Whether a transfer moves data: one whose end is being recorded does not.
-    pub(crate) fn is_moving(&self, kind: JobKind, id: &str) -> bool {
-        let running = self.find(kind, id);
-        running.is_some_and(|running| !running.ending.load(Ordering::SeqCst))
+    /// Whether a transfer is under way; one whose end is being recorded is not.
+    pub(crate) fn is_running(&self, kind: JobKind, id: &str) -> bool {
+        self.find(kind, id)
+            .is_some_and(|running| !running.ending.load(Ordering::SeqCst))
     }
 
     /// Cancels a transfer and waits until it has undone what it did. None is success.
@@ -164,6 +175,27 @@ impl Transfers {
         let semaphore = match kind {
             JobKind::Upload => &self.uploads,
             JobKind::Restore => &self.restores,
+        };
+        semaphore.acquire().await.expect("never closed")
+    }
+
+    /// Takes one of the places of streams, those that wait for their turn included.
+    ///
+    /// # Errors
+    /// `Busy` when there is none.
+    pub(crate) fn stream_place(&self) -> Result<OwnedSemaphorePermit, ManagerError> {
+        let place = self.streams.clone().try_acquire_owned();
+        place.map_err(|_| {
+            let why = "as many streams as may be (`streams.streamsMax`) are under way: ask again";
+            ManagerError::Busy(why.to_owned())
+        })
+    }
+
+    /// Waits for the turn of a stream.
+    pub(crate) async fn stream_turn(&self, direction: StreamDirection) -> SemaphorePermit<'_> {
+        let semaphore = match direction {
+            StreamDirection::Send => &self.sends,
+            StreamDirection::Receive => &self.receives,
         };
         semaphore.acquire().await.expect("never closed")
     }
@@ -214,7 +246,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_transfer_runs_once_and_can_be_cancelled() {
-        let transfers = Transfers::new(&TransferConfig::default());
+        let transfers = Transfers::new(&TransferConfig::default(), &StreamsConfig::default());
         let parent = CancellationToken::new();
         let key = (JobKind::Upload, "snap-1".to_owned());
         let limit = Duration::from_millis(100);
@@ -222,8 +254,8 @@ mod tests {
         assert!(transfers.begin(key.clone(), &parent).await.is_none());
         assert!(transfers.how_far(JobKind::Upload, "snap-1").is_some());
         assert!(transfers.how_far(JobKind::Restore, "snap-1").is_none());
-        assert!(transfers.is_moving(JobKind::Upload, "snap-1"));
-        assert!(!transfers.is_moving(JobKind::Restore, "snap-1"));
+        assert!(transfers.is_running(JobKind::Upload, "snap-1"));
+        assert!(!transfers.is_running(JobKind::Restore, "snap-1"));
 
         let late = transfers.cancel(JobKind::Upload, "snap-1", limit).await;
         assert!(matches!(late, Err(ManagerError::Busy(_))));
@@ -242,12 +274,13 @@ mod tests {
     /// What is asked for because of an end that was recorded just now must not be taken for what ended.
     #[tokio::test]
     async fn the_next_begins_when_the_last_has_ended() {
-        let transfers = Transfers::new(&TransferConfig::default());
+        let transfers = Transfers::new(&TransferConfig::default(), &StreamsConfig::default());
         let parent = CancellationToken::new();
         let key = (JobKind::Upload, "snap-1".to_owned());
         let entry = transfers.begin(key.clone(), &parent).await.unwrap();
+        assert!(transfers.is_running(JobKind::Upload, "snap-1"));
         entry.ending();
-        assert!(!transfers.is_moving(JobKind::Upload, "snap-1"));
+        assert!(!transfers.is_running(JobKind::Upload, "snap-1"));
         let ending = async {
             tokio::time::sleep(Duration::from_millis(20)).await;
             drop(entry);

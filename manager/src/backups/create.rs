@@ -64,6 +64,7 @@ impl Manager {
         let _volume = self.hold_volume(&volume.id).await?;
         // It may have changed while its turn was waited for.
         let volume = self.volume_row(volume.id.as_str()).await?;
+        self.refuse_spare(&volume.id).await?;
         status::ask(volume.id.as_str(), volume.status, VolumeStatus::BackingUp)?;
         let user = self.user_of(&volume).await?;
         if let (Some(user), false) = (&user, request.force) {

@@ -1,5 +1,7 @@
 //! Contents that were sent or received as they are: those under way, and how the last ones ended.
 
+use std::collections::BTreeSet;
+
 use rusqlite::{Connection, Row, named_params};
 use stockpot_driver::{SnapshotId, VolumeId};
 
@@ -56,6 +58,8 @@ text_enum! {
         Running = "running",
         /// All has come and was checked; it is being put into the volume that was there.
         Replacing = "replacing",
+        /// It is all there; where it was received before is being removed.
+        Replaced = "replaced",
         /// It is all there.
         Done = "done",
         /// It was given up, and nothing of it is left.
@@ -144,6 +148,16 @@ impl Catalog {
             Ok(streams)
         })
         .await
+    }
+
+    /// The volumes in which something lies that is to replace the content of another one.
+    ///
+    /// # Errors
+    /// `Database`, `Row`.
+    pub async fn spare_volumes(&self) -> Result<BTreeSet<VolumeId>, CatalogError> {
+        let streams = self.streams().await?;
+        let under_way = streams.into_iter().filter(|row| row.ended_at_us.is_none());
+        Ok(under_way.filter_map(|row| row.spare_volume_id).collect())
     }
 }
 

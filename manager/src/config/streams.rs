@@ -8,6 +8,8 @@ use super::ConfigError;
 
 /// Longest name of a host, in bytes (RFC 1035).
 const HOST_BYTES_MAX: usize = 253;
+/// Most that any of the numbers of streams may be.
+const STREAMS_MAX: usize = 10_000;
 /// Longest any of the times may be, in seconds.
 const SECONDS_MAX: u64 = 3600;
 
@@ -21,13 +23,23 @@ pub struct StreamsConfig {
     /// How long nobody may listen at the address yet, in seconds: some begin to only after they have asked.
     #[serde(default = "default_seconds")]
     pub connect_within_seconds: u64,
-    /// How long the other side may take or give nothing, in seconds.
+    /// How long the other side may take or give nothing, in seconds. In all that it is waited for that long it has to take or give
+    /// a mebibyte.
     #[serde(default = "default_seconds")]
     pub silent_seconds_max: u64,
     /// How long a connection stays open after the last byte, in seconds: some receivers drop what they have not read yet when the
     /// sender closes.
     #[serde(default = "default_linger")]
     pub linger_seconds: u64,
+    /// Snapshots sent at the same time; the others wait.
+    #[serde(default = "default_turns")]
+    pub sends_max: usize,
+    /// Volumes received at the same time; the others wait.
+    #[serde(default = "default_turns")]
+    pub receives_max: usize,
+    /// Streams at the same time, with those that wait; more are refused.
+    #[serde(default = "default_streams")]
+    pub streams_max: usize,
 }
 
 impl Default for StreamsConfig {
@@ -37,6 +49,9 @@ impl Default for StreamsConfig {
             connect_within_seconds: default_seconds(),
             silent_seconds_max: default_seconds(),
             linger_seconds: default_linger(),
+            sends_max: default_turns(),
+            receives_max: default_turns(),
+            streams_max: default_streams(),
         }
     }
 }
@@ -52,6 +67,18 @@ impl StreamsConfig {
                 return Err(ConfigError {
                     field: format!("streams.{field}"),
                     problem: format!("{seconds} is not from {least} to {SECONDS_MAX}"),
+                });
+            }
+        }
+        for (field, number) in [
+            ("sendsMax", self.sends_max),
+            ("receivesMax", self.receives_max),
+            ("streamsMax", self.streams_max),
+        ] {
+            if !(1..=STREAMS_MAX).contains(&number) {
+                return Err(ConfigError {
+                    field: format!("streams.{field}"),
+                    problem: format!("{number} is not from 1 to {STREAMS_MAX}"),
                 });
             }
         }
@@ -184,6 +211,14 @@ impl<'de> Deserialize<'de> for AllowedAddress {
 
 fn default_seconds() -> u64 {
     60
+}
+
+fn default_turns() -> usize {
+    2
+}
+
+fn default_streams() -> usize {
+    64
 }
 
 fn default_linger() -> u64 {

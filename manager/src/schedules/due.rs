@@ -76,7 +76,10 @@ impl Manager {
         is_due: bool,
     ) -> Result<NewRun, ManagerError> {
         let volumes = self.catalog.volumes().await?;
-        let volumes = volumes.iter().filter(|volume| spec.takes(volume));
+        // What a stream receives for another volume is nobody's to back up.
+        let spares = self.catalog.spare_volumes().await?;
+        let is_taken = |volume: &&VolumeRow| spec.takes(volume) && !spares.contains(&volume.id);
+        let volumes = volumes.iter().filter(is_taken);
         // Who asks for a run wants it now.
         let jitter_s = if is_due { spec.jitter_s } else { 0 };
         let items = volumes.map(|volume| item(&row.name, volume, due, now, jitter_s));

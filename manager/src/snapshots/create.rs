@@ -9,7 +9,7 @@ use stockpot_repository::format::manifest;
 use super::upload::cloud_metadata;
 use crate::{
     Manager, ManagerError,
-    catalog::{CopyState, SnapshotRow, VolumeRow, VolumeStatus},
+    catalog::{CopyState, JobKind, SnapshotRow, VolumeRow, VolumeStatus},
     error::chain,
     fault, ids,
     locks::{Held, Subject},
@@ -87,6 +87,14 @@ impl Manager {
             self.catalog.report_snapshot(&row.id).await?;
             return Err(ManagerError::Recorded(error));
         }
+        // Both would attach it, and who ends first takes the device from the other.
+        self.check_not_being_read(&row.id).await?;
+        if self.transfers.is_running(JobKind::Upload, row.id.as_str()) {
+            return Err(ManagerError::Busy(format!(
+                "snapshot {} is being sent: ask again",
+                row.id
+            )));
+        }
         // What was wrong may have been put right in the profile.
         let profile = self.clouds.profile(&row.profile).await?;
         profile.topology()?;
@@ -113,6 +121,7 @@ impl Manager {
         let _volume = self.hold_volume(&volume.id).await?;
         // It may have gone while its turn was waited for.
         let volume = self.source_volume(&request.source_volume_id).await?;
+        self.refuse_spare(&volume.id).await?;
         let row = SnapshotRow {
             id,
             name: request.name,

@@ -66,7 +66,7 @@ impl Manager {
         if local {
             self.check_not_being_read(id).await?;
         }
-        let is_read = self.transfers.is_moving(JobKind::Upload, id.as_str());
+        let is_read = self.transfers.is_running(JobKind::Upload, id.as_str());
         if !remote && (row.cloud == CopyState::Pending || is_read) {
             return Err(ManagerError::FailedPrecondition(format!(
                 "the local copy of snapshot {id} is being uploaded or sent"
@@ -112,6 +112,7 @@ impl Manager {
     /// Removes the local copy while the deletion of the cloud copy, begun before, waits for its repository.
     async fn delete_local_first(&self, row: &SnapshotRow) -> Result<(), ManagerError> {
         let id = &row.id;
+        self.check_not_being_read(id).await?;
         self.transfers
             .cancel(JobKind::Upload, id.as_str(), CANCEL_WITHIN)
             .await?;

@@ -12,8 +12,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::StreamError;
-use crate::config::{StreamsConfig, split};
+use super::{StreamError, format::HEADER_SIZE};
+use crate::{
+    ManagerError,
+    config::{StreamsConfig, split},
+};
 
 /// How long one attempt to connect may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -21,6 +24,8 @@ const ATTEMPT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(300);
 /// How long a name may take to be looked up.
 const LOOK_UP_WITHIN: Duration = Duration::from_secs(10);
+/// What the other side has to take or give, in bytes, in each `streams.silentSecondsMax` that it is waited for.
+const LEAST_BYTES: u64 = 1 << 20;
 /// How long the other side may take to close after we have.
 const CLOSE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -92,7 +97,12 @@ impl Peer {
                 Ok(stream) => {
                     // Small frames need not wait for each other.
                     let _ = stream.set_nodelay(true);
-                    return Ok(Connection { peer: self, stream });
+                    return Ok(Connection {
+                        peer: self,
+                        stream,
+                        waited: Duration::ZERO,
+                        moved_bytes: 0,
+                    });
                 }
                 Err(error) => error,
             };
@@ -116,6 +126,23 @@ impl Peer {
             }
         }
         Err(last)
+    }
+
+    /// Waits for all that comes before the content, not for each byte of it.
+    pub(super) async fn within<T>(
+        &self,
+        steps: impl Future<Output = Result<T, ManagerError>>,
+    ) -> Result<T, ManagerError> {
+        let seconds = self.config.silent_seconds_max;
+        let done = timeout(Duration::from_secs(seconds), steps).await;
+        done.unwrap_or_else(|_| {
+            Err(StreamError::Slow {
+                address: self.name.clone(),
+                bytes: HEADER_SIZE as u64,
+                seconds,
+            }
+            .into())
+        })
     }
 
     fn broken(&self, source: io::Error) -> StreamError {
@@ -153,18 +180,22 @@ async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
 pub(super) struct Connection<'a> {
     peer: &'a Peer,
     stream: TcpStream,
+    /// How long it was waited for since it was last looked at how much that moved.
+    waited: Duration,
+    moved_bytes: u64,
 }
 
 impl Connection<'_> {
     /// Sends all of it.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), StreamError> {
         let mut left = bytes;
-        // Byte by byte it may be as slow as it likes, as long as it takes some.
         while !left.is_empty() {
+            let since = Instant::now();
             let sent = self.peer.patiently(self.stream.write(left)).await?;
             if sent == 0 {
                 return Err(self.peer.broken(io::ErrorKind::WriteZero.into()));
             }
+            self.moved(sent, since.elapsed())?;
             left = &left[sent..];
         }
         Ok(())
@@ -172,7 +203,32 @@ impl Connection<'_> {
 
     /// What comes next; nothing at its end.
     pub(super) async fn receive(&mut self, into: &mut [u8]) -> Result<usize, StreamError> {
-        self.peer.patiently(self.stream.read(into)).await
+        let since = Instant::now();
+        let len = self.peer.patiently(self.stream.read(into)).await?;
+        // The end may come as late as it likes, within what is waited for at all.
+        if len > 0 {
+            self.moved(len, since.elapsed())?;
+        }
+        Ok(len)
+    }
+
+    /// Refuses one that takes or gives a little now and then: it would hold the turn of others for ever.
+    fn moved(&mut self, len: usize, waited: Duration) -> Result<(), StreamError> {
+        self.moved_bytes += len as u64;
+        self.waited += waited;
+        let seconds = self.peer.config.silent_seconds_max;
+        if self.waited < Duration::from_secs(seconds) {
+            return Ok(());
+        }
+        if self.moved_bytes < LEAST_BYTES {
+            return Err(StreamError::Slow {
+                address: self.peer.name.clone(),
+                bytes: LEAST_BYTES,
+                seconds,
+            });
+        }
+        (self.waited, self.moved_bytes) = (Duration::ZERO, 0);
+        Ok(())
     }
 
     /// Closes after the last byte, so that the other side gets it for certain.
@@ -207,6 +263,7 @@ mod tests {
             connect_within_seconds: 1,
             silent_seconds_max: 1,
             linger_seconds: 0,
+            ..StreamsConfig::default()
         }
     }
 
@@ -238,6 +295,36 @@ mod tests {
         }
         let none = Peer::find("127.0.0.1:9000", &config(&[])).await;
         assert!(matches!(none, Err(StreamError::NotAllowed { .. })));
+    }
+
+    #[tokio::test]
+    async fn one_that_gives_a_byte_now_and_then_is_not_waited_for() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let peer = Peer::find(&address, &config(&[&address])).await.unwrap();
+        let mut connection = peer.connect().await.unwrap();
+        let (mut other, _) = listener.accept().await.unwrap();
+        let giving = async {
+            while other.write_all(&[7]).await.is_ok() {
+                sleep(Duration::from_millis(300)).await;
+            }
+        };
+        let receiving = async {
+            loop {
+                match connection.receive(&mut [0; 8]).await {
+                    Ok(len) => assert_eq!(len, 1),
+                    Err(error) => return error,
+                }
+            }
+        };
+        let slow = tokio::select! {
+            slow = timeout(Duration::from_secs(10), receiving) => slow.unwrap(),
+            () = giving => panic!("the connection ended"),
+        };
+        assert!(
+            matches!(slow, StreamError::Slow { seconds: 1, .. }),
+            "{slow:?}"
+        );
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use stockpot_repository::{
     RepositoryError,
     device::{Target, TargetOptions},
 };
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -19,7 +19,7 @@ use super::{
     format::{self, DATA_SIZE_MAX, FormatError, HEADER_SIZE, Piece},
     peer::{Connection, Peer},
     pipe::{HowFar, In, pipe_in},
-    replace::Replaced,
+    replace::{self, Replaced},
 };
 use crate::{
     Manager, ManagerError,
@@ -48,6 +48,8 @@ struct Begun {
     into: Option<VolumeRow>,
     /// Of the name of the new volume, or of the one that is there: nobody gets at it meanwhile.
     held: Held,
+    /// Of all streams that may be.
+    place: OwnedSemaphorePermit,
 }
 
 impl Manager {
@@ -100,6 +102,7 @@ impl Manager {
                 volume.0
             )));
         };
+        let place = self.transfers.stream_place()?;
         let row = StreamRow {
             id: ids::new_stream_id(&self.node),
             direction: StreamDirection::Receive,
@@ -125,6 +128,7 @@ impl Manager {
             pool,
             into,
             held,
+            place,
         })
     }
 
@@ -140,6 +144,7 @@ impl Manager {
             entry,
             into,
             held,
+            place,
             ..
         } = begun;
         far.note(&mut row);
@@ -147,12 +152,18 @@ impl Manager {
             // From here on it is carried to its end, whoever listens and whatever happens.
             row.status = StreamStatus::Replacing;
             let recorded = self.catalog.put_stream(row.clone()).await;
-            if recorded.is_ok() && self.replace(&row, into).await == Replaced::Stopped {
-                let stopping = ManagerError::NotReady("the manager is stopping".to_owned());
-                let _ = watcher.send(Err(stopping.into())).await;
-                return;
-            }
             outcome = recorded.map_err(Into::into);
+            if outcome.is_ok() {
+                outcome = match self.replace(&mut row, into).await {
+                    Replaced::Done => Ok(()),
+                    Replaced::Lost => Err(replace::lost()),
+                    Replaced::Stopped => {
+                        let stopping = ManagerError::NotReady("the manager is stopping".to_owned());
+                        let _ = watcher.send(Err(stopping.into())).await;
+                        return;
+                    }
+                };
+            }
         }
         if let (Err(_), Some(spare)) = (&outcome, &row.spare_volume_id)
             && let Err(error) = self.remove_spare(spare).await
@@ -164,7 +175,7 @@ impl Manager {
         }
         entry.ending();
         self.end_stream(row, outcome, Some(&watcher)).await;
-        drop((entry, held));
+        drop((entry, held, place));
     }
 
     /// Receives into a volume that is made for it, and that is available at the end.
@@ -175,9 +186,9 @@ impl Manager {
         cancel: &CancellationToken,
     ) -> Result<(), ManagerError> {
         let connecting = async {
-            let turn = self.transfers.turn(JobKind::Restore).await;
+            let turn = self.transfers.stream_turn(StreamDirection::Receive).await;
             let mut connection = begun.peer.connect().await?;
-            let header = header(&mut connection).await?;
+            let header = begun.peer.within(header(&mut connection)).await?;
             Ok::<_, ManagerError>((turn, connection, header))
         };
         let (_turn, connection, header) = tokio::select! {

@@ -1,5 +1,6 @@
 //! A volume gets what a spare one holds. The spare one is complete and stays until that is done, so it can be begun anew at
-//! any moment; nobody gets at the volume before, since its turn is held all the time, also over a restart.
+//! any moment; nobody gets at the volume before, since its turn is held all the time, also over a restart. Nor does anybody get at
+//! the spare one, which goes only when it is on record that its content is in the volume.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -10,11 +11,11 @@ use stockpot_repository::{
 };
 use tracing::Instrument;
 
-use super::format::DATA_SIZE_MAX;
+use super::{StreamError, format::DATA_SIZE_MAX};
 use crate::{
     Manager, ManagerError,
     attach::Subject,
-    catalog::{CopyState, Purpose, StreamRow, VolumeRow, VolumeStatus},
+    catalog::{CopyState, Purpose, StreamRow, StreamStatus, VolumeRow, VolumeStatus},
     error::chain,
     locks::Held,
 };
@@ -30,6 +31,14 @@ pub(super) enum Replaced {
     Done,
     /// The manager stops; the next start goes on.
     Stopped,
+    /// The spare volume went before its content was in the other one.
+    Lost,
+}
+
+/// How it is told that a spare volume is lost.
+pub(super) fn lost() -> ManagerError {
+    let why = "it is gone, and was not in its volume yet".to_owned();
+    StreamError::Damaged(why).into()
 }
 
 impl Manager {
@@ -65,12 +74,12 @@ impl Manager {
 
     /// Puts what the spare volume of a stream holds into another one, however often that has to be begun. The caller holds the
     /// volume.
-    pub(super) async fn replace(&self, stream: &StreamRow, into: &VolumeRow) -> Replaced {
+    pub(super) async fn replace(&self, stream: &mut StreamRow, into: &VolumeRow) -> Replaced {
         let mut pause = PAUSE_FIRST;
         loop {
             // What is begun is brought to its end within a stop, too, where that is quick.
             match self.replace_once(stream, into).await {
-                Ok(()) => return Replaced::Done,
+                Ok(how) => return how,
                 Err(error) => {
                     tracing::error!(stream_id = stream.id, volume_id = %into.id, pause_seconds = pause.as_secs(), error = chain(&error), "what was received cannot be put into its volume yet; nobody gets at the volume before");
                 }
@@ -83,8 +92,12 @@ impl Manager {
         }
     }
 
-    async fn replace_once(&self, stream: &StreamRow, into: &VolumeRow) -> Result<(), ManagerError> {
-        let Some(spare) = &stream.spare_volume_id else {
+    async fn replace_once(
+        &self,
+        stream: &mut StreamRow,
+        into: &VolumeRow,
+    ) -> Result<Replaced, ManagerError> {
+        let Some(spare) = stream.spare_volume_id.clone() else {
             return Err(ManagerError::Internal(format!(
                 "stream {} has no spare volume",
                 stream.id
@@ -93,10 +106,19 @@ impl Manager {
         if self.stopping.is_cancelled() {
             return Err(ManagerError::Cancelled);
         }
-        // Gone: an earlier run came as far as removing it, which is the last step.
-        let Some(spare) = self.catalog.volume(spare).await? else {
-            return Ok(());
+        // The content that came is in the volume from there on: nothing is begun anew any more.
+        if stream.status == StreamStatus::Replaced {
+            return self.remove_replaced(stream, &spare).await;
+        }
+        let Some(spare) = self.catalog.volume(&spare).await? else {
+            return Ok(Replaced::Lost);
         };
+        if spare.status != VolumeStatus::Available {
+            return Err(ManagerError::FailedPrecondition(format!(
+                "volume {}, in which it was received, is {}",
+                spare.id, spare.status
+            )));
+        }
         self.give_back_bases_of(&into.id, "its content is replaced")
             .await?;
         let (from, to) = (
@@ -121,7 +143,29 @@ impl Manager {
         };
         let detached = self.detach(&from).await;
         copied.and(detached)?;
-        self.remove_spare(&spare.id).await
+        stream.status = StreamStatus::Replaced;
+        self.remove_replaced(stream, &spare.id).await
+    }
+
+    /// Removes the spare volume whose content is in the other one. On record first: without that, one that is gone is lost.
+    async fn remove_replaced(
+        &self,
+        stream: &StreamRow,
+        spare: &VolumeId,
+    ) -> Result<Replaced, ManagerError> {
+        self.catalog.put_stream(stream.clone()).await?;
+        self.remove_spare(spare).await?;
+        Ok(Replaced::Done)
+    }
+
+    /// Refuses what would change or take away a volume whose content is to replace that of another one.
+    pub(crate) async fn refuse_spare(&self, id: &VolumeId) -> Result<(), ManagerError> {
+        match self.catalog.spare_volumes().await?.contains(id) {
+            false => Ok(()),
+            true => Err(ManagerError::FailedPrecondition(format!(
+                "volume {id} holds what a stream receives for another volume, until that is done"
+            ))),
+        }
     }
 
     async fn copied(
@@ -152,40 +196,66 @@ impl Manager {
         }
     }
 
-    /// Goes on with what an earlier run had begun. The volume is held before anybody can ask for it.
+    /// Goes on with what an earlier run had begun. The volume is held before anybody can ask for it, if it can be.
     pub(super) async fn replace_again(self: &Arc<Self>, row: StreamRow) {
-        let volume = async {
-            let held = self.hold_volume(&row.volume_id).await?;
-            Ok::<_, ManagerError>((held, self.volume_row(row.volume_id.as_str()).await?))
-        };
-        let (held, into) = match volume.await {
-            Ok(found) => found,
-            Err(error) => {
-                tracing::error!(
-                    stream_id = row.id,
-                    error = chain(&error),
-                    "the volume of what was received is not there any more"
-                );
-                let spare = row.spare_volume_id.clone();
-                if let Some(spare) = spare
-                    && let Err(error) = self.remove_spare(&spare).await
-                {
-                    tracing::error!(volume_id = %spare, error = chain(&error), "what was received cannot be removed");
-                    return;
-                }
-                return self.end_stream(row, Err(error), None).await;
-            }
-        };
+        let found = self.volume_to_replace(&row).await;
         let manager = self.clone();
-        let span =
-            tracing::info_span!(parent: None, "replace", stream_id = row.id, volume_id = %into.id);
-        let work = async move {
-            if manager.replace(&row, &into).await == Replaced::Done {
-                manager.end_stream(row, Ok(()), None).await;
-            }
-            drop(held);
-        };
+        let span = tracing::info_span!(parent: None, "replace", stream_id = row.id, volume_id = %row.volume_id);
+        let work = async move { manager.go_on_replacing(row, found).await };
         self.tasks.spawn(work.instrument(span));
+    }
+
+    async fn volume_to_replace(&self, row: &StreamRow) -> Result<(Held, VolumeRow), ManagerError> {
+        let held = self.hold_volume(&row.volume_id).await?;
+        Ok((held, self.volume_row(row.volume_id.as_str()).await?))
+    }
+
+    async fn go_on_replacing(
+        &self,
+        mut row: StreamRow,
+        mut found: Result<(Held, VolumeRow), ManagerError>,
+    ) {
+        let mut pause = PAUSE_FIRST;
+        let (held, into) = loop {
+            match found {
+                Ok(found) => break found,
+                Err(error @ ManagerError::NotFound(_)) => {
+                    return self.replace_nothing(row, error).await;
+                }
+                // What was received may be the only copy: it stays until the volume can be had.
+                Err(error) => {
+                    tracing::error!(stream_id = row.id, volume_id = %row.volume_id, pause_seconds = pause.as_secs(), error = chain(&error), "the volume of what was received cannot be had yet");
+                }
+            }
+            tokio::select! {
+                () = self.stopping.cancelled() => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = PAUSE_MAX.min(pause * 2);
+            found = self.volume_to_replace(&row).await;
+        };
+        match self.replace(&mut row, &into).await {
+            Replaced::Done => self.end_stream(row, Ok(()), None).await,
+            Replaced::Lost => self.end_stream(row, Err(lost()), None).await,
+            Replaced::Stopped => {}
+        }
+        drop(held);
+    }
+
+    /// Removes what was received for a volume that is not there any more.
+    async fn replace_nothing(&self, row: StreamRow, error: ManagerError) {
+        tracing::error!(
+            stream_id = row.id,
+            error = chain(&error),
+            "the volume of what was received is not there any more"
+        );
+        if let Some(spare) = &row.spare_volume_id
+            && let Err(error) = self.remove_spare(spare).await
+        {
+            tracing::error!(volume_id = %spare, error = chain(&error), "what was received cannot be removed");
+            return;
+        }
+        self.end_stream(row, Err(error), None).await;
     }
 }
 

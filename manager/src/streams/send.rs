@@ -8,6 +8,7 @@ use stockpot_repository::{
     RepositoryError,
     device::{AlignedBuffer, Source, SourceOptions},
 };
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
@@ -34,6 +35,8 @@ struct Begun {
     snapshot: SnapshotRow,
     row: StreamRow,
     entry: Entry,
+    /// Of all streams that may be.
+    place: OwnedSemaphorePermit,
 }
 
 impl Manager {
@@ -67,12 +70,15 @@ impl Manager {
                 "snapshot {id} has no local copy that could be sent"
             )));
         }
+        // Both would attach it, and who ends first takes the device from the other.
+        self.check_not_being_read(&id).await?;
         let key = (JobKind::Upload, id.to_string());
         let Some(entry) = self.transfers.begin(key, &self.stopping).await else {
             return Err(ManagerError::FailedPrecondition(format!(
                 "snapshot {id} is being uploaded or sent already"
             )));
         };
+        let place = self.transfers.stream_place()?;
         let row = StreamRow {
             id: ids::new_stream_id(&self.node),
             direction: StreamDirection::Send,
@@ -95,6 +101,7 @@ impl Manager {
             snapshot,
             row,
             entry,
+            place,
         })
     }
 
@@ -104,6 +111,7 @@ impl Manager {
             snapshot,
             row,
             entry,
+            place,
         } = begun;
         let cancel = entry.cancel_token().clone();
         let far = HowFar::of(row.bytes_total);
@@ -113,7 +121,7 @@ impl Manager {
         let mut row = row;
         far.note(&mut row);
         self.end_stream(row, outcome, Some(&watcher)).await;
-        drop(entry);
+        drop((entry, place));
     }
 
     async fn send_to(
@@ -124,7 +132,7 @@ impl Manager {
         cancel: &CancellationToken,
     ) -> Result<(), ManagerError> {
         let connecting = async {
-            let turn = self.transfers.turn(JobKind::Upload).await;
+            let turn = self.transfers.stream_turn(StreamDirection::Send).await;
             Ok::<_, ManagerError>((turn, peer.connect().await?))
         };
         let (_turn, mut connection) = tokio::select! {

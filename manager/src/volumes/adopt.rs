@@ -231,8 +231,9 @@ impl Manager {
         };
         let _held = self.hold_volume(&row.id).await?;
         let row = self.volume_row(row.id.as_str()).await?;
-        self.check_released(&row).await?;
         let id = &row.id;
+        self.refuse_spare(id).await?;
+        self.check_released(&row).await?;
         let driver = self.driver(&row.pool)?.clone();
         self.give_back_bases_of(id, "its volume is let go").await?;
         let release = Adoption {

@@ -21,6 +21,7 @@ impl Manager {
         let _held = self.hold_volume(&row.id).await?;
         let row = self.volume_row(&request.volume_id).await?;
         let id = &row.id;
+        self.refuse_spare(id).await?;
         if row.status != VolumeStatus::InUse {
             status::ask(id.as_str(), row.status, VolumeStatus::InUse)?;
         }

@@ -24,6 +24,7 @@ impl Manager {
             return Ok(());
         };
         let _held = self.hold_volume(&id).await?;
+        self.refuse_spare(&id).await?;
         match self.catalog.volume(&id).await? {
             Some(row) => self.delete_on_record(&row).await?,
             None => self.delete_off_record(&id).await?,
@@ -121,6 +122,7 @@ impl Manager {
         let row = self.volume_row(&request.volume_id).await?;
         let _held = self.hold_volume(&row.id).await?;
         let row = self.volume_row(&request.volume_id).await?;
+        self.refuse_spare(&row.id).await?;
         let (from, to) = (row.status, VolumeStatus::Extending);
         status::ask(row.id.as_str(), from, to)?;
         if request.limit_bytes != 0 && request.limit_bytes < row.size_bytes {

@@ -45,6 +45,7 @@ impl Manager {
         let _held = self.hold_volume(&volume.id).await?;
         let volume = self.volume_row(volume.id.as_str()).await?;
         let id = &volume.id;
+        self.refuse_spare(id).await?;
         if volume.status == VolumeStatus::Restoring
             && let Some(there) = self.in_place_under_way(&volume).await?
         {

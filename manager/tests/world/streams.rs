@@ -51,13 +51,19 @@ impl Place {
 }
 
 fn start(world: &World, place: &Place) -> Run {
-    let mut config = world.config();
-    config.streams = StreamsConfig {
-        allowed_destinations: vec![place.address.parse().unwrap()],
+    let quick = StreamsConfig {
         connect_within_seconds: 3,
         silent_seconds_max: 3,
         linger_seconds: 0,
+        ..StreamsConfig::default()
     };
+    start_with(world, place, quick)
+}
+
+fn start_with(world: &World, place: &Place, mut streams: StreamsConfig) -> Run {
+    streams.allowed_destinations = vec![place.address.parse().unwrap()];
+    let mut config = world.config();
+    config.streams = streams;
     Run::start(config, world.parts())
 }
 
@@ -306,6 +312,135 @@ fn a_caller_who_goes_away_and_a_deletion_end_it() {
     world.assert_tidy("at the end");
 }
 
+#[test]
+fn streams_that_wait_keep_nobody_else_from_the_bucket() {
+    let (world, place) = (World::new(), Place::new());
+    let few = StreamsConfig {
+        streams_max: 3,
+        ..StreamsConfig::default()
+    };
+    let run = start_with(&world, &place, few);
+    let (mut client, mut streams, mut backups) = (run.client(), run.streams(), run.backups());
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        // More than have a turn, and nobody gives them anything.
+        let mut begun = Vec::new();
+        for name in ["a", "b", "c"] {
+            let request = asked(name, &place.address);
+            begun.push(streams.receive_volume(request).await.unwrap());
+        }
+        let refused = streams.receive_volume(asked("d", &place.address)).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::Aborted, "{refused}");
+        assert!(refused.message().contains("streamsMax"), "{refused}");
+        let done = lab::backed_up(&mut backups, &volume, "b", false).await;
+        world.assert_restores(&mut client, &done.snapshot_id).await;
+        let now = listed(&mut streams).await;
+        assert!(
+            now.iter().all(|s| s.status() == StreamStatus::Running),
+            "{now:?}"
+        );
+        drop(begun);
+        assert_eq!(settled(&mut streams).await, [StreamStatus::Failed; 3]);
+        // Their places are free again.
+        drop(
+            streams
+                .receive_volume(asked("d", &place.address))
+                .await
+                .unwrap(),
+        );
+        settled(&mut streams).await;
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
+#[test]
+fn what_a_backup_reads_is_not_sent() {
+    let (world, place) = (World::new(), Place::new());
+    let run = start(&world, &place);
+    let (mut client, mut streams, mut backups) = (run.client(), run.streams(), run.backups());
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        lab::backed_up(&mut backups, &volume, "first", false).await;
+        let snapshot = lab::cut(&mut client, &lab::snapshot_of(&volume, "s", "")).await;
+        let snapshot = snapshot.snapshot_id;
+        std::fs::write(
+            world.storage.volume_file(&volume.parse().unwrap()),
+            vec![5; usize::try_from(SIZE).unwrap()],
+        )
+        .unwrap();
+        world.faults.hold_call("put");
+        let request = api::CreateBackupRequest {
+            name: "b".to_owned(),
+            snapshot_id: snapshot.clone(),
+            ..Default::default()
+        };
+        let begun = backups.create_backup(request).await.unwrap().into_inner();
+        world.faults.happened().await;
+        let refused = send(&mut streams, &snapshot, &place.address).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains(&begun.backup_id), "{refused}");
+        world.faults.clear();
+        lab::cleaned(&mut backups, "b").await;
+        let (done, _) = tokio::join!(send(&mut streams, &snapshot, &place.address), place.take());
+        done.unwrap();
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
+#[test]
+fn what_is_sent_is_not_uploaded_meanwhile() {
+    let (world, place) = (World::new(), Place::new());
+    let key = world.dir.path().join("key");
+    std::fs::write(&key, [7; 32]).unwrap();
+    let topology = format!(
+        "{{bucket: backups, prefix: a, key: {{file: {}}}}}",
+        key.display()
+    );
+    lab::write_profile(world.dir.path(), "offsite", &topology);
+    let run = start(&world, &place);
+    let mut client = run.client();
+    let volume = run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let request = lab::snapshot_of(&volume, "committed", "offsite");
+        lab::ready_snapshot(&mut client, &request).await.unwrap();
+        volume
+    });
+    run.stop();
+    // Nothing is uploaded with another key.
+    std::fs::write(&key, [8; 32]).unwrap();
+    let run = start(&world, &place);
+    let (mut client, mut streams) = (run.client(), run.streams());
+    run.block_on(async {
+        let request = lab::snapshot_of(&volume, "s", "offsite");
+        let snapshot_id = lab::cut(&mut client, &request).await.snapshot_id;
+        lab::ready_snapshot(&mut client, &request)
+            .await
+            .unwrap_err();
+        world.faults.hold_call("connect");
+        let sending = api::SendSnapshotRequest {
+            snapshot_id: snapshot_id.clone(),
+            destination: place.address.clone(),
+            metadata: Default::default(),
+        };
+        let (begun, _connection) = tokio::join!(streams.send_snapshot(sending), async {
+            place.listen().accept().await.unwrap()
+        });
+        world.faults.happened().await;
+        let refused = client.create_snapshot(request.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Aborted, "{refused}");
+        assert!(refused.message().contains("being sent"), "{refused}");
+        drop(begun);
+        world.faults.clear();
+        assert_eq!(settled(&mut streams).await, [StreamStatus::Failed]);
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
 /// Waits until none is under way.
 async fn settled(streams: &mut Streams) -> Vec<StreamStatus> {
     loop {
@@ -359,6 +494,85 @@ fn a_volume_keeps_what_it_has_until_all_is_there() {
             world.assert_content(&there.volume_id);
         }
         assert_eq!(world.storage.leftovers().volumes.len(), 2);
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
+/// A call into an existing volume of which one step fails, whatever it has done; `None` when that makes fewer calls.
+fn failed_at(number: u64) -> Option<&'static str> {
+    let (world, place) = (World::new(), Place::new());
+    let run = start(&world, &place);
+    let (mut client, mut streams) = (run.client(), run.streams());
+    let name = run.block_on(async {
+        let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
+        let request = lab::empty_volume("there", SIZE);
+        let there = lab::available_volume(&mut client, &request).await.unwrap();
+        write_old(&world, &there.volume_id);
+        let mut into = asked("", &place.address);
+        into.into_volume_id.clone_from(&there.volume_id);
+        world.faults.choose(number, Fault::DoneThenFail);
+        let (done, ()) = tokio::join!(receive(&mut streams, into), place.give(&bytes));
+        let name = world.faults.clear();
+        let when = format!("call {number} ({name:?})");
+        match done {
+            Ok(_) => world.assert_content(&there.volume_id),
+            Err(error) => assert!(has_old(&world, &there.volume_id), "{when}: {error}"),
+        }
+        name
+    });
+    run.stop();
+    name
+}
+
+#[test]
+fn a_step_that_fails_after_it_was_done_loses_nothing() {
+    let mut number = 1;
+    while let Some(name) = failed_at(number) {
+        eprintln!("call {number}: {name}");
+        number += 1;
+    }
+    assert!(number > 5, "{number} calls");
+}
+
+#[test]
+fn nobody_gets_at_what_is_to_replace_a_content() {
+    let (world, place) = (World::new(), Place::new());
+    let run = start(&world, &place);
+    let (mut client, mut streams) = (run.client(), run.streams());
+    run.block_on(async {
+        let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
+        let request = lab::empty_volume("there", SIZE);
+        let there = lab::available_volume(&mut client, &request).await.unwrap();
+        let mut into = asked("", &place.address);
+        into.into_volume_id.clone_from(&there.volume_id);
+        // The old content goes when all has come.
+        world.faults.hold_call("delete_volume");
+        let asking = async {
+            world.faults.happened().await;
+            let volumes = client.list_volumes(api::ListVolumesRequest::default());
+            let volumes = volumes.await.unwrap().into_inner().volumes;
+            let spare = volumes.iter().find(|volume| volume.name.starts_with("str"));
+            let volume_id = spare.unwrap().volume_id.clone();
+            let request = api::DeleteVolumeRequest {
+                volume_id: volume_id.clone(),
+            };
+            let deleted = client.delete_volume(request).await.unwrap_err();
+            let request = api::AttachVolumeRequest {
+                volume_id: volume_id.clone(),
+                ..Default::default()
+            };
+            let attached = client.attach_volume(request).await.unwrap_err();
+            let request = lab::snapshot_of(&volume_id, "of-spare", "");
+            let cut = client.create_snapshot(request).await.unwrap_err();
+            for refused in [deleted, attached, cut] {
+                assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+            }
+            world.faults.clear();
+        };
+        let (done, (), ()) = tokio::join!(receive(&mut streams, into), place.give(&bytes), asking);
+        done.unwrap();
+        world.assert_content(&there.volume_id);
     });
     run.stop();
     world.assert_tidy("at the end");
