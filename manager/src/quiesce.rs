@@ -227,10 +227,13 @@ impl Moment<'_> {
     /// Cuts, thaws, and says what came of it.
     async fn cut(
         &mut self,
-        guard: Option<Guard>,
+        mut guard: Option<Guard>,
         cut: impl Future<Output = Result<SnapshotInfo, DriverError>>,
     ) -> (Result<SnapshotInfo, DriverError>, Shown) {
-        let cut = cut.await;
+        let cut = match &mut guard {
+            Some(guard) => guard.during(cut).await,
+            None => cut.await,
+        };
         let mut shown = self.shown(guard).await;
         if self.again {
             shown.consistency = Consistency::Crash;
