@@ -308,7 +308,7 @@ fn environment(row: &SnapshotRow, scene: &Scene) -> BTreeMap<String, String> {
         ("STOCKPOT_VOLUME_ID", row.volume_id.to_string()),
         ("STOCKPOT_VOLUME_NAME", row.volume_name.clone()),
         ("STOCKPOT_DEVICE", device.unwrap_or_default()),
-        ("STOCKPOT_MOUNT_POINTS", scene.mount_points().join("\n")),
+        ("STOCKPOT_MOUNT_POINTS", scene.points.join("\n")),
     ]
     .map(|(name, value)| (name.to_owned(), value.replace('\0', "")))
     .into()

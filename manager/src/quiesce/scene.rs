@@ -40,6 +40,8 @@ pub(super) struct Scene {
     pub(super) targets: Vec<Target>,
     /// Those of them that are frozen here, as they are recorded.
     pub(super) frozen: Vec<FrozenPath>,
+    /// Where they are mounted, a line each: as this process sees it, for what other mount namespaces call a point is something else here.
+    pub(super) points: Vec<String>,
     /// What they are, in words.
     pub(super) kinds: Vec<String>,
     /// Without anything to freeze: what a restore shows, and why.
@@ -47,12 +49,6 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// Where they are mounted.
-    pub(super) fn mount_points(&self) -> Vec<String> {
-        let points = self.targets.iter().map(|target| &target.point);
-        points.map(|point| point.display().to_string()).collect()
-    }
-
     /// Nobody uses it.
     fn unused(device: Option<PathBuf>) -> Self {
         Self::without(device, Consistency::Unused, NOT_OPEN.to_owned())
@@ -208,6 +204,12 @@ impl Scene {
     fn add(&mut self, fs: FileSystem, mode: Mode, device: dev_t) {
         self.kinds
             .push(format!("{} at {}", fs.kind, fs.point.display()));
+        if let Some(point) = fs.point.to_str()
+            && fs.path == fs.point
+            && !point.chars().any(char::is_control)
+        {
+            self.points.push(point.to_owned());
+        }
         if mode == Mode::Freeze {
             let path = fs.path;
             self.frozen.push(FrozenPath { path, device });
@@ -230,6 +232,27 @@ fn needed_on(device: dev_t, state_dir: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_are_told_of_points_of_this_namespace_alone() {
+        let mut scene = Scene::default();
+        for (point, path) in [
+            ("/data", "/data"),
+            ("/etc", "/proc/7/root/etc"),
+            ("/a\n/etc", "/a\n/etc"),
+        ] {
+            let fs = FileSystem {
+                number: (254, 1),
+                kind: "ext4".to_owned(),
+                point: point.into(),
+                path: path.into(),
+                file: std::fs::File::open("/dev/null").unwrap(),
+            };
+            scene.add(fs, Mode::Freeze, 0);
+        }
+        assert_eq!(scene.points, ["/data"]);
+        assert_eq!(scene.targets.len(), 3);
+    }
 
     #[test]
     fn what_is_needed_is_never_frozen() {
