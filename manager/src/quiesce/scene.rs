@@ -8,8 +8,9 @@ use std::{
 
 use nix::libc::dev_t;
 use stockpot_driver::{
-    ConnectionInfo,
+    ConnectionInfo, DriverError,
     in_use::{Number, number_of},
+    remote::NodeError,
 };
 
 use super::{
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     Manager, ManagerError,
     catalog::{AttachmentKind, Consistency, FrozenPath, Purpose, SnapshotRow},
+    error::chain,
 };
 
 /// Folders without which neither this program nor LVM's get on: their file systems are never frozen.
@@ -95,8 +97,10 @@ impl Manager {
                 })
             }
             None => {
-                if driver.volume_in_use(&row.volume_id).await?.is_none() {
-                    return Ok(Scene::unused(None));
+                match driver.volume_in_use(&row.volume_id).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Ok(Scene::unused(None)),
+                    Err(error) => return unseen(None, error),
                 }
                 let number = driver.volume_device(&row.volume_id).await?;
                 number.map(|number| Place {
@@ -132,10 +136,10 @@ impl Manager {
         row: &SnapshotRow,
         device: Option<PathBuf>,
     ) -> Result<Scene, ManagerError> {
-        let user = self
-            .driver(&row.pool)?
-            .volume_in_use(&row.volume_id)
-            .await?;
+        let user = match self.driver(&row.pool)?.volume_in_use(&row.volume_id).await {
+            Ok(user) => user,
+            Err(error) => return unseen(device, error),
+        };
         let pools = &self.config.pools;
         let is_remote = pools
             .iter()
@@ -161,6 +165,19 @@ impl Manager {
         };
         Ok(Scene::without(device, shows, why))
     }
+}
+
+/// Its storage cannot tell who uses it: one on an older storage node, say. It can be cut all the same.
+fn unseen(device: Option<PathBuf>, error: DriverError) -> Result<Scene, ManagerError> {
+    let lacks = match &error {
+        DriverError::Node(error) => matches!(**error, NodeError::Lacks { .. }),
+        _ => false,
+    };
+    if !lacks {
+        return Err(error.into());
+    }
+    let why = format!("who uses it cannot be seen: {}", chain(&error));
+    Ok(Scene::without(device, Consistency::Crash, why))
 }
 
 async fn number_at(path: &Path) -> Result<Option<Number>, ManagerError> {

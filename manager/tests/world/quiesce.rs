@@ -210,3 +210,21 @@ fn what_an_earlier_try_may_have_cut_is_not_called_better_than_it_is() {
     });
     run.stop();
 }
+
+#[test]
+fn storage_that_cannot_say_who_uses_a_volume_cuts_it_all_the_same() {
+    let world = World::new();
+    let (run, mut client, volume) = begin(&world);
+    let mut backups = run.backups();
+    world.storage.let_users_be_unseen();
+    run.block_on(async {
+        let done = lab::backed_up(&mut backups, &volume, "b", true).await;
+        assert_eq!(done.consistency, "crash", "{done:?}");
+        assert!(done.consistency_text.contains("cannot be seen"), "{done:?}");
+        let volume_id = volume.clone();
+        let detach = api::DetachVolumeRequest { volume_id };
+        client.detach_volume(detach).await.unwrap();
+        lab::cut(&mut client, &lab::snapshot_of(&volume, "s", "")).await;
+    });
+    run.stop();
+}
