@@ -62,6 +62,8 @@ struct Moment<'a> {
     asked: Quiesce,
     scene: Scene,
     environment: BTreeMap<String, String>,
+    /// It was asked for before, and the storage may have cut it since.
+    again: bool,
     /// What is to be told of it.
     told: Vec<String>,
     /// Whether a row stands.
@@ -70,13 +72,14 @@ struct Moment<'a> {
 }
 
 impl Manager {
-    /// Cuts with all that the profile asks for around it. The caller holds the volume.
+    /// Cuts with all that the profile asks for around it. The caller holds the volume, and says whether this was tried before.
     ///
     /// # Errors
     /// When the cut was not begun.
     pub(crate) async fn quiesced(
         &self,
         row: &SnapshotRow,
+        again: bool,
         cut: impl Future<Output = Result<SnapshotInfo, DriverError>>,
     ) -> Result<(Result<SnapshotInfo, DriverError>, Shown), ManagerError> {
         let asked = match row.profile.as_str() {
@@ -90,6 +93,7 @@ impl Manager {
             environment: environment(row, &scene),
             asked,
             scene,
+            again,
             told: Vec::new(),
             is_recorded: false,
             has_begun_pre: false,
@@ -223,10 +227,25 @@ impl Moment<'_> {
     /// Cuts, thaws, and says what came of it.
     async fn cut(
         &mut self,
-        guard: Option<Guard>,
+        mut guard: Option<Guard>,
         cut: impl Future<Output = Result<SnapshotInfo, DriverError>>,
     ) -> (Result<SnapshotInfo, DriverError>, Shown) {
-        let cut = cut.await;
+        let cut = match &mut guard {
+            Some(guard) => guard.during(cut).await,
+            None => cut.await,
+        };
+        let mut shown = self.shown(guard).await;
+        if self.again {
+            shown.consistency = Consistency::Crash;
+            shown.refused = self.asked.on_failure == OnFailure::Fail;
+            let why = "it may have been cut by an earlier try, outside of this freeze";
+            self.told.push(why.to_owned());
+        }
+        (cut, shown)
+    }
+
+    /// Thaws; what is shown by what was cut until now.
+    async fn shown(&mut self, guard: Option<Guard>) -> Shown {
         let mut shown = Shown {
             consistency: Consistency::Crash,
             text: String::new(),
@@ -243,7 +262,7 @@ impl Moment<'_> {
                 }
                 None => self.told.push("the profile asks for no freeze".to_owned()),
             }
-            return (cut, shown);
+            return shown;
         };
         match guard.thaw().await {
             Ok(frozen_us) => {
@@ -261,7 +280,7 @@ impl Moment<'_> {
                 self.told.push(chain(&error));
             }
         }
-        (cut, shown)
+        shown
     }
 
     /// What has to be done however the cut went.
@@ -289,7 +308,7 @@ fn environment(row: &SnapshotRow, scene: &Scene) -> BTreeMap<String, String> {
         ("STOCKPOT_VOLUME_ID", row.volume_id.to_string()),
         ("STOCKPOT_VOLUME_NAME", row.volume_name.clone()),
         ("STOCKPOT_DEVICE", device.unwrap_or_default()),
-        ("STOCKPOT_MOUNT_POINTS", scene.mount_points().join("\n")),
+        ("STOCKPOT_MOUNT_POINTS", scene.points.join("\n")),
     ]
     .map(|(name, value)| (name.to_owned(), value.replace('\0', "")))
     .into()

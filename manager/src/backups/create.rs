@@ -154,7 +154,7 @@ impl Manager {
             self.start_upload(&id).await;
             return Ok(());
         }
-        self.cut_of_backup(&backup.id, snapshot).await
+        self.cut_of_backup(&backup.id, snapshot, false).await
     }
 
     /// Cuts the temporary snapshot, or finds that it is cut, and lets go of the volume. The caller holds all three.
@@ -162,8 +162,9 @@ impl Manager {
         self: &Arc<Self>,
         id: &str,
         snapshot: SnapshotRow,
+        again: bool,
     ) -> Result<(), ManagerError> {
-        let row = self.cut(snapshot).await?;
+        let row = self.cut(snapshot, again).await?;
         self.backup_was_cut(id, &row).await
     }
 

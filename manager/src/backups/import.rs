@@ -54,6 +54,12 @@ impl Manager {
         if let Some(row) = self.catalog.backup(&id).await? {
             return again(row, &snapshot);
         }
+        // Deleting the backup would delete that snapshot.
+        if self.catalog.snapshot(&snapshot).await?.is_some() {
+            return Err(ManagerError::FailedPrecondition(format!(
+                "{snapshot} is a snapshot on record here, and no backup"
+            )));
+        }
         let row = self.imported(request, &snapshot).await?;
         match self.catalog.import_backup(row).await {
             // The copy or the name is another backup's.

@@ -97,7 +97,7 @@ impl Manager {
         };
         let cut = match snapshot.local {
             CopyState::Present => self.backup_was_cut(id, &snapshot).await,
-            _ => self.cut_of_backup(id, snapshot).await,
+            _ => self.cut_of_backup(id, snapshot, true).await,
         };
         self.notify();
         match cut {

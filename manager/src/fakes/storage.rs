@@ -40,6 +40,8 @@ pub(super) struct State {
     checks_left: Option<u32>,
     /// Volumes whose device somebody holds.
     held: BTreeSet<VolumeId>,
+    /// Whether it is as on a storage node whose version cannot say who uses a volume.
+    users_unseen: bool,
     /// Whether a volume stays as it is as long as it has snapshots.
     snapshots_pin: bool,
     /// Which volume took the place of another one.
@@ -151,6 +153,11 @@ impl FakeStorage {
     /// Refuses from now on to delete or grow volumes that have snapshots, as classic snapshots want it.
     pub fn snapshots_pin_volumes(&self) {
         self.lock().snapshots_pin = true;
+    }
+
+    /// Cannot say from now on who uses a volume, as a storage node of an older version.
+    pub fn let_users_be_unseen(&self) {
+        self.lock().users_unseen = true;
     }
 
     /// Lets so many cuts go without an answer from now on: the storage is still at them.

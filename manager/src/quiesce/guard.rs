@@ -72,6 +72,10 @@ pub(super) struct Guard {
     answers: mpsc::Receiver<Answer>,
     targets: Vec<Target>,
     deadline: Duration,
+    /// What it said before it was asked.
+    said: Option<Answer>,
+    /// It went away, or hangs, and was not waited for.
+    given_up: bool,
 }
 
 impl Guard {
@@ -101,6 +105,8 @@ impl Guard {
             answers,
             targets,
             deadline,
+            said: None,
+            given_up: false,
         };
         let wanted = guard.targets.iter().map(|target| Wanted {
             // The mount itself, whatever its name is, and in whichever namespace.
@@ -144,8 +150,41 @@ impl Guard {
         }
     }
 
+    /// Waits for the cut. If nobody else would thaw any more, that is done here at once.
+    pub(super) async fn during<T>(&mut self, cut: impl Future<Output = T>) -> T {
+        let mut cut = std::pin::pin!(cut);
+        tokio::select! {
+            biased;
+            done = &mut cut => return done,
+            () = self.gone() => {}
+        }
+        self.given_up = true;
+        let (done, ()) = tokio::join!(cut, self.thaw_ourselves());
+        done
+    }
+
+    /// Returns when the watchdog has ended without a word, or has said nothing long after its deadline.
+    async fn gone(&mut self) {
+        let heard = match self.targets.iter().any(|t| t.mode == Mode::Freeze) {
+            true => {
+                let late = self.deadline + GRACE;
+                tokio::time::timeout(late, self.answers.recv()).await
+            }
+            // What the cut itself freezes has no deadline.
+            false => Ok(self.answers.recv().await),
+        };
+        if let Ok(Some(answer)) = heard {
+            // It says this after it has thawed.
+            self.said = Some(answer);
+            std::future::pending().await
+        }
+    }
+
     /// Thaws; how long they were frozen, in microseconds, if all were to the end.
     pub(super) async fn thaw(mut self) -> Result<u64, GuardError> {
+        if self.given_up {
+            return Err(GuardError::Ended);
+        }
         let thawed = async {
             // One that thawed at the deadline listens no more; its answer is there.
             let said = self.say(Order::Thaw).await;
@@ -170,6 +209,9 @@ impl Guard {
     }
 
     async fn hear(&mut self, within: Duration) -> Result<Answer, GuardError> {
+        if let Some(answer) = self.said.take() {
+            return Ok(answer);
+        }
         match tokio::time::timeout(within, self.answers.recv()).await {
             Ok(Some(answer)) => Ok(answer),
             Ok(None) => Err(GuardError::Ended),

@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::libc::O_NONBLOCK;
+use nix::libc::{O_NONBLOCK, O_PATH};
 use stockpot_driver::in_use::{Number, number_of};
 
 use super::stack::Stack;
@@ -100,18 +100,35 @@ fn lies_on(mount: &Mount, stack: &Stack) -> bool {
 
 /// Opens a mount point, and makes sure that nothing else was mounted over it.
 fn open(path: &Path, mount_id: u64) -> io::Result<File> {
-    let file = OpenOptions::new()
+    let is_it = |file: &File| {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
+        let lies_in = info
+            .lines()
+            .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok());
+        Ok(lies_in == Some(mount_id))
+    };
+    open_if(path, is_it)
+}
+
+/// Opens a folder or a file for reading if it is the one that is meant. Whoever may change what the path leads to (a container does,
+/// in its mount namespace) does not get anything else opened: that may set something off, as a device's does.
+pub(super) fn open_if(path: &Path, is_it: impl Fn(&File) -> io::Result<bool>) -> io::Result<File> {
+    // Names it, and opens nothing (open(2)).
+    let named = OpenOptions::new()
         .read(true)
-        .custom_flags(O_NONBLOCK)
+        .custom_flags(O_PATH)
         .open(path)?;
-    let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", file.as_raw_fd()))?;
-    let lies_in = info
-        .lines()
-        .find_map(|line| line.strip_prefix("mnt_id:")?.trim().parse::<u64>().ok());
-    if lies_in != Some(mount_id) {
+    if !is_it(&named)? {
         return Err(io::Error::other("something else is mounted over it"));
     }
-    Ok(file)
+    let kind = named.metadata()?.file_type();
+    if !(kind.is_dir() || kind.is_file()) {
+        return Err(io::Error::other("it is neither a folder nor a file"));
+    }
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(O_NONBLOCK)
+        .open(format!("/proc/self/fd/{}", named.as_raw_fd()))
 }
 
 /// The table of one process of each mount namespace, this one first, with what its paths start from.
@@ -241,6 +258,26 @@ mod tests {
             .unwrap();
         assert!(open(&proc.point, proc.id).is_ok());
         let error = open(&proc.point, proc.id + 1_000_000).unwrap_err();
+        assert!(error.to_string().contains("mounted over"), "{error}");
+    }
+
+    #[test]
+    fn only_folders_and_files_are_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let link = dir.path().join("link");
+        std::os::unix::fs::symlink("/dev/null", &link).unwrap();
+        for path in [&fifo, &link] {
+            let error = open_if(path, |_| Ok(true)).unwrap_err();
+            assert!(error.to_string().contains("neither"), "{error}");
+        }
+        let file = dir.path().join("file");
+        fs::write(&file, "content").unwrap();
+        let opened = open_if(&file, |_| Ok(true)).unwrap();
+        assert_eq!(io::read_to_string(opened).unwrap(), "content");
+        assert!(open_if(dir.path(), |_| Ok(true)).is_ok());
+        let error = open_if(&file, |_| Ok(false)).unwrap_err();
         assert!(error.to_string().contains("mounted over"), "{error}");
     }
 

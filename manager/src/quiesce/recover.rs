@@ -1,15 +1,8 @@
 //! What a start does for cuts that ended in the middle: it thaws, and runs the commands that come after.
 
-use std::{
-    fs::OpenOptions,
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs::File, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
 
-use nix::libc::O_NONBLOCK;
-
-use super::{commands, ioctl};
+use super::{commands, ioctl, mounts};
 use crate::{
     Manager, ManagerError,
     catalog::{FrozenPath, Quiescing},
@@ -52,13 +45,9 @@ impl Manager {
 /// Thaws a file system that both the manager and its watchdog may have left frozen.
 fn thaw(frozen: &FrozenPath) {
     let path = frozen.path.display();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(O_NONBLOCK)
-        .open(&frozen.path);
-    let is_it = |file: &std::fs::File| file.metadata().is_ok_and(|m| m.dev() == frozen.device);
+    let is_it = |file: &File| Ok(file.metadata()?.dev() == frozen.device);
     // Unmounted, or something else is mounted there: it cannot be frozen any more.
-    let Some(file) = file.ok().filter(is_it) else {
+    let Ok(file) = mounts::open_if(&frozen.path, is_it) else {
         return;
     };
     match ioctl::thaw_if_frozen(&file) {

@@ -8,8 +8,9 @@ use std::{
 
 use nix::libc::dev_t;
 use stockpot_driver::{
-    ConnectionInfo,
+    ConnectionInfo, DriverError,
     in_use::{Number, number_of},
+    remote::NodeError,
 };
 
 use super::{
@@ -21,6 +22,7 @@ use super::{
 use crate::{
     Manager, ManagerError,
     catalog::{AttachmentKind, Consistency, FrozenPath, Purpose, SnapshotRow},
+    error::chain,
 };
 
 /// Folders without which neither this program nor LVM's get on: their file systems are never frozen.
@@ -40,6 +42,8 @@ pub(super) struct Scene {
     pub(super) targets: Vec<Target>,
     /// Those of them that are frozen here, as they are recorded.
     pub(super) frozen: Vec<FrozenPath>,
+    /// Where they are mounted, a line each: as this process sees it, for what other mount namespaces call a point is something else here.
+    pub(super) points: Vec<String>,
     /// What they are, in words.
     pub(super) kinds: Vec<String>,
     /// Without anything to freeze: what a restore shows, and why.
@@ -47,12 +51,6 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// Where they are mounted.
-    pub(super) fn mount_points(&self) -> Vec<String> {
-        let points = self.targets.iter().map(|target| &target.point);
-        points.map(|point| point.display().to_string()).collect()
-    }
-
     /// Nobody uses it.
     fn unused(device: Option<PathBuf>) -> Self {
         Self::without(device, Consistency::Unused, NOT_OPEN.to_owned())
@@ -99,8 +97,10 @@ impl Manager {
                 })
             }
             None => {
-                if driver.volume_in_use(&row.volume_id).await?.is_none() {
-                    return Ok(Scene::unused(None));
+                match driver.volume_in_use(&row.volume_id).await {
+                    Ok(Some(_)) => {}
+                    Ok(None) => return Ok(Scene::unused(None)),
+                    Err(error) => return unseen(None, error),
                 }
                 let number = driver.volume_device(&row.volume_id).await?;
                 number.map(|number| Place {
@@ -136,10 +136,10 @@ impl Manager {
         row: &SnapshotRow,
         device: Option<PathBuf>,
     ) -> Result<Scene, ManagerError> {
-        let user = self
-            .driver(&row.pool)?
-            .volume_in_use(&row.volume_id)
-            .await?;
+        let user = match self.driver(&row.pool)?.volume_in_use(&row.volume_id).await {
+            Ok(user) => user,
+            Err(error) => return unseen(device, error),
+        };
         let pools = &self.config.pools;
         let is_remote = pools
             .iter()
@@ -165,6 +165,19 @@ impl Manager {
         };
         Ok(Scene::without(device, shows, why))
     }
+}
+
+/// Its storage cannot tell who uses it: one on an older storage node, say. It can be cut all the same.
+fn unseen(device: Option<PathBuf>, error: DriverError) -> Result<Scene, ManagerError> {
+    let lacks = match &error {
+        DriverError::Node(error) => matches!(**error, NodeError::Lacks { .. }),
+        _ => false,
+    };
+    if !lacks {
+        return Err(error.into());
+    }
+    let why = format!("who uses it cannot be seen: {}", chain(&error));
+    Ok(Scene::without(device, Consistency::Crash, why))
 }
 
 async fn number_at(path: &Path) -> Result<Option<Number>, ManagerError> {
@@ -208,6 +221,12 @@ impl Scene {
     fn add(&mut self, fs: FileSystem, mode: Mode, device: dev_t) {
         self.kinds
             .push(format!("{} at {}", fs.kind, fs.point.display()));
+        if let Some(point) = fs.point.to_str()
+            && fs.path == fs.point
+            && !point.chars().any(char::is_control)
+        {
+            self.points.push(point.to_owned());
+        }
         if mode == Mode::Freeze {
             let path = fs.path;
             self.frozen.push(FrozenPath { path, device });
@@ -230,6 +249,27 @@ fn needed_on(device: dev_t, state_dir: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn commands_are_told_of_points_of_this_namespace_alone() {
+        let mut scene = Scene::default();
+        for (point, path) in [
+            ("/data", "/data"),
+            ("/etc", "/proc/7/root/etc"),
+            ("/a\n/etc", "/a\n/etc"),
+        ] {
+            let fs = FileSystem {
+                number: (254, 1),
+                kind: "ext4".to_owned(),
+                point: point.into(),
+                path: path.into(),
+                file: std::fs::File::open("/dev/null").unwrap(),
+            };
+            scene.add(fs, Mode::Freeze, 0);
+        }
+        assert_eq!(scene.points, ["/data"]);
+        assert_eq!(scene.targets.len(), 3);
+    }
 
     #[test]
     fn what_is_needed_is_never_frozen() {

@@ -151,7 +151,13 @@ impl Manager {
             .filter(|row| row.volume_id == backup.volume_id && order(row) > order(backup));
         for row in newer {
             let row = self.catalog.backup(&row.id).await?;
-            if row.is_some_and(|row| row.status == BackupStatus::Available) {
+            let Some(row) = row.filter(|row| row.status == BackupStatus::Available) else {
+                continue;
+            };
+            // Whoever has the bucket may have deleted that one.
+            let (repository, _) = self.repository_and_time(&row, asked).await?;
+            let found = cloud::look_up(&repository, Some(&row.volume_id), &row.snapshot_id).await?;
+            if matches!(found, Found::Committed(_)) {
                 return Ok(None);
             }
         }

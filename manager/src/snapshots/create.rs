@@ -69,7 +69,7 @@ impl Manager {
         }
         if row.local == CopyState::Pending {
             // A crash, or a driver that did not answer, stood between the row and the cut.
-            return self.cut(row).await;
+            return self.cut(row, true).await;
         }
         if row.cloud == CopyState::Failed {
             return self.failed_again(row).await;
@@ -150,19 +150,21 @@ impl Manager {
             check_cloud_metadata(&row)?;
         }
         self.catalog.insert_snapshot(row.clone()).await?;
-        self.cut(row).await
+        self.cut(row, false).await
     }
 
-    /// Cuts what stands in the catalog, or takes the row back when that fails.
+    /// Cuts what stands in the catalog, or takes the row back when that fails. `again`: the storage may have been asked before.
     pub(crate) async fn cut(
         self: &Arc<Self>,
         row: SnapshotRow,
+        again: bool,
     ) -> Result<SnapshotRow, ManagerError> {
         let id = &row.id;
         let driver = self.driver(&row.pool)?;
         driver.name_is(id.as_str(), &row.name);
         let cut = || driver.create_snapshot(id, &row.volume_id);
-        let (cut, shown) = match self.quiesced(&row, self.with_room(&row.pool, cut)).await {
+        let cut = self.with_room(&row.pool, cut);
+        let (cut, shown) = match self.quiesced(&row, again, cut).await {
             Ok(done) => done,
             Err(error) => {
                 self.uncut(&row).await;

@@ -532,3 +532,29 @@ fn one_whose_copy_cannot_be_deleted_stays_on_record() {
     });
     run.stop();
 }
+
+/// Else whoever deletes the backup would delete the snapshot.
+#[test]
+fn a_snapshot_on_record_is_not_imported() {
+    let world = World::new();
+    let (run, mut client, mut backups, volume) = begin(&world, false);
+    run.block_on(async {
+        let request = lab::snapshot_of(&volume, "s", "offsite");
+        let snapshot = lab::ready_snapshot(&mut client, &request).await.unwrap();
+        let request = api::ImportBackupRequest {
+            backup_id: "bak-0123abcd-01jd0000000000000000000000".to_owned(),
+            snapshot_id: snapshot.snapshot_id.clone(),
+            ..Default::default()
+        };
+        let refused = backups.import_backup(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains("on record"), "{refused}");
+        assert!(listed(&mut backups).await.is_empty());
+        let there = world.storage.leftovers().snapshots;
+        assert!(there.contains(&snapshot.snapshot_id), "{there:?}");
+        world
+            .assert_restores(&mut client, &snapshot.snapshot_id)
+            .await;
+    });
+    run.stop();
+}

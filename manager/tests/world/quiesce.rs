@@ -184,3 +184,47 @@ fn a_volume_that_nobody_uses_is_said_to_be_so() {
     });
     run.stop();
 }
+
+/// Nobody knows when the storage cut what it did not answer.
+#[test]
+fn what_an_earlier_try_may_have_cut_is_not_called_better_than_it_is() {
+    let world = World::new();
+    let (run, mut client, volume) = begin(&world);
+    let mut backups = run.backups();
+    run.block_on(async {
+        world.storage.leave_cuts_unanswered(1);
+        let late = lab::back_up(&mut backups, &volume, "b", true).await;
+        late.unwrap_err();
+        let done = lab::cleaned(&mut backups, "b").await;
+        assert_eq!(done.consistency, "crash", "{done:?}");
+        assert!(done.consistency_text.contains("earlier try"), "{done:?}");
+        // Whoever wants no copy rather than that one gets none, and one that is begun anew after that.
+        write_profile(&world, 0, "");
+        let request = lab::snapshot_of(&volume, "asked", "offsite");
+        world.storage.leave_cuts_unanswered(1);
+        client.create_snapshot(request.clone()).await.unwrap_err();
+        let refused = client.create_snapshot(request.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains("earlier try"), "{refused}");
+        lab::cut(&mut client, &request).await;
+    });
+    run.stop();
+}
+
+#[test]
+fn storage_that_cannot_say_who_uses_a_volume_cuts_it_all_the_same() {
+    let world = World::new();
+    let (run, mut client, volume) = begin(&world);
+    let mut backups = run.backups();
+    world.storage.let_users_be_unseen();
+    run.block_on(async {
+        let done = lab::backed_up(&mut backups, &volume, "b", true).await;
+        assert_eq!(done.consistency, "crash", "{done:?}");
+        assert!(done.consistency_text.contains("cannot be seen"), "{done:?}");
+        let volume_id = volume.clone();
+        let detach = api::DetachVolumeRequest { volume_id };
+        client.detach_volume(detach).await.unwrap();
+        lab::cut(&mut client, &lab::snapshot_of(&volume, "s", "")).await;
+    });
+    run.stop();
+}

@@ -60,6 +60,11 @@ struct Row {
     created_at: Option<Timestamp>,
     cut_at: Option<Timestamp>,
     ended_at: Option<Timestamp>,
+    /// What a restore shows: file-system, unused, crash; none before it is cut.
+    consistency: Option<String>,
+    consistency_text: Option<String>,
+    /// How long file systems were frozen for the cut.
+    frozen_us: u64,
     /// Nothing temporary is left of it.
     cleaned: bool,
     metadata: BTreeMap<String, String>,
@@ -225,6 +230,7 @@ fn print(cli: &Cli, backup: Backup) -> anyhow::Result<()> {
             None => reason.clone(),
             Some(why) => format!("{reason}: {why}"),
         });
+        let shows = row.consistency.as_ref().map(|_| shows(&row));
         let times = format!(
             "asked for {}, cut {}, ended {}",
             created(row.created_at),
@@ -234,6 +240,7 @@ fn print(cli: &Cli, backup: Backup) -> anyhow::Result<()> {
         for (what, value) in [
             ("name", Some(&row.name)),
             ("times", Some(&times)),
+            ("consistency", shows.as_ref()),
             ("now", line.as_ref()),
             ("snapshot", Some(&row.snapshot_id)),
             ("profile", Some(&row.profile)),
@@ -250,6 +257,19 @@ fn print(cli: &Cli, backup: Backup) -> anyhow::Result<()> {
         }
         text
     })
+}
+
+/// What a restore shows, why, and how long writers were held off for that.
+fn shows(row: &Row) -> String {
+    let mut text = row.consistency.clone().unwrap_or_default();
+    if let Some(why) = &row.consistency_text {
+        text.push_str(&format!(": {why}"));
+    }
+    if row.frozen_us > 0 {
+        let (millis, rest) = (row.frozen_us / 1000, row.frozen_us % 1000);
+        text.push_str(&format!(" (frozen for {millis}.{rest:03} ms)"));
+    }
+    text
 }
 
 fn row(backup: Backup) -> Row {
@@ -290,6 +310,9 @@ fn row(backup: Backup) -> Row {
         created_at: backup.created_at.and_then(|at| time(at.seconds, at.nanos)),
         cut_at: backup.cut_at.and_then(|at| time(at.seconds, at.nanos)),
         ended_at: backup.ended_at.and_then(|at| time(at.seconds, at.nanos)),
+        consistency: given(backup.consistency),
+        consistency_text: given(backup.consistency_text),
+        frozen_us: backup.frozen_us,
         cleaned: backup.cleaned,
         metadata: backup.metadata.into_iter().collect(),
     }
@@ -315,4 +338,29 @@ fn request(args: &BackupIdArgs) -> GetBackupRequest {
 
 fn client(at: &SocketArgs) -> BackupsClient<Channel> {
     BackupsClient::new(socket::channel(at.socket.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_restore_shows_is_told() {
+        let mut shown = row(Backup {
+            consistency: "file-system".to_owned(),
+            consistency_text: "ext4 at /data".to_owned(),
+            frozen_us: 20_000,
+            ..Backup::default()
+        });
+        assert_eq!(
+            shows(&shown),
+            "file-system: ext4 at /data (frozen for 20.000 ms)"
+        );
+        let json = serde_json::to_value(&shown).unwrap();
+        assert_eq!(json["consistency"], "file-system");
+        assert_eq!(json["consistency_text"], "ext4 at /data");
+        assert_eq!(json["frozen_us"], 20_000);
+        (shown.consistency_text, shown.frozen_us) = (None, 0);
+        assert_eq!(shows(&shown), "file-system");
+    }
 }

@@ -11,7 +11,9 @@ use stockpot_driver::{
 
 use super::{
     FakeStorage, GRANULARITY,
-    files::{absent, differences, in_use, io_error, pinned, remove, set_len, unanswered},
+    files::{
+        absent, differences, in_use, io_error, pinned, remove, set_len, unanswered, unknown_call,
+    },
 };
 
 #[async_trait]
@@ -197,7 +199,11 @@ impl VolumeDriver for FakeStorage {
     }
 
     async fn volume_in_use(&self, id: &VolumeId) -> Result<Option<String>, DriverError> {
-        let is_held = self.lock().held.contains(id);
+        let state = self.lock();
+        if state.users_unseen {
+            return Err(unknown_call("volume_in_use"));
+        }
+        let is_held = state.held.contains(id);
         Ok(is_held.then(|| "mounted at /fake".to_owned()))
     }
 

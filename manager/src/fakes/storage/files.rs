@@ -57,6 +57,15 @@ pub(super) fn unanswered(call: &'static str) -> DriverError {
     error.into()
 }
 
+/// What a storage node says of a call that its version does not know.
+pub(super) fn unknown_call(call: &str) -> DriverError {
+    let error = NodeError::Lacks {
+        node: "fake".to_owned(),
+        what: format!("it does not know the call {call}"),
+    };
+    error.into()
+}
+
 pub(super) fn absent(what: &str) -> DriverError {
     DriverError::NotFound {
         what: what.to_owned(),

@@ -134,6 +134,54 @@ async fn one_frozen_by_others_that_they_thaw_is_lost() {
     assert!(matches!(error, GuardError::Lost { .. }), "{error}");
 }
 
+/// Nobody else would thaw until the cut is done.
+#[tokio::test]
+async fn a_watchdog_that_is_killed_during_the_cut_is_not_waited_for() {
+    let (orders, mut heard) = mpsc::channel(4);
+    let (say, answers) = mpsc::channel(4);
+    let (kill, killed) = tokio::sync::oneshot::channel::<()>();
+    tokio::spawn(async move {
+        heard.recv().await;
+        say.send(Answer::Prepared).await.unwrap();
+        heard.recv().await;
+        let foreign = Vec::new();
+        say.send(Answer::Frozen { foreign }).await.unwrap();
+        let _ = killed.await;
+    });
+    let file = Arc::new(File::open("/dev/null").unwrap());
+    let target = Target {
+        point: "a".into(),
+        file,
+        mode: Mode::Freeze,
+    };
+    let mut guard = Guard::with(orders, answers, vec![target], GRACE)
+        .await
+        .unwrap();
+    guard.freeze().await.unwrap();
+    let cut = async {
+        kill.send(()).unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        "cut"
+    };
+    assert_eq!(guard.during(cut).await, "cut");
+    assert!(guard.given_up, "thawed before the cut was done");
+    let error = guard.thaw().await.unwrap_err();
+    assert!(matches!(error, GuardError::Ended), "{error}");
+}
+
+#[tokio::test]
+async fn what_the_watchdog_says_during_the_cut_is_heard_after_it() {
+    let bench = Arc::new(Bench::default());
+    let deadline = Duration::from_millis(30);
+    let mut guard = guard(&bench, &["a"], deadline).await.unwrap();
+    guard.freeze().await.unwrap();
+    guard
+        .during(tokio::time::sleep(Duration::from_millis(300)))
+        .await;
+    let error = guard.thaw().await.unwrap_err();
+    assert!(matches!(error, GuardError::Late { .. }), "{error}");
+}
+
 /// A program that is no watchdog freezes nothing, and does not keep anybody waiting.
 #[tokio::test]
 async fn a_program_that_says_something_else_is_given_up() {

@@ -1,11 +1,17 @@
 //! What callers ask of schedules, and what they are refused.
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use jiff::SignedDuration;
+use stockpot_manager::{
+    Parts,
+    fakes::{FakeHost, FakeStorage},
+};
 use stockpot_proto::stockpot::v1 as api;
 use tonic::Code;
 
 use super::{Scene, all, at, backing_up, named, nightly, run_is_over, shown, until, volumes};
-use crate::lab;
+use crate::lab::{self, Run};
 
 const WIDE: &str = "{backupsMax: 100, perRepositoryMax: 100}";
 
@@ -407,4 +413,64 @@ fn where_clocks_are_days_apart_nothing_is_given_up() {
     });
     managed.run.stop();
     scene.world.assert_tidy("at the end");
+}
+
+/// Another machine that has the bucket deletes a cloud copy.
+fn deleted_elsewhere(scene: &Scene, snapshot: &str) {
+    let machine = tempfile::tempdir().unwrap();
+    let data = machine.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let storage = FakeStorage::new(&data, scene.world.faults.clone());
+    let mut config = lab::config(machine.path());
+    config.node_name = "node-2".to_owned();
+    lab::write_profile(machine.path(), "offsite", "{bucket: backups, prefix: a}");
+    let parts = Parts {
+        pools: BTreeMap::from([("pool".to_owned(), storage.clone() as _)]),
+        connector: Arc::new(FakeHost(storage)),
+        stores: scene.world.stores.clone(),
+    };
+    let run = Run::start_by(config, parts, scene.clock.clone()).when_ready();
+    let mut client = run.client();
+    run.block_on(lab::delete_snapshot(&mut client, snapshot))
+        .unwrap();
+    run.stop();
+}
+
+#[test]
+fn the_last_copy_stays_though_a_later_one_is_still_on_record() {
+    let scene = Scene::new("2026-03-01T12:00:00Z", WIDE);
+    let mut managed = scene.start();
+    let (first, second) = managed.block_on(async |client, backups, schedules| {
+        volumes(&scene.world, client, &["a"]).await;
+        schedules.create_schedule(nightly()).await.unwrap();
+        for due in ["2026-03-02T01:30:00Z", "2026-03-03T01:30:00Z"] {
+            scene.set(at(due));
+            assert_eq!(run_is_over(schedules, "nightly", at(due)).await.last_ok, 1);
+        }
+        let mut made = all(backups).await;
+        made.sort_by_key(|backup| backup.cut_at.map(|at| at.seconds));
+        let mut ids = made.into_iter().map(|backup| backup.snapshot_id);
+        (ids.next().unwrap(), ids.next().unwrap())
+    });
+    deleted_elsewhere(&scene, &second);
+    managed.block_on(async |client, backups, schedules| {
+        schedules.update_schedule(keeping_one()).await.unwrap();
+        let judged = schedules
+            .apply_retention(apply())
+            .await
+            .unwrap()
+            .into_inner()
+            .items;
+        assert!(judged.iter().all(|item| item.kept), "{judged:?}");
+        assert!(
+            judged
+                .iter()
+                .any(|item| item.why.contains("deleted meanwhile")),
+            "{judged:?}"
+        );
+        assert_eq!(all(backups).await.len(), 2);
+        let request = lab::volume_from("restored", &first, api::SourceCopy::Cloud);
+        lab::available_volume(client, &request).await.unwrap();
+    });
+    managed.run.stop();
 }
