@@ -21,6 +21,8 @@ use crate::{
 
 /// The header that OpenStack's clients use.
 const AUTH_TOKEN: &str = "x-auth-token";
+/// Where the calls of cStor's plugin are.
+const CSTOR: &str = "/latest/";
 /// Longest token that is looked at, in bytes.
 const TOKEN_SIZE_MAX: usize = 4096;
 
@@ -63,6 +65,22 @@ pub(crate) enum Caller {
     Certificate(String),
     /// A host that needs to show nothing.
     Host(IpAddr),
+}
+
+impl Caller {
+    /// Whether he may call what is at a path. cStor's plugin is what can show nothing: of other hosts that show nothing, nothing
+    /// else is answered.
+    pub(crate) fn may_call(&self, path: &str) -> Result<(), Problem> {
+        match self {
+            Self::Host(address) if !address.is_loopback() && !path.starts_with(CSTOR) => {
+                Err(Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "a host that shows neither a token nor a certificate may call /latest/ only",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for Caller {
@@ -268,6 +286,30 @@ mod tests {
         assert_eq!(problem.status, StatusCode::FORBIDDEN);
         let home = host("127.0.0.1", &[]);
         assert!(access.caller(&home, &HeaderMap::new()).is_err());
+    }
+
+    #[test]
+    fn other_hosts_that_show_nothing_call_what_cstor_needs_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let access = access(dir.path(), "10.0.0.0/8, 127.0.0.0/8, '::1/128'");
+        let (none, shown) = (HeaderMap::new(), shows("x-auth-token", "abc"));
+        for (from, headers, path, may) in [
+            ("10.1.2.3", &none, "/latest/backups", true),
+            ("10.1.2.3", &none, "/v3/p/volumes/x", false),
+            ("10.1.2.3", &none, "/v1beta/t/profiles", false),
+            ("10.1.2.3", &none, "/latest", false),
+            ("10.1.2.3", &none, "/latestx/backups", false),
+            ("10.1.2.3", &shown, "/v3/p/volumes/x", true),
+            ("127.0.0.1", &none, "/v3/p/volumes/x", true),
+            ("::1", &none, "/v3/p/volumes/x", true),
+        ] {
+            let caller = access.caller(&host(from, &[]), headers).unwrap();
+            let outcome = caller.may_call(path);
+            assert_eq!(outcome.is_ok(), may, "{from} {path}: {outcome:?}");
+            assert!(outcome.is_ok() || outcome.unwrap_err().status == StatusCode::FORBIDDEN);
+        }
+        let local = Caller::User(None);
+        local.may_call("/v3/p/volumes/x").unwrap();
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl Front {
             Ok(peer.key())
         } else {
             let caller = self.access.caller(peer, request.headers());
-            caller.map(|caller| caller.to_string())
+            caller.and_then(|caller| caller.may_call(path).map(|()| caller.to_string()))
         };
         // Those who are not let in are counted, too: guessing tokens is slow.
         let who = caller.as_ref().cloned().unwrap_or_else(|_| peer.key());
@@ -295,3 +295,6 @@ fn refused(path: &str, problem: &Problem) -> Response {
     }
     response
 }
+
+#[cfg(test)]
+mod tests;
