@@ -23,6 +23,10 @@ use super::{
 
 /// Most profiles that calls may make.
 const PROFILES_MAX: usize = 1000;
+/// Largest document of a call, in bytes: the most of them together still fit into one answer.
+const DOCUMENT_SIZE_MAX: usize = 16 << 10;
+/// Largest text that is written, in bytes: with what we put into it, it has to be read again.
+const WRITTEN_SIZE_MAX: u64 = FILE_SIZE_MAX - 1024;
 /// What is written into each of them, besides what the caller says.
 const OURS: [&str; 3] = ["id", "createdAt", "updatedAt"];
 
@@ -181,11 +185,9 @@ impl Profiles {
         named_already: &[&PathBuf],
     ) -> Result<(Profile, Map<String, Value>), ProfileError> {
         let refused = |problem: String| ProfileError::Refused { problem };
-        if document.len() as u64 > FILE_SIZE_MAX / 2 {
-            return Err(refused(format!(
-                "it is larger than {} bytes",
-                FILE_SIZE_MAX / 2
-            )));
+        if document.len() > DOCUMENT_SIZE_MAX {
+            let problem = format!("it is larger than {DOCUMENT_SIZE_MAX} bytes");
+            return Err(refused(problem));
         }
         let fields: Map<String, Value> = serde_json::from_str(document)
             .map_err(|error| refused(format!("it is no JSON object: {error}")))?;
@@ -219,6 +221,12 @@ impl Profiles {
                 );
                 return Err(refused(problem));
             }
+        }
+        let written = pretty(&fields).map_err(|error| refused(error.to_string()))?;
+        if written.len() as u64 > WRITTEN_SIZE_MAX {
+            let problem =
+                format!("as a file it would be larger than {WRITTEN_SIZE_MAX} bytes; nest less");
+            return Err(refused(problem));
         }
         Ok((profile, fields))
     }
@@ -294,6 +302,11 @@ fn new_id() -> String {
     id
 }
 
+/// As it stands in the file.
+fn pretty(fields: &Map<String, Value>) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(fields).map(|text| text + "\n")
+}
+
 /// Under a hidden name, which no reader looks at, then in one step under its own.
 fn write(path: &Path, fields: &Map<String, Value>) -> Result<(), ProfileError> {
     let failed = |source| ProfileError::Write {
@@ -305,8 +318,7 @@ fn write(path: &Path, fields: &Map<String, Value>) -> Result<(), ProfileError> {
     };
     fs::create_dir_all(folder).map_err(failed)?;
     let hidden = folder.join(format!(".{}.new", name.to_string_lossy()));
-    let mut text = serde_json::to_string_pretty(fields).map_err(|error| failed(error.into()))?;
-    text.push('\n');
+    let text = pretty(fields).map_err(|error| failed(error.into()))?;
     let written = fs::OpenOptions::new()
         .write(true)
         .create(true)

@@ -135,6 +135,40 @@ fn what_is_refused_leaves_nothing() {
 }
 
 #[test]
+fn what_would_be_too_large_to_be_read_again_is_not_written() {
+    let (_dir, profiles) = folder();
+    // Small as it is sent; in the file each number stands on a line of its own, far to the right.
+    let deep = |depth: usize, numbers: usize| {
+        let mut value = json!(vec![1; numbers]);
+        for _ in 0..depth {
+            value = json!([value]);
+        }
+        text(&json!({"name": "deep", "customProperties": {"a": value}}))
+    };
+    let large = deep(40, 6000);
+    assert!(large.len() < DOCUMENT_SIZE_MAX);
+    let error = profiles.create(&large).unwrap_err();
+    assert!(matches!(error, ProfileError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("nest less"), "{error}");
+    assert!(!profiles.dir.exists());
+    let long = json!({"name": "long", "description": "x".repeat(DOCUMENT_SIZE_MAX)});
+    let error = profiles.create(&text(&long)).unwrap_err();
+    assert!(error.to_string().contains("larger"), "{error}");
+    // One that is there stays as it is.
+    profiles.create(&deep(1, 10)).unwrap();
+    let error = profiles.plan("deep", &large).unwrap_err();
+    assert!(matches!(error, ProfileError::Refused { .. }), "{error}");
+    // The largest that is taken is read again.
+    let within = (0..6000).rev().map(|numbers| deep(40, numbers));
+    let taken = within.step_by(100).find_map(|document| {
+        let change = profiles.plan("deep", &document).ok()??;
+        profiles.carry_out(change).ok()
+    });
+    let fields = taken.unwrap().fields;
+    assert_eq!(profiles.text("deep").unwrap().unwrap().fields, fields);
+}
+
+#[test]
 fn names_that_are_no_file_names_and_files_that_are_not_ours() {
     let (dir, profiles) = folder();
     fs::create_dir(&profiles.dir).unwrap();
