@@ -18,6 +18,7 @@ use ulid::Ulid;
 use super::{
     Profile, ProfileError, Profiles,
     files::{FILE_SIZE_MAX, parse_text},
+    model::{Lock, Topology},
     vetted,
 };
 
@@ -117,7 +118,7 @@ impl Profiles {
     /// What a document would make of a profile; nothing is changed yet. `None` when there is no such profile.
     ///
     /// # Errors
-    /// `Refused`, `Linked`, and `Exists` where it takes another one's name.
+    /// `Refused`, also where it says what only the file may say; `Linked`, and `Exists` where it takes another one's name.
     pub fn plan(&self, which: &str, document: &str) -> Result<Option<Change>, ProfileError> {
         let Some(before) = self.text(which)? else {
             return Ok(None);
@@ -128,6 +129,7 @@ impl Profiles {
         let written = parse_text(&text).map_err(|problem| ProfileError::Refused { problem })?;
         let named_already = vetted::files_of(&written);
         let (profile, mut fields) = self.vet(document, Some(&before.fields), &named_already)?;
+        refuse_what_is_the_administrators(&before, &written, &profile)?;
         let is_taken =
             |text: &ProfileText| text.profile.name == profile.name && text.path != before.path;
         if self.texts()?.iter().any(is_taken) {
@@ -271,6 +273,36 @@ fn without_ours(fields: &Map<String, Value>) -> Map<String, Value> {
         .filter(|(name, _)| !OURS.contains(&name.as_str()));
     said.map(|(name, value)| (name.clone(), value.clone()))
         .collect()
+}
+
+/// Where the copies of a hand-written profile go, and how long any profile's copies cannot be deleted, is said in files alone.
+fn refuse_what_is_the_administrators(
+    before: &ProfileText,
+    written: &Profile,
+    asked: &Profile,
+) -> Result<(), ProfileError> {
+    let refused = |what: &str| {
+        let path = before.path.display();
+        Err(ProfileError::Refused {
+            problem: format!("{what} is not changed by calls: edit {path}"),
+        })
+    };
+    let (was, is) = (topology_of(written), topology_of(asked));
+    if id_in(&before.fields).is_none() && was != is {
+        return refused("snapshotProperties.topology: the profile was written by hand, and this");
+    }
+    if lock_of(was) != lock_of(is) {
+        return refused("snapshotProperties.topology.lock:");
+    }
+    Ok(())
+}
+
+fn topology_of(profile: &Profile) -> Option<&Topology> {
+    profile.snapshot_properties.as_ref()?.topology.as_ref()
+}
+
+fn lock_of(topology: Option<&Topology>) -> Option<Lock> {
+    topology.and_then(|topology| topology.lock)
 }
 
 fn refuse_link(path: &Path) -> Result<(), ProfileError> {

@@ -87,6 +87,50 @@ fn a_change_keeps_the_id_and_what_was_written_by_hand() {
 }
 
 #[test]
+fn where_copies_go_by_a_file_and_how_long_they_are_locked_stays() {
+    let (_dir, profiles) = folder();
+    let mut locked = offsite();
+    locked["snapshotProperties"]["topology"]["lock"] = json!({"days": 30, "mode": "governance"});
+    let made = profiles.create(&text(&locked)).unwrap();
+    let mut hand = locked.clone();
+    hand["name"] = json!("hand");
+    let path = profiles.dir.join("hand.json");
+    fs::write(&path, text(&hand)).unwrap();
+    let with = |document: &Value, field: &str, value: Value| {
+        let mut document = document.clone();
+        let topology = &mut document["snapshotProperties"]["topology"];
+        match value.is_null() {
+            true => drop(topology.as_object_mut().unwrap().remove(field)),
+            false => topology[field] = value,
+        }
+        document
+    };
+    for (field, value, by_call) in [
+        ("endpoint", json!("http://203.0.113.1"), true),
+        ("bucket", json!("others"), true),
+        ("prefix", json!("other"), true),
+        ("key", Value::Null, true),
+        ("lock", Value::Null, false),
+        ("lock", json!({"days": 31, "mode": "governance"}), false),
+        ("lock", json!({"days": 30}), false),
+    ] {
+        let error = profiles.plan("hand", &text(&with(&hand, field, value.clone())));
+        let error = error.unwrap_err();
+        assert!(matches!(error, ProfileError::Refused { .. }), "{error}");
+        assert!(error.to_string().contains("hand.json"), "{error}");
+        let planned = profiles.plan(&made.id, &text(&with(&locked, field, value)));
+        assert_eq!(planned.is_ok(), by_call, "{field}: {planned:?}");
+    }
+    let mut bare = hand.clone();
+    bare["snapshotProperties"] = json!({});
+    profiles.plan("hand", &text(&bare)).unwrap_err();
+    // The rest of it is changed as ever.
+    hand["description"] = json!("new");
+    hand["snapshotProperties"]["retention"] = json!({"number": 3});
+    profiles.plan("hand", &text(&hand)).unwrap().unwrap();
+}
+
+#[test]
 fn what_is_refused_leaves_nothing() {
     let (_dir, profiles) = folder();
     let mut documents = vec![
