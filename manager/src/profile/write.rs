@@ -150,12 +150,25 @@ impl Profiles {
         Ok(Some(Change { before, after }))
     }
 
-    /// Makes a change.
+    /// Makes a change, if what it was planned for is still so.
     ///
     /// # Errors
-    /// `Write` if the file cannot be written; it is as it was then.
+    /// `Changed`, and `Exists` where another one took the name meanwhile; `Write` if the file cannot be written; it is as it was then.
     pub fn carry_out(&self, change: Change) -> Result<ProfileText, ProfileError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        refuse_link(&change.before.path)?;
+        let name = &change.after.profile.name;
+        let (own, others): (Vec<_>, Vec<_>) = self
+            .texts()?
+            .into_iter()
+            .partition(|text| text.path == change.before.path);
+        if !own.iter().any(|text| text.fields == change.before.fields) {
+            let name = change.before.profile.name;
+            return Err(ProfileError::Changed { name });
+        }
+        if others.iter().any(|text| text.profile.name == *name) {
+            return Err(ProfileError::Exists { name: name.clone() });
+        }
         if change.before.fields != change.after.fields {
             write(&change.after.path, &change.after.fields)?;
         }

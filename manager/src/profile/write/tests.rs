@@ -131,6 +131,35 @@ fn where_copies_go_by_a_file_and_how_long_they_are_locked_stays() {
 }
 
 #[test]
+fn a_change_is_made_only_to_what_it_was_planned_for() {
+    let (_dir, profiles) = folder();
+    let made = profiles.create(&text(&offsite())).unwrap();
+    let said = |name: &str, description: &str| {
+        let mut document = offsite();
+        document["name"] = json!(name);
+        document["description"] = json!(description);
+        let planned = profiles.plan(&made.id, &text(&document));
+        planned.unwrap().unwrap()
+    };
+    let (first, second) = (said("offsite", "first"), said("offsite", "second"));
+    profiles.carry_out(first).unwrap();
+    let error = profiles.carry_out(second).unwrap_err();
+    assert!(matches!(error, ProfileError::Changed { .. }), "{error}");
+    assert_eq!(profiles.get("offsite").unwrap().description, "first");
+    // The name that it is to get is taken meanwhile.
+    let renamed = said("further", "first");
+    profiles.create(r#"{"name": "further"}"#).unwrap();
+    let error = profiles.carry_out(renamed).unwrap_err();
+    assert!(matches!(error, ProfileError::Exists { .. }), "{error}");
+    // What was removed does not come back.
+    let late = said("offsite", "late");
+    profiles.remove(&made).unwrap();
+    let error = profiles.carry_out(late).unwrap_err();
+    assert!(matches!(error, ProfileError::Changed { .. }), "{error}");
+    assert!(!made.path.exists());
+}
+
+#[test]
 fn what_is_refused_leaves_nothing() {
     let (_dir, profiles) = folder();
     let mut documents = vec![
