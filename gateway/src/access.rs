@@ -118,6 +118,13 @@ impl Access {
     /// Who calls; a problem when he may not.
     pub(crate) fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
         let caller = self.known(peer, headers)?;
+        // A page whose name was led here needs no leave of its browser to read. Its name is all that tells it.
+        if matches!(caller, Caller::Host(_)) && headers.get(header::HOST).is_some_and(is_name) {
+            return Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "who shows neither a token nor a certificate has to call by an address or localhost",
+            ));
+        }
         // A browser tells whose page calls. Pages of others must not use what this one's user may do.
         match headers.get(header::ORIGIN) {
             Some(origin) if !is_own_page(origin, headers, &caller) => Err(Problem::new(
@@ -173,24 +180,38 @@ fn unauthorized(message: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, message)
 }
 
-/// Whether a page is the gateway's own: its origin is where the request goes. Where nothing is shown, a name is not enough: its
-/// owner can let it lead anywhere.
+/// Whether a page is the gateway's own: its origin is where the request goes. On the unix socket a name is not enough: its owner
+/// can let it lead anywhere.
 fn is_own_page(origin: &HeaderValue, headers: &HeaderMap, caller: &Caller) -> bool {
-    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_ascii_lowercase);
-    let origin = text(origin);
+    let origin = small(origin);
     let page = origin
         .as_deref()
         .and_then(|origin| origin.split_once("://"));
-    let host = headers.get(header::HOST).and_then(text);
+    let host = headers.get(header::HOST).and_then(small);
     let (Some((_, page)), Some(host)) = (page, host) else {
         return false;
     };
-    let name = host.strip_prefix("localhost").unwrap_or(&host);
-    let is_address = name.is_empty()
+    let has_shown = matches!(caller, Caller::Token(_) | Caller::Certificate(_));
+    page == host && (is_address(&host) || has_shown)
+}
+
+/// Whether a `Host` is a name, which whoever owns it can let lead anywhere.
+fn is_name(host: &HeaderValue) -> bool {
+    !small(host).is_some_and(|host| is_address(&host))
+}
+
+/// Whether a `Host` in small letters is an address or this host, with or without a port.
+fn is_address(host: &str) -> bool {
+    let name = host.strip_prefix("localhost").unwrap_or(host);
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    name.is_empty()
         || name.starts_with(':')
-        || host.parse::<IpAddr>().is_ok()
-        || host.parse::<SocketAddr>().is_ok();
-    page == host && (is_address || matches!(caller, Caller::Token(_) | Caller::Certificate(_)))
+        || bare.unwrap_or(host).parse::<IpAddr>().is_ok()
+        || host.parse::<SocketAddr>().is_ok()
+}
+
+fn small(value: &HeaderValue) -> Option<String> {
+    value.to_str().ok().map(str::to_ascii_lowercase)
 }
 
 /// The token that a request shows.
@@ -339,10 +360,21 @@ mod tests {
                 true,
             ),
             ("gateway.example:80", "http://evil.example", "abc", false),
+            // Reading its own site, a page names no origin.
+            ("evil.example:80", "", "", false),
+            ("localhost.evil.example", "", "", false),
+            ("127.0.0.1.evil.example", "", "", false),
+            ("127.0.0.1:80", "", "", true),
+            ("127.0.0.1", "", "", true),
+            ("LOCALHOST:80", "", "", true),
+            ("[::1]", "", "", true),
+            ("gateway.example:80", "", "abc", true),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("host", HeaderValue::from_static(host));
-            headers.insert("origin", HeaderValue::from_static(origin));
+            if !origin.is_empty() {
+                headers.insert("origin", HeaderValue::from_static(origin));
+            }
             if !token.is_empty() {
                 headers.insert("x-auth-token", HeaderValue::from_static(token));
             }
