@@ -208,7 +208,10 @@ impl Front {
             Ok(response) => in_form(&path, response),
             Err(problem) => refused(&path, &problem),
         };
-        if let Some(entry) = entry {
+        // Whoever asks too much would fill the log with it.
+        let is_told = response.status() != StatusCode::TOO_MANY_REQUESTS
+            || self.bounds.is_to_be_told(&who, began);
+        if let Some(entry) = entry.filter(|_| is_told) {
             entry.write(&who, &response, began.elapsed());
         }
         response
