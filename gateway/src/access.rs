@@ -21,6 +21,8 @@ use crate::{
 
 /// The header that OpenStack's clients use.
 const AUTH_TOKEN: &str = "x-auth-token";
+/// Where the calls of cStor's plugin are.
+const CSTOR: &str = "/latest/";
 /// Longest token that is looked at, in bytes.
 const TOKEN_SIZE_MAX: usize = 4096;
 
@@ -65,6 +67,22 @@ pub(crate) enum Caller {
     Host(IpAddr),
 }
 
+impl Caller {
+    /// Whether he may call what is at a path. cStor's plugin is what can show nothing: of other hosts that show nothing, nothing
+    /// else is answered.
+    pub(crate) fn may_call(&self, path: &str) -> Result<(), Problem> {
+        match self {
+            Self::Host(address) if !address.is_loopback() && !path.starts_with(CSTOR) => {
+                Err(Problem::new(
+                    StatusCode::FORBIDDEN,
+                    "a host that shows neither a token nor a certificate may call /latest/ only",
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 impl fmt::Display for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -100,6 +118,13 @@ impl Access {
     /// Who calls; a problem when he may not.
     pub(crate) fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
         let caller = self.known(peer, headers)?;
+        // A page whose name was led here needs no leave of its browser to read. Its name is all that tells it.
+        if matches!(caller, Caller::Host(_)) && headers.get(header::HOST).is_some_and(is_name) {
+            return Err(Problem::new(
+                StatusCode::FORBIDDEN,
+                "who shows neither a token nor a certificate has to call by an address or localhost",
+            ));
+        }
         // A browser tells whose page calls. Pages of others must not use what this one's user may do.
         match headers.get(header::ORIGIN) {
             Some(origin) if !is_own_page(origin, headers, &caller) => Err(Problem::new(
@@ -155,24 +180,38 @@ fn unauthorized(message: &str) -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, message)
 }
 
-/// Whether a page is the gateway's own: its origin is where the request goes. Where nothing is shown, a name is not enough: its
-/// owner can let it lead anywhere.
+/// Whether a page is the gateway's own: its origin is where the request goes. On the unix socket a name is not enough: its owner
+/// can let it lead anywhere.
 fn is_own_page(origin: &HeaderValue, headers: &HeaderMap, caller: &Caller) -> bool {
-    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_ascii_lowercase);
-    let origin = text(origin);
+    let origin = small(origin);
     let page = origin
         .as_deref()
         .and_then(|origin| origin.split_once("://"));
-    let host = headers.get(header::HOST).and_then(text);
+    let host = headers.get(header::HOST).and_then(small);
     let (Some((_, page)), Some(host)) = (page, host) else {
         return false;
     };
-    let name = host.strip_prefix("localhost").unwrap_or(&host);
-    let is_address = name.is_empty()
+    let has_shown = matches!(caller, Caller::Token(_) | Caller::Certificate(_));
+    page == host && (is_address(&host) || has_shown)
+}
+
+/// Whether a `Host` is a name, which whoever owns it can let lead anywhere.
+fn is_name(host: &HeaderValue) -> bool {
+    !small(host).is_some_and(|host| is_address(&host))
+}
+
+/// Whether a `Host` in small letters is an address or this host, with or without a port.
+fn is_address(host: &str) -> bool {
+    let name = host.strip_prefix("localhost").unwrap_or(host);
+    let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']'));
+    name.is_empty()
         || name.starts_with(':')
-        || host.parse::<IpAddr>().is_ok()
-        || host.parse::<SocketAddr>().is_ok();
-    page == host && (is_address || matches!(caller, Caller::Token(_) | Caller::Certificate(_)))
+        || bare.unwrap_or(host).parse::<IpAddr>().is_ok()
+        || host.parse::<SocketAddr>().is_ok()
+}
+
+fn small(value: &HeaderValue) -> Option<String> {
+    value.to_str().ok().map(str::to_ascii_lowercase)
 }
 
 /// The token that a request shows.
@@ -271,6 +310,30 @@ mod tests {
     }
 
     #[test]
+    fn other_hosts_that_show_nothing_call_what_cstor_needs_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let access = access(dir.path(), "10.0.0.0/8, 127.0.0.0/8, '::1/128'");
+        let (none, shown) = (HeaderMap::new(), shows("x-auth-token", "abc"));
+        for (from, headers, path, may) in [
+            ("10.1.2.3", &none, "/latest/backups", true),
+            ("10.1.2.3", &none, "/v3/p/volumes/x", false),
+            ("10.1.2.3", &none, "/v1beta/t/profiles", false),
+            ("10.1.2.3", &none, "/latest", false),
+            ("10.1.2.3", &none, "/latestx/backups", false),
+            ("10.1.2.3", &shown, "/v3/p/volumes/x", true),
+            ("127.0.0.1", &none, "/v3/p/volumes/x", true),
+            ("::1", &none, "/v3/p/volumes/x", true),
+        ] {
+            let caller = access.caller(&host(from, &[]), headers).unwrap();
+            let outcome = caller.may_call(path);
+            assert_eq!(outcome.is_ok(), may, "{from} {path}: {outcome:?}");
+            assert!(outcome.is_ok() || outcome.unwrap_err().status == StatusCode::FORBIDDEN);
+        }
+        let local = Caller::User(None);
+        local.may_call("/v3/p/volumes/x").unwrap();
+    }
+
+    #[test]
     fn pages_of_others_do_not_use_what_a_user_may_do() {
         let dir = tempfile::tempdir().unwrap();
         let access = access(dir.path(), "127.0.0.0/8");
@@ -297,10 +360,21 @@ mod tests {
                 true,
             ),
             ("gateway.example:80", "http://evil.example", "abc", false),
+            // Reading its own site, a page names no origin.
+            ("evil.example:80", "", "", false),
+            ("localhost.evil.example", "", "", false),
+            ("127.0.0.1.evil.example", "", "", false),
+            ("127.0.0.1:80", "", "", true),
+            ("127.0.0.1", "", "", true),
+            ("LOCALHOST:80", "", "", true),
+            ("[::1]", "", "", true),
+            ("gateway.example:80", "", "abc", true),
         ] {
             let mut headers = HeaderMap::new();
             headers.insert("host", HeaderValue::from_static(host));
-            headers.insert("origin", HeaderValue::from_static(origin));
+            if !origin.is_empty() {
+                headers.insert("origin", HeaderValue::from_static(origin));
+            }
             if !token.is_empty() {
                 headers.insert("x-auth-token", HeaderValue::from_static(token));
             }

@@ -14,6 +14,9 @@ use crate::{config::LimitsConfig, problem::Problem};
 /// Callers that are kept in mind; beyond, those that have rested are forgotten.
 const CALLERS_MAX: usize = 4096;
 
+/// How often it is written down that a caller asks too much.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
+
 /// The bounds of one gateway.
 #[derive(Debug)]
 pub(crate) struct Bounds {
@@ -28,6 +31,8 @@ pub(crate) struct Bounds {
 struct Bucket {
     left: f64,
     at: Instant,
+    /// When it was last written down that he asks too much.
+    told: Option<Instant>,
 }
 
 impl Bounds {
@@ -52,15 +57,35 @@ impl Bounds {
         let bucket = buckets.entry(caller.to_owned()).or_insert(Bucket {
             left: self.burst,
             at: now,
+            told: None,
         });
         let left = self.refilled(bucket, now);
-        *bucket = Bucket { left, at: now };
+        *bucket = Bucket {
+            left,
+            at: now,
+            ..*bucket
+        };
         if left < 1.0 {
             let wait = (1.0 - left) / self.per_second;
             return Err(too_many("too many requests of one caller", wait));
         }
         bucket.left = left - 1.0;
         Ok(())
+    }
+
+    /// Whether it is to be written down that a caller asked too much: once a minute, and not for those who are not kept in mind.
+    pub(crate) fn is_to_be_told(&self, caller: &str, now: Instant) -> bool {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(bucket) = buckets.get_mut(caller) else {
+            return false;
+        };
+        let is_told = bucket
+            .told
+            .is_some_and(|told| now.saturating_duration_since(told) < TOLD_EVERY);
+        if !is_told {
+            bucket.told = Some(now);
+        }
+        !is_told
     }
 
     fn refilled(&self, bucket: &Bucket, now: Instant) -> f64 {
@@ -114,6 +139,23 @@ mod tests {
             bounds.count("a", much_later).unwrap();
         }
         bounds.count("a", much_later).unwrap_err();
+    }
+
+    #[test]
+    fn asking_too_much_is_told_once_a_minute_for_each_caller() {
+        let (bounds, start) = (bounds(), Instant::now());
+        bounds.count("a", start).unwrap();
+        bounds.count("b", start).unwrap();
+        assert!(bounds.is_to_be_told("a", start));
+        bounds.count("a", start).unwrap();
+        assert!(!bounds.is_to_be_told("a", start));
+        assert!(bounds.is_to_be_told("b", start));
+        let soon = start + Duration::from_secs(59);
+        assert!(!bounds.is_to_be_told("a", soon));
+        let later = start + Duration::from_secs(60);
+        assert!(bounds.is_to_be_told("a", later));
+        assert!(!bounds.is_to_be_told("a", later));
+        assert!(!bounds.is_to_be_told("nobody", start));
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub struct LimitsConfig {
     pub requests_burst_max: u32,
     /// Requests at work, of all callers.
     pub requests_at_once_max: usize,
-    /// Connections that are open, of all callers.
+    /// Connections that are open on each address and on the socket, of all callers.
     pub connections_max: usize,
     /// How long a request may take, in seconds.
     pub request_seconds_max: u64,

@@ -22,6 +22,7 @@ mod listen;
 mod manager;
 mod openapi;
 mod opensds;
+mod places;
 mod problem;
 mod routes;
 mod server;

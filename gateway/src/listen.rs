@@ -4,7 +4,7 @@ mod tls;
 
 use std::{
     fs, io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -80,6 +80,16 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 Ok(Accepted::Tcp(stream, address, tls.clone()))
             }
+        }
+    }
+}
+
+impl Accepted {
+    /// The host that it comes from; `None` on the unix socket.
+    pub(crate) fn address(&self) -> Option<IpAddr> {
+        match self {
+            Self::Unix(..) => None,
+            Self::Tcp(_, address, _) => Some(address.ip()),
         }
     }
 }

@@ -8,7 +8,6 @@ use std::{
 
 use axum::{Router, body::HttpBody, extract::DefaultBodyLimit, response::Response};
 use http::{HeaderValue, Request, StatusCode, Uri, header};
-use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
@@ -21,6 +20,7 @@ use crate::{
     listen::{ListenError, Listener, Listeners, PAUSE_AFTER_REFUSAL, Tls, TlsError},
     manager::Manager,
     openapi,
+    places::Places,
     problem::Problem,
     routes,
     state::Gateway,
@@ -66,7 +66,7 @@ pub async fn serve(
         );
     }
     let listeners = Listeners::bind(&config, tls.map(Arc::new)).await?;
-    let connections = Arc::new(Semaphore::new(config.limits.connections_max));
+    let connections_max = config.limits.connections_max;
     let tasks = TaskTracker::new();
     let front = Arc::new(Front::new(config, access, tasks.clone()));
     let (listeners, socket_file) = listeners.split();
@@ -78,7 +78,7 @@ pub async fn serve(
         let taking = take(
             listener,
             front.clone(),
-            connections.clone(),
+            Places::new(connections_max),
             tasks.clone(),
             (stopping.clone(), end.clone()),
         );
@@ -104,14 +104,14 @@ pub async fn serve(
 async fn take(
     listener: Listener,
     front: Arc<Front>,
-    connections: Arc<Semaphore>,
+    places: Places,
     tasks: TaskTracker,
     (stopping, end): (CancellationToken, CancellationToken),
 ) {
     loop {
         let next = async {
             // Those beyond the limit wait with the kernel.
-            let place = connections.clone().acquire_owned().await.ok()?;
+            let place = places.free().await?;
             Some((place, listener.accept().await))
         };
         let (place, accepted) = tokio::select! {
@@ -123,6 +123,10 @@ async fn take(
         };
         match accepted {
             Ok(accepted) => {
+                let Some(place) = places.of(place, accepted.address()) else {
+                    tracing::debug!(address = ?accepted.address(), "a host has too many connections");
+                    continue;
+                };
                 let serving = connection::serve(accepted, front.clone(), stopping.clone());
                 let serving = async move {
                     serving.await;
@@ -204,7 +208,10 @@ impl Front {
             Ok(response) => in_form(&path, response),
             Err(problem) => refused(&path, &problem),
         };
-        if let Some(entry) = entry {
+        // Whoever asks too much would fill the log with it.
+        let is_told = response.status() != StatusCode::TOO_MANY_REQUESTS
+            || self.bounds.is_to_be_told(&who, began);
+        if let Some(entry) = entry.filter(|_| is_told) {
             entry.write(&who, &response, began.elapsed());
         }
         response
@@ -222,7 +229,7 @@ impl Front {
             Ok(peer.key())
         } else {
             let caller = self.access.caller(peer, request.headers());
-            caller.map(|caller| caller.to_string())
+            caller.and_then(|caller| caller.may_call(path).map(|()| caller.to_string()))
         };
         // Those who are not let in are counted, too: guessing tokens is slow.
         let who = caller.as_ref().cloned().unwrap_or_else(|_| peer.key());
@@ -290,8 +297,18 @@ fn in_form(path: &str, response: Response) -> Response {
 fn refused(path: &str, problem: &Problem) -> Response {
     let mut response = routes::answer(path, problem);
     let headers = response.headers_mut();
+    // Who is not answered does not keep a place, either.
+    if matches!(
+        problem.status,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
+    ) {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
     if problem.status == StatusCode::UNAUTHORIZED {
         headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     response
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,6 +70,7 @@ fn of_profile(error: &ProfileError) -> Code {
     match error {
         ProfileError::Read { .. } => Code::Internal,
         ProfileError::Exists { .. } => Code::AlreadyExists,
+        ProfileError::Changed { .. } => Code::Aborted,
         ProfileError::TooMany { .. } => Code::ResourceExhausted,
         ProfileError::Linked { .. } => Code::FailedPrecondition,
         // A folder that is mounted read-only, or another user's.

@@ -49,7 +49,7 @@ impl Plugin {
     pub(crate) async fn call(&self, method: &str, path: &str, body: Option<&str>) -> (u16, String) {
         let body = body.unwrap_or_default();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: maya-apiserver\r\nUser-Agent: Go-http-client/1.1\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:5656\r\nUser-Agent: Go-http-client/1.1\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
             body.len()
         );

@@ -230,7 +230,7 @@ impl Client {
     pub(crate) async fn send(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Reply {
         let mut stream = self.connect().await.unwrap();
         let mut head =
-            format!("{method} {path} HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n");
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));
         }

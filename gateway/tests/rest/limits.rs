@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::lab::{Lab, exchange, parse};
+use crate::lab::{Lab, exchange, free_port, parse, write};
 
 const LIST: &str = "/v1beta/t/profiles";
 
@@ -40,6 +40,36 @@ async fn size_and_rate() {
     assert!((1..=2).contains(&wait), "{wait}");
     tokio::time::sleep(Duration::from_secs(wait)).await;
     client.get(LIST).await.expect(200);
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_listener_has_places_of_its_own_and_who_is_refused_keeps_none() {
+    let mut lab = Lab::start().await;
+    write(&lab.path("tokens"), "# nobody\n");
+    let yaml = format!(
+        "{{socket: DIR/g.sock, listen: ['127.0.0.1:{}'], authentication: {{tokensFile: DIR/tokens}},
+           limits: {{connectionsMax: 2, headSecondsMax: 600}}}}",
+        free_port()
+    );
+    let local = lab.gateway(&yaml).await;
+    let far = local.clone().on_tcp();
+    // It would go on with the connection.
+    let mut stream = far.connect().await.unwrap();
+    let head = format!("GET {LIST} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let reply = exchange(&mut *stream, head.as_bytes()).await;
+    assert_eq!(reply.status, 401);
+    assert_eq!(reply.headers["connection"], "close");
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        let mut stream = far.connect().await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\nX: ").await.unwrap();
+        held.push(stream);
+    }
+    for _ in 0..3 {
+        local.get(LIST).await.expect(200);
+    }
+    drop(held);
     lab.stop().await;
 }
 

@@ -136,6 +136,25 @@ async fn every_call_that_changes_something_is_written_down_without_its_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_asks_too_much_does_not_fill_the_audit_log() {
+    log();
+    let mut lab = Lab::start().await;
+    let yaml = "{socket: DIR/g.sock, limits: {requestsPerSecondMax: 1, requestsBurstMax: 20}}";
+    let client = lab.gateway(yaml).await;
+    let mut refused = 0;
+    for _ in 0..40 {
+        let reply = client.delete("/v1beta/hurried/profiles/none").await;
+        refused += usize::from(reply.status == 429);
+    }
+    assert!(refused > 1, "{refused}");
+    let events = audited("hurried");
+    let told = events.iter().filter(|event| event["status"] == 429).count();
+    assert_eq!(told, 1, "{events:?}");
+    assert_eq!(events.len(), 40 - refused + 1);
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_manager_it_says_so_and_goes_on() {
     let mut lab = Lab::without_manager();
     let client = lab.gateway_before_nothing("{socket: DIR/g.sock}").await;

@@ -72,6 +72,12 @@ pub enum ProfileError {
         /// The name.
         name: String,
     },
+    /// Somebody else changed or removed it between the look at it and the change.
+    #[error("profile {name} was changed or removed meanwhile; look at it and ask again")]
+    Changed {
+        /// The name.
+        name: String,
+    },
     /// There are as many as are looked at.
     #[error("there are {most} profiles, which is the most that calls may make; remove some")]
     TooMany {

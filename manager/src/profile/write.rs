@@ -18,11 +18,16 @@ use ulid::Ulid;
 use super::{
     Profile, ProfileError, Profiles,
     files::{FILE_SIZE_MAX, parse_text},
+    model::{Lock, Topology},
     vetted,
 };
 
 /// Most profiles that calls may make.
 const PROFILES_MAX: usize = 1000;
+/// Largest document of a call, in bytes: the most of them together still fit into one answer.
+const DOCUMENT_SIZE_MAX: usize = 16 << 10;
+/// Largest text that is written, in bytes: with what we put into it, it has to be read again.
+const WRITTEN_SIZE_MAX: u64 = FILE_SIZE_MAX - 1024;
 /// What is written into each of them, besides what the caller says.
 const OURS: [&str; 3] = ["id", "createdAt", "updatedAt"];
 
@@ -113,7 +118,7 @@ impl Profiles {
     /// What a document would make of a profile; nothing is changed yet. `None` when there is no such profile.
     ///
     /// # Errors
-    /// `Refused`, `Linked`, and `Exists` where it takes another one's name.
+    /// `Refused`, also where it says what only the file may say; `Linked`, and `Exists` where it takes another one's name.
     pub fn plan(&self, which: &str, document: &str) -> Result<Option<Change>, ProfileError> {
         let Some(before) = self.text(which)? else {
             return Ok(None);
@@ -124,6 +129,7 @@ impl Profiles {
         let written = parse_text(&text).map_err(|problem| ProfileError::Refused { problem })?;
         let named_already = vetted::files_of(&written);
         let (profile, mut fields) = self.vet(document, Some(&before.fields), &named_already)?;
+        refuse_what_is_the_administrators(&before, &written, &profile)?;
         let is_taken =
             |text: &ProfileText| text.profile.name == profile.name && text.path != before.path;
         if self.texts()?.iter().any(is_taken) {
@@ -144,12 +150,25 @@ impl Profiles {
         Ok(Some(Change { before, after }))
     }
 
-    /// Makes a change.
+    /// Makes a change, if what it was planned for is still so.
     ///
     /// # Errors
-    /// `Write` if the file cannot be written; it is as it was then.
+    /// `Changed`, and `Exists` where another one took the name meanwhile; `Write` if the file cannot be written; it is as it was then.
     pub fn carry_out(&self, change: Change) -> Result<ProfileText, ProfileError> {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        refuse_link(&change.before.path)?;
+        let name = &change.after.profile.name;
+        let (own, others): (Vec<_>, Vec<_>) = self
+            .texts()?
+            .into_iter()
+            .partition(|text| text.path == change.before.path);
+        if !own.iter().any(|text| text.fields == change.before.fields) {
+            let name = change.before.profile.name;
+            return Err(ProfileError::Changed { name });
+        }
+        if others.iter().any(|text| text.profile.name == *name) {
+            return Err(ProfileError::Exists { name: name.clone() });
+        }
         if change.before.fields != change.after.fields {
             write(&change.after.path, &change.after.fields)?;
         }
@@ -181,11 +200,9 @@ impl Profiles {
         named_already: &[&PathBuf],
     ) -> Result<(Profile, Map<String, Value>), ProfileError> {
         let refused = |problem: String| ProfileError::Refused { problem };
-        if document.len() as u64 > FILE_SIZE_MAX / 2 {
-            return Err(refused(format!(
-                "it is larger than {} bytes",
-                FILE_SIZE_MAX / 2
-            )));
+        if document.len() > DOCUMENT_SIZE_MAX {
+            let problem = format!("it is larger than {DOCUMENT_SIZE_MAX} bytes");
+            return Err(refused(problem));
         }
         let fields: Map<String, Value> = serde_json::from_str(document)
             .map_err(|error| refused(format!("it is no JSON object: {error}")))?;
@@ -219,6 +236,12 @@ impl Profiles {
                 );
                 return Err(refused(problem));
             }
+        }
+        let written = pretty(&fields).map_err(|error| refused(error.to_string()))?;
+        if written.len() as u64 > WRITTEN_SIZE_MAX {
+            let problem =
+                format!("as a file it would be larger than {WRITTEN_SIZE_MAX} bytes; nest less");
+            return Err(refused(problem));
         }
         Ok((profile, fields))
     }
@@ -265,6 +288,36 @@ fn without_ours(fields: &Map<String, Value>) -> Map<String, Value> {
         .collect()
 }
 
+/// Where the copies of a hand-written profile go, and how long any profile's copies cannot be deleted, is said in files alone.
+fn refuse_what_is_the_administrators(
+    before: &ProfileText,
+    written: &Profile,
+    asked: &Profile,
+) -> Result<(), ProfileError> {
+    let refused = |what: &str| {
+        let path = before.path.display();
+        Err(ProfileError::Refused {
+            problem: format!("{what} is not changed by calls: edit {path}"),
+        })
+    };
+    let (was, is) = (topology_of(written), topology_of(asked));
+    if id_in(&before.fields).is_none() && was != is {
+        return refused("snapshotProperties.topology: the profile was written by hand, and this");
+    }
+    if lock_of(was) != lock_of(is) {
+        return refused("snapshotProperties.topology.lock:");
+    }
+    Ok(())
+}
+
+fn topology_of(profile: &Profile) -> Option<&Topology> {
+    profile.snapshot_properties.as_ref()?.topology.as_ref()
+}
+
+fn lock_of(topology: Option<&Topology>) -> Option<Lock> {
+    topology.and_then(|topology| topology.lock)
+}
+
 fn refuse_link(path: &Path) -> Result<(), ProfileError> {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_symlink() => Err(ProfileError::Linked {
@@ -294,6 +347,11 @@ fn new_id() -> String {
     id
 }
 
+/// As it stands in the file.
+fn pretty(fields: &Map<String, Value>) -> serde_json::Result<String> {
+    serde_json::to_string_pretty(fields).map(|text| text + "\n")
+}
+
 /// Under a hidden name, which no reader looks at, then in one step under its own.
 fn write(path: &Path, fields: &Map<String, Value>) -> Result<(), ProfileError> {
     let failed = |source| ProfileError::Write {
@@ -305,8 +363,7 @@ fn write(path: &Path, fields: &Map<String, Value>) -> Result<(), ProfileError> {
     };
     fs::create_dir_all(folder).map_err(failed)?;
     let hidden = folder.join(format!(".{}.new", name.to_string_lossy()));
-    let mut text = serde_json::to_string_pretty(fields).map_err(|error| failed(error.into()))?;
-    text.push('\n');
+    let text = pretty(fields).map_err(|error| failed(error.into()))?;
     let written = fs::OpenOptions::new()
         .write(true)
         .create(true)

@@ -117,9 +117,6 @@ impl Manager {
         if before.name != after.name || place(before) != place(after) {
             let doing = "get another name or place";
             self.refuse_while_needed(&before.name, doing).await?;
-        }
-        if before.name != after.name {
-            let doing = "get another name";
             self.refuse_while_scheduled(&before.name, doing).await?;
         }
         let changed = self

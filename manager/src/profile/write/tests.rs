@@ -87,6 +87,79 @@ fn a_change_keeps_the_id_and_what_was_written_by_hand() {
 }
 
 #[test]
+fn where_copies_go_by_a_file_and_how_long_they_are_locked_stays() {
+    let (_dir, profiles) = folder();
+    let mut locked = offsite();
+    locked["snapshotProperties"]["topology"]["lock"] = json!({"days": 30, "mode": "governance"});
+    let made = profiles.create(&text(&locked)).unwrap();
+    let mut hand = locked.clone();
+    hand["name"] = json!("hand");
+    let path = profiles.dir.join("hand.json");
+    fs::write(&path, text(&hand)).unwrap();
+    let with = |document: &Value, field: &str, value: Value| {
+        let mut document = document.clone();
+        let topology = &mut document["snapshotProperties"]["topology"];
+        match value.is_null() {
+            true => drop(topology.as_object_mut().unwrap().remove(field)),
+            false => topology[field] = value,
+        }
+        document
+    };
+    for (field, value, by_call) in [
+        ("endpoint", json!("http://203.0.113.1"), true),
+        ("bucket", json!("others"), true),
+        ("prefix", json!("other"), true),
+        ("key", Value::Null, true),
+        ("lock", Value::Null, false),
+        ("lock", json!({"days": 31, "mode": "governance"}), false),
+        ("lock", json!({"days": 30}), false),
+    ] {
+        let error = profiles.plan("hand", &text(&with(&hand, field, value.clone())));
+        let error = error.unwrap_err();
+        assert!(matches!(error, ProfileError::Refused { .. }), "{error}");
+        assert!(error.to_string().contains("hand.json"), "{error}");
+        let planned = profiles.plan(&made.id, &text(&with(&locked, field, value)));
+        assert_eq!(planned.is_ok(), by_call, "{field}: {planned:?}");
+    }
+    let mut bare = hand.clone();
+    bare["snapshotProperties"] = json!({});
+    profiles.plan("hand", &text(&bare)).unwrap_err();
+    // The rest of it is changed as ever.
+    hand["description"] = json!("new");
+    hand["snapshotProperties"]["retention"] = json!({"number": 3});
+    profiles.plan("hand", &text(&hand)).unwrap().unwrap();
+}
+
+#[test]
+fn a_change_is_made_only_to_what_it_was_planned_for() {
+    let (_dir, profiles) = folder();
+    let made = profiles.create(&text(&offsite())).unwrap();
+    let said = |name: &str, description: &str| {
+        let mut document = offsite();
+        document["name"] = json!(name);
+        document["description"] = json!(description);
+        let planned = profiles.plan(&made.id, &text(&document));
+        planned.unwrap().unwrap()
+    };
+    let (first, second) = (said("offsite", "first"), said("offsite", "second"));
+    profiles.carry_out(first).unwrap();
+    let error = profiles.carry_out(second).unwrap_err();
+    assert!(matches!(error, ProfileError::Changed { .. }), "{error}");
+    assert_eq!(profiles.get("offsite").unwrap().description, "first");
+    // The name that it is to get is taken meanwhile.
+    let renamed = said("further", "first");
+    profiles.create(r#"{"name": "further"}"#).unwrap();
+    let error = profiles.carry_out(renamed).unwrap_err();
+    assert!(matches!(error, ProfileError::Exists { .. }), "{error}");
+    // What was removed does not come back.
+    let late = said("offsite", "late");
+    profiles.remove(&made).unwrap();
+    let error = profiles.carry_out(late).unwrap_err();
+    assert!(matches!(error, ProfileError::Changed { .. }), "{error}");
+    assert!(!made.path.exists());
+}
+
+#[test]
 fn what_is_refused_leaves_nothing() {
     let (_dir, profiles) = folder();
     let mut documents = vec![
@@ -132,6 +205,40 @@ fn what_is_refused_leaves_nothing() {
         assert!(!error.contains("hunter2"), "{error}");
     }
     assert!(!profiles.dir.exists());
+}
+
+#[test]
+fn what_would_be_too_large_to_be_read_again_is_not_written() {
+    let (_dir, profiles) = folder();
+    // Small as it is sent; in the file each number stands on a line of its own, far to the right.
+    let deep = |depth: usize, numbers: usize| {
+        let mut value = json!(vec![1; numbers]);
+        for _ in 0..depth {
+            value = json!([value]);
+        }
+        text(&json!({"name": "deep", "customProperties": {"a": value}}))
+    };
+    let large = deep(40, 6000);
+    assert!(large.len() < DOCUMENT_SIZE_MAX);
+    let error = profiles.create(&large).unwrap_err();
+    assert!(matches!(error, ProfileError::Refused { .. }), "{error}");
+    assert!(error.to_string().contains("nest less"), "{error}");
+    assert!(!profiles.dir.exists());
+    let long = json!({"name": "long", "description": "x".repeat(DOCUMENT_SIZE_MAX)});
+    let error = profiles.create(&text(&long)).unwrap_err();
+    assert!(error.to_string().contains("larger"), "{error}");
+    // One that is there stays as it is.
+    profiles.create(&deep(1, 10)).unwrap();
+    let error = profiles.plan("deep", &large).unwrap_err();
+    assert!(matches!(error, ProfileError::Refused { .. }), "{error}");
+    // The largest that is taken is read again.
+    let within = (0..6000).rev().map(|numbers| deep(40, numbers));
+    let taken = within.step_by(100).find_map(|document| {
+        let change = profiles.plan("deep", &document).ok()??;
+        profiles.carry_out(change).ok()
+    });
+    let fields = taken.unwrap().fields;
+    assert_eq!(profiles.text("deep").unwrap().unwrap().fields, fields);
 }
 
 #[test]

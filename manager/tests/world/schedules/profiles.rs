@@ -181,6 +181,23 @@ fn a_profile_stays_while_a_schedule_names_it() {
         let refused = profiles.delete_profile(offsite()).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
         assert!(refused.message().contains("nightly"), "{refused}");
+        // What a schedule makes goes on to where it went.
+        let with = |profile: &str, prefix: &str| api::WriteProfileRequest {
+            profile: profile.to_owned(),
+            document: format!(
+                r#"{{"name": "made", "snapshotProperties": {{"topology": {{"bucket": "backups", "prefix": "{prefix}"}}}}}}"#
+            ),
+        };
+        profiles.create_profile(with("", "m")).await.unwrap();
+        let mut schedule = nightly();
+        (schedule.name, schedule.profile) = ("made-nightly".to_owned(), "made".to_owned());
+        schedules.create_schedule(schedule).await.unwrap();
+        let refused = profiles.update_profile(with("made", "n")).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains("made-nightly"), "{refused}");
+        profiles.update_profile(with("made", "m")).await.unwrap();
+        schedules.delete_schedule(named("made-nightly")).await.unwrap();
+        profiles.update_profile(with("made", "n")).await.unwrap();
         schedules.delete_schedule(named("nightly")).await.unwrap();
         profiles.delete_profile(offsite()).await.unwrap();
     });
