@@ -350,7 +350,7 @@ impl Manager {
     }
 
     /// Refuses an id that is of a volume being filled for another one.
-    pub(super) async fn refuse_beside(
+    pub(crate) async fn refuse_beside(
         &self,
         id: &stockpot_driver::VolumeId,
     ) -> Result<(), ManagerError> {
