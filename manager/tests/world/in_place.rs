@@ -367,6 +367,29 @@ fn one_that_cannot_be_put_in_place_can_be_cancelled() {
     run.stop();
 }
 
+/// What cannot be removed at once is removed later, nobody asking again.
+#[test]
+fn one_whose_cancelling_fails_is_undone_all_the_same() {
+    let (scene, run) = Scene::patient();
+    let (mut client, mut volumes) = (run.client(), run.volumes());
+    run.block_on(async {
+        scene.world.faults.hold_call("replace_volume");
+        volumes.restore_volume(scene.request()).await.unwrap();
+        scene.world.faults.happened().await;
+        let id = scene.volume.parse().unwrap();
+        scene.world.storage.hold_device(&id, true);
+        scene.world.faults.clear();
+        // The step is asked for once more and refused; then the volume beside would be removed.
+        scene.world.faults.fail_once("delete_volume");
+        volumes.cancel_restore(scene.id()).await.unwrap_err();
+        let volume = client.wait_volume(scene.id()).await.unwrap().into_inner();
+        assert_eq!(volume.status(), VolumeStatus::Available);
+        assert!(volume.error.contains("cancelled"), "{volume:?}");
+    });
+    assert!(scene.assert_whole("undone behind"));
+    run.stop();
+}
+
 #[test]
 fn a_volume_can_be_deleted_meanwhile() {
     let (scene, run) = Scene::new();
