@@ -152,6 +152,10 @@ impl Clouds {
     ///
     /// Profiles whose place was seen before are not asked again; of the others each is. `None` when all
     /// answered and none has it.
+    ///
+    /// # Errors
+    /// `FailedPrecondition` where two places show the short id and are not the same repository: anybody who can write to
+    /// a bucket can make one that shows it.
     pub(crate) async fn by_short_id(
         &self,
         short_id: &str,
@@ -169,16 +173,21 @@ impl Clouds {
             }
         }
         let mut unanswered: Option<ManagerError> = None;
+        let mut found: Option<(Arc<Profile>, Repository)> = None;
         for (number, profile) in named.iter().chain(&others).enumerate() {
             // A place that is known to be the one, and may answer later, is what a caller has to know.
             let later = unanswered.as_ref().is_some_and(|e| !cannot_be_opened(e));
-            if number == named.len() && later {
+            if number == named.len() && (later || found.is_some()) {
                 break;
             }
             match self.for_reading(profile).await {
-                Ok(Some(repository)) if repository.short_id() == short_id => {
-                    return Ok(Some((profile.clone(), repository)));
-                }
+                Ok(Some(repository)) if repository.short_id() == short_id => match &found {
+                    Some((first, other)) if !is_same(other, &repository) => {
+                        return Err(two_show(short_id, first, profile));
+                    }
+                    Some(_) => {}
+                    None => found = Some((profile.clone(), repository)),
+                },
                 // A place that was emptied may be another repository now.
                 Ok(_) => {}
                 Err(error) => {
@@ -190,7 +199,10 @@ impl Clouds {
                 }
             }
         }
-        unanswered.map_or(Ok(None), Err)
+        match (found, unanswered) {
+            (None, Some(error)) => Err(error),
+            (found, _) => Ok(found),
+        }
     }
 
     /// Everything that a repository says of snapshots: committed, deleted, being uploaded, unreadable. What was read
@@ -247,6 +259,19 @@ impl Clouds {
     fn slots(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether two places show the same repository, and not only its short id.
+fn is_same(one: &Repository, other: &Repository) -> bool {
+    one.id() == other.id() && one.is_sealed() == other.is_sealed()
+}
+
+fn two_show(short_id: &str, one: &Profile, other: &Profile) -> ManagerError {
+    ManagerError::FailedPrecondition(format!(
+        "profiles {} and {} lead to two repositories that both show the short id {short_id}: remove the profile that does not \
+         belong here",
+        one.name, other.name
+    ))
 }
 
 /// Opens a repository, or makes it.

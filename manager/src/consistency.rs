@@ -26,8 +26,8 @@ use self::finding::{Kind, Place, Report};
 use crate::{
     Manager, ManagerError,
     catalog::{
-        Adoption, Attachment, AttachmentKind, BackupRow, Catalog, Job, JobKind, SnapshotRow,
-        VolumeRow, VolumeStatus,
+        Adoption, Attachment, AttachmentKind, BackupRow, Catalog, InPlaceRow, Job, JobKind,
+        SnapshotRow, VolumeRow, VolumeStatus,
     },
 };
 
@@ -40,6 +40,8 @@ struct Rows {
     jobs: Vec<Job>,
     backups: Vec<BackupRow>,
     adoptions: Vec<Adoption>,
+    /// Restores into volumes that are under way.
+    in_place: Vec<InPlaceRow>,
 }
 
 impl Rows {
@@ -51,6 +53,7 @@ impl Rows {
             jobs: catalog.jobs().await?,
             backups: catalog.backups().await?,
             adoptions: catalog.adoptions().await?,
+            in_place: catalog.in_place_under_way().await?,
         })
     }
 

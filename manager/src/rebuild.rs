@@ -155,6 +155,7 @@ async fn fill(
         gathered,
         site.said("volumes"),
         site.said("snapshots"),
+        site.not_whole(),
     );
     let kept = site.keep(catalog).await?;
     let made = catalog.fill(

@@ -362,7 +362,7 @@ pub(crate) enum SnapshotVerb {
     },
     /// Show one, and follow its upload with --watch.
     Show {
-        /// Its id.
+        /// Its id or name.
         id: String,
         /// Follow until the upload has ended.
         #[arg(long)]
@@ -372,7 +372,7 @@ pub(crate) enum SnapshotVerb {
     },
     /// Remove a snapshot, or only one of its copies.
     Delete {
-        /// Its id.
+        /// Its id or name.
         id: String,
         /// Which copy.
         #[arg(long, value_enum, default_value_t = Copies::Both)]

@@ -269,7 +269,7 @@ impl Pool {
         for name in [&name, &other] {
             self.unexport(name).await?;
         }
-        replace::step(&self.config.vg, new.lv, id).await?;
+        replace::step(&self.config.vg, old.lv, new.lv, id).await?;
         let view = self.look().await?;
         let view = self.finish_replacements(view, Some(id)).await?;
         Ok(view.volume(id).ok_or_else(|| name.not_found())?.info())

@@ -11,7 +11,7 @@
 
 use super::{
     commands,
-    names::{Marks, Tags, id_tag, volume_lv},
+    names::{Marks, Tags, former_tag, id_tag, name_tag, volume_lv},
     report::{Lv, Report},
 };
 use crate::{DriverError, VolumeId, name::Name};
@@ -95,8 +95,17 @@ pub(super) fn check(
 }
 
 /// The step. Both are at rest; under the lock, like all that follows.
-pub(super) async fn step(vg: &str, new: &Lv, id: &VolumeId) -> Result<(), DriverError> {
-    commands::add_tags(vg, &new.name, &[Marks::becomes(id)]).await
+pub(super) async fn step(vg: &str, old: &Lv, new: &Lv, id: &VolumeId) -> Result<(), DriverError> {
+    commands::add_tags(vg, &new.name, &taken_over(&old.marks, id)).await
+}
+
+/// What the new one is marked with: the volume that it is now, and what people call that and called it before, which only the
+/// superseded one knows.
+fn taken_over(old: &Marks, id: &VolumeId) -> Vec<String> {
+    let mut tags = vec![Marks::becomes(id)];
+    tags.extend(old.name.as_deref().map(name_tag));
+    tags.extend(old.former.as_deref().map(former_tag));
+    tags
 }
 
 /// Does what is left to do after the step.
@@ -207,6 +216,27 @@ mod tests {
             let (found, ..) = read(&mut lvs, "t");
             assert!(found.is_empty(), "{new}");
         }
+    }
+
+    #[test]
+    fn what_it_is_and_was_called_is_taken_over() {
+        let id: VolumeId = "a".parse().unwrap();
+        let old = lv(
+            "old",
+            None,
+            &tags("a", ",stockpot.name=a#20b,stockpot.former=db,x"),
+        );
+        let all = taken_over(&old.marks, &id).join(",");
+        let new = lv("new", None, &tags("t", &format!(",{all}")));
+        let marks = &new.marks;
+        assert_eq!(marks.becomes.as_ref(), Some(&id));
+        assert_eq!(
+            (&marks.name, &marks.former),
+            (&old.marks.name, &old.marks.former)
+        );
+        assert_eq!(marks.name.as_deref(), Some("a b"));
+        let plain = lv("old", None, &tags("a", ""));
+        assert_eq!(taken_over(&plain.marks, &id), [Marks::becomes(&id)]);
     }
 
     #[test]

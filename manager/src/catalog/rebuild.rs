@@ -3,6 +3,7 @@
 //! The new one is made in a folder beside, whole, and gets its name by one rename. The old file is kept under another name.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
@@ -33,6 +34,19 @@ const KEPT_TABLES: [&str; 6] = [
     "schedule_runs",
     "schedule_items",
     "snapshots_of_earlier_content",
+];
+
+/// Volumes that are there in part, and what was being done with each. One that something is restored into in place is whole:
+/// what is filled lies beside it. Table by table: an older catalog has not all of them.
+const NOT_WHOLE: [&str; 5] = [
+    "SELECT id, 'being made' FROM volumes WHERE status = 'creating'",
+    "SELECT id, 'not made to its end' FROM volumes WHERE status = 'error'",
+    "SELECT id, 'being filled from a bucket' FROM volumes WHERE status = 'restoring' AND id NOT IN
+        (SELECT volume_id FROM restores_in_place WHERE stage NOT IN ('done', 'undone'))",
+    "SELECT temp_volume_id, 'being filled to take the place of volume ' || volume_id FROM restores_in_place
+      WHERE stage NOT IN ('done', 'undone')",
+    "SELECT volume_id, 'being given what a stream had brought' FROM streams
+      WHERE status = 'replacing' AND spare_volume_id IS NOT NULL",
 ];
 
 /// The catalog that is there.
@@ -144,6 +158,29 @@ impl Site {
             tracing::debug!(table, %error, "not all of it can be read");
         }
         said
+    }
+
+    /// Volumes that are not whole, by what the old catalog says of them, as far as it can be read: id and what was done.
+    pub(crate) fn not_whole(&self) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        let Ok(Some(copy)) = self.copy() else {
+            return found;
+        };
+        for sql in NOT_WHOLE {
+            let mut reading = || -> Result<(), CatalogError> {
+                let connection = open_old(&copy)?;
+                let mut statement = connection.prepare(sql)?;
+                let mut rows = statement.query([])?;
+                while let Some(row) = rows.next()? {
+                    found.insert(row.get(0)?, row.get(1)?);
+                }
+                Ok(())
+            };
+            if let Err(error) = reading() {
+                tracing::debug!(sql, %error, "not all of it can be read");
+            }
+        }
+        found
     }
 
     /// Takes over from the old catalog what nothing else knows; table by table how many rows, or why not.

@@ -74,3 +74,36 @@ async fn records_of_a_place_without_a_profile_are_forgotten() {
     clouds.keep_records_of(|_| false);
     assert_eq!(clouds.records.left_bytes(), all);
 }
+
+/// Eight digits are soon made: whoever may write to some bucket does not decide what is restored.
+#[tokio::test]
+async fn one_that_only_shows_the_short_id_is_not_taken_for_the_repository() {
+    let dir = tempfile::tempdir().unwrap();
+    let stores = FakeStores::new(Arc::new(Faults::default()));
+    let clouds = clouds(dir.path(), stores.clone());
+    let profile = clouds.profile("p").await.unwrap();
+    let repository = clouds.for_writing(&profile).await.unwrap();
+    let short_id = repository.short_id();
+    // The same place by another profile is the same repository.
+    let add = |name: &str, bucket: &str| {
+        let text =
+            format!("{{name: {name}, snapshotProperties: {{topology: {{bucket: {bucket}}}}}}}");
+        fs::write(dir.path().join(format!("profiles/{name}.yaml")), text).unwrap();
+    };
+    add("q", "backups");
+    let (_, found) = clouds.by_short_id(&short_id).await.unwrap().unwrap();
+    assert_eq!(found.id(), repository.id());
+    add("a", "others");
+    let other = clouds.profile("a").await.unwrap();
+    let place = other.topology().unwrap().place();
+    stores.make_look_alike(&place, &short_id).await;
+    let shown = clouds.for_reading(&other).await.unwrap().unwrap();
+    assert_eq!(shown.short_id(), short_id);
+    let refused = clouds.by_short_id(&short_id).await.unwrap_err();
+    let text = refused.to_string();
+    assert!(
+        matches!(refused, ManagerError::FailedPrecondition(_)),
+        "{text}"
+    );
+    assert!(text.contains("profiles a and p"), "{text}");
+}

@@ -198,7 +198,12 @@ fn unknown_volumes(manager: &Manager, pool: &str, held: &Held, after: &Rows, rep
     for info in &held.volumes {
         let id = info.id.as_str();
         let is_adopted = after.adoptions.iter().any(|row| row.volume_id == info.id);
-        if after.volume(id).is_some() || is_adopted || manager.is_lent(&info.id) {
+        // The restore that fills it removes it, or puts it in its volume's place.
+        let is_beside = after
+            .in_place
+            .iter()
+            .any(|row| row.temp_volume_id == info.id);
+        if after.volume(id).is_some() || is_adopted || is_beside || manager.is_lent(&info.id) {
             continue;
         }
         let of = after

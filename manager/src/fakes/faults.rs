@@ -33,6 +33,7 @@ struct Plan {
     chosen: Option<(u64, Fault)>,
     broken: Option<&'static str>,
     held: Option<&'static str>,
+    failing_once: Option<&'static str>,
 }
 
 impl Default for Faults {
@@ -58,6 +59,11 @@ impl Faults {
     /// Every call of this name fails.
     pub fn break_call(&self, name: &'static str) {
         self.lock().broken = Some(name);
+    }
+
+    /// The next call of this name fails.
+    pub fn fail_once(&self, name: &'static str) {
+        self.lock().failing_once = Some(name);
     }
 
     /// Every call of this name waits until [`Faults::clear`], and is done then.
@@ -99,6 +105,10 @@ impl Faults {
         let mut plan = self.lock();
         plan.calls += 1;
         if plan.broken == Some(name) {
+            return Some(Fault::Fail);
+        }
+        if plan.failing_once == Some(name) {
+            plan.failing_once = None;
             return Some(Fault::Fail);
         }
         if plan.held == Some(name) {

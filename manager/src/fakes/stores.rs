@@ -12,9 +12,13 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use stockpot_repository::store::{
-    EndpointReport, ListPage, MemoryStore, Multipart, ObjectMeta, ObjectStore, PartReceipt,
-    PutMode, RequestCounts, StoreError,
+use stockpot_repository::{
+    DEFAULT_CHUNK_SIZE_BYTES,
+    format::{crypto::Sealer, ids::MARKER_KEY, marker::Marker},
+    store::{
+        EndpointReport, ListPage, MemoryStore, Multipart, ObjectMeta, ObjectStore, PartReceipt,
+        PutMode, RequestCounts, StoreError,
+    },
 };
 
 use super::Faults;
@@ -74,6 +78,26 @@ impl FakeStores {
     #[must_use]
     pub fn unanswered(&self) -> u64 {
         self.unanswered.load(Ordering::SeqCst)
+    }
+
+    /// Puts a repository into an empty place that shows the short id of another one, as anybody can who may write there.
+    ///
+    /// # Panics
+    /// When the short id is none.
+    pub async fn make_look_alike(&self, place: &str, short_id: &str) {
+        let id = format!("{short_id:0<32}")
+            .parse()
+            .expect("hexadecimal digits");
+        let sealer = Sealer::new(id, None);
+        let marker = Marker::new(&sealer, DEFAULT_CHUNK_SIZE_BYTES, serde_json::json!({}));
+        let object = marker.and_then(|marker| marker.encode(&sealer));
+        let bucket = lock(&self.buckets)
+            .entry(place.to_owned())
+            .or_default()
+            .clone();
+        let body = Bytes::from(object.expect("a small marker"));
+        let put = bucket.put(MARKER_KEY, body, PutMode::Overwrite).await;
+        put.expect("a bucket in memory");
     }
 
     /// Keys and open multipart uploads of all buckets.

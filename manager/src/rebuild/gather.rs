@@ -1,6 +1,6 @@
 //! What pools and buckets know.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use stockpot_driver::Remembered;
 use stockpot_repository::{
@@ -133,7 +133,7 @@ impl Gathered {
                     profile: (*profile.unwrap_or(&profiles[0])).to_owned(),
                     manifest,
                 };
-                self.copies.insert(id, copy);
+                self.keep(id, copy);
             }
             (Status::Unreadable(why), _) => self.remarks.push(format!(
                 "cloud copy {id} in {} cannot be read and is on no record: {why}",
@@ -144,6 +144,23 @@ impl Gathered {
                 repository.location()
             )),
             (Status::Committed | Status::Deleted, _) => {}
+        }
+    }
+
+    /// Keeps one copy of each id: two places that show one, and not the same, are for people to decide on.
+    fn keep(&mut self, id: String, copy: Copy) {
+        match self.copies.entry(id) {
+            Entry::Vacant(free) => drop(free.insert(copy)),
+            Entry::Occupied(first) if first.get().manifest == copy.manifest => {}
+            Entry::Occupied(first) => self.remarks.push(format!(
+                "cloud copy {} in {} is not the one in {}, and on no record: take away the profile ({} or {}) that does not \
+                 belong here, and rebuild again",
+                first.key(),
+                copy.location,
+                first.get().location,
+                first.get().profile,
+                copy.profile
+            )),
         }
     }
 }
@@ -157,4 +174,64 @@ async fn list(
     };
     let listed = clouds.list(profile, &repository).await?;
     Ok(Some((repository, listed)))
+}
+
+#[cfg(test)]
+mod tests {
+    use stockpot_repository::format::{
+        ids,
+        manifest::{ChunkCounts, Reason},
+    };
+
+    use super::*;
+
+    fn copy(profile: &str, run: u8) -> Copy {
+        let manifest = Manifest {
+            snapshot_id: ids::SnapshotId::new("snap-1").unwrap(),
+            volume_id: ids::VolumeId::new("vol-1").unwrap(),
+            volume_name: "v".to_owned(),
+            size_bytes: 4096,
+            chunk_size_bytes: 65536,
+            base: None,
+            reason: Reason::Full,
+            why: String::new(),
+            run: ids::Run([run; 16]),
+            cut_at: jiff::Timestamp::UNIX_EPOCH,
+            started_at: jiff::Timestamp::UNIX_EPOCH,
+            committed_at: jiff::Timestamp::UNIX_EPOCH,
+            map: None,
+            pack_list: None,
+            data_bytes: 0,
+            stored_bytes: 0,
+            chunks: ChunkCounts {
+                total: 1,
+                mapped: 0,
+                stored: 0,
+            },
+            metadata: BTreeMap::new(),
+            tool: "t".to_owned(),
+            requires: Vec::new(),
+            lock: None,
+        };
+        Copy {
+            manifest,
+            location: format!("s3://{profile}/x"),
+            profile: profile.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_second_copy_of_one_id_is_refused_unless_it_is_the_same() {
+        let mut gathered = Gathered::default();
+        let id = || "snap-1".to_owned();
+        gathered.keep(id(), copy("a", 1));
+        gathered.keep(id(), copy("b", 1));
+        assert!(gathered.remarks.is_empty(), "{:?}", gathered.remarks);
+        gathered.keep(id(), copy("c", 2));
+        assert_eq!(gathered.copies["snap-1"].profile, "a");
+        let [said] = &gathered.remarks[..] else {
+            panic!("{:?}", gathered.remarks)
+        };
+        assert!(said.contains("(a or c)"), "{said}");
+    }
 }

@@ -37,6 +37,8 @@ struct Deciding {
     copies: BTreeMap<String, Copy>,
     old_volumes: OldRows,
     old_snapshots: OldRows,
+    /// Volumes that are not whole, and what was being done with each.
+    not_whole: BTreeMap<String, String>,
     rows: Rows,
     names: BTreeSet<String>,
     unnamed: usize,
@@ -48,6 +50,7 @@ pub(super) fn decide(
     gathered: Gathered,
     old_volumes: Vec<(String, Said)>,
     old_snapshots: Vec<(String, Said)>,
+    not_whole: BTreeMap<String, String>,
 ) -> Rows {
     let mut deciding = Deciding {
         node: NodeShortId::of(&config.node_name),
@@ -55,6 +58,7 @@ pub(super) fn decide(
         copies: gathered.copies,
         old_volumes: old_volumes.into_iter().collect(),
         old_snapshots: old_snapshots.into_iter().collect(),
+        not_whole,
         rows: Rows {
             remarks: gathered.remarks,
             ..Rows::default()
@@ -93,6 +97,13 @@ impl Deciding {
             self.rows.remarks.push(format!(
                 "volume {id} in pool {pool} is what a snapshot was read through, and on no record: `stockpot volume delete {id}` \
                  removes it"
+            ));
+            return true;
+        }
+        if let Some(doing) = self.not_whole.get(id.as_str()) {
+            self.rows.remarks.push(format!(
+                "volume {id} in pool {pool} was {doing}, says the old catalog: it may be there only in part, and is on no record; \
+                 `stockpot volume delete {id}` removes it"
             ));
             return true;
         }
@@ -256,7 +267,8 @@ impl Deciding {
                 .to_owned(),
         );
         remarks.push(
-            "a volume that was being filled from a bucket cannot be told from a whole one: delete it, and restore it again"
+            "a volume that was being filled cannot be told from a whole one where no old catalog says so: delete it, and restore \
+             it again"
                 .to_owned(),
         );
     }

@@ -15,6 +15,7 @@ use crate::{
     cloud,
     error::chain,
     fault, ids,
+    profile::Profile,
 };
 
 /// How long a cancelled upload may take to undo what it did.
@@ -133,7 +134,7 @@ impl Manager {
             CopyState::Pending | CopyState::Failed => false,
         };
         let deleting = async {
-            let repository = self.repository_of_row(row).await?;
+            let (_, repository) = self.repository_of_row(row).await?;
             cloud::delete(&repository, &row.volume_id, &row.id).await
         };
         let Err(error) = deleting.await else {
@@ -175,14 +176,19 @@ impl Manager {
     }
 
     /// The repository of a snapshot on record: by its profile, or by any other that leads there.
-    async fn repository_of_row(&self, row: &SnapshotRow) -> Result<Repository, ManagerError> {
+    pub(crate) async fn repository_of_row(
+        &self,
+        row: &SnapshotRow,
+    ) -> Result<(Arc<Profile>, Repository), ManagerError> {
         let short_id = ids::repository_of(&row.id).unwrap_or_default();
         let mut closed = None;
         if let Ok(profile) = self.clouds.profile(&row.profile).await
             && profile.topology().is_ok()
         {
             match self.clouds.for_reading(&profile).await {
-                Ok(Some(repository)) if repository.short_id() == short_id => return Ok(repository),
+                Ok(Some(repository)) if repository.short_id() == short_id => {
+                    return Ok((profile, repository));
+                }
                 Ok(_) => {}
                 // Another profile may have the right key.
                 Err(error) if cloud::cannot_be_opened(&error) => closed = Some(error),
@@ -195,14 +201,14 @@ impl Manager {
         }
     }
 
-    /// The repository that the id of a snapshot names.
+    /// The repository that the id of a snapshot names, with the profile that leads to it.
     async fn repository_named(
         &self,
         short_id: &str,
         snapshot: &SnapshotId,
-    ) -> Result<Repository, ManagerError> {
+    ) -> Result<(Arc<Profile>, Repository), ManagerError> {
         match self.clouds.by_short_id(short_id).await? {
-            Some((_, repository)) => Ok(repository),
+            Some(found) => Ok(found),
             None => Err(ManagerError::NoProfileLeads {
                 repository: short_id.to_owned(),
                 snapshot: snapshot.to_string(),
@@ -217,7 +223,7 @@ impl Manager {
         short_id: &str,
     ) -> Result<(), ManagerError> {
         let asked = async {
-            let repository = self.repository_named(short_id, id).await?;
+            let (_, repository) = self.repository_named(short_id, id).await?;
             if let Some(volume) = cloud::volume_of(&repository, id).await? {
                 cloud::delete(&repository, &volume, id).await?;
                 tracing::info!(snapshot_id = %id, location = repository.location(), "a cloud copy was deleted");

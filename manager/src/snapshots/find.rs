@@ -68,13 +68,20 @@ impl Manager {
         let Some(short_id) = ids::repository_of(id) else {
             return Ok(CloudCopy::Unknown);
         };
-        let Some((profile, repository)) = self.clouds.by_short_id(short_id).await? else {
-            return Ok(match row {
-                Some(_) => {
-                    CloudCopy::Unusable(format!("no profile leads to repository {short_id}"))
+        let (profile, repository) = match row {
+            // Another profile's bucket may show the same short id.
+            Some(row) => match self.repository_of_row(row).await {
+                Err(ManagerError::NoProfileLeads { .. }) => {
+                    return Ok(CloudCopy::Unusable(format!(
+                        "no profile leads to repository {short_id}"
+                    )));
                 }
-                None => CloudCopy::Unknown,
-            });
+                found => found?,
+            },
+            None => match self.clouds.by_short_id(short_id).await? {
+                Some(found) => found,
+                None => return Ok(CloudCopy::Unknown),
+            },
         };
         let volume = row.map(|row| &row.volume_id);
         let found = cloud::look_up(&repository, volume, id).await;
@@ -141,7 +148,9 @@ impl Manager {
         let Some(short_id) = ids::repository_of(id) else {
             return Ok(None);
         };
-        let Some(repository) = self.clouds.first_versions(short_id).await? else {
+        let sent_with = row.map(|row| row.profile.as_str());
+        let first = self.clouds.first_versions(short_id, sent_with).await?;
+        let Some(repository) = first else {
             return Ok(None);
         };
         let volume = row.map(|row| &row.volume_id);

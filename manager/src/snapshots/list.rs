@@ -118,9 +118,9 @@ impl Manager {
 
     async fn truth_of(&self, row: &SnapshotRow) -> CloudTruth {
         let asking = async {
-            let short_id = ids::repository_of(&row.id).unwrap_or_default();
-            let Some((_, repository)) = self.clouds.by_short_id(short_id).await? else {
-                return Ok(CloudTruth::Unknown);
+            let (_, repository) = match self.repository_of_row(row).await {
+                Err(ManagerError::NoProfileLeads { .. }) => return Ok(CloudTruth::Unknown),
+                found => found?,
             };
             Ok::<_, ManagerError>(
                 match cloud::look_up(&repository, Some(&row.volume_id), &row.id).await? {

@@ -128,6 +128,7 @@ impl Manager {
         self.detach(&to).await?;
         let driver = self.driver(&into.pool)?;
         driver.delete_volume(&into.id).await?;
+        driver.name_is(into.id.as_str(), &into.name);
         let make = || driver.create_volume(&into.id, into.size_bytes);
         self.with_room(&into.pool, make).await?;
         let source = self.attach(&spare.pool, &from, Purpose::Transfer).await?;

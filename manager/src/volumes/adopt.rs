@@ -66,7 +66,10 @@ impl Manager {
                         found.lv
                     )));
                 }
-                None => (id.clone(), false),
+                None => {
+                    self.refuse_beside(id).await?;
+                    (id.clone(), false)
+                }
             },
             Standing::Free => (ids::new_volume_id(&self.node), true),
         };

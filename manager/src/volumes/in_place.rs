@@ -108,7 +108,11 @@ impl Manager {
         self.transfers
             .cancel(JobKind::Restore, volume.id.as_str(), CANCEL_WITHIN)
             .await?;
-        self.undo_in_place(&row, why).await?;
+        if let Err(error) = self.undo_in_place(&row, why).await {
+            // It goes on with that, with patience.
+            self.start_restore(&volume.id).await;
+            return Err(error);
+        }
         self.notify();
         self.volume_row(&id).await
     }
@@ -204,8 +208,13 @@ impl Manager {
                     );
                 }
             }
-            // Who cancelled it knows what comes next; a stopping manager goes on at its next start.
-            Err(ManagerError::Cancelled) if row.stage != InPlaceStage::Undoing => {}
+            // Who cancelled it may not have waited for this. A stopping manager goes on at its next start.
+            Err(error @ ManagerError::Cancelled) if row.stage != InPlaceStage::Undoing => {
+                if !self.stopping.is_cancelled() && self.is_given_up(row).await {
+                    let why = codes::record(&error);
+                    self.undo_until_done(row, why, &self.stopping).await;
+                }
+            }
             Err(error) => {
                 tracing::error!(
                     error = chain(&error),
@@ -224,6 +233,20 @@ impl Manager {
         }
         drop(entry);
         self.notify();
+    }
+
+    /// Whether it stands on record as given up, with the reason.
+    async fn is_given_up(&self, row: &InPlaceRow) -> bool {
+        match self.catalog.in_place(&row.volume_id).await {
+            Ok(now) => now.is_some_and(|now| now.stage == InPlaceStage::Undoing),
+            Err(error) => {
+                tracing::error!(
+                    error = chain(&error),
+                    "how far a restore is cannot be read; the next start goes on with it"
+                );
+                false
+            }
+        }
     }
 
     /// One attempt, from the stage where it is, to the volume's size.
@@ -351,7 +374,7 @@ impl Manager {
     }
 
     /// Refuses an id that is of a volume being filled for another one.
-    pub(super) async fn refuse_beside(
+    pub(crate) async fn refuse_beside(
         &self,
         id: &stockpot_driver::VolumeId,
     ) -> Result<(), ManagerError> {

@@ -132,9 +132,13 @@ impl Run {
         StreamsClient::new(self.block_on(connect(&self.socket)))
     }
 
+    pub(crate) fn catalog(&self) -> CatalogServiceClient<Channel> {
+        CatalogServiceClient::new(self.channel())
+    }
+
     /// Everything that a check of the catalog finds.
     pub(crate) fn findings(&self, local_only: bool) -> Vec<api::CatalogFinding> {
-        let mut client = CatalogServiceClient::new(self.block_on(connect(&self.socket)));
+        let mut client = self.catalog();
         let checked = client.check_catalog(api::CheckCatalogRequest { local_only });
         self.block_on(checked).unwrap().into_inner().findings
     }

@@ -137,3 +137,38 @@ fn on_another_machine() {
         "{left:?}"
     );
 }
+
+/// What is on record comes from the profile that it was sent with, whatever another one's bucket shows.
+#[test]
+fn past_a_repository_that_shows_the_same_short_id() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    let snapshot = run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let request = lab::snapshot_of(&volume, "s", "offsite");
+        let made = lab::ready_snapshot(&mut client, &request).await.unwrap();
+        made.snapshot_id
+    });
+    let short_id = snapshot.split('-').nth(1).unwrap();
+    lab::write_profile(world.dir.path(), "aaa", "{bucket: others}");
+    run.block_on(async {
+        let place = "s3://others at aws";
+        world.stores.make_look_alike(place, short_id).await;
+        // A listing asks every bucket.
+        lab::list(&mut client).await;
+        world.assert_restores(&mut client, &snapshot).await;
+    });
+    run.stop();
+    world.forget_catalog();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        lab::list(&mut client).await;
+        let request = lab::volume_from("back", &snapshot, api::SourceCopy::Cloud);
+        let refused = client.create_volume(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains("aaa and offsite"), "{refused}");
+    });
+    run.stop();
+}

@@ -109,6 +109,7 @@ async fn status(client: &mut Client, scene: &Scene) -> VolumeStatus {
 fn the_old_content_is_kept_until_the_new_is_complete() {
     let (scene, run) = Scene::new();
     let (mut client, mut volumes) = (run.client(), run.volumes());
+    let mut catalog = run.catalog();
     run.block_on(async {
         let request = lab::snapshot_of(&scene.volume, "second", "offsite");
         let second = lab::ready_snapshot(&mut client, &request).await.unwrap();
@@ -137,6 +138,15 @@ fn the_old_content_is_kept_until_the_new_is_complete() {
         let refused = lab::delete_volume(&mut client, &beside).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
         assert!(refused.message().contains(&scene.volume), "{refused}");
+        // Nor does it become a volume of its own.
+        let source = format!("fake/stockpot.v.{}", beside.replace('-', "."));
+        let refused = lab::adopt(&mut volumes, &source, "beside").await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains(&scene.volume), "{refused}");
+        let checked = catalog.check_catalog(api::CheckCatalogRequest { local_only: true });
+        let findings = checked.await.unwrap().into_inner().findings;
+        assert!(!format!("{findings:?}").contains(&beside), "{findings:?}");
         scene.world.faults.clear();
         let done = client.wait_volume(scene.id()).await.unwrap().into_inner();
         assert_eq!(done.status(), VolumeStatus::Available);
@@ -354,6 +364,29 @@ fn one_that_cannot_be_put_in_place_can_be_cancelled() {
         assert_eq!(status(&mut client, &scene).await, VolumeStatus::Available);
     });
     assert!(scene.assert_whole("cancelled late"));
+    run.stop();
+}
+
+/// What cannot be removed at once is removed later, nobody asking again.
+#[test]
+fn one_whose_cancelling_fails_is_undone_all_the_same() {
+    let (scene, run) = Scene::patient();
+    let (mut client, mut volumes) = (run.client(), run.volumes());
+    run.block_on(async {
+        scene.world.faults.hold_call("replace_volume");
+        volumes.restore_volume(scene.request()).await.unwrap();
+        scene.world.faults.happened().await;
+        let id = scene.volume.parse().unwrap();
+        scene.world.storage.hold_device(&id, true);
+        scene.world.faults.clear();
+        // The step is asked for once more and refused; then the volume beside would be removed.
+        scene.world.faults.fail_once("delete_volume");
+        volumes.cancel_restore(scene.id()).await.unwrap_err();
+        let volume = client.wait_volume(scene.id()).await.unwrap().into_inner();
+        assert_eq!(volume.status(), VolumeStatus::Available);
+        assert!(volume.error.contains("cancelled"), "{volume:?}");
+    });
+    assert!(scene.assert_whole("undone behind"));
     run.stop();
 }
 

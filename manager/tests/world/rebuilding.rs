@@ -234,3 +234,26 @@ fn what_cannot_be_asked_stops_it_unless_it_is_left_out() {
         made.remarks
     );
 }
+
+/// A volume that was made more than once on the way is called by its name all the same.
+#[test]
+fn a_restored_volume_keeps_its_name() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    let before = run.block_on(async {
+        let source = filled_volume(&world, &mut client).await.volume_id;
+        let cut = lab::snapshot_of(&source, "s", "offsite");
+        let cut = lab::ready_snapshot(&mut client, &cut).await.unwrap();
+        let request = lab::volume_from("copy", &cut.snapshot_id, api::SourceCopy::Cloud);
+        lab::available_volume(&mut client, &request).await.unwrap();
+        listed(&mut client).await
+    });
+    run.stop();
+    world.forget_catalog();
+    made_again(&world, Options::default()).unwrap();
+    let run = world.start();
+    let mut client = run.client();
+    assert_eq!(run.block_on(listed(&mut client)), before);
+    run.stop();
+}

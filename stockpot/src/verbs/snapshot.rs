@@ -15,7 +15,7 @@ use stockpot_proto::{
 };
 use tonic::{Status, transport::Channel};
 
-use super::volume::volume_named;
+use super::volume::{snapshot_of_name, volume_named};
 use crate::{
     cli::{Cli, Copies, Output, SnapshotCreateArgs, SnapshotVerb, SocketArgs},
     context, printable,
@@ -64,7 +64,10 @@ pub(crate) async fn run(cli: &Cli, verb: &SnapshotVerb) -> anyhow::Result<()> {
             id,
             watch: true,
             socket,
-        } => watch(cli, id, socket).await,
+        } => {
+            let snapshot = named(socket, id).await?.ok_or_else(|| none_of(id))?;
+            watch(cli, &snapshot.snapshot_id, socket).await
+        }
         SnapshotVerb::Delete { id, copy, socket } => delete(cli, id, *copy, socket).await,
     }
 }
@@ -135,16 +138,36 @@ async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
     })
 }
 
-async fn show(cli: &Cli, id: &str, at: &SocketArgs) -> anyhow::Result<()> {
+async fn show(cli: &Cli, name: &str, at: &SocketArgs) -> anyhow::Result<()> {
+    let found = named(at, name).await?;
+    let snapshot = found.ok_or_else(|| none_of(name))?;
+    print(cli.output, snapshot)
+}
+
+/// The snapshot of an id or name, if there is one.
+async fn named(at: &SocketArgs, name: &str) -> anyhow::Result<Option<Snapshot>> {
+    if let Some(found) = of_id(at, name).await? {
+        return Ok(Some(found));
+    }
+    match snapshot_of_name(at, name).await? {
+        Some(id) => of_id(at, &id).await,
+        None => Ok(None),
+    }
+}
+
+async fn of_id(at: &SocketArgs, id: &str) -> anyhow::Result<Option<Snapshot>> {
     let request = GetSnapshotRequest {
         snapshot_id: id.to_owned(),
     };
-    let snapshot = client(at)
-        .get_snapshot(request)
-        .await
-        .map_err(|status| said(at, &status))?
-        .into_inner();
-    print(cli.output, snapshot)
+    match client(at).get_snapshot(request).await {
+        Ok(found) => Ok(Some(found.into_inner())),
+        Err(status) if status.code() == tonic::Code::NotFound => Ok(None),
+        Err(status) => Err(said(at, &status)),
+    }
+}
+
+fn none_of(name: &str) -> anyhow::Error {
+    anyhow!("there is no snapshot of the id or name {name:?}")
 }
 
 /// Follows until the upload has ended; the last state is the result.
@@ -195,16 +218,15 @@ async fn delete(cli: &Cli, id: &str, copy: Copies, at: &SocketArgs) -> anyhow::R
         Copies::Local => Some(Only::LocalOnly(true)),
         Copies::Cloud => Some(Only::CloudOnly(true)),
     };
-    let request = GetSnapshotRequest {
-        snapshot_id: id.to_owned(),
+    let before = match id.starts_with("bak-") {
+        // The snapshot of a backup is called like the backup, whose copy is deleted with it.
+        true => of_id(at, id).await?,
+        false => named(at, id).await?,
     };
+    // Deleting it again is no failure.
+    let id = before.as_ref().map_or(id, |found| &found.snapshot_id);
+    let id = id.to_owned();
     let mut client = client(at);
-    let before = match client.get_snapshot(request).await {
-        Ok(found) => Some(found.into_inner()),
-        // Deleting it again is no failure.
-        Err(status) if status.code() == tonic::Code::NotFound => None,
-        Err(status) => return Err(said(at, &status)),
-    };
     let request = DeleteSnapshotRequest {
         snapshot_id: id.to_owned(),
         only,
@@ -213,7 +235,7 @@ async fn delete(cli: &Cli, id: &str, copy: Copies, at: &SocketArgs) -> anyhow::R
         .delete_snapshot(request)
         .await
         .map_err(|status| said(at, &status))?;
-    let deleted = deleted(id, before, copy);
+    let deleted = deleted(&id, before, copy);
     context::print(cli.output, &deleted, || deletion_line(&deleted))
 }
 

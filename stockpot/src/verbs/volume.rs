@@ -19,7 +19,7 @@ use tonic::transport::Channel;
 
 use self::{find::snapshot_named, report::print, watch::watch};
 pub(super) use self::{
-    find::{volume_named, volumes},
+    find::{snapshot_of_name, volume_named, volumes},
     report::word,
     watch::seconds_left,
 };

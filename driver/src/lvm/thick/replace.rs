@@ -38,7 +38,7 @@ impl Group {
                 }
             }
         }
-        replace::step(self.vg(), new.lv, &id).await?;
+        replace::step(self.vg(), old.lv, new.lv, &id).await?;
         let view = self.look().await?;
         let view = self.finish_replacements(view, Some(&id)).await?;
         Ok(view.volume(&id).ok_or_else(|| name.not_found())?.info())

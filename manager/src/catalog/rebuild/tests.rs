@@ -1,5 +1,8 @@
 use super::{
-    super::{CopyState, VolumeStatus, snapshots::tests::snapshot, volumes::tests::volume},
+    super::{
+        CopyState, InPlaceRow, InPlaceStage, StreamDirection, StreamRow, StreamStatus,
+        VolumeStatus, snapshots::tests::snapshot, volumes::tests::volume,
+    },
     *,
 };
 
@@ -92,4 +95,49 @@ async fn what_cannot_be_read_of_the_old_one_is_said() {
     new.close(&site.new_dir()).await.unwrap();
     site.put().unwrap().unwrap();
     assert!(Catalog::open(dir.path()).is_ok());
+}
+
+#[tokio::test]
+async fn volumes_that_are_not_whole_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    for (name, status) in [
+        ("whole", VolumeStatus::Available),
+        ("made", VolumeStatus::Creating),
+        ("filled", VolumeStatus::Restoring),
+        ("failed", VolumeStatus::Error),
+        ("inplace", VolumeStatus::Available),
+        ("replaced", VolumeStatus::Available),
+    ] {
+        catalog.insert_volume(volume(name, status)).await.unwrap();
+    }
+    let row = InPlaceRow {
+        volume_id: "vol-inplace".parse().unwrap(),
+        snapshot_id: "snap-1".parse().unwrap(),
+        temp_volume_id: "vol-beside".parse().unwrap(),
+        stage: InPlaceStage::Filling,
+    };
+    assert!(catalog.begin_in_place(row).await.unwrap());
+    let stream = StreamRow {
+        id: "str-1".to_owned(),
+        direction: StreamDirection::Receive,
+        status: StreamStatus::Replacing,
+        snapshot_id: None,
+        volume_id: "vol-replaced".parse().unwrap(),
+        volume_name: "replaced".to_owned(),
+        spare_volume_id: Some("vol-spare".parse().unwrap()),
+        peer: "h:1".to_owned(),
+        bytes_done: 0,
+        bytes_total: 0,
+        failure: None,
+        metadata: Metadata::new(),
+        created_at_us: 1,
+        ended_at_us: None,
+    };
+    catalog.put_stream(stream).await.unwrap();
+    catalog.close(dir.path()).await.unwrap();
+    let site = Site::lock(dir.path()).unwrap();
+    let found: Vec<String> = site.not_whole().into_keys().collect();
+    let expected = ["beside", "failed", "filled", "made", "replaced"];
+    assert_eq!(found, expected.map(|name| format!("vol-{name}")));
 }

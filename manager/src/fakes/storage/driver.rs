@@ -66,6 +66,7 @@ impl VolumeDriver for FakeStorage {
             in_use(state, id.as_str())?;
             pinned(state, id)?;
             state.volumes.remove(id);
+            state.names.remove(id.as_str());
             remove(&self.volume_file(id))
         })
         .await

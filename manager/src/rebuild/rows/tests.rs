@@ -55,7 +55,13 @@ fn names_come_from_whoever_knows_them_and_are_unique() {
         metadata: [("a".to_owned(), "b".to_owned())].into(),
     };
     let old = vec![(ids[1].to_string(), said)];
-    let rows = decide(&config(), gathered(volumes, &[&ids[0]]), old, Vec::new());
+    let rows = decide(
+        &config(),
+        gathered(volumes, &[&ids[0]]),
+        old,
+        Vec::new(),
+        BTreeMap::new(),
+    );
     let names: Vec<&str> = rows.volumes.iter().map(|row| row.name.as_str()).collect();
     let both = format!("db {}", ids[3]);
     assert_eq!(names, ["db", "on record", ids[2].as_str(), &both]);
@@ -89,6 +95,7 @@ fn what_is_of_other_nodes_stays_theirs() {
         gathered(volumes, &[&other]),
         Vec::new(),
         Vec::new(),
+        BTreeMap::new(),
     );
     assert!(rows.volumes.is_empty() && rows.snapshots.is_empty());
     let says = |part: &str| rows.remarks.iter().any(|remark| remark.contains(part));
@@ -97,4 +104,22 @@ fn what_is_of_other_nodes_stays_theirs() {
         "{:?}",
         rows.remarks
     );
+}
+
+#[test]
+fn what_is_there_in_part_is_said_and_not_put_on_record() {
+    let node = NodeShortId::of("node-1");
+    let (half, whole) = (ids::new_volume_id(&node), ids::new_volume_id(&node));
+    let volumes = vec![remembered(&half, None), remembered(&whole, None)];
+    let rows = decide(
+        &config(),
+        gathered(volumes, &[]),
+        Vec::new(),
+        Vec::new(),
+        [(half.to_string(), "being made".to_owned())].into(),
+    );
+    assert_eq!(rows.volumes.len(), 1);
+    assert_eq!(rows.volumes[0].id, whole);
+    let said = |remark: &String| remark.contains(half.as_str()) && remark.contains("being made");
+    assert!(rows.remarks.iter().any(said), "{:?}", rows.remarks);
 }

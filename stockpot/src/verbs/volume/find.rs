@@ -79,6 +79,16 @@ pub(super) async fn snapshot_named(at: &SocketArgs, name: &str) -> anyhow::Resul
     if let Some(snapshot) = of_backup(at, name).await? {
         return Ok(snapshot);
     }
+    let found = snapshot_of_name(at, name).await?;
+    found.ok_or_else(|| anyhow!("there is no snapshot or backup of the id or name {name:?}"))
+}
+
+/// The id of the snapshot of a name, if there is one.
+pub(in crate::verbs) async fn snapshot_of_name(
+    at: &SocketArgs,
+    name: &str,
+) -> anyhow::Result<Option<String>> {
+    let mut manager = client(at);
     let (mut ids, mut token) = (Vec::new(), String::new());
     loop {
         let request = ListSnapshotsRequest {
@@ -95,8 +105,7 @@ pub(super) async fn snapshot_named(at: &SocketArgs, name: &str) -> anyhow::Resul
         }
     }
     match ids.len() {
-        1 => Ok(ids.remove(0)),
-        0 => bail!("there is no snapshot or backup of the id or name {name:?}"),
+        0 | 1 => Ok(ids.pop()),
         // Those of other nodes may have the same.
         _ => bail!(
             "several snapshots are named {name:?}: give the id of one, {}",
