@@ -174,8 +174,9 @@ impl Manager {
             return;
         }
         entry.ending();
+        drop(place);
         self.end_stream(row, outcome, Some(&watcher)).await;
-        drop((entry, held, place));
+        drop((entry, held));
     }
 
     /// Receives into a volume that is made for it, and that is available at the end.

@@ -118,10 +118,11 @@ impl Manager {
         let work = self.send_to(&peer, &snapshot, &far, &cancel);
         let outcome = self.watched(&row, &far, &watcher, &cancel, work).await;
         entry.ending();
+        drop(place);
         let mut row = row;
         far.note(&mut row);
         self.end_stream(row, outcome, Some(&watcher)).await;
-        drop((entry, place));
+        drop(entry);
     }
 
     async fn send_to(

@@ -365,11 +365,6 @@ fn what_a_backup_reads_is_not_sent() {
         lab::backed_up(&mut backups, &volume, "first", false).await;
         let snapshot = lab::cut(&mut client, &lab::snapshot_of(&volume, "s", "")).await;
         let snapshot = snapshot.snapshot_id;
-        std::fs::write(
-            world.storage.volume_file(&volume.parse().unwrap()),
-            vec![5; usize::try_from(SIZE).unwrap()],
-        )
-        .unwrap();
         world.faults.hold_call("put");
         let request = api::CreateBackupRequest {
             name: "b".to_owned(),
@@ -512,7 +507,12 @@ fn failed_at(number: u64) -> Option<&'static str> {
         let mut into = asked("", &place.address);
         into.into_volume_id.clone_from(&there.volume_id);
         world.faults.choose(number, Fault::DoneThenFail);
-        let (done, ()) = tokio::join!(receive(&mut streams, into), place.give(&bytes));
+        // One that fails early does not connect.
+        let mut receiving = Box::pin(receive(&mut streams, into));
+        let done = tokio::select! {
+            done = &mut receiving => done,
+            () = place.give(&bytes) => receiving.await,
+        };
         let name = world.faults.clear();
         let when = format!("call {number} ({name:?})");
         match done {
