@@ -78,15 +78,16 @@ gateway-fuzz: ## every REST call with input made from the gateway's own descript
 	$(FIXTURES)/schemathesis
 
 test-s3: setup setup-s3 ## the store and the whole flow against real S3 servers (S3_SERVERS=versitygw,minio)
-	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked -p stockpot-repository
-	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked -p stockpot --test kills -- --nocapture
-	STOCKPOT_TEST_S3=$(S3_SERVERS) $(FIXTURES)/host-tests --package stockpot-manager
+	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked --workspace --test store --test verbs
+	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked --workspace --test s3 --test integration --test flows -- real:: thief:: locked::
+	STOCKPOT_TEST_S3=$(S3_SERVERS) cargo test --locked --workspace --test kills -- --nocapture
+	STOCKPOT_TEST_S3=$(S3_SERVERS) $(FIXTURES)/host-tests --package stockpot-manager host -- versitygw minio
 
 test-long: setup setup-s3 setup-csi ## many more property cases, interleavings, kills and storms, on all servers (an hour)
 	PROPTEST_CASES=2000 cargo test --locked --workspace
 	$(MAKE) two-nodes NODES_OPTIONS=--long
 	STOCKPOT_TEST_INTERLEAVINGS=60 STOCKPOT_TEST_KILLS=60 STOCKPOT_TEST_STORMS=60 $(MAKE) test-s3
-	STOCKPOT_TEST_DATABASE_SECONDS=120 $(FIXTURES)/host-tests --package stockpot-manager -- database --nocapture
+	STOCKPOT_TEST_DATABASE_SECONDS=120 $(FIXTURES)/host-tests --package stockpot-manager host -- database --nocapture
 	$(FIXTURES)/csi-sanity-run thick
 	STOCKPOT_TEST_CYCLES=200 STOCKPOT_HOST_TESTS_SECONDS=3600 $(FIXTURES)/host-tests --package stockpot-driver iscsi -- cycles
 
