@@ -283,13 +283,15 @@ fn killed(with_watchdog: bool) {
     let watchdogs = processes(&watchdog);
     assert_eq!(watchdogs.len(), 1);
     if with_watchdog {
-        kill(watchdogs[0], Signal::SIGKILL).unwrap();
+        // Stopped and not killed yet: the manager would see its end, and thaw.
+        kill(watchdogs[0], Signal::SIGSTOP).unwrap();
     }
     // A future that is dropped kills its process with SIGKILL.
     let killed = Instant::now();
     child.abort();
     let _ = runtime.block_on(child);
     if with_watchdog {
+        kill(watchdogs[0], Signal::SIGKILL).unwrap();
         assert!(
             !writer.goes_on_within(Duration::from_secs(1)),
             "nobody was there to thaw"
