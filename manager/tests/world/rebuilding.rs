@@ -174,6 +174,8 @@ fn a_damaged_catalog_says_what_to_do_and_that_helps() {
     let mut client = run.client();
     let id = run.block_on(async { filled_volume(&world, &mut client).await.volume_id });
     run.stop();
+    // What holds it last writes the log of changes back.
+    lab::unlocked(&world.config().state_dir);
     let path = world.dir.path().join("state/catalog.sqlite");
     let mut bytes = fs::read(&path).unwrap();
     bytes[..64].fill(0);
@@ -181,7 +183,6 @@ fn a_damaged_catalog_says_what_to_do_and_that_helps() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    lab::unlocked(&world.config().state_dir);
     let opened = runtime.block_on(Manager::open(world.config(), world.parts()));
     let error = stockpot_manager::error::chain(&opened.unwrap_err());
     assert!(error.contains("stockpot catalog rebuild"), "{error}");
