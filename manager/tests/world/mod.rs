@@ -73,6 +73,7 @@ impl World {
     }
 
     pub(crate) fn forget_catalog(&self) {
+        lab::unlocked(&self.dir.path().join("state"));
         fs::remove_dir_all(self.dir.path().join("state")).unwrap();
     }
 
