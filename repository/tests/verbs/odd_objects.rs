@@ -52,6 +52,8 @@ async fn records_that_are_too_large_are_damaged_ones() {
     put(&bench, &large_key, 2 << 20).await;
     put(&bench, &intent_key(&started, Run([1; 16])), 2 << 20).await;
     put(&bench, "snapshots/vol-1/a\nb", 10).await;
+    // As a server writes it down that cannot write what it is.
+    put(&bench, "snapshots/vol-1/a\u{fffd}b", 10).await;
 
     let locked = Repository::open_locked(bench.store.clone()).await.unwrap();
     for repository in [&bench.repository, &locked] {

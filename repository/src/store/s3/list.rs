@@ -1,6 +1,7 @@
 //! Listings: whole, in order, or an error.
 //!
-//! Keys are asked for percent-encoded: one with control characters, whoever put it there, does not survive XML.
+//! Keys are asked for percent-encoded: one with control characters, whoever put it there, does not survive XML. Some
+//! servers do not encode all, and replace what XML cannot hold: such keys are out of order then, and none of ours.
 
 use std::sync::Arc;
 
@@ -22,6 +23,10 @@ pub(super) const KEY_BYTES_MAX: usize = 1024;
 /// What is said of a key that cannot be.
 pub(super) const NO_KEY: &str =
     "it holds a key outside of what was asked for, or longer than the 1024 bytes that S3 allows";
+
+/// What is said of a page that shows no key to go on from.
+const NO_WAY_ON: &str = "a whole page of it is keys that the server cannot write down, with control characters in them; none is a \
+    repository's: delete those objects";
 
 /// Pages without a key that are passed over until there is one with some.
 const EMPTY_PAGES_MAX: usize = 4096;
@@ -114,15 +119,21 @@ impl Core {
     ) -> Result<ListPage, StoreError> {
         let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
         let mut objects: Vec<ObjectMeta> = Vec::with_capacity(answer.contents().len());
+        let mut before = from.map(str::to_owned);
         for object in answer.contents() {
             let given = object.key().unwrap_or_default();
             let key = self.listed_key(prefix, given, is_encoded);
             let Some(key) = key else {
                 return Err(bad_list(prefix, NO_KEY));
             };
-            let before = objects.last().map(|last| last.key.as_str()).or(from);
-            if before.is_some_and(|before| key.as_str() <= before) {
-                return Err(bad_list(prefix, "its keys do not ascend"));
+            if is_exact(&key) {
+                if before
+                    .as_deref()
+                    .is_some_and(|before| key.as_str() <= before)
+                {
+                    return Err(bad_list(prefix, "its keys do not ascend"));
+                }
+                before = Some(key.clone());
             }
             let size = object.size().and_then(|size| u64::try_from(size).ok());
             let Some(size_bytes) = size else {
@@ -134,13 +145,22 @@ impl Core {
                 modified_at_s: object.last_modified().map_or(0, DateTime::secs),
             });
         }
-        let is_truncated = answer.is_truncated() == Some(true);
-        let next = objects
-            .last()
-            .filter(|_| is_truncated)
-            .map(|last| last.key.clone());
+        let next = match answer.is_truncated() {
+            Some(true) if !objects.is_empty() => {
+                match before.filter(|last| Some(last.as_str()) != from) {
+                    Some(last) => Some(last),
+                    None => return Err(bad_list(prefix, NO_WAY_ON)),
+                }
+            }
+            _ => None,
+        };
         Ok(ListPage { objects, next })
     }
+}
+
+/// Whether it is the key itself, in its place: U+FFFD stands for what a server could not write down.
+fn is_exact(key: &str) -> bool {
+    !key.contains(char::REPLACEMENT_CHARACTER)
 }
 
 /// Undoes percent-encoding; what is none stays as it is. `None` for what is no UTF-8 then: no key is that.
