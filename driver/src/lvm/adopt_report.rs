@@ -6,7 +6,7 @@ use super::names::{self, Marks, Tags};
 use crate::VolumeId;
 
 /// The columns asked for; they match [`Row`].
-pub(super) const COLUMNS: &str = "lv_name,lv_size,lv_layout,lv_role,lv_tags,pool_lv,origin,lv_permissions,lv_suspended,lv_device_open,\
+pub(super) const COLUMNS: &str = "lv_name,lv_size,lv_layout,lv_role,lv_tags,pool_lv,origin,lv_attr,lv_suspended,lv_device_open,\
     lv_kernel_major,lv_kernel_minor,lv_merging,lv_converting";
 
 /// A logical volume, hidden or not.
@@ -20,7 +20,7 @@ pub(super) struct Row {
     lv_tags: String,
     pool_lv: String,
     origin: String,
-    lv_permissions: String,
+    lv_attr: String,
     lv_suspended: String,
     lv_device_open: String,
     lv_kernel_major: String,
@@ -138,10 +138,11 @@ impl Row {
         if let Some(state) = states.into_iter().find(|state| is_set(state)) {
             return Some(format!("it is {state} now; try again when that is over"));
         }
-        if !self.lv_permissions.starts_with("writeable") {
+        // The second letter, as in lvs(8). `lv_permissions` does not know it of what is not active.
+        if self.lv_attr.chars().nth(1) != Some('w') {
             return Some(format!(
-                "it is {}; `lvchange --permission rw` makes it writable",
-                self.lv_permissions
+                "it is read-only ({}); `lvchange --permission rw` makes it writable",
+                self.lv_attr
             ));
         }
         None
@@ -175,7 +176,7 @@ pub(super) mod tests {
             lv_tags: String::new(),
             pool_lv: String::new(),
             origin: String::new(),
-            lv_permissions: "writeable".to_owned(),
+            lv_attr: "-wi-------".to_owned(),
             lv_suspended: "unknown".to_owned(),
             lv_device_open: "unknown".to_owned(),
             lv_kernel_major: "-1".to_owned(),
@@ -219,10 +220,10 @@ pub(super) mod tests {
     fn a_report_is_read() {
         let json = br#"{"report":[{"lv":[
           {"lv_name":"data","lv_size":"4194304","lv_layout":"linear","lv_role":"public","lv_tags":"site.a,stockpot.x=1","pool_lv":"",
-           "origin":"","lv_permissions":"writeable","lv_suspended":"","lv_device_open":"open","lv_kernel_major":"254",
+           "origin":"","lv_attr":"-wi-ao----","lv_suspended":"","lv_device_open":"open","lv_kernel_major":"254",
            "lv_kernel_minor":"3","lv_merging":"","lv_converting":""},
           {"lv_name":"[lvol0_pmspare]","lv_size":"4194304","lv_layout":"linear","lv_role":"private,pool,spare","lv_tags":"","pool_lv":"",
-           "origin":"","lv_permissions":"writeable","lv_suspended":"unknown","lv_device_open":"unknown","lv_kernel_major":"-1",
+           "origin":"","lv_attr":"ewi-------","lv_suspended":"unknown","lv_device_open":"unknown","lv_kernel_major":"-1",
            "lv_kernel_minor":"-1","lv_merging":"","lv_converting":""}]}],"log":[]}"#;
         let rows = rows(json).unwrap();
         assert!(rows[0].is_open() && rows[0].device() == Some((254, 3)));
@@ -257,7 +258,7 @@ pub(super) mod tests {
             assert!(why.contains(says), "{why}");
         }
         let read_only = Row {
-            lv_permissions: "read-only".to_owned(),
+            lv_attr: "-ri-------".to_owned(),
             ..plain("x")
         };
         assert!(

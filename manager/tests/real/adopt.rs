@@ -189,6 +189,8 @@ fn one_at_rest_has_our_name_at_once_and_what_is_no_volume_is_refused() {
     let world = World::new(Kind::LvmThick);
     let source = make_lv(&world, "plain", Kind::LvmThick);
     let before = digest(&format!("/dev/{source}"));
+    // LVM says less of what is not active.
+    run("lvchange", &["--activate", "n", &source]);
     let snapshotted = make_lv(&world, "origin", Kind::LvmThick);
     run(
         "lvcreate",
@@ -227,6 +229,9 @@ fn one_at_rest_has_our_name_at_once_and_what_is_no_volume_is_refused() {
             lab::release(&mut volumes, &volume.volume_id).await.unwrap(),
             source
         );
+        // What was let go may come back as it is.
+        let back = lab::adopt(&mut volumes, &source, "").await.unwrap();
+        lab::release(&mut volumes, &back.volume_id).await.unwrap();
     });
     manager.stop();
     run("lvchange", &["--activate", "y", &source]);
