@@ -14,6 +14,7 @@ mod quiesce;
 mod rebuilding;
 mod rules;
 mod schedules;
+mod shown;
 mod story;
 mod streams;
 
