@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help setup setup-s3 setup-csi build print-binary man demo test check unit host-tests two-nodes selftest csi-sanity cinder-client reader gateway-fuzz test-s3 test-long bench flame deny clean
+.PHONY: help setup setup-s3 setup-csi build print-binary man demo test check unit host-tests two-nodes selftest csi-sanity gateway-clients reader gateway-fuzz test-s3 test-long bench flame deny clean
 
 # Build output is shared by all checkouts of a user, so that a second one builds quickly.
 XDG_CACHE_HOME ?= $(HOME)/.cache
@@ -65,8 +65,8 @@ selftest: setup ## the tests of the test host itself
 csi-sanity: setup setup-csi ## the conformance tests of CSI, against the driver in a guest
 	$(FIXTURES)/csi-sanity-run
 
-cinder-client: setup ## the real python-cinderclient against the gateway, on LVM and an S3 server in a guest
-	$(FIXTURES)/cinder-client/run
+gateway-clients: setup ## the real python-cinderclient, and OpenSDS's calls, against the gateway, on LVM and an S3 server in guests
+	$(FIXTURES)/gateway-clients/run
 
 reader: ## the independent reader restores the document's examples and every golden repository, and finds damage
 	@$(FIXTURES)/setup reader
@@ -89,6 +89,7 @@ test-long: setup setup-s3 setup-csi ## many more property cases, interleavings, 
 	STOCKPOT_TEST_INTERLEAVINGS=60 STOCKPOT_TEST_KILLS=60 STOCKPOT_TEST_STORMS=60 $(MAKE) test-s3
 	STOCKPOT_TEST_DATABASE_SECONDS=120 $(FIXTURES)/host-tests --package stockpot-manager host -- database --nocapture
 	$(FIXTURES)/csi-sanity-run thick
+	$(MAKE) gateway-clients gateway-fuzz
 	STOCKPOT_TEST_CYCLES=200 STOCKPOT_HOST_TESTS_SECONDS=3600 $(FIXTURES)/host-tests --package stockpot-driver iscsi -- cycles
 
 # BENCH_RUNS (5), BENCH_PEERS (pipe,restic,rustic,borg), BENCH_IMAGES (A,B,C), BENCH_DIR for the images (12 GiB).

@@ -115,6 +115,15 @@ impl Access {
         })
     }
 
+    /// Reads again what the configuration names and somebody has changed, where it decides about a request.
+    pub(crate) async fn refresh(&self, headers: &HeaderMap) {
+        if let Some(tokens) = &self.tokens
+            && token(headers).is_some()
+        {
+            tokens.refresh().await;
+        }
+    }
+
     /// Who calls; a problem when he may not.
     pub(crate) fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
         let caller = self.known(peer, headers)?;

@@ -2,22 +2,39 @@
 
 use std::time::Duration;
 
-use axum::{Json, Router, extract::State, response::IntoResponse, routing::get};
+use axum::{Json, extract::State, response::IntoResponse};
 use http::StatusCode;
 use serde_json::json;
 use stockpot_proto::stockpot::v1::GetInfoRequest;
+use utoipa::ToSchema;
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::state::Gateway;
 
 /// How long the manager may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// `/healthz`.
-pub(crate) fn routes() -> Router<Gateway> {
-    Router::new().route("/healthz", get(health))
+/// How it is.
+#[derive(Debug, ToSchema)]
+#[expect(dead_code, reason = "it is only described")]
+struct Health {
+    /// ok, unavailable.
+    status: String,
+    /// Only with unavailable.
+    reason: Option<String>,
 }
 
+/// `/healthz`.
+pub(crate) fn routes() -> OpenApiRouter<Gateway> {
+    OpenApiRouter::default().routes(routes!(health))
+}
+
+/// Whether the gateway can work. Needs no authentication.
+///
 /// 200 when the manager takes operations, else 503. Anybody may ask, so why it does not is for the log alone.
+#[utoipa::path(get, path = "/healthz", tag = "health",
+    responses((status = 200, description = "The manager takes operations.", body = Health),
+        (status = 503, description = "It does not; the log says why.", body = Health)))]
 async fn health(State(gateway): State<Gateway>) -> impl IntoResponse {
     let mut manager = gateway.manager.manager();
     let asked = tokio::time::timeout(ANSWER_WITHIN, manager.get_info(GetInfoRequest {})).await;

@@ -5,12 +5,15 @@ use std::collections::BTreeSet;
 use axum::Router;
 use serde_json::{Map, Value, json};
 use utoipa::openapi::{
-    Components, Info, License, OpenApi, OpenApiBuilder,
+    Components, Info, License, ObjectBuilder, OpenApi, OpenApiBuilder, Required, Type,
+    path::{Parameter, ParameterBuilder, ParameterIn},
     security::{
         ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
     },
 };
 use utoipa_swagger_ui::SwaggerUi;
+
+use crate::routes::Api;
 
 const METHODS: [&str; 5] = ["get", "put", "post", "delete", "patch"];
 
@@ -39,10 +42,69 @@ pub(crate) fn about() -> OpenApi {
         .build()
 }
 
+/// A text that a query may have.
+pub(crate) fn query_text(name: &str, meaning: &str) -> Parameter {
+    query(
+        name,
+        meaning,
+        ObjectBuilder::new().schema_type(Type::String),
+    )
+}
+
+/// A number of 0 or more that a query may have.
+pub(crate) fn query_count(name: &str, meaning: &str) -> Parameter {
+    let schema = ObjectBuilder::new().schema_type(Type::Integer);
+    query(name, meaning, schema.minimum(Some(0)))
+}
+
+fn query(name: &str, meaning: &str, schema: ObjectBuilder) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(meaning))
+        .schema(Some(schema.build()))
+        .build()
+}
+
+/// The bodies of errors that are JSON.
+fn errors() -> [(&'static str, Value); 2] {
+    let said = json!({
+        "type": "object",
+        "required": ["code", "message"],
+        "properties": {
+            "code": {"type": "integer", "description": "The HTTP status."},
+            "message": {"type": "string", "description": "What is wrong, and what to do."},
+        },
+    });
+    let fault = json!({
+        "type": "object",
+        "description": "Its one field is named by the status: badRequest, itemNotFound, ….",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": said,
+    });
+    [("OpenSdsError", said), ("CinderFault", fault)]
+}
+
+/// What an error of an API has as its body.
+fn error_content(api: Api) -> Value {
+    let json = |name: &str| {
+        let schema = format!("#/components/schemas/{name}");
+        json!({"application/json": {"schema": {"$ref": schema}}})
+    };
+    match api {
+        Api::OpenSds => json("OpenSdsError"),
+        Api::Cinder => json("CinderFault"),
+        Api::Cstor => json!({"text/plain": {"schema": {"type": "string"}}}),
+    }
+}
+
 /// The document as it is served: what a handler cannot know of itself is added.
 ///
 /// An API that answers below several paths has its operations once for each, so their ids get the first part of the path;
-/// the parts of a path that an API is nested at are its operations' parameters, too; and each may answer an error.
+/// the parts of a path that an API is nested at are its operations' parameters, too; and each may answer an error, in the form
+/// of its API.
 pub(crate) fn document(description: &OpenApi) -> Value {
     let mut document = serde_json::to_value(description).unwrap_or_default();
     let mut ids = BTreeSet::new();
@@ -53,6 +115,9 @@ pub(crate) fn document(description: &OpenApi) -> Value {
                 complete(operation, path, &mut ids);
             }
         }
+    }
+    for (name, schema) in errors() {
+        document["components"]["schemas"][name] = schema;
     }
     document
 }
@@ -94,6 +159,12 @@ fn complete(operation: &mut Map<String, Value>, path: &str, ids: &mut BTreeSet<S
         responses.entry("default").or_insert_with(
             || json!({"description": "It was refused, or failed; the body says why."}),
         );
+        for (status, response) in responses {
+            let is_error = status.starts_with(['4', '5']) || status == "default";
+            if is_error && response.get("content").is_none() {
+                response["content"] = error_content(Api::of(path));
+            }
+        }
     }
 }
 
@@ -135,5 +206,50 @@ mod tests {
         }
         assert!(operations >= 17, "{operations}");
         assert!(document["components"]["securitySchemes"]["bearer"].is_object());
+    }
+
+    #[test]
+    fn lists_tell_their_filters_and_errors_their_form() {
+        let (_, description) = crate::routes::routes();
+        let document = document(&description);
+        let operation = |path: &str| &document["paths"][path]["get"];
+        let queries = |path: &str| -> BTreeSet<String> {
+            let all = operation(path)["parameters"].as_array().unwrap();
+            let all = all.iter().filter(|parameter| parameter["in"] == "query");
+            all.map(|parameter| parameter["name"].as_str().unwrap().to_owned())
+                .collect()
+        };
+        let backups = queries("/v3/{project_id}/backups/detail");
+        for name in [
+            "sort_key",
+            "sort_dir",
+            "project_id",
+            "tenant_id",
+            "container",
+            "with_count",
+        ] {
+            assert!(backups.contains(name), "{name}: {backups:?}");
+        }
+        let volumes = queries("/v1beta/{tenantId}/block/volumes");
+        for name in ["limit", "sortDir", "poolId", "snapshotId"] {
+            assert!(volumes.contains(name), "{name}: {volumes:?}");
+        }
+        for (path, form) in [
+            ("/v3/{project_id}/backups", "CinderFault"),
+            ("/v1beta/{tenantId}/profiles", "OpenSdsError"),
+            ("/healthz", "OpenSdsError"),
+        ] {
+            let content = &operation(path)["responses"]["default"]["content"];
+            let named = content["application/json"]["schema"]["$ref"]
+                .as_str()
+                .unwrap();
+            let schema = document.pointer(named.trim_start_matches('#')).unwrap();
+            assert!(
+                named.ends_with(form) && schema["type"] == "object",
+                "{path}: {named}"
+            );
+        }
+        let cstor = &operation("/latest/backups")["responses"]["default"];
+        assert!(cstor["content"]["text/plain"].is_object(), "{cstor}");
     }
 }

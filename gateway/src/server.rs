@@ -2,11 +2,13 @@
 
 use std::{
     future::Future,
+    panic::AssertUnwindSafe,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use axum::{Router, body::HttpBody, extract::DefaultBodyLimit, response::Response};
+use futures::FutureExt as _;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
@@ -16,7 +18,7 @@ use crate::{
     audit::{self, Entry},
     bounds::Bounds,
     config::{ConfigError, GatewayConfig},
-    connection, extract, health,
+    connection, extract,
     listen::{ListenError, Listener, Listeners, PAUSE_AFTER_REFUSAL, Tls, TlsError},
     manager::Manager,
     openapi,
@@ -157,15 +159,23 @@ pub(crate) struct Front {
 
 impl Front {
     fn new(config: GatewayConfig, access: Access, tasks: TaskTracker) -> Self {
+        let (router, description) = routes::routes();
+        let router = router.merge(openapi::pages(&description));
+        Self::with(router, config, access, tasks)
+    }
+
+    fn with(
+        router: Router<Gateway>,
+        config: GatewayConfig,
+        access: Access,
+        tasks: TaskTracker,
+    ) -> Self {
         let limits = config.limits;
         let gateway = Gateway {
             manager: Manager::new(config.manager_socket.clone()),
             config: Arc::new(config),
         };
-        let (router, description) = routes::routes();
         let router = router
-            .merge(health::routes())
-            .merge(openapi::pages(&description))
             .layer(axum::middleware::from_fn(audit::note_route))
             .layer(DefaultBodyLimit::max(limits.body_size_bytes_max))
             .with_state(gateway);
@@ -193,8 +203,7 @@ impl Front {
             .spawn(async move { front.answered(&peer, request).await });
         answered.await.unwrap_or_else(|error| {
             tracing::error!(%error, "a request was not answered");
-            let problem = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal failure");
-            refused(&path, &problem)
+            refused(&path, &internal())
         })
     }
 
@@ -228,6 +237,7 @@ impl Front {
         let caller = if routes::is_open(path) && request.method().is_safe() {
             Ok(peer.key())
         } else {
+            self.access.refresh(request.headers()).await;
             let caller = self.access.caller(peer, request.headers());
             caller.and_then(|caller| caller.may_call(path).map(|()| caller.to_string()))
         };
@@ -246,16 +256,23 @@ impl Front {
             return Err(extract::too_large());
         }
         let _place = self.bounds.enter()?;
-        let handled = self.router.clone().oneshot(request);
+        // Caught here, so that who called what is written down all the same.
+        let handled = AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind();
         match tokio::time::timeout(self.request_within, handled).await {
-            Ok(Ok(response)) => Ok(response),
-            Ok(Err(never)) => match never {},
+            Ok(Ok(Ok(response))) => Ok(response),
+            Ok(Ok(Err(never))) => match never {},
+            Ok(Err(_panic)) => Err(internal()),
             Err(_) => Err(Problem::new(
                 StatusCode::GATEWAY_TIMEOUT,
                 "it took longer than the gateway waits (`limits.requestSecondsMax`); what was begun goes on",
             )),
         }
     }
+}
+
+/// What went wrong here stands in the log alone.
+fn internal() -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal failure")
 }
 
 /// A slash at the end of a path means nothing; half of the clients write it.

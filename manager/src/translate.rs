@@ -51,6 +51,10 @@ pub(crate) fn volume(row: &VolumeRow) -> api::Volume {
         metadata: row.metadata.clone().into_iter().collect(),
         created_at: Some(timestamp(row.created_at_us)),
         progress: None,
+        previous_status: row
+            .previous_status
+            .map_or(api::VolumeStatus::Unspecified, volume_status)
+            .into(),
     }
 }
 

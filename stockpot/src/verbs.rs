@@ -3,6 +3,7 @@
 mod backup;
 mod backups;
 mod catalog;
+mod driver;
 mod export;
 mod forget;
 mod host;

@@ -4,10 +4,11 @@
 //! was taken out must not live on because of another line's mistake.
 
 use std::{
+    error::Error,
     fmt, fs, io,
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -49,15 +50,21 @@ struct Token {
 }
 
 /// The tokens of a file.
-pub(crate) struct Tokens {
+#[derive(Clone)]
+pub(crate) struct Tokens(Arc<Shared>);
+
+struct Shared {
     path: PathBuf,
+    /// Held for no longer than it takes to look: the file is never waited for with it.
     read: Mutex<(Stamp, Vec<Token>)>,
+    /// Who reads the file holds it, so that what was read first never replaces what was read last.
+    reading: tokio::sync::Mutex<()>,
 }
 
 impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tokens")
-            .field("path", &self.path)
+            .field("path", &self.0.path)
             .finish_non_exhaustive()
     }
 }
@@ -67,25 +74,42 @@ impl Tokens {
     pub(crate) fn read(path: PathBuf) -> Result<Self, TokensError> {
         let stamp = stamp(&path);
         let tokens = parse(&path)?;
-        Ok(Self {
+        Ok(Self(Arc::new(Shared {
             path,
             read: Mutex::new((stamp, tokens)),
-        })
+            reading: tokio::sync::Mutex::default(),
+        })))
     }
 
-    /// The name of a token, if it stands in the file. Takes as long whichever it is.
+    /// Reads the file again if it has changed.
+    pub(crate) async fn refresh(&self) {
+        let _reading = self.0.reading.lock().await;
+        let tokens = self.clone();
+        let looked = tokio::task::spawn_blocking(move || tokens.look()).await;
+        if let Err(error) = looked {
+            tracing::error!(%error, "the file of tokens was not looked at");
+        }
+    }
+
+    fn look(&self) {
+        let now = stamp(&self.0.path);
+        let before = self.0.read.lock().unwrap_or_else(PoisonError::into_inner).0;
+        if before == now {
+            return;
+        }
+        let tokens = parse(&self.0.path).unwrap_or_else(|error| {
+            let error: &(dyn Error + 'static) = &error;
+            tracing::error!(error, "no token is let in until the file is mended");
+            Vec::new()
+        });
+        tracing::info!(tokens = tokens.len(), "the file of tokens was read again");
+        *self.0.read.lock().unwrap_or_else(PoisonError::into_inner) = (now, tokens);
+    }
+
+    /// The name of a token, if it stood in the file when it was last read. Takes as long whichever it is.
     pub(crate) fn name_of(&self, token: &str) -> Option<String> {
         let hash = digest(&SHA256, token.as_bytes());
-        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = stamp(&self.path);
-        if read.0 != now {
-            let tokens = parse(&self.path).unwrap_or_else(|error| {
-                tracing::error!(%error, "no token is let in until the file is mended");
-                Vec::new()
-            });
-            tracing::info!(tokens = tokens.len(), "the file of tokens was read again");
-            *read = (now, tokens);
-        }
+        let read = self.0.read.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = None;
         for known in &read.1 {
             if bool::from(known.hash.ct_eq(hash.as_ref())) {
@@ -178,8 +202,8 @@ mod tests {
         fs::rename(&new, path).unwrap();
     }
 
-    #[test]
-    fn a_file_is_read_again_and_a_broken_one_lets_nobody_in() {
+    #[tokio::test]
+    async fn a_file_is_read_again_and_a_broken_one_lets_nobody_in() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("tokens");
         write(&path, &format!("# who\n\n one : {}\n", ABC.to_uppercase()));
@@ -187,12 +211,16 @@ mod tests {
         assert_eq!(tokens.name_of("abc").as_deref(), Some("one"));
         assert_eq!(tokens.name_of(""), None);
         write(&path, &format!("two:{ABC}\n"));
+        tokens.refresh().await;
         assert_eq!(tokens.name_of("abc").as_deref(), Some("two"));
         write(&path, &format!("two:{ABC}\nthree:abc\n"));
+        tokens.refresh().await;
         assert_eq!(tokens.name_of("abc"), None);
         fs::remove_file(&path).unwrap();
+        tokens.refresh().await;
         assert_eq!(tokens.name_of("abc"), None);
         write(&path, &format!("two:{ABC}\n"));
+        tokens.refresh().await;
         assert_eq!(tokens.name_of("abc").as_deref(), Some("two"));
     }
 

@@ -5,10 +5,13 @@
 use std::cmp::Ordering;
 
 use serde_json::{Map, Value};
-use utoipa::IntoParams;
+use utoipa::{
+    IntoParams,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use super::{Fault, asked::Asked, bad_input, fields::Flag, ids};
-use crate::problem::Problem;
+use crate::{openapi, problem::Problem};
 
 /// Most entries of a page: Cinder's own limit.
 const ENTRIES_MAX: usize = 1000;
@@ -17,7 +20,7 @@ const ENTRIES_MAX: usize = 1000;
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it describes the query; `Query::parse` reads it")]
-pub(super) struct ListParams {
+struct ListParams {
     /// Most entries.
     limit: Option<u32>,
     /// Id of the entry after which the page begins.
@@ -26,14 +29,18 @@ pub(super) struct ListParams {
     offset: Option<u32>,
     /// `key:asc` or `key:desc`, several with commas.
     sort: Option<String>,
+    /// One key to sort by; not together with `sort`.
+    sort_key: Option<String>,
+    /// asc or desc; not together with `sort`.
+    sort_dir: Option<String>,
     /// Also what other projects made.
     all_tenants: Option<String>,
     /// From 3.45 on: how many there are without limit.
     with_count: Option<String>,
-    /// Only those of this name.
-    name: Option<String>,
-    /// Only those in this status.
-    status: Option<String>,
+    /// With `all_tenants`: only what this project made.
+    project_id: Option<String>,
+    /// The same as `project_id`.
+    tenant_id: Option<String>,
 }
 
 /// What a collection can be filtered and sorted by.
@@ -45,6 +52,22 @@ pub(super) struct Collection {
     pub(super) filters: &'static [&'static str],
     /// Keys of an entry.
     pub(super) sort_keys: &'static [&'static str],
+}
+
+impl Collection {
+    /// All that its list can be asked for.
+    pub(super) fn params(&self) -> Vec<Parameter> {
+        let filters = self.filters.iter().map(|name| {
+            openapi::query_text(
+                name,
+                &format!("Only those with this {name}. From 3.34 on with `{name}~`: a part of it is enough."),
+            )
+        });
+        ListParams::into_params(|| Some(ParameterIn::Query))
+            .into_iter()
+            .chain(filters)
+            .collect()
+    }
 }
 
 /// One entry before it is shown.

@@ -36,6 +36,11 @@ pub(super) struct Words {
     pub(super) metadata: BTreeMap<String, String>,
 }
 
+/// Whether a volume of this metadata was made to be filled from a backup.
+pub(super) fn is_restored(metadata: &HashMap<String, String>) -> bool {
+    metadata.contains_key(BACKUP)
+}
+
 impl Words {
     /// Those of something that this call makes.
     pub(super) fn new(asked: &Asked, name: Option<String>, description: Option<String>) -> Self {

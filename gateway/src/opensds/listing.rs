@@ -3,11 +3,29 @@
 use std::cmp::Ordering;
 
 use serde_json::Value;
+use utoipa::openapi::path::Parameter;
 
-use crate::problem::Problem;
+use crate::{openapi, problem::Problem};
 
 /// The order when none is asked for.
 const SORT_KEY: &str = "createdAt";
+
+/// What a list of objects with these fields can be asked for.
+pub(super) fn params(known: &[&str]) -> Vec<Parameter> {
+    let known_all = known.join(", ");
+    let sort_key = format!("The field to order by, {SORT_KEY} without: {known_all}.");
+    let mut params = vec![
+        openapi::query_count("limit", "At most so many."),
+        openapi::query_count("offset", "How many to leave out first."),
+        openapi::query_text("sortKey", &sort_key),
+        openapi::query_text("sortDir", "desc, as without, or asc."),
+    ];
+    let filters = known
+        .iter()
+        .map(|field| openapi::query_text(field, &format!("Only those with this {field}.")));
+    params.extend(filters);
+    params
+}
 
 /// What a list is to show.
 #[derive(Debug, PartialEq, Eq)]

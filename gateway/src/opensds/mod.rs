@@ -14,7 +14,6 @@ mod words;
 
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
-use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
@@ -31,17 +30,6 @@ impl Form for OpenSds {
         let body = json!({"code": problem.status.as_u16(), "message": problem.message});
         (problem.status, axum::Json(body)).into_response()
     }
-}
-
-/// An error, as it is described.
-#[derive(Debug, ToSchema)]
-#[schema(as = OpenSdsError)]
-#[expect(dead_code, reason = "it is only described")]
-struct ErrorBody {
-    /// The HTTP status.
-    code: u16,
-    /// What is wrong, and what to do.
-    message: String,
 }
 
 type Fault = crate::problem::Fault<OpenSds>;

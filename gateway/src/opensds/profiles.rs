@@ -8,11 +8,20 @@ use axum::{
 use http::StatusCode;
 use serde_json::{Map, Value};
 use stockpot_proto::stockpot::v1 as api;
-use utoipa::ToSchema;
+use tonic::Code;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
+};
 
-use super::{Answer, Asked, Body, Fault, Parts, listing::Listing};
+use super::{
+    Answer, Asked, Body, Fault, Parts,
+    listing::{self, Listing},
+};
 use crate::{audit::Touched, problem::Problem, state::Gateway};
 
+/// How often a change is tried again where others change the same.
+const TRIES_MAX: u32 = 8;
 /// Fields by which a list can be ordered and filtered.
 const FIELDS: [&str; 6] = [
     "id",
@@ -22,6 +31,15 @@ const FIELDS: [&str; 6] = [
     "description",
     "storageType",
 ];
+
+/// What the list can be asked for.
+struct ListParams;
+
+impl IntoParams for ListParams {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        listing::params(&FIELDS)
+    }
+}
 
 /// A profile, as it is described; the manager reads it.
 #[derive(Debug, ToSchema)]
@@ -57,8 +75,8 @@ pub(super) async fn create_profile(
     body: Body<Map<String, Value>>,
 ) -> Answer {
     let request = api::WriteProfileRequest {
-        profile: String::new(),
         document: Value::Object(body.0).to_string(),
+        ..Default::default()
     };
     let made = gateway.manager.profiles().create_profile(request).await?;
     answer(made.into_inner())
@@ -66,8 +84,7 @@ pub(super) async fn create_profile(
 
 /// Lists profiles.
 #[utoipa::path(get, path = "/profiles", tag = "OpenSDS",
-    params(("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query),
-           ("sortKey" = Option<String>, Query), ("sortDir" = Option<String>, Query), ("name" = Option<String>, Query)),
+    params(ListParams),
     responses((status = 200, description = "Those that fit.", body = Vec<ProfileBody>)))]
 pub(super) async fn list_profiles(State(gateway): State<Gateway>, asked: Asked) -> Answer {
     let listing = Listing::parse(asked.0, &FIELDS)?;
@@ -101,23 +118,38 @@ pub(super) async fn update_profile(
     parts: Parts<(String, String)>,
     body: Body<Map<String, Value>>,
 ) -> Answer {
-    let found = find(&gateway, parts.0.1).await?;
-    let id = found.id.clone();
+    let mut tries = 1;
+    loop {
+        let found = find(&gateway, parts.0.1.clone()).await?;
+        let request = changed(found, &body.0)?;
+        match gateway.manager.profiles().update_profile(request).await {
+            // Another change came between: both are wanted.
+            Err(status) if status.code() == Code::Aborted && tries < TRIES_MAX => tries += 1,
+            changed => return answer(changed?.into_inner()),
+        }
+    }
+}
+
+/// What is to be written so that a profile as it is says what a body says.
+fn changed(
+    found: api::ProfileDocument,
+    asked: &Map<String, Value>,
+) -> Result<api::WriteProfileRequest, Problem> {
+    let (profile, replaces) = (found.id.clone(), found.document.clone());
     let Value::Object(mut document) = object(found)? else {
-        return Err(odd().into());
+        return Err(odd());
     };
-    for (name, value) in body.0 {
+    for (name, value) in asked {
         match value {
-            Value::Null => document.remove(&name),
-            value => document.insert(name, value),
+            Value::Null => document.remove(name),
+            value => document.insert(name.clone(), value.clone()),
         };
     }
-    let request = api::WriteProfileRequest {
-        profile: id,
+    Ok(api::WriteProfileRequest {
+        profile,
         document: Value::Object(document).to_string(),
-    };
-    let changed = gateway.manager.profiles().update_profile(request).await?;
-    answer(changed.into_inner())
+        replaces,
+    })
 }
 
 /// Removes a profile that nothing needs any more.

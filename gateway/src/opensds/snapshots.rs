@@ -11,9 +11,16 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use stockpot_proto::stockpot::v1 as api;
-use utoipa::ToSchema;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
+};
 
-use super::{Answer, Asked, Body, Fault, Parts, listing::Listing, words};
+use super::{
+    Answer, Asked, Body, Fault, Parts,
+    listing::{self, Listing},
+    words,
+};
 use crate::{audit::Touched, problem::Problem, state::Gateway};
 
 /// Fields by which a list can be ordered and filtered.
@@ -29,6 +36,15 @@ const FIELDS: [&str; 10] = [
     "profileId",
     "volumeId",
 ];
+/// What the list can be asked for.
+struct ListParams;
+
+impl IntoParams for ListParams {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        listing::params(&FIELDS)
+    }
+}
+
 /// Fields of answers that clients send back.
 const ONLY_ANSWERED: [&str; 6] = [
     "createdAt",
@@ -40,6 +56,8 @@ const ONLY_ANSWERED: [&str; 6] = [
 ];
 /// Fields that would have an effect that is not to be had.
 const NOT_HERE: [&str; 1] = ["id"];
+/// What a caller's metadata must not name: answers tell by it where the copy in the cloud is and how it goes.
+const ANSWERED_METADATA: [&str; 4] = ["location", "bucket", "error", "progress"];
 
 /// A snapshot that is asked for.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -56,7 +74,7 @@ pub(super) struct NewSnapshot {
     volume_id: String,
     /// Id or name of a profile with a topology: the snapshot is uploaded there. Without, it is local.
     profile_id: String,
-    /// Kept with it, in the cloud, too.
+    /// Kept with it, in the cloud, too. Reserved: `location`, `bucket`, `error`, `progress`, and what begins with `opensds.`.
     metadata: BTreeMap<String, String>,
 }
 
@@ -92,7 +110,12 @@ pub(super) async fn create_snapshot(
     if asked.volume_id.is_empty() {
         return Err(Problem::bad_request("volumeId: name the volume").into());
     }
-    let metadata = words::kept(asked.metadata, asked.description, parts.0)?;
+    let metadata = words::kept(
+        asked.metadata,
+        asked.description,
+        parts.0,
+        &ANSWERED_METADATA,
+    )?;
     let request = api::CreateSnapshotRequest {
         name: words::name_or_new(asked.name, "snapshot"),
         source_volume_id: asked.volume_id,
@@ -110,9 +133,7 @@ pub(super) async fn create_snapshot(
 
 /// Lists snapshots: those of this node, and those in the repositories of its profiles.
 #[utoipa::path(get, path = "/block/snapshots", tag = "OpenSDS",
-    params(("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query),
-           ("sortKey" = Option<String>, Query), ("sortDir" = Option<String>, Query),
-           ("name" = Option<String>, Query), ("volumeId" = Option<String>, Query)),
+    params(ListParams),
     responses((status = 200, description = "Those that fit; the header `Warning` tells of a repository that could not be listed.",
                body = Vec<SnapshotBody>)))]
 pub(super) async fn list_snapshots(State(gateway): State<Gateway>, asked: Asked) -> Answer {

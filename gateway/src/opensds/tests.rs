@@ -32,6 +32,7 @@ fn a_snapshot_is_available_with_its_cloud_copy_and_says_where_it_is() {
             [("k".to_owned(), "v".to_owned())].into(),
             "words".to_owned(),
             "t1".to_owned(),
+            &[],
         )
         .unwrap(),
         ..Default::default()
@@ -139,8 +140,22 @@ fn fields_of_answers_are_taken_back_and_others_are_not() {
             problem.message
         );
     }
-    let reserved = [("opensds.tenant".to_owned(), "x".to_owned())].into();
-    words::kept(reserved, String::new(), String::new()).unwrap_err();
+    for (key, reserved, is_taken) in [
+        ("opensds.tenant", &[][..], false),
+        ("profile", &["profile", "error"], false),
+        ("error", &["profile", "error"], false),
+        ("Profile", &["profile", "error"], true),
+    ] {
+        let metadata = [(key.to_owned(), "x".to_owned())].into();
+        let kept = words::kept(metadata, String::new(), String::new(), reserved);
+        match kept {
+            Ok(kept) => assert!(is_taken && kept[key] == "x", "{key}"),
+            Err(problem) => {
+                assert!(!is_taken && problem.message.contains(key), "{key}");
+                assert_eq!(problem.status, 400);
+            }
+        }
+    }
 }
 
 #[test]

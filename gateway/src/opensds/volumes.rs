@@ -7,11 +7,14 @@ use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use stockpot_proto::stockpot::v1::{self as api, create_volume_request::Source};
-use utoipa::ToSchema;
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use super::{
     Answer, Asked, Body, Fault, Parts,
-    listing::Listing,
+    listing::{self, Listing},
     words::{self, ZONE},
 };
 use crate::{audit::Touched, problem::Problem, state::Gateway};
@@ -31,6 +34,15 @@ const FIELDS: [&str; 12] = [
     "profileId",
     "snapshotId",
 ];
+/// What the list can be asked for.
+struct ListParams;
+
+impl IntoParams for ListParams {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        listing::params(&FIELDS)
+    }
+}
+
 /// Fields of answers that clients send back.
 const ONLY_ANSWERED: [&str; 8] = [
     "createdAt",
@@ -46,6 +58,8 @@ const ONLY_ANSWERED: [&str; 8] = [
 const NOT_HERE: [&str; 4] = ["id", "groupId", "replicationId", "multiAttach"];
 /// The metadata by which a volume follows a profile: schedules look at it, too.
 const PROFILE: &str = "profile";
+/// What a caller's metadata must not name: schedules look at the first two, and answers tell how it goes by the others.
+const ANSWERED_METADATA: [&str; 4] = [PROFILE, "profileId", "error", "progress"];
 
 /// A volume that is asked for.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -66,7 +80,7 @@ pub(super) struct NewVolume {
     pool_id: String,
     /// Id or name of the profile that it follows: schedules of that profile back it up.
     profile_id: String,
-    /// Kept with it.
+    /// Kept with it. Reserved: `profile`, `profileId`, `error`, `progress`, and what begins with `opensds.`.
     metadata: BTreeMap<String, String>,
     /// The snapshot that it is made from.
     snapshot_id: String,
@@ -127,7 +141,12 @@ pub(super) async fn create_volume(
         None => 0,
     };
     let source = source(asked.snapshot_id, asked.snapshot_from_cloud)?;
-    let mut metadata = words::kept(asked.metadata, asked.description, parts.0)?;
+    let mut metadata = words::kept(
+        asked.metadata,
+        asked.description,
+        parts.0,
+        &ANSWERED_METADATA,
+    )?;
     if !asked.profile_id.is_empty() {
         let name = words::profile_name(&gateway, &asked.profile_id).await?;
         metadata.insert(PROFILE.to_owned(), name);
@@ -168,9 +187,7 @@ fn source(snapshot_id: String, from_cloud: bool) -> Result<Option<Source>, Probl
 
 /// Lists volumes.
 #[utoipa::path(get, path = "/block/volumes", tag = "OpenSDS",
-    params(("limit" = Option<u32>, Query), ("offset" = Option<u32>, Query),
-           ("sortKey" = Option<String>, Query), ("sortDir" = Option<String>, Query),
-           ("name" = Option<String>, Query), ("status" = Option<String>, Query)),
+    params(ListParams),
     responses((status = 200, description = "Those that fit.", body = Vec<VolumeBody>)))]
 pub(super) async fn list_volumes(State(gateway): State<Gateway>, asked: Asked) -> Answer {
     let listing = Listing::parse(asked.0, &FIELDS)?;

@@ -54,14 +54,27 @@ pub(super) fn name_or_new(name: String, kind: &str) -> String {
 }
 
 /// What is kept with what is made: the caller's metadata, the description, the tenant.
+///
+/// # Errors
+/// A key that answers give a meaning of their own: what a caller keeps by it would not be told.
 pub(super) fn kept(
     mut metadata: BTreeMap<String, String>,
     description: String,
     tenant: String,
+    answered: &[&str],
 ) -> Result<HashMap<String, String>, Problem> {
     if let Some(key) = metadata.keys().find(|key| key.starts_with(RESERVED)) {
         let problem = format!("metadata: {key:?} begins with {RESERVED:?}, which is reserved");
         return Err(Problem::bad_request(problem));
+    }
+    if let Some(key) = metadata.keys().find(|key| answered.contains(&key.as_str())) {
+        let instead = match key.as_str() {
+            "profile" | "profileId" => "name the profile in the field profileId of the body",
+            _ => "answers tell something else by it; take another key",
+        };
+        return Err(Problem::bad_request(format!(
+            "metadata: {key:?} is reserved: {instead}"
+        )));
     }
     if !description.is_empty() {
         metadata.insert(DESCRIPTION.to_owned(), description);

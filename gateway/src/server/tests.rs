@@ -1,5 +1,7 @@
 //! What is answered before a handler is asked.
 
+use std::{io, sync::Mutex};
+
 use axum::body::Body;
 use http::Method;
 
@@ -7,6 +9,10 @@ use super::*;
 
 /// A gateway without a manager that lets in a network.
 fn front(networks: &str) -> Arc<Front> {
+    front_of(routes::routes().0, networks)
+}
+
+fn front_of(router: Router<Gateway>, networks: &str) -> Arc<Front> {
     let text = format!("{{allowWithoutAuthentication: [{networks}]}}");
     let config = GatewayConfig {
         manager_socket: "/nonexistent/m.sock".into(),
@@ -14,7 +20,7 @@ fn front(networks: &str) -> Arc<Front> {
         ..Default::default()
     };
     let access = Access::read(&config).unwrap();
-    Arc::new(Front::new(config, access, TaskTracker::new()))
+    Arc::new(Front::with(router, config, access, TaskTracker::new()))
 }
 
 async fn asked(front: &Arc<Front>, from: &str, method: Method, path: &str) -> Response {
@@ -28,6 +34,47 @@ async fn asked(front: &Arc<Front>, from: &str, method: Method, path: &str) -> Re
         .body(Body::empty())
         .unwrap();
     front.clone().answer(peer, request).await
+}
+
+/// What is logged.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_call_whose_handler_panics_is_written_down() {
+    let log = Log::default();
+    let writer = log.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    async fn broken() {
+        panic!("a mistake of ours");
+    }
+    let router = Router::new().route("/v1beta/broken", axum::routing::post(broken));
+    let front = front_of(router, "127.0.0.0/8");
+    let answer = asked(&front, "127.0.0.1", Method::POST, "/v1beta/broken").await;
+    assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let entries: Vec<_> = log.lines().filter(|line| line.contains("audit")).collect();
+    let [entry] = entries[..] else {
+        panic!("{log}");
+    };
+    for said in ["host 127.0.0.1", "/v1beta/broken", "status=500", "failed"] {
+        assert!(entry.contains(said), "{said}: {entry}");
+    }
 }
 
 #[tokio::test]

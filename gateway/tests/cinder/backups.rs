@@ -156,7 +156,10 @@ async fn increments_profiles_and_words() {
     };
     // An increment of nothing.
     let none = lab
-        .post("/v3/p/backups", &ask(json!({"incremental": "True"})))
+        .post(
+            "/v3/p/backups",
+            &ask(json!({"incremental": "True", "container": "offsite"})),
+        )
         .await;
     assert!(
         none.fault(400, "badRequest")
@@ -195,5 +198,10 @@ async fn increments_profiles_and_words() {
         let nothing = lab.at("3.43", "PUT", &path, r#"{"backup": {}}"#).await;
         nothing.fault(400, "badRequest");
     }
+    // What the other repository has is nothing to build on.
+    let body = ask(json!({"container": "offsite", "incremental": true}));
+    let none = lab.post("/v3/p/backups", &body).await;
+    let message = none.fault(400, "badRequest");
+    assert!(message.contains("No backups available"), "{message}");
     lab.stop().await;
 }

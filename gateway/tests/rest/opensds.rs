@@ -35,6 +35,36 @@ async fn a_volume_goes_into_the_cloud_and_comes_back() {
     let profile_id = made["id"].as_str().unwrap().to_owned();
     assert_eq!(profile_id.len(), 36, "{made}");
 
+    // What two change at once is both changed.
+    let path = format!("{T}/profiles/{profile_id}");
+    for round in 0..8 {
+        let one = format!("one {round}");
+        let (a, b) = tokio::join!(
+            client.put(&path, json!({"description": one})),
+            client.put(
+                &path,
+                json!({"snapshotProperties": {"topology": {"bucket": "backups", "prefix": "b"},
+                                     "retention": {"number": round + 1}}})
+            ),
+        );
+        a.expect(200);
+        b.expect(200);
+        let now = client.get(&path).await.expect(200);
+        assert_eq!(now["description"], one, "{now}");
+        let number = &now["snapshotProperties"]["retention"]["number"];
+        assert_eq!(*number, json!(round + 1), "{now}");
+    }
+    for (key, field) in [("profile", "profileId"), ("error", "error")] {
+        let asked = json!({"name": "x", "size": 1, "metadata": {key: profile_id}});
+        let volumes = format!("{T}/block/volumes");
+        let refused = client.post(&volumes, asked).await;
+        let message = refused.expect(400)["message"].to_string();
+        assert!(
+            message.contains(key) && message.contains(field),
+            "{message}"
+        );
+    }
+
     let asked = json!({"name": "data", "description": "words", "size": 1, "metadata": {"team": "a"},
                        "profileId": profile_id, "AttachStatus": ""});
     let volume = client

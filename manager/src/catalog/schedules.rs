@@ -89,6 +89,14 @@ pub struct ScheduleRow {
     pub created_at_us: i64,
 }
 
+impl ScheduleRow {
+    /// What is another one as soon as it says something else.
+    pub fn version(&self) -> String {
+        let said = format!("{} {}", self.paused, self.spec);
+        blake3::hash(said.as_bytes()).to_hex()[..16].to_owned()
+    }
+}
+
 /// One run of a schedule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunRow {

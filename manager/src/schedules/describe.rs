@@ -69,6 +69,7 @@ impl Manager {
 fn translate_spec(row: &ScheduleRow, spec: Spec) -> api::Schedule {
     api::Schedule {
         name: row.name.clone(),
+        version: row.version(),
         calendar: spec.calendar,
         datetime: spec.datetime,
         occurrence: spec

@@ -57,6 +57,9 @@ impl Manager {
         let said = Spec::of_request(&request)?;
         for _ in 0..TRIES {
             let before = self.schedule_row(&request.name).await?;
+            if !request.version.is_empty() && request.version != before.version() {
+                return Err(changing(&request.name));
+            }
             let old = Spec::of_json(&before.spec)?;
             let mut spec = said.clone();
             spec.of_profile = old.of_profile;
@@ -196,7 +199,9 @@ fn of_profile(name: &str, profile: &str) -> ManagerError {
 }
 
 fn changing(name: &str) -> ManagerError {
-    ManagerError::Busy(format!("schedule {name:?} is just changing: ask again"))
+    ManagerError::Busy(format!(
+        "schedule {name:?} is just changing: look at it and ask again"
+    ))
 }
 
 fn second_of(now: Timestamp) -> Timestamp {

@@ -11,7 +11,7 @@ use super::{Answer, Service};
 use crate::{
     Manager, ManagerError,
     catalog::CopyState,
-    profile::{Profile, ProfileText},
+    profile::{Profile, ProfileError, ProfileText},
     schedules::spec::Spec,
 };
 
@@ -102,16 +102,20 @@ impl Manager {
         &self,
         request: api::WriteProfileRequest,
     ) -> Result<ProfileText, ManagerError> {
-        let (which, document) = (request.profile.clone(), request.document);
+        let (which, content) = (request.profile.clone(), request.document);
         let planned = self
             .clouds
-            .read(move |profiles| profiles.plan(&which, &document));
+            .read(move |profiles| profiles.plan(&which, &content));
         let Some(change) = planned.await? else {
             return Err(ManagerError::NotFound(format!(
                 "profile {}",
                 request.profile
             )));
         };
+        if !request.replaces.is_empty() && request.replaces != document(&change.before).document {
+            let name = change.before.profile.name;
+            return Err(ProfileError::Changed { name }.into());
+        }
         let (before, after) = (&change.before.profile, &change.after.profile);
         // What goes on under that name has to find its repository.
         if before.name != after.name || place(before) != place(after) {

@@ -1,8 +1,11 @@
 //! `stockpot backup …`: without a daemon from a device or file, or asked of a running driver for one of its volumes.
 
+use std::path::PathBuf;
+
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
-use super::{BackupArgs, SocketArgs, parse_label};
+use super::{KeyArgs, LockArgs, S3Args, SocketArgs, UploadTuning, parse_label};
+use crate::sizes::parse_size;
 
 /// `stockpot backup`, either way.
 #[derive(Debug, Args)]
@@ -14,6 +17,61 @@ pub(crate) struct BackupCommand {
     /// Without one.
     #[command(flatten)]
     pub(crate) args: Daemonless,
+}
+
+/// `stockpot backup`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stockpot backup /dev/vg0/data --to s3://backups/site-a --key-file /etc/stockpot/key
+  stockpot backup disk.img --to s3://backups/site-a --volume web-1 --passphrase-file pass.txt
+  stockpot backup disk.img --to s3://backups/site-a --changed blocks.txt --since snap-1f0c22ab-01jd…
+  stockpot backup disk.img --to s3://backups/site-a --repack-below 50 --repack-budget 1GiB --repack-gain 16MiB
+  stockpot backup create VOLUME --force        # asks a running driver; a file of such a name is ./create
+  AWS_ENDPOINT_URL=https://s3.example.net stockpot backup disk.img --to s3://backups/lab -o json
+
+A live LVM volume is snapshotted first, and the snapshot is read and removed. Any other source that is mounted or \
+open for writing is refused without --force. The first backup into an empty prefix makes the repository there. With a \
+key the repository is sealed: nobody without the key can read it. Make one with: openssl rand -hex 32 > key")]
+pub(crate) struct BackupArgs {
+    /// Block device or image file to read.
+    pub(crate) source: PathBuf,
+    /// Where to: s3://BUCKET[/PREFIX].
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
+    /// Name of the volume in the repository (a-z, 0-9, '-'; starts with a letter) [default: from SOURCE's name].
+    #[arg(long, value_name = "NAME")]
+    pub(crate) volume: Option<String>,
+    /// Read SOURCE even if it is mounted or open for writing: the copy may mix old and new.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Note kept with the snapshot; may be given again.
+    #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
+    pub(crate) labels: Vec<(String, String)>,
+    /// Send everything: a copy that shares nothing with earlier ones.
+    #[arg(long, conflicts_with_all = ["changed", "since", "base"])]
+    pub(crate) full: bool,
+    /// Compare with this snapshot, also one of another volume: the one that SOURCE was made from, say [default: the
+    /// volume's newest].
+    #[arg(long, value_name = "SNAPSHOT", conflicts_with_all = ["changed", "since"])]
+    pub(crate) base: Option<String>,
+    /// Read only what changed since a snapshot: FILE has one "OFFSET LENGTH" in bytes per line, or is a JSON list.
+    #[arg(long, value_name = "FILE", requires = "since")]
+    pub(crate) changed: Option<PathBuf>,
+    /// The snapshot that --changed counts from: its id, or the start of it.
+    #[arg(long, value_name = "SNAPSHOT", requires = "changed")]
+    pub(crate) since: Option<String>,
+    /// Chunk size of a repository that this backup makes (64KiB to 4MiB, a power of two).
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub(crate) chunk_size: Option<u64>,
+    #[command(flatten)]
+    pub(crate) key: KeyArgs,
+    #[command(flatten)]
+    pub(crate) s3: S3Args,
+    #[command(flatten)]
+    pub(crate) tuning: UploadTuning,
+    #[command(flatten)]
+    pub(crate) lock: LockArgs,
 }
 
 /// What is backed up without a driver; `None` where one is asked.

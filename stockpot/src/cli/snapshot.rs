@@ -1,8 +1,59 @@
-//! `stockpot snapshot create`.
+//! `stockpot snapshot …`: asks a running driver for snapshots.
 
-use clap::Args;
+use clap::{Args, Subcommand, ValueEnum};
 
 use super::{SocketArgs, parse_label};
+
+/// `stockpot snapshot …`: calls to a running driver.
+#[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stockpot snapshot create data --name before-upgrade --profile offsite --watch
+  stockpot snapshot list
+  stockpot snapshot show snap-1f0c22ab-01jd… --watch
+  stockpot snapshot delete snap-1f0c22ab-01jd… --copy local
+
+`--copy local` gives the room in the pool back, and keeps the copy in the bucket.")]
+pub(crate) enum SnapshotVerb {
+    /// Cut a snapshot of a volume; with a profile its upload runs behind.
+    Create(SnapshotCreateArgs),
+    /// List its snapshots, local and in its buckets.
+    List {
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Show one, and follow its upload with --watch.
+    Show {
+        /// Its id or name.
+        id: String,
+        /// Follow until the upload has ended.
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+    /// Remove a snapshot, or only one of its copies.
+    Delete {
+        /// Its id or name.
+        id: String,
+        /// Which copy.
+        #[arg(long, value_enum, default_value_t = Copies::Both)]
+        copy: Copies,
+        #[command(flatten)]
+        socket: SocketArgs,
+    },
+}
+
+/// Copies of a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Copies {
+    /// The one on this node.
+    Local,
+    /// The one in the bucket.
+    Cloud,
+    /// Every copy.
+    Both,
+}
 
 /// `stockpot snapshot create`.
 #[derive(Debug, Args)]

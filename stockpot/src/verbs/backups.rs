@@ -14,7 +14,7 @@ use stockpot_proto::{
 };
 use tonic::transport::Channel;
 
-use super::snapshot::{created, progress_line, said};
+use super::driver::{created, progress_line, said};
 use crate::{
     cli::{BackupCreateArgs, BackupIdArgs, BackupVerb, Cli, SocketArgs},
     context, printable,
@@ -95,15 +95,45 @@ pub(super) async fn run(cli: &Cli, verb: &BackupVerb) -> anyhow::Result<()> {
             let backup = cancelled.map_err(|status| said(&args.socket, &status))?;
             print(cli, backup.into_inner())
         }
-        BackupVerb::Delete(args) => {
-            let deleted = client(&args.socket).delete_backup(request(args)).await;
-            deleted.map_err(|status| said(&args.socket, &status))?;
-            if !cli.quiet {
-                eprintln!("{}: deleted", printable::line(&args.id));
-            }
-            Ok(())
-        }
+        BackupVerb::Delete(args) => delete(cli, args).await,
     }
+}
+
+/// What a deletion removed; the names stay.
+#[derive(Debug, Serialize)]
+struct Deleted {
+    backup_id: String,
+    name: String,
+    volume_id: String,
+    snapshot_id: String,
+    removed: bool,
+}
+
+/// What is not there is a slip of the pen, and told: to the manager, which is asked again, it is success.
+async fn delete(cli: &Cli, args: &BackupIdArgs) -> anyhow::Result<()> {
+    let mut client = client(&args.socket);
+    let found = client.get_backup(request(args)).await;
+    let found = found.map_err(|status| said(&args.socket, &status))?;
+    let found = found.into_inner();
+    let request = GetBackupRequest {
+        backup_id: found.backup_id.clone(),
+    };
+    let deleted = client.delete_backup(request).await;
+    deleted.map_err(|status| said(&args.socket, &status))?;
+    let deleted = Deleted {
+        backup_id: found.backup_id,
+        name: found.name,
+        volume_id: found.volume_id,
+        snapshot_id: found.snapshot_id,
+        removed: true,
+    };
+    context::print(cli.output, &deleted, || {
+        format!(
+            "{}: removed backup {}",
+            printable::line(&deleted.backup_id),
+            printable::line(&deleted.name)
+        )
+    })
 }
 
 async fn create(cli: &Cli, args: &BackupCreateArgs) -> anyhow::Result<()> {

@@ -11,7 +11,7 @@ use stockpot_proto::{
     },
 };
 
-use super::snapshot::said;
+use super::driver::said;
 use crate::{
     cli::{CatalogCheckArgs, CatalogVerb, Cli},
     context,

@@ -11,7 +11,7 @@ use stockpot_proto::{
 };
 use tonic::transport::Channel;
 
-use super::snapshot::said;
+use super::driver::said;
 use crate::{
     cli::{Cli, ExportEndArgs, ExportVerb, SocketArgs},
     context,

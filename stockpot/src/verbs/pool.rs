@@ -4,7 +4,7 @@ use anyhow::bail;
 use serde::Serialize;
 use stockpot_proto::stockpot::v1::{GetCapacityRequest, GetCapacityResponse, GetInfoRequest};
 
-use super::snapshot::{client, said};
+use super::driver::{client, said};
 use crate::{
     cli::{Cli, PoolVerb, SocketArgs},
     context, printable,

@@ -18,9 +18,9 @@ use stockpot_proto::{
 };
 use tonic::transport::Channel;
 
-use super::snapshot::said;
+use super::driver::said;
 use crate::{
-    cli::{Cli, ProfileVerb, SocketArgs},
+    cli::{Cli, ProfileNameArgs, ProfileVerb, SocketArgs},
     context, printable,
     table::Table,
     usage::Usage,
@@ -50,8 +50,8 @@ pub(super) async fn run(cli: &Cli, verb: &ProfileVerb) -> anyhow::Result<()> {
         }
         ProfileVerb::Create { file, socket } => {
             let request = WriteProfileRequest {
-                profile: String::new(),
                 document: document(file)?,
+                ..WriteProfileRequest::default()
             };
             let made = client(socket).create_profile(request).await;
             print(
@@ -63,20 +63,40 @@ pub(super) async fn run(cli: &Cli, verb: &ProfileVerb) -> anyhow::Result<()> {
             let request = WriteProfileRequest {
                 profile: name.clone(),
                 document: document(file)?,
+                ..WriteProfileRequest::default()
             };
             let written = client(socket).update_profile(request).await;
             let profile = written.map_err(|status| said(socket, &status))?;
             print(cli, profile.into_inner())
         }
-        ProfileVerb::Delete(args) => {
-            let deleted = client(&args.socket).delete_profile(named(&args.name)).await;
-            deleted.map_err(|status| said(&args.socket, &status))?;
-            if !cli.quiet {
-                eprintln!("{}: deleted", printable::line(&args.name));
-            }
-            Ok(())
-        }
+        ProfileVerb::Delete(args) => delete(cli, args).await,
     }
+}
+
+/// What a deletion removed; the names stay.
+#[derive(Debug, Serialize)]
+struct Deleted {
+    id: String,
+    name: String,
+    removed: bool,
+}
+
+/// What is not there is a slip of the pen, and told: to the manager, which is asked again, it is success.
+async fn delete(cli: &Cli, args: &ProfileNameArgs) -> anyhow::Result<()> {
+    let mut client = client(&args.socket);
+    let found = client.get_profile(named(&args.name)).await;
+    let found = found.map_err(|status| said(&args.socket, &status))?;
+    let found = found.into_inner();
+    let deleted = client.delete_profile(named(&found.id)).await;
+    deleted.map_err(|status| said(&args.socket, &status))?;
+    let deleted = Deleted {
+        id: found.id,
+        name: found.name,
+        removed: true,
+    };
+    context::print(cli.output, &deleted, || {
+        format!("removed profile {}", printable::line(&deleted.name))
+    })
 }
 
 async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {

@@ -2,6 +2,7 @@
 
 mod print;
 
+use serde::Serialize;
 use stockpot_proto::{
     socket,
     stockpot::v1::{
@@ -9,17 +10,20 @@ use stockpot_proto::{
         schedules_client::SchedulesClient,
     },
 };
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Code, Response, Status, transport::Channel};
 
-use super::snapshot::said;
+use super::driver::said;
 use crate::{
     cli::{
         Cli, ScheduleKeep, ScheduleNameArgs, ScheduleRetainArgs, ScheduleUpdateArgs, ScheduleVerb,
         ScheduleWhat, SocketArgs,
     },
-    printable,
+    context, printable,
     usage::Usage,
 };
+
+/// How often a change is tried again where others change the same.
+const TRIES_MAX: u32 = 8;
 
 pub(super) async fn run(cli: &Cli, verb: &ScheduleVerb) -> anyhow::Result<()> {
     match verb {
@@ -52,14 +56,7 @@ pub(super) async fn run(cli: &Cli, verb: &ScheduleVerb) -> anyhow::Result<()> {
             show(cli, &args.socket, found)
         }
         ScheduleVerb::Update(args) => update(cli, args).await,
-        ScheduleVerb::Delete(args) => {
-            let deleted = client(&args.socket).delete_schedule(request(args)).await;
-            deleted.map_err(|status| said(&args.socket, &status))?;
-            if !cli.quiet {
-                eprintln!("{}: deleted", printable::line(&args.name));
-            }
-            Ok(())
-        }
+        ScheduleVerb::Delete(args) => delete(cli, args).await,
         ScheduleVerb::Run(args) => {
             let begun = client(&args.socket).run_schedule(request(args)).await;
             show(cli, &args.socket, begun)
@@ -71,21 +68,61 @@ pub(super) async fn run(cli: &Cli, verb: &ScheduleVerb) -> anyhow::Result<()> {
 }
 
 async fn update(cli: &Cli, args: &ScheduleUpdateArgs) -> anyhow::Result<()> {
-    let mut schedule = get(&args.socket, &args.name).await?;
-    if args.all_volumes {
-        schedule.volumes.clear();
-        schedule.selector.clear();
-    }
-    apply(&args.what, &mut schedule);
-    let changed = client(&args.socket).update_schedule(schedule).await;
-    show(cli, &args.socket, changed)
+    change(cli, &args.socket, &args.name, |schedule| {
+        if args.all_volumes {
+            schedule.volumes.clear();
+            schedule.selector.clear();
+        }
+        apply(&args.what, schedule);
+    })
+    .await
 }
 
 async fn set_paused(cli: &Cli, args: &ScheduleNameArgs, paused: bool) -> anyhow::Result<()> {
-    let mut schedule = get(&args.socket, &args.name).await?;
-    schedule.paused = paused;
-    let changed = client(&args.socket).update_schedule(schedule).await;
-    show(cli, &args.socket, changed)
+    change(cli, &args.socket, &args.name, |schedule| {
+        schedule.paused = paused;
+    })
+    .await
+}
+
+/// Changes a schedule as it is now: what somebody else changes meanwhile stays.
+async fn change(
+    cli: &Cli,
+    at: &SocketArgs,
+    name: &str,
+    change: impl Fn(&mut Schedule),
+) -> anyhow::Result<()> {
+    let mut tries = 1;
+    loop {
+        // With its version, by which the manager tells whether it is still so.
+        let mut schedule = get(at, name).await?;
+        change(&mut schedule);
+        match client(at).update_schedule(schedule).await {
+            Err(status) if status.code() == Code::Aborted && tries < TRIES_MAX => tries += 1,
+            changed => return show(cli, at, changed),
+        }
+    }
+}
+
+/// What a deletion removed; the names stay.
+#[derive(Debug, Serialize)]
+struct Deleted {
+    name: String,
+    removed: bool,
+}
+
+/// What is not there is a slip of the pen, and told: to the manager, which is asked again, it is success.
+async fn delete(cli: &Cli, args: &ScheduleNameArgs) -> anyhow::Result<()> {
+    let name = get(&args.socket, &args.name).await?.name;
+    let deleted = client(&args.socket).delete_schedule(request(args)).await;
+    deleted.map_err(|status| said(&args.socket, &status))?;
+    let deleted = Deleted {
+        name,
+        removed: true,
+    };
+    context::print(cli.output, &deleted, || {
+        format!("removed schedule {}", printable::line(&deleted.name))
+    })
 }
 
 async fn retain(cli: &Cli, args: &ScheduleRetainArgs) -> anyhow::Result<()> {

@@ -1,22 +1,20 @@
 //! `stockpot snapshot …`: asks a running driver over its socket.
 
-use std::{collections::BTreeMap, io};
+use std::collections::BTreeMap;
 
 use anyhow::{Context as _, anyhow, bail};
 use jiff::Timestamp;
 use serde::Serialize;
-use stockpot_proto::{
-    socket,
-    stockpot::v1::{
-        CopyState, CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest,
-        ListSnapshotsRequest, Progress, Snapshot, delete_snapshot_request::Only,
-        manager_client::ManagerClient,
-    },
+use stockpot_proto::stockpot::v1::{
+    CopyState, CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest,
+    ListSnapshotsRequest, Snapshot, delete_snapshot_request::Only,
 };
 use stockpot_repository::format::manifest::{CONSISTENCY_KEY, CONSISTENCY_TEXT_KEY};
-use tonic::{Status, transport::Channel};
 
-use super::volume::{snapshot_of_name, volume_named};
+use super::{
+    driver::{client, created, progress_line, said},
+    volume::{snapshot_of_name, volume_named},
+};
 use crate::{
     cli::{Cli, Copies, Output, SnapshotCreateArgs, SnapshotVerb, SocketArgs},
     context, printable,
@@ -290,46 +288,6 @@ fn deleted(id: &str, before: Option<Snapshot>, copy: Copies) -> Deleted {
     }
 }
 
-pub(super) fn client(at: &SocketArgs) -> ManagerClient<Channel> {
-    socket::manager(at.socket.clone())
-}
-
-/// What the driver said, or why it cannot be asked.
-pub(super) fn said(at: &SocketArgs, status: &Status) -> anyhow::Error {
-    let socket = at.socket.display();
-    if status.code() == tonic::Code::Unavailable {
-        match refusal(status) {
-            Some(io::ErrorKind::PermissionDenied) => {
-                return anyhow!(
-                    "no permission to open {socket}: it is for the user that `stockpot serve` runs as, as a rule root"
-                );
-            }
-            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
-                return anyhow!(
-                    "no driver is running at {socket}: start `stockpot serve`, or give its socket with --socket"
-                );
-            }
-            _ => {}
-        }
-    }
-    match status.message() {
-        "" => anyhow!("{}", status.code()),
-        message => anyhow!("{message}"),
-    }
-}
-
-/// What the system said to opening the socket, if that is what failed.
-fn refusal(status: &Status) -> Option<io::ErrorKind> {
-    let mut cause = std::error::Error::source(status);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            return Some(error.kind());
-        }
-        cause = error.source();
-    }
-    None
-}
-
 fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
     let row = row(snapshot);
     context::print(output, &row, || {
@@ -374,17 +332,6 @@ fn shows(metadata: &BTreeMap<String, String>) -> String {
     }
 }
 
-pub(super) fn progress_line(progress: &Progress) -> String {
-    format!(
-        "{}: {} of {}, {} sent, {}/s",
-        printable::line(&progress.phase),
-        human_size(progress.bytes_done),
-        human_size(progress.bytes_total),
-        human_size(progress.bytes_transferred),
-        human_size(progress.bytes_per_second)
-    )
-}
-
 fn row(snapshot: Snapshot) -> Row {
     let (local, cloud) = (state(snapshot.local()), state(snapshot.cloud()));
     let progress = snapshot.progress.unwrap_or_default();
@@ -414,13 +361,6 @@ fn row(snapshot: Snapshot) -> Row {
     }
 }
 
-pub(super) fn created(at: Option<Timestamp>) -> String {
-    at.map_or_else(
-        || "?".to_owned(),
-        |at| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
-    )
-}
-
 fn state(state: CopyState) -> &'static str {
     match state {
         CopyState::None => "none",
@@ -435,31 +375,6 @@ fn state(state: CopyState) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[tokio::test]
-    async fn why_the_driver_cannot_be_asked_is_said() {
-        use stockpot_proto::stockpot::v1::GetInfoRequest;
-        let dir = tempfile::tempdir().unwrap();
-        let at = SocketArgs {
-            socket: dir.path().join("m.sock"),
-        };
-        let asked = client(&at).get_info(GetInfoRequest {}).await.unwrap_err();
-        let text = said(&at, &asked).to_string();
-        assert!(text.starts_with("no driver is running"), "{text}");
-        // Left by one that was killed.
-        drop(std::os::unix::net::UnixListener::bind(&at.socket).unwrap());
-        let asked = client(&at).get_info(GetInfoRequest {}).await.unwrap_err();
-        let text = said(&at, &asked).to_string();
-        assert!(text.starts_with("no driver is running"), "{text}");
-        let mut denied = Status::unavailable("");
-        denied.set_source(std::sync::Arc::new(io::Error::from(
-            io::ErrorKind::PermissionDenied,
-        )));
-        let text = said(&at, &denied).to_string();
-        assert!(text.starts_with("no permission"), "{text}");
-        let missing = said(&at, &Status::not_found("snapshot s does not exist"));
-        assert_eq!(missing.to_string(), "snapshot s does not exist");
-    }
 
     #[test]
     fn what_was_there_and_was_asked_for_is_removed() {

@@ -23,7 +23,7 @@ pub(super) use self::{
     report::word,
     watch::seconds_left,
 };
-use super::snapshot::{client, said};
+use super::driver::{client, said};
 use crate::{
     cli::{
         Cli, SocketArgs, SourceCopyArg, VolumeCloneArgs, VolumeCreateArgs, VolumeExtendArgs,

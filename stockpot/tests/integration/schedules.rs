@@ -56,8 +56,12 @@ impl Daemon {
     }
 
     fn run(&self, line: &[&str]) -> anyhow::Result<Run> {
+        self.ask("schedule", line)
+    }
+
+    fn ask(&self, verb: &str, line: &[&str]) -> anyhow::Result<Run> {
         let socket = self.bench.path("m.sock").display().to_string();
-        let all = [&["schedule"][..], line, &["--socket", socket.as_str()]].concat();
+        let all = [&[verb][..], line, &["--socket", socket.as_str()]].concat();
         self.bench.run(all)
     }
 
@@ -126,14 +130,31 @@ fn a_schedule_is_made_shown_changed_and_forgotten() -> anyhow::Result<()> {
         "{changed}"
     );
 
-    for _ in 0..2 {
-        let deleted = daemon.run(&["delete", "nightly"])?;
-        ensure!(deleted.code == Some(0), "{deleted:?}");
-    }
+    let deleted = daemon.shown(&["delete", "nightly"])?;
+    let said = serde_json::json!({"name": "nightly", "removed": true});
+    ensure!(deleted == said, "{deleted}");
     daemon
         .run(&["show", "nightly"])?
         .failed(1, &["nightly", "does not exist"])?;
     ensure!(daemon.shown(&["list"])? == serde_json::json!([]));
+    Ok(())
+}
+
+#[test]
+fn what_is_not_there_is_not_deleted() -> anyhow::Result<()> {
+    let daemon = Daemon::start()?;
+    for verb in ["schedule", "profile", "backup"] {
+        let typo = daemon.ask(verb, &["delete", "nightyl-17", "-o", "json"])?;
+        ensure!(typo.stdout.is_empty(), "{verb}: {typo:?}");
+        typo.failed(1, &["nightyl-17", "does not exist"])?;
+    }
+    let deleted = daemon.ask("profile", &["delete", "offsite", "-o", "json"])?;
+    let deleted = deleted.json()?;
+    let said = serde_json::json!({"id": "offsite", "name": "offsite", "removed": true});
+    ensure!(deleted == said, "{deleted}");
+    daemon
+        .ask("profile", &["show", "offsite"])?
+        .failed(1, &["offsite"])?;
     Ok(())
 }
 

@@ -76,14 +76,13 @@ pub(in crate::cinder) async fn create(
     let wanted = body.0.backup;
     wanted.check()?;
     let volume = volumes::find(&gateway, &wanted.volume_id).await?.volume_id;
-    if wanted.incremental == Some(Flag(true)) {
-        has_parent(&gateway, &volume).await?;
-    }
     let container = given(wanted.container);
-    let profile = match &container {
-        Some(container) => profile(&gateway, container).await?,
-        None => String::new(),
-    };
+    let profile = profile(&gateway, container.as_deref().unwrap_or_default()).await?;
+    if wanted.incremental == Some(Flag(true))
+        && let Some(profile) = &profile
+    {
+        has_parent(&gateway, &volume, profile).await?;
+    }
     let snapshot = match given(wanted.snapshot_id) {
         Some(id) => Some(snapshots::find(&gateway, &id).await?.snapshot_id),
         None => None,
@@ -98,7 +97,8 @@ pub(in crate::cinder) async fn create(
         // Made up: in Cinder several may have the same.
         name: String::new(),
         volume,
-        profile,
+        // Empty: which one stays open, and the manager says what there are.
+        profile: profile.map(|profile| profile.name).unwrap_or_default(),
         force: wanted.force.unwrap_or_default().0,
         metadata: words.write(),
         full: false,
@@ -130,13 +130,10 @@ impl NewBackup {
     }
 }
 
-/// Refuses an increment of nothing.
-async fn has_parent(gateway: &Gateway, volume: &str) -> Result<(), Fault> {
+/// Refuses an increment of nothing: what lies in another repository is nothing to build on.
+async fn has_parent(gateway: &Gateway, volume: &str, profile: &api::Profile) -> Result<(), Fault> {
     let backups = listed::backups(gateway, volume).await?;
-    if backups
-        .iter()
-        .any(|b| b.status() == BackupStatus::Available)
-    {
+    if backups.iter().any(|backup| is_parent(backup, profile)) {
         return Ok(());
     }
     Err(invalid(
@@ -145,31 +142,40 @@ async fn has_parent(gateway: &Gateway, volume: &str) -> Result<(), Fault> {
     ))
 }
 
-/// The profile that a container names: by its own name, or by the prefix of its repository. Empty: the manager decides.
-async fn profile(gateway: &Gateway, container: &str) -> Result<String, Fault> {
+fn is_parent(backup: &api::Backup, profile: &api::Profile) -> bool {
+    // A profile may have got another place since.
+    let rest = backup.cloud_location.strip_prefix(&profile.location);
+    let lies_there = rest.is_some_and(|rest| rest.starts_with("/snapshots/"));
+    backup.status() == BackupStatus::Available && backup.profile == profile.name && lies_there
+}
+
+/// The profile that a container names: by its own name, or by the prefix of its repository; else the only one there is.
+async fn profile(gateway: &Gateway, container: &str) -> Result<Option<api::Profile>, Fault> {
     let listed = gateway.manager.manager();
     let listed = listed
         .clone()
         .list_profiles(api::ListProfilesRequest {})
         .await?;
-    Ok(choose(&listed.into_inner().profiles, container))
+    let profiles = listed.into_inner().profiles;
+    Ok(choose(&profiles, container).cloned())
 }
 
-fn choose(profiles: &[api::Profile], container: &str) -> String {
+fn choose<'a>(profiles: &'a [api::Profile], container: &str) -> Option<&'a api::Profile> {
     let usable = || profiles.iter().filter(|profile| profile.has_topology);
     if let Some(named) = usable().find(|profile| profile.name == container) {
-        return named.name.clone();
+        return Some(named);
     }
     let is_prefix = |profile: &&api::Profile| {
         let place = profile.location.strip_prefix("s3://").unwrap_or_default();
         let prefix = place.split_once('/').map_or("", |(_, prefix)| prefix);
         !prefix.is_empty() && prefix == container.trim_matches('/')
     };
-    let mut leading = usable().filter(is_prefix);
-    match (leading.next(), leading.next()) {
-        (Some(only), None) => only.name.clone(),
-        _ => String::new(),
-    }
+    only(usable().filter(is_prefix)).or_else(|| only(usable()))
+}
+
+fn only<T>(mut of: impl Iterator<Item = T>) -> Option<T> {
+    let first = of.next();
+    first.filter(|_| of.next().is_none())
 }
 
 #[cfg(test)]
@@ -203,7 +209,43 @@ mod tests {
             ("/", ""),
             ("elsewhere", ""),
         ] {
-            assert_eq!(choose(&profiles, container), chosen, "{container}");
+            let found = choose(&profiles, container).map_or("", |profile| &profile.name);
+            assert_eq!(found, chosen, "{container}");
+        }
+        for container in ["", "elsewhere", "offsite"] {
+            let found = choose(&profiles[..2], container).map(|profile| &profile.name);
+            assert_eq!(found.map(String::as_str), Some("offsite"), "{container}");
+        }
+    }
+
+    #[test]
+    fn what_lies_in_another_repository_is_no_parent() {
+        let profile = api::Profile {
+            name: "offsite".to_owned(),
+            location: "s3://backups/a".to_owned(),
+            ..Default::default()
+        };
+        let backup = |name: &str, location: &str, status: BackupStatus| api::Backup {
+            profile: name.to_owned(),
+            cloud_location: location.to_owned(),
+            status: status.into(),
+            ..Default::default()
+        };
+        let (there, available) = ("s3://backups/a/snapshots/v/s.json", BackupStatus::Available);
+        for (backup, is) in [
+            (backup("offsite", there, available), true),
+            (backup("elsewhere", there, available), false),
+            (backup("offsite", there, BackupStatus::Error), false),
+            (
+                backup("offsite", "s3://backups/ab/snapshots/v/s.json", available),
+                false,
+            ),
+            (
+                backup("offsite", "s3://other/a/snapshots/v/s.json", available),
+                false,
+            ),
+        ] {
+            assert_eq!(is_parent(&backup, &profile), is, "{backup:?}");
         }
     }
 }

@@ -2,6 +2,10 @@
 
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
+use utoipa::{
+    IntoParams,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use super::{COLLECTION, find, view};
 use crate::{
@@ -9,7 +13,7 @@ use crate::{
         Fault, Pairs,
         asked::{Asked, ProjectPath, ThingPath},
         listed,
-        page::{Collection, ListParams, Query},
+        page::{Collection, Query},
         refused,
     },
     state::Gateway,
@@ -40,9 +44,18 @@ const BACKUPS: Collection = Collection {
     ],
 };
 
+/// What its lists can be asked for.
+struct Params;
+
+impl IntoParams for Params {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        BACKUPS.params()
+    }
+}
+
 /// The backups of a project, by name.
 #[utoipa::path(get, path = "/backups", tag = "cinder", operation_id = "cinder_backups",
-    params(ProjectPath, ListParams),
+    params(ProjectPath, Params),
     responses((status = 200, description = "their ids and names", body = Value)))]
 pub(in crate::cinder) async fn list(
     asked: Asked,
@@ -54,7 +67,7 @@ pub(in crate::cinder) async fn list(
 
 /// The backups of a project, with all that is known of them.
 #[utoipa::path(get, path = "/backups/detail", tag = "cinder", operation_id = "cinder_backups_detail",
-    params(ProjectPath, ListParams),
+    params(ProjectPath, Params),
     responses((status = 200, description = "all of them", body = Value)))]
 pub(in crate::cinder) async fn detail(
     asked: Asked,

@@ -2,6 +2,10 @@
 
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
+use utoipa::{
+    IntoParams,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use super::{COLLECTION, find, view};
 use crate::{
@@ -9,7 +13,7 @@ use crate::{
         Fault, Pairs,
         asked::{Asked, ProjectPath, ThingPath},
         listed,
-        page::{Collection, ListParams, Query},
+        page::{Collection, Query},
         refused,
     },
     state::Gateway,
@@ -29,9 +33,18 @@ const SNAPSHOTS: Collection = Collection {
     ],
 };
 
+/// What its lists can be asked for.
+struct Params;
+
+impl IntoParams for Params {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        SNAPSHOTS.params()
+    }
+}
+
 /// The snapshots of a project, by name.
 #[utoipa::path(get, path = "/snapshots", tag = "cinder", operation_id = "cinder_snapshots",
-    params(ProjectPath, ListParams),
+    params(ProjectPath, Params),
     responses((status = 200, description = "their ids and names", body = Value)))]
 pub(in crate::cinder) async fn list(
     asked: Asked,
@@ -43,7 +56,7 @@ pub(in crate::cinder) async fn list(
 
 /// The snapshots of a project, with all that is known of them.
 #[utoipa::path(get, path = "/snapshots/detail", tag = "cinder", operation_id = "cinder_snapshots_detail",
-    params(ProjectPath, ListParams),
+    params(ProjectPath, Params),
     responses((status = 200, description = "all of them", body = Value)))]
 pub(in crate::cinder) async fn detail(
     asked: Asked,

@@ -31,7 +31,9 @@ pub(in crate::cinder) async fn delete(
     State(gateway): State<Gateway>,
     pairs: Pairs,
 ) -> Result<StatusCode, Fault> {
-    for (key, value) in &pairs.0 {
+    // What else a client says there is passed over, as Cinder does.
+    let known = |(key, _): &&(String, String)| matches!(key.as_str(), "cascade" | "force");
+    for (key, value) in pairs.0.iter().filter(known) {
         let flag = Flag::parse(value)
             .ok_or_else(|| bad_input(format!("{key} has to be true or false, not {value:?}")))?;
         if key == "cascade" && flag.0 {

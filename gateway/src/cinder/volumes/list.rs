@@ -2,6 +2,10 @@
 
 use axum::{Json, extract::State};
 use serde_json::{Value, json};
+use utoipa::{
+    IntoParams,
+    openapi::path::{Parameter, ParameterIn},
+};
 
 use super::{COLLECTION, find, view};
 use crate::{
@@ -9,7 +13,7 @@ use crate::{
         Fault, Pairs,
         asked::{Asked, ProjectPath, ThingPath},
         listed,
-        page::{Collection, ListParams, Query},
+        page::{Collection, Query},
         refused,
     },
     state::Gateway,
@@ -39,9 +43,18 @@ const VOLUMES: Collection = Collection {
     ],
 };
 
+/// What its lists can be asked for.
+struct Params;
+
+impl IntoParams for Params {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        VOLUMES.params()
+    }
+}
+
 /// The volumes of a project, by name.
 #[utoipa::path(get, path = "/volumes", tag = "cinder", operation_id = "cinder_volumes",
-    params(ProjectPath, ListParams),
+    params(ProjectPath, Params),
     responses((status = 200, description = "their ids and names", body = Value)))]
 pub(in crate::cinder) async fn list(
     asked: Asked,
@@ -53,7 +66,7 @@ pub(in crate::cinder) async fn list(
 
 /// The volumes of a project, with all that is known of them.
 #[utoipa::path(get, path = "/volumes/detail", tag = "cinder", operation_id = "cinder_volumes_detail",
-    params(ProjectPath, ListParams),
+    params(ProjectPath, Params),
     responses((status = 200, description = "all of them", body = Value)))]
 pub(in crate::cinder) async fn detail(
     asked: Asked,

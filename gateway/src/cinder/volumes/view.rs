@@ -4,7 +4,12 @@ use serde_json::{Value, json};
 use stockpot_proto::stockpot::v1::{self as api, VolumeStatus};
 
 use super::COLLECTION;
-use crate::cinder::{asked::Asked, fields, ids, page::Entry, words::Words};
+use crate::cinder::{
+    asked::Asked,
+    fields, ids,
+    page::Entry,
+    words::{self, Words},
+};
 
 /// A volume in Cinder's words.
 pub(super) fn entry(asked: &Asked, volume: &api::Volume) -> Entry {
@@ -71,7 +76,35 @@ pub(in crate::cinder) fn status(volume: &api::Volume) -> &'static str {
         VolumeStatus::BackingUp => "backing-up",
         VolumeStatus::Extending => "extending",
         VolumeStatus::Deleting => "deleting",
-        VolumeStatus::Error if volume.source_snapshot.is_some() => "error_restoring",
+        // As one that a backup was to fill; one made from a snapshot, or empty, is in error only.
+        VolumeStatus::Error if words::is_restored(&volume.metadata) => "error_restoring",
         VolumeStatus::Error | VolumeStatus::Unspecified => "error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn only_what_a_backup_was_to_fill_failed_to_be_restored() {
+        let of_backup = Words {
+            backup: Some("backup-1".to_owned()),
+            ..Words::default()
+        };
+        for (metadata, shown) in [
+            (of_backup.write(), "error_restoring"),
+            (HashMap::new(), "error"),
+        ] {
+            let volume = api::Volume {
+                status: VolumeStatus::Error.into(),
+                source_snapshot: Some(api::SnapshotSource::default()),
+                metadata,
+                ..Default::default()
+            };
+            assert_eq!(status(&volume), shown);
+        }
     }
 }

@@ -89,8 +89,18 @@ fn what_is_asked_again_is_the_same_and_mistakes_leave_nothing() {
             .await
             .unwrap_err();
         assert_eq!(refused.code(), Code::AlreadyExists, "{refused}");
+        let before = shown(schedules, "nightly").await;
         let changed = schedules.update_schedule(different).await.unwrap();
         assert_eq!(changed.into_inner().full_every, 7);
+        // Who read it before that undoes nothing.
+        let late = api::Schedule {
+            paused: true,
+            ..before
+        };
+        let refused = schedules.update_schedule(late).await.unwrap_err();
+        assert_eq!(refused.code(), Code::Aborted, "{refused}");
+        let now = shown(schedules, "nightly").await;
+        assert_eq!((now.full_every, now.paused), (7, false));
         different = wanted.clone();
         different.calendar = "nonsense".to_owned();
         let refused = schedules.update_schedule(different).await.unwrap_err();
@@ -226,6 +236,7 @@ fn what_was_missed_is_caught_up_once_and_clocks_that_jump_make_no_flood() {
         assert_eq!(count(backups).await, 2);
         let resumed = api::Schedule {
             paused: false,
+            version: String::new(),
             ..paused
         };
         let resumed = schedules

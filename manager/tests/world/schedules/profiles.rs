@@ -187,6 +187,7 @@ fn a_profile_stays_while_a_schedule_names_it() {
             document: format!(
                 r#"{{"name": "made", "snapshotProperties": {{"topology": {{"bucket": "backups", "prefix": "{prefix}"}}}}}}"#
             ),
+            ..Default::default()
         };
         profiles.create_profile(with("", "m")).await.unwrap();
         let mut schedule = nightly();

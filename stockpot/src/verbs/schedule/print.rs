@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use stockpot_proto::stockpot::v1::{Retained, Retention, Schedule, ScheduledVolume};
 
-use super::super::snapshot::created;
+use super::super::driver::created;
 use crate::{cli::Cli, context, printable, table::Table, usage::Incomplete};
 
 /// A schedule; the names stay.

@@ -16,7 +16,7 @@ use stockpot_proto::{
 use tonic::{Code, transport::Channel};
 
 use super::super::{
-    snapshot::{client, said},
+    driver::{client, said},
     volume::{seconds_left, volumes, word},
 };
 use crate::cli::SocketArgs;

@@ -1,7 +1,7 @@
 //! The overview in words.
 
 use super::{
-    super::snapshot::created,
+    super::driver::created,
     overview::{Ended, Freezes, Overview, Pool, Transfer},
 };
 use crate::{

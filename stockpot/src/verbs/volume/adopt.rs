@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use crate::{
     cli::{Cli, SocketArgs, VolumeAdoptArgs, VolumeReleaseArgs},
     context, printable,
-    verbs::snapshot::said,
+    verbs::driver::said,
 };
 
 /// A volume that was adopted, as it is printed; the names stay.

@@ -10,7 +10,7 @@ use stockpot_proto::{
 };
 use tonic::{Code, transport::Channel};
 
-use super::super::snapshot::{client, said};
+use super::super::driver::{client, said};
 use crate::cli::SocketArgs;
 
 /// The volume of an id or name, which has to be there.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use stockpot_proto::stockpot::v1::{Volume, VolumeStatus};
 
 use super::{
-    super::snapshot::{client, created, progress_line},
+    super::driver::{client, created, progress_line},
     find::volumes,
 };
 use crate::{
@@ -25,6 +25,8 @@ struct Row {
     size_bytes: u64,
     pool: String,
     status: &'static str,
+    /// What it is again when what is done with it now ends, or is refused.
+    previous_status: Option<&'static str>,
     /// Why making it failed, or what was to be restored into it could not be.
     error: Option<String>,
     source_snapshot_id: Option<String>,
@@ -109,6 +111,8 @@ fn source(row: &Row) -> Option<&String> {
 
 fn row(volume: Volume) -> Row {
     let status = word(volume.status());
+    let previous = volume.previous_status();
+    let previous_status = (previous != VolumeStatus::Unspecified).then(|| word(previous));
     let given = |text: String| Some(text).filter(|text| !text.is_empty());
     let progress = volume.progress;
     let phase = progress.as_ref().map(|progress| progress.phase.clone());
@@ -120,6 +124,7 @@ fn row(volume: Volume) -> Row {
         size_bytes: volume.size_bytes,
         pool: volume.pool,
         status,
+        previous_status,
         error: given(volume.error),
         source_snapshot_id: volume.source_snapshot.map(|source| source.snapshot_id),
         source_volume_id: given(volume.source_volume_id),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use stockpot_proto::stockpot::v1::{GetVolumeRequest, Progress, Volume, VolumeStatus};
 
-use super::super::snapshot::{client, progress_line, said};
+use super::super::driver::{client, progress_line, said};
 use crate::cli::{Cli, SocketArgs};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);

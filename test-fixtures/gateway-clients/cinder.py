@@ -1,6 +1,6 @@
-"""The story: what an administrator does with python-cinderclient; started by `run` in a guest of the test host.
+"""What an administrator does with python-cinderclient; started by `run` in a guest of the test host.
 
-usage: story.py BINARIES CINDER
+usage: cinder.py BINARIES CINDER
 """
 
 import json
@@ -8,11 +8,10 @@ import pathlib
 import re
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 
-from parts import Daemon, Failed, Group, Server, check, run, until
+from parts import Daemon, Failed, Group, OnThisHost, check, play, say, until
 
 
 class Cinder:
@@ -57,15 +56,12 @@ class Cinder:
         return until(f"{kind} {thing} is {status}", look)
 
 
-class Story:
+class Story(OnThisHost):
     def __init__(self, home: pathlib.Path, binaries: pathlib.Path, program: str):
-        self.home = home
-        self.server = Server(home, "/dev/ubda")
-        self.groups = [Group(home, "one"), Group(home, "two")]
-        self.binaries = binaries
+        super().__init__(home, binaries)
         self.program = program
-        self.daemon = Daemon(home, binaries, self.server, self.groups[0], 8776)
-        self.cinder = Cinder(program, 8776)
+        self.groups.append(Group(home, "two"))
+        self.cinder = Cinder(program, self.daemon.port)
 
     def tell(self) -> None:
         volume = self.make_volume()
@@ -81,7 +77,7 @@ class Story:
         volume = cinder("create", "1", "--name", "data", "--metadata", "tier=gold")["id"]
         shown = cinder.shown("volume", volume, "available")
         check(shown["size"] == "1" and shown["name"] == "data", f"{shown}")
-        self.mount(shown, "data")
+        self.mount(shown["provider_id"], "data")
         self.write("data", "first", 16)
         cinder.shown("volume", "data", "in-use")
         return volume
@@ -139,20 +135,20 @@ class Story:
         made = cinder("backup-restore", first, "--name", "copy")
         check(made["backup_id"] == first and made["volume_name"] == "copy", f"{made}")
         copy = cinder.shown("volume", made["volume_id"], "available")
-        self.mount(copy, "copy")
+        self.mount(copy["provider_id"], "copy")
         self.same("copy", "first")
         check(not self.file("copy", "second").exists(), "the first backup shows what came later")
-        self.unmount(copy, "copy")
+        self.unmount(copy["provider_id"], "copy")
         cinder.refused("must be available", "backup-restore", second, "--volume", volume)
-        self.unmount(cinder("show", volume), "data")
+        self.unmount(cinder("show", volume)["provider_id"], "data")
         cinder.shown("volume", volume, "available")
         made = cinder("backup-restore", first, "--volume", volume)
         check(made["volume_id"] == volume, f"{made}")
         shown = cinder.shown("volume", volume, "available")
-        self.mount(shown, "data")
+        self.mount(shown["provider_id"], "data")
         self.same("data", "first")
         check(not self.file("data", "second").exists(), "the volume has still its own content")
-        self.unmount(shown, "data")
+        self.unmount(shown["provider_id"], "data")
 
     def know_it_elsewhere(self, second: str) -> None:
         say("backup-export, and backup-import at a daemon with another catalog and storage")
@@ -202,64 +198,6 @@ class Story:
         else:
             raise Failed("there is a backup of nobody")
 
-    def end(self) -> None:
-        self.daemon.end()
-        for group in self.groups:
-            group.end()
-        self.server.end()
-
-    # ------------------------------------------------------------------ volumes on this host
-
-    def place(self, name: str) -> pathlib.Path:
-        place = self.home / "mounts" / name
-        place.mkdir(parents=True, exist_ok=True)
-        return place
-
-    def file(self, mount: str, name: str) -> pathlib.Path:
-        return self.place(mount) / name
-
-    def mount(self, volume: dict, name: str) -> None:
-        stage, target = self.place(f"stage-{name}"), self.place(name)
-        self.daemon.csi("stage", volume["provider_id"], stage, "--fs", "ext4")
-        self.daemon.csi("publish", volume["provider_id"], stage, target, "--fs", "ext4")
-
-    def unmount(self, volume: dict, name: str) -> None:
-        self.daemon.csi("unpublish", volume["provider_id"], self.place(name))
-        self.daemon.csi("unstage", volume["provider_id"], self.place(f"stage-{name}"))
-
-    def write(self, mount: str, name: str, size_mib: int) -> None:
-        """A file whose content is known, on disk."""
-        source = self.home / f"{name}.data"
-        if not source.exists():
-            run("dd", "if=/dev/urandom", f"of={source}", "bs=1M", f"count={size_mib}")
-        self.file(mount, name).write_bytes(source.read_bytes())
-        run("sync", "-f", self.file(mount, name))
-
-    def same(self, mount: str, name: str) -> None:
-        kept = (self.home / f"{name}.data").read_bytes()
-        check(self.file(mount, name).read_bytes() == kept, f"{name} on {mount} differs")
-
-
-def say(what: str) -> None:
-    print(f"== {what}", flush=True)
-
-
-def main() -> int:
-    binaries, program = pathlib.Path(sys.argv[1]), sys.argv[2]
-    with tempfile.TemporaryDirectory(prefix="cinder-client-", ignore_cleanup_errors=True) as home:
-        story = None
-        try:
-            story = Story(pathlib.Path(home), binaries, program)
-            story.tell()
-            story.end()
-        except Failed as failure:
-            print(f"FAILED: {failure}", file=sys.stderr)
-            if story:
-                print(story.daemon.told(), file=sys.stderr)
-            return 1
-    print("python-cinderclient did all of it")
-    return 0
-
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(play(Story, "python-cinderclient did all of it"))

@@ -1,4 +1,4 @@
-"""What the story needs beside the client: an S3 server, volume groups, daemons."""
+"""What the stories need beside their clients: an S3 server, volume groups, daemons."""
 
 import json
 import os
@@ -6,6 +6,8 @@ import pathlib
 import secrets
 import socket
 import subprocess
+import sys
+import tempfile
 import time
 
 FIXTURES = pathlib.Path(__file__).resolve().parent.parent
@@ -155,3 +157,71 @@ class Daemon:
         code = self.process.wait(60)
         self.log.close()
         check(code == 0, f"the daemon ended with {code}: " + (self.home / "log").read_text()[-2000:])
+
+
+class OnThisHost:
+    """An S3 server, a daemon, and its volumes as this host mounts them by CSI."""
+
+    def __init__(self, home: pathlib.Path, binaries: pathlib.Path):
+        self.home = home
+        self.binaries = binaries
+        self.server = Server(home, "/dev/ubda")
+        self.groups = [Group(home, "one")]
+        self.daemon = Daemon(home, binaries, self.server, self.groups[0], 8776)
+
+    def end(self) -> None:
+        self.daemon.end()
+        for group in self.groups:
+            group.end()
+        self.server.end()
+
+    def place(self, name: str) -> pathlib.Path:
+        place = self.home / "mounts" / name
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    def file(self, mount: str, name: str) -> pathlib.Path:
+        return self.place(mount) / name
+
+    def mount(self, volume: str, name: str) -> None:
+        stage, target = self.place(f"stage-{name}"), self.place(name)
+        self.daemon.csi("stage", volume, stage, "--fs", "ext4")
+        self.daemon.csi("publish", volume, stage, target, "--fs", "ext4")
+
+    def unmount(self, volume: str, name: str) -> None:
+        self.daemon.csi("unpublish", volume, self.place(name))
+        self.daemon.csi("unstage", volume, self.place(f"stage-{name}"))
+
+    def write(self, mount: str, name: str, size_mib: int) -> None:
+        """A file whose content is known, on disk."""
+        source = self.home / f"{name}.data"
+        if not source.exists():
+            run("dd", "if=/dev/urandom", f"of={source}", "bs=1M", f"count={size_mib}")
+        self.file(mount, name).write_bytes(source.read_bytes())
+        run("sync", "-f", self.file(mount, name))
+
+    def same(self, mount: str, name: str) -> None:
+        kept = (self.home / f"{name}.data").read_bytes()
+        check(self.file(mount, name).read_bytes() == kept, f"{name} on {mount} differs")
+
+
+def say(what: str) -> None:
+    print(f"== {what}", flush=True)
+
+
+def play(story, done: str) -> int:
+    """Tells a story with the arguments of the command line; the exit code."""
+    binaries, more = pathlib.Path(sys.argv[1]), sys.argv[2:]
+    with tempfile.TemporaryDirectory(prefix="gateway-clients-", ignore_cleanup_errors=True) as home:
+        told = None
+        try:
+            told = story(pathlib.Path(home), binaries, *more)
+            told.tell()
+            told.end()
+        except Failed as failure:
+            print(f"FAILED: {failure}", file=sys.stderr)
+            if told:
+                print(told.daemon.told(), file=sys.stderr)
+            return 1
+    print(done)
+    return 0
