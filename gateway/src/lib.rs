@@ -18,6 +18,7 @@ mod connection;
 mod cstor;
 mod extract;
 mod health;
+mod listed;
 mod listen;
 mod manager;
 mod openapi;
