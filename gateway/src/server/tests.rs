@@ -20,7 +20,11 @@ fn front_of(router: Router<Gateway>, networks: &str) -> Arc<Front> {
         ..Default::default()
     };
     let access = Access::read(&config).unwrap();
-    Arc::new(Front::with(router, config, access, TaskTracker::new()))
+    let behind = Behind {
+        tasks: TaskTracker::new(),
+        end: CancellationToken::new(),
+    };
+    Arc::new(Front::with(router, config, access, behind))
 }
 
 async fn asked(front: &Arc<Front>, from: &str, method: Method, path: &str) -> Response {
