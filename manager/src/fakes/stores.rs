@@ -100,6 +100,20 @@ impl FakeStores {
         put.expect("a bucket in memory");
     }
 
+    /// Takes an object out of all buckets, or puts one into all of them, past all rules: what somebody else does.
+    pub fn tamper(&self, key: &str, body: Option<&Bytes>) {
+        for bucket in lock(&self.buckets).values() {
+            bucket.tamper(key, body.cloned());
+        }
+    }
+
+    /// An object of the bucket that has it.
+    #[must_use]
+    pub fn peek(&self, key: &str) -> Option<Bytes> {
+        let buckets = lock(&self.buckets);
+        buckets.values().find_map(|bucket| bucket.peek(key))
+    }
+
     /// Keys and open multipart uploads of all buckets.
     #[must_use]
     pub fn content(&self) -> (Vec<String>, usize) {
