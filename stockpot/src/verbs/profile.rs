@@ -12,7 +12,7 @@ use serde_json::Value;
 use stockpot_proto::{
     socket,
     stockpot::v1::{
-        GetProfileRequest, ListProfilesRequest, ProfileDocument, WriteProfileRequest,
+        DeleteProfileRequest, GetProfileRequest, ListProfilesRequest, ProfileDocument, WriteProfileRequest,
         profiles_client::ProfilesClient,
     },
 };
@@ -68,8 +68,15 @@ pub(super) async fn run(cli: &Cli, verb: &ProfileVerb) -> anyhow::Result<()> {
             let profile = written.map_err(|status| said(socket, &status))?;
             print(cli, profile.into_inner())
         }
-        ProfileVerb::Delete(args) => {
-            let deleted = client(&args.socket).delete_profile(named(&args.name)).await;
+        ProfileVerb::Delete {
+            profile: args,
+            force,
+        } => {
+            let request = DeleteProfileRequest {
+                profile: args.name.clone(),
+                force: *force,
+            };
+            let deleted = client(&args.socket).delete_profile(request).await;
             deleted.map_err(|status| said(&args.socket, &status))?;
             if !cli.quiet {
                 eprintln!("{}: deleted", printable::line(&args.name));
