@@ -34,4 +34,4 @@ pub use config::{
     SocketMode,
 };
 pub use listen::{ListenError, TlsError};
-pub use server::{GatewayError, serve};
+pub use server::{GatewayError, check_files, serve};

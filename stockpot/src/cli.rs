@@ -17,6 +17,7 @@ mod tuning;
 mod upkeep;
 mod volume;
 mod volume_adopt;
+mod volume_name;
 
 use std::{num::NonZeroU64, path::PathBuf};
 
