@@ -19,6 +19,7 @@ use std::{
     time::Duration,
 };
 
+use futures::future::join_all;
 use stockpot_driver::{SnapshotId, VolumeId};
 use stockpot_repository::{
     CreateOptions, DEFAULT_CHUNK_SIZE_BYTES, Opened, Repository, RepositoryError,
@@ -155,8 +156,9 @@ impl Clouds {
 
     /// The repository that a short id names, with the profile that leads to it.
     ///
-    /// Profiles whose place was seen before are not asked again; of the others each is. `None` when all
-    /// answered and none has it.
+    /// Places that were seen to be other repositories are not asked again. Those that nobody has seen yet are asked also where
+    /// one is found, all at once: eight digits are not an identity. One that does not answer keeps nobody from what was found.
+    /// `None` when all answered and none has it.
     ///
     /// # Errors
     /// `FailedPrecondition` where two places show the short id and are not the same repository: anybody who can write to
@@ -179,27 +181,30 @@ impl Clouds {
         }
         let mut unanswered: Option<ManagerError> = None;
         let mut found: Option<(Arc<Profile>, Repository)> = None;
-        for (number, profile) in named.iter().chain(&others).enumerate() {
+        for profiles in [named, others] {
             // A place that is known to be the one, and may answer later, is what a caller has to know.
             let later = unanswered.as_ref().is_some_and(|e| !cannot_be_opened(e));
-            if number == named.len() && (later || found.is_some()) {
+            if later && found.is_none() {
                 break;
             }
-            match self.for_reading(profile).await {
-                Ok(Some(repository)) if repository.short_id() == short_id => match &found {
-                    Some((first, other)) if !is_same(other, &repository) => {
-                        return Err(two_show(short_id, first, profile));
-                    }
-                    Some(_) => {}
-                    None => found = Some((profile.clone(), repository)),
-                },
-                // A place that was emptied may be another repository now.
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!(profile = profile.name, %error, "a repository cannot be asked");
-                    // What may answer later counts for more than what will not.
-                    if unanswered.as_ref().is_none_or(cannot_be_opened) {
-                        unanswered = Some(error);
+            let asked = profiles.iter().map(|profile| self.for_reading(profile));
+            for (profile, answer) in profiles.iter().zip(join_all(asked).await) {
+                match answer {
+                    Ok(Some(repository)) if repository.short_id() == short_id => match &found {
+                        Some((first, other)) if !is_same(other, &repository) => {
+                            return Err(two_show(short_id, first, profile));
+                        }
+                        Some(_) => {}
+                        None => found = Some((profile.clone(), repository)),
+                    },
+                    // A place that was emptied may be another repository now.
+                    Ok(_) => {}
+                    Err(error) => {
+                        tracing::warn!(profile = profile.name, %error, "a repository cannot be asked");
+                        // What may answer later counts for more than what will not.
+                        if unanswered.as_ref().is_none_or(cannot_be_opened) {
+                            unanswered = Some(error);
+                        }
                     }
                 }
             }
@@ -288,11 +293,11 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Whether two places show the same repository, and not only its short id.
-fn is_same(one: &Repository, other: &Repository) -> bool {
+pub(crate) fn is_same(one: &Repository, other: &Repository) -> bool {
     one.id() == other.id() && one.is_sealed() == other.is_sealed()
 }
 
-fn two_show(short_id: &str, one: &Profile, other: &Profile) -> ManagerError {
+pub(crate) fn two_show(short_id: &str, one: &Profile, other: &Profile) -> ManagerError {
     ManagerError::FailedPrecondition(format!(
         "profiles {} and {} lead to two repositories that both show the short id {short_id}: remove the profile that does not \
          belong here",

@@ -127,7 +127,7 @@ impl Manager {
             )));
         }
         self.catalog
-            .backup_shows(&row.id, *consistency, text, *frozen_us)
+            .snapshot_shows(&row.id, *consistency, text, *frozen_us)
             .await?;
         let times = self.catalog.freeze_times(&row.volume_id).await?;
         tracing::info!(

@@ -5,6 +5,7 @@ mod create;
 mod delete;
 mod find;
 mod list;
+pub(crate) mod metadata;
 mod upload;
 
 pub(crate) use create::check_cloud_metadata;

@@ -146,11 +146,6 @@ impl Manager {
         self.catalog.insert_snapshot(snapshot.clone()).await?;
         fault::reached("backup.snapshot-row");
         if backup.source != BackupSource::Snapshot {
-            if backup.source == BackupSource::Volume {
-                self.catalog
-                    .backup_shows(&id, Consistency::Unused, NOT_OPEN, 0)
-                    .await?;
-            }
             self.start_upload(&id).await;
             return Ok(());
         }
@@ -265,6 +260,8 @@ pub(super) struct What<'a> {
     /// Unknown before the cut, as is when it was cut.
     pub(super) size_bytes: Option<u64>,
     pub(super) cut_at_us: Option<i64>,
+    /// What a restore shows, and why; unknown before the cut.
+    pub(super) consistency: Option<(Consistency, String)>,
 }
 
 impl<'a> What<'a> {
@@ -277,6 +274,7 @@ impl<'a> What<'a> {
             source,
             size_bytes: is_there.then_some(volume.size_bytes),
             cut_at_us: is_there.then(now_us),
+            consistency: is_there.then(|| (Consistency::Unused, NOT_OPEN.to_owned())),
         }
     }
 }
@@ -312,6 +310,7 @@ pub(super) fn rows(
         sent: None,
         reason: None,
         kept_as_base: false,
+        consistency: what.consistency.clone(),
         metadata: metadata.clone(),
         error: None,
         error_reported: false,
@@ -346,7 +345,7 @@ pub(super) fn rows(
         paused: false,
         is_full: request.full,
         schedule: None,
-        consistency: None,
+        consistency: what.consistency,
         frozen_us: 0,
     };
     (backup, snapshot)

@@ -16,10 +16,8 @@ use crate::{
     ids,
     locks::Subject,
     request,
+    snapshots::metadata::{callers_words, consistency_of},
 };
-
-/// What the manager itself keeps with each cloud copy.
-const OURS: [&str; 2] = ["snapshot_name", "profile"];
 
 impl Manager {
     /// Puts a backup on record whose copy is in a repository. The same again is success.
@@ -126,9 +124,9 @@ fn row(
     })?;
     let mut metadata: Metadata = request.metadata.into_iter().collect();
     if metadata.is_empty() {
-        metadata = manifest.metadata;
-        metadata.retain(|key, _| !OURS.contains(&key.as_str()));
+        metadata = callers_words(&manifest);
     }
+    let consistency = consistency_of(&manifest);
     let reason = match manifest.reason {
         Reason::Full => UploadReason::Full,
         Reason::Compared => UploadReason::Compared,
@@ -166,7 +164,7 @@ fn row(
         paused: false,
         is_full: false,
         schedule: None,
-        consistency: None,
+        consistency,
         frozen_us: 0,
     })
 }

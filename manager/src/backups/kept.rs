@@ -1,5 +1,5 @@
 //! Backups of a local snapshot that is there already: nothing is cut, the volume is not touched and may be gone, and the snapshot
-//! stays as it is, however the backup ends.
+//! stays as it is, however the backup ends. The backup shows what the snapshot shows.
 //!
 //! The cloud copy gets an id of its own, since an id is decided once in a bucket: so a snapshot whose backup failed or was
 //! cancelled can be backed up again. One that has a cloud copy is not backed up twice.
@@ -51,6 +51,7 @@ impl Manager {
             source: BackupSource::Kept,
             size_bytes: row.size_bytes,
             cut_at_us: row.cut_at_us,
+            consistency: row.consistency.clone(),
         };
         let (backup, snapshot) = rows(id, request, profile, short_id, what);
         check_cloud_metadata(&snapshot)?;

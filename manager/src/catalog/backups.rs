@@ -291,9 +291,9 @@ pub(super) fn deleted(
 pub(super) fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), CatalogError> {
     connection.execute(
         "INSERT INTO backups (id, name, volume_id, volume_name, snapshot_id, profile, status, source, holds_volume,
-                temp_snapshot_id, phase, bytes_total, metadata, created_at_us, cut_at_us, is_full, schedule)
+                temp_snapshot_id, phase, bytes_total, metadata, created_at_us, cut_at_us, is_full, schedule, consistency, consistency_text)
          VALUES (:id, :name, :volume, :volume_name, :snapshot, :profile, :status, :source, :holds, :temp, :phase, :total,
-                :metadata, :created, :cut, :full, :schedule)",
+                :metadata, :created, :cut, :full, :schedule, :consistency, :consistency_text)",
         named_params! {
             ":id": backup.id,
             ":name": backup.name,
@@ -312,6 +312,8 @@ pub(super) fn insert(connection: &Connection, backup: &BackupRow) -> Result<(), 
             ":cut": backup.cut_at_us,
             ":full": backup.is_full,
             ":schedule": backup.schedule,
+            ":consistency": backup.consistency.as_ref().map(|shows| shows.0.as_str()),
+            ":consistency_text": backup.consistency.as_ref().map(|shows| &shows.1),
         },
     )?;
     Ok(())

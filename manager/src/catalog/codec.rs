@@ -139,7 +139,7 @@ impl Columns<'_, '_> {
         Ok(reason.zip(self.optional_text("reason_text")?))
     }
 
-    /// What a restore of a backup shows, once it is cut.
+    /// What a restore shows, once it is cut.
     pub(super) fn consistency(&self) -> Result<Option<(Consistency, String)>, CatalogError> {
         let consistency = self.optional_word("consistency")?;
         Ok(consistency.zip(self.optional_text("consistency_text")?))

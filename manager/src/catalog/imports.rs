@@ -15,11 +15,14 @@ impl Catalog {
     pub async fn import_backup(&self, backup: BackupRow) -> Result<(), CatalogError> {
         let sql = "INSERT INTO backups (id, name, volume_id, volume_name, snapshot_id, profile, status, source, holds_volume,
                 parent, phase, bytes_done, bytes_total, reason, reason_text, stored_bytes, requests, location, cleaned,
-                metadata, created_at_us, cut_at_us, ended_at_us)
+                metadata, created_at_us, cut_at_us, ended_at_us, consistency, consistency_text)
          VALUES (:id, :name, :volume, :volume_name, :snapshot, :profile, :status, :source, :holds, :parent, :phase, :done,
-                :total, :reason, :reason_text, :stored, :requests, :location, :cleaned, :metadata, :created, :cut, :ended)";
+                :total, :reason, :reason_text, :stored, :requests, :location, :cleaned, :metadata, :created, :cut, :ended, :consistency,
+                :consistency_text)";
         self.call(move |connection| {
             let (reason, reason_text) = backup.reason.map(|(r, text)| (r.as_str(), text)).unzip();
+            let shows = backup.consistency.map(|(c, text)| (c.as_str(), text));
+            let (consistency, consistency_text) = shows.unzip();
             let sent = backup.sent;
             connection.execute(
                 sql,
@@ -47,6 +50,8 @@ impl Catalog {
                     ":created": backup.created_at_us,
                     ":cut": backup.cut_at_us,
                     ":ended": backup.ended_at_us,
+                    ":consistency": consistency,
+                    ":consistency_text": consistency_text,
                 },
             )?;
             Ok(())

@@ -250,6 +250,8 @@ pub struct SnapshotRow {
     pub reason: Option<(UploadReason, String)>,
     /// The local copy was deleted; its device is kept to compute the next delta.
     pub kept_as_base: bool,
+    /// What a restore of it shows, and why that is no better; known once it is cut.
+    pub consistency: Option<(Consistency, String)>,
     /// The caller's words.
     pub metadata: Metadata,
     /// Why the cloud copy failed.

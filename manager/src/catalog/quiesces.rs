@@ -100,11 +100,11 @@ impl Catalog {
         .await
     }
 
-    /// Notes with the backup of a snapshot, if it has one, what a restore of it shows.
+    /// Notes with a snapshot, and with its backup if it has one, what a restore of it shows.
     ///
     /// # Errors
     /// `Database`.
-    pub async fn backup_shows(
+    pub async fn snapshot_shows(
         &self,
         snapshot: &SnapshotId,
         consistency: Consistency,
@@ -113,11 +113,16 @@ impl Catalog {
     ) -> Result<(), CatalogError> {
         let (snapshot, text) = (snapshot.clone(), text.to_owned());
         self.call(move |connection| {
-            connection.execute(
+            let transaction = connection.transaction()?;
+            transaction.execute(
+                "UPDATE snapshots SET consistency = ?2, consistency_text = ?3 WHERE id = ?1",
+                params![snapshot.as_str(), consistency.as_str(), text],
+            )?;
+            transaction.execute(
                 "UPDATE backups SET consistency = ?2, consistency_text = ?3, frozen_us = ?4 WHERE snapshot_id = ?1",
                 params![snapshot.as_str(), consistency.as_str(), text, column_of(frozen_us)],
             )?;
-            Ok(())
+            Ok(transaction.commit()?)
         })
         .await
     }

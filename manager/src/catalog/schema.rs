@@ -19,6 +19,7 @@ const MIGRATIONS: &[&str] = &[
     schedules::SCRIPT,
     adoptions::SCRIPT,
     in_place::SCRIPT,
+    FOURTEENTH,
 ];
 
 const FIRST: &str = "
@@ -179,6 +180,14 @@ ALTER TABLE backups ADD COLUMN consistency_text TEXT;
 ALTER TABLE backups ADD COLUMN frozen_us INTEGER NOT NULL DEFAULT 0 CHECK (frozen_us >= 0);
 ";
 
+const FOURTEENTH: &str = "
+-- What a restore of it shows, and why that is no better: its upload writes that into the bucket.
+ALTER TABLE snapshots ADD COLUMN consistency TEXT;
+ALTER TABLE snapshots ADD COLUMN consistency_text TEXT;
+UPDATE snapshots SET (consistency, consistency_text) =
+    (SELECT consistency, consistency_text FROM backups WHERE backups.snapshot_id = snapshots.id);
+";
+
 /// Refuses a version that this program does not know; the newest that it knows.
 pub(super) fn check_known(found: i64) -> Result<i64, CatalogError> {
     let known = i64::try_from(MIGRATIONS.len()).expect("a handful of scripts");
@@ -225,6 +234,9 @@ mod tests {
         let sent = "SELECT stored_bytes FROM snapshots WHERE id = 'snap-1'";
         let sent: Option<i64> = connection.query_row(sent, [], |row| row.get(0)).unwrap();
         assert_eq!(sent, None);
+        let shows = "SELECT consistency FROM snapshots WHERE id = 'snap-1'";
+        let shows: Option<String> = connection.query_row(shows, [], |row| row.get(0)).unwrap();
+        assert_eq!(shows, None);
         // What became of its upload nobody knows any more; a row that goes takes its note along.
         let begun = |connection: &Connection| -> i64 {
             let sql = "SELECT count(*) FROM begun_uploads WHERE id = 'snap-2'";

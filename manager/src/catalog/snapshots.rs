@@ -307,9 +307,9 @@ impl Catalog {
 pub(super) fn insert(connection: &Connection, snapshot: &SnapshotRow) -> Result<(), CatalogError> {
     connection.execute(
         "INSERT INTO snapshots (id, name, volume_id, volume_name, pool, size_bytes, cut_at_us, profile, local_state,
-                cloud_state, metadata, created_at_us)
+                cloud_state, metadata, created_at_us, consistency, consistency_text)
          VALUES (:id, :name, :volume, :volume_name, :pool, :size, :cut, :profile, :local, :cloud, :metadata,
-                :created)",
+                :created, :consistency, :consistency_text)",
         named_params! {
             ":id": snapshot.id.as_str(),
             ":name": snapshot.name,
@@ -323,6 +323,8 @@ pub(super) fn insert(connection: &Connection, snapshot: &SnapshotRow) -> Result<
             ":cloud": snapshot.cloud.as_str(),
             ":metadata": to_json(&snapshot.metadata),
             ":created": snapshot.created_at_us,
+            ":consistency": snapshot.consistency.as_ref().map(|shows| shows.0.as_str()),
+            ":consistency_text": snapshot.consistency.as_ref().map(|shows| &shows.1),
         },
     )?;
     Ok(())
@@ -360,6 +362,7 @@ fn read(row: &Row<'_>) -> Result<SnapshotRow, CatalogError> {
         sent: columns.sent()?,
         reason: columns.reason()?,
         kept_as_base: columns.flag("kept_as_base")?,
+        consistency: columns.consistency()?,
         metadata: columns.json("metadata")?,
         error: columns.recorded_error()?,
         error_reported: columns.flag("error_reported")?,
@@ -388,6 +391,7 @@ pub(super) mod tests {
             sent: None,
             reason: None,
             kept_as_base: false,
+            consistency: None,
             metadata: [("k".to_owned(), "v".to_owned())].into(),
             error: None,
             error_reported: false,

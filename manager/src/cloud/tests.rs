@@ -94,16 +94,23 @@ async fn one_that_only_shows_the_short_id_is_not_taken_for_the_repository() {
     let (_, found) = clouds.by_short_id(&short_id).await.unwrap().unwrap();
     assert_eq!(found.id(), repository.id());
     add("a", "others");
+    // Nobody has looked there yet, and the other one is known.
     let other = clouds.profile("a").await.unwrap();
     let place = other.topology().unwrap().place();
     stores.make_look_alike(&place, &short_id).await;
+    assert_two_show(clouds.by_short_id(&short_id).await);
+    // Both are known.
     let shown = clouds.for_reading(&other).await.unwrap().unwrap();
     assert_eq!(shown.short_id(), short_id);
-    let refused = clouds.by_short_id(&short_id).await.unwrap_err();
+    assert_two_show(clouds.by_short_id(&short_id).await);
+}
+
+fn assert_two_show(found: Result<Option<(Arc<Profile>, Repository)>, ManagerError>) {
+    let refused = found.unwrap_err();
     let text = refused.to_string();
     assert!(
         matches!(refused, ManagerError::FailedPrecondition(_)),
         "{text}"
     );
-    assert!(text.contains("profiles a and p"), "{text}");
+    assert!(text.contains("both show the short id"), "{text}");
 }

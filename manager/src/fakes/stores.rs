@@ -1,5 +1,7 @@
 //! Buckets in memory.
 
+mod locking;
+
 use std::{
     collections::BTreeMap,
     ops::Range,
@@ -17,10 +19,11 @@ use stockpot_repository::{
     format::{crypto::Sealer, ids::MARKER_KEY, marker::Marker},
     store::{
         EndpointReport, ListPage, MemoryStore, Multipart, ObjectMeta, ObjectStore, PartReceipt,
-        PutMode, RequestCounts, StoreError,
+        PutMode, RequestCounts, StoreError, versions::Versions,
     },
 };
 
+use self::locking::Locking;
 use super::Faults;
 use crate::{cloud::Stores, profile::Topology};
 
@@ -29,6 +32,9 @@ use crate::{cloud::Stores, profile::Topology};
 pub struct FakeStores {
     faults: Arc<Faults>,
     buckets: Mutex<BTreeMap<String, Arc<MemoryStore>>>,
+    /// The same buckets, where they can lock.
+    locking: Mutex<BTreeMap<String, Arc<Locking>>>,
+    can_lock: AtomicBool,
     out_of_reach: Arc<AtomicBool>,
     refusing: Arc<AtomicBool>,
     unanswered: Arc<AtomicU64>,
@@ -43,6 +49,8 @@ impl FakeStores {
         Arc::new(Self {
             faults,
             buckets: Mutex::default(),
+            locking: Mutex::default(),
+            can_lock: AtomicBool::new(false),
             out_of_reach: Arc::default(),
             refusing: Arc::default(),
             unanswered: Arc::default(),
@@ -57,6 +65,25 @@ impl FakeStores {
         for bucket in lock(&self.buckets).values() {
             bucket.set_clock_ahead_s(clock_ahead_s);
         }
+    }
+
+    /// Whether buckets are opened as ones that were made with Object Lock.
+    pub fn set_can_lock(&self, can_lock: bool) {
+        self.can_lock.store(can_lock, Ordering::SeqCst);
+    }
+
+    /// Keys that are or were locked, in all buckets.
+    #[must_use]
+    pub fn locked(&self) -> Vec<String> {
+        let locking = lock(&self.locking);
+        locking.values().flat_map(|one| one.locked()).collect()
+    }
+
+    /// Keys that something was put over, or that were deleted, while they were locked.
+    #[must_use]
+    pub fn covered(&self) -> Vec<String> {
+        let locking = lock(&self.locking);
+        locking.values().flat_map(|one| one.covered()).collect()
     }
 
     /// How long it takes to try what a bucket's endpoint can.
@@ -134,8 +161,17 @@ impl Stores for FakeStores {
         let mut buckets = lock(&self.buckets);
         let bucket = buckets.entry(topology.place()).or_default().clone();
         bucket.set_clock_ahead_s(self.clock_ahead_s.load(Ordering::SeqCst));
+        let can_lock = self.can_lock.load(Ordering::SeqCst);
+        let locking = can_lock.then(|| {
+            let mut locking = lock(&self.locking);
+            let one = locking
+                .entry(topology.place())
+                .or_insert_with(|| Arc::new(Locking::new(bucket.clone())));
+            one.clone()
+        });
         Ok(Arc::new(FaultyStore {
             bucket,
+            locking,
             faults: self.faults.clone(),
             out_of_reach: self.out_of_reach.clone(),
             refusing: self.refusing.clone(),
@@ -148,6 +184,8 @@ impl Stores for FakeStores {
 #[derive(Debug)]
 struct FaultyStore {
     bucket: Arc<MemoryStore>,
+    /// Where it can lock.
+    locking: Option<Arc<Locking>>,
     faults: Arc<Faults>,
     out_of_reach: Arc<AtomicBool>,
     refusing: Arc<AtomicBool>,
@@ -192,7 +230,10 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn put(&self, key: &str, body: Bytes, mode: PutMode) -> Result<(), StoreError> {
-        self.call("put", self.bucket.put(key, body, mode)).await
+        match &self.locking {
+            Some(locking) => self.call("put", locking.put(key, body, mode)).await,
+            None => self.call("put", self.bucket.put(key, body, mode)).await,
+        }
     }
 
     async fn get(&self, key: &str, bytes_max: usize) -> Result<Bytes, StoreError> {
@@ -208,7 +249,10 @@ impl ObjectStore for FaultyStore {
     }
 
     async fn delete(&self, key: &str) -> Result<(), StoreError> {
-        self.call("delete", self.bucket.delete(key)).await
+        match &self.locking {
+            Some(locking) => self.call("delete", locking.hide(key)).await.map(drop),
+            None => self.call("delete", self.bucket.delete(key)).await,
+        }
     }
 
     async fn list(&self, prefix: &str, from: Option<&str>) -> Result<ListPage, StoreError> {
@@ -269,6 +313,11 @@ impl ObjectStore for FaultyStore {
         tokio::time::sleep(duration).await;
         self.bucket.delete(key).await?;
         self.bucket.probe().await
+    }
+
+    fn versions(&self) -> Option<&dyn Versions> {
+        let locking = self.locking.as_deref()?;
+        Some(locking)
     }
 
     fn adopt(&self, report: &EndpointReport) {

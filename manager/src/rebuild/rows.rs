@@ -16,6 +16,7 @@ use crate::{
     config::Config,
     ids::{self, NodeShortId},
     manager::now_us,
+    snapshots::metadata::{callers_words, consistency_of, name_of},
 };
 
 /// What the old catalog says of some rows, by id.
@@ -240,7 +241,7 @@ impl Deciding {
     ) -> (Option<String>, Metadata) {
         let old = self.old_snapshots.remove(id);
         let tagged = local.and_then(|(_, found)| found.name.clone());
-        let in_bucket = copy.and_then(|copy| copy.manifest.metadata.get("snapshot_name").cloned());
+        let in_bucket = copy.and_then(|copy| name_of(&copy.manifest));
         match (old, copy) {
             (Some(old), _) => (Some(old.name), old.metadata),
             (None, Some(copy)) => (tagged.or(in_bucket), callers_words(&copy.manifest)),
@@ -308,20 +309,13 @@ fn of_copies(
         sent: manifest.map(sent),
         reason: manifest.map(reason),
         kept_as_base: false,
+        consistency: manifest.and_then(consistency_of),
         metadata: Metadata::new(),
         error: None,
         error_reported: false,
         deleting: None,
         created_at_us: cut_at_us.unwrap_or_else(now_us),
     }
-}
-
-/// What the caller noted with a snapshot, without what was noted for him.
-fn callers_words(manifest: &Manifest) -> Metadata {
-    let mut metadata = manifest.metadata.clone();
-    metadata.remove("snapshot_name");
-    metadata.remove("profile");
-    metadata
 }
 
 fn sent(manifest: &Manifest) -> Sent {
@@ -371,7 +365,7 @@ fn backup_row(id: String, snapshot: &SnapshotRow, manifest: &Manifest) -> Backup
         paused: false,
         is_full: false,
         schedule: None,
-        consistency: None,
+        consistency: snapshot.consistency.clone(),
         frozen_us: 0,
     }
 }

@@ -47,8 +47,8 @@ pub(crate) fn what_failed(judged: &[Judged]) -> Option<ManagerError> {
     )))
 }
 
-/// The repositories asked so far, with the time there, or what came of asking.
-type Asked = BTreeMap<String, Result<(Repository, Timestamp), String>>;
+/// The repositories asked so far, by profile and short id, with the time there, or what came of asking.
+type Asked = BTreeMap<(String, String), Result<(Repository, Timestamp), String>>;
 
 impl Manager {
     /// Gives up what a schedule's retention does not keep of the backups that it made, or only tells what that would be.
@@ -166,24 +166,21 @@ impl Manager {
         ))
     }
 
-    /// The repository of a backup and the time there. Where that and the time here are a day and more apart, one of
-    /// them is wrong and no age can be told.
+    /// The repository of a backup, from which it would be deleted too, and the time there. Where that and the time here are a day and
+    /// more apart, one of them is wrong and no age can be told.
     async fn repository_and_time(
         &self,
         backup: &BackupRow,
         asked: &mut Asked,
     ) -> Result<(Repository, Timestamp), ManagerError> {
-        let short_id = ids::repository_of(&backup.snapshot_id).unwrap_or_default();
-        if let Some(known) = asked.get(short_id) {
+        let (profile, snapshot) = (&backup.profile, &backup.snapshot_id);
+        let short_id = ids::repository_of(snapshot).unwrap_or_default();
+        let key = (profile.clone(), short_id.to_owned());
+        if let Some(known) = asked.get(&key) {
             return known.clone().map_err(ManagerError::FailedPrecondition);
         }
         let asking = async {
-            let (_, repository) = self.clouds.by_short_id(short_id).await?.ok_or_else(|| {
-                ManagerError::NoProfileLeads {
-                    repository: short_id.to_owned(),
-                    snapshot: backup.snapshot_id.to_string(),
-                }
-            })?;
+            let (_, repository) = self.repository_of_copy(profile, snapshot).await?;
             let now = forget::now(&repository).await?;
             forget::check_clocks(&repository, &[], now, self.clock.now())?;
             Ok::<_, ManagerError>((repository, now))
@@ -193,7 +190,7 @@ impl Manager {
             .as_ref()
             .map(Clone::clone)
             .map_err(|error| chain(error));
-        asked.insert(short_id.to_owned(), kept);
+        asked.insert(key, kept);
         answer
     }
 

@@ -6,10 +6,10 @@ use stockpot_driver::{SnapshotId, SnapshotInfo};
 use stockpot_proto::stockpot::v1 as api;
 use stockpot_repository::format::manifest;
 
-use super::upload::cloud_metadata;
+use super::metadata::cloud_metadata;
 use crate::{
     Manager, ManagerError,
-    catalog::{CopyState, JobKind, SnapshotRow, VolumeRow, VolumeStatus},
+    catalog::{Consistency, CopyState, JobKind, SnapshotRow, VolumeRow, VolumeStatus},
     error::chain,
     fault, ids,
     locks::{Held, Subject},
@@ -137,6 +137,7 @@ impl Manager {
             sent: None,
             reason: None,
             kept_as_base: false,
+            consistency: None,
             metadata: request.metadata.into_iter().collect(),
             error: None,
             error_reported: false,
@@ -244,7 +245,10 @@ impl Manager {
 
 /// Refuses what could not be kept with the cloud copy.
 pub(crate) fn check_cloud_metadata(row: &SnapshotRow) -> Result<(), ManagerError> {
-    manifest::check_metadata(&cloud_metadata(row)).map_err(|error| {
+    // What it will show is not known before the cut; there has to be room for the longest word.
+    let mut row = row.clone();
+    row.consistency = Some((Consistency::FileSystem, String::new()));
+    manifest::check_metadata(&cloud_metadata(&row)).map_err(|error| {
         ManagerError::InvalidArgument(format!(
             "a repository cannot hold this metadata: {}",
             chain(&error)

@@ -181,9 +181,19 @@ impl Manager {
         &self,
         row: &SnapshotRow,
     ) -> Result<(Arc<Profile>, Repository), ManagerError> {
-        let short_id = ids::repository_of(&row.id).unwrap_or_default();
+        self.repository_of_copy(&row.profile, &row.id).await
+    }
+
+    /// The repository of a cloud copy that was sent with a profile: by that, or by any other that leads there. Whatever else shows its
+    /// short id, the place of that profile is the one.
+    pub(crate) async fn repository_of_copy(
+        &self,
+        sent_with: &str,
+        id: &SnapshotId,
+    ) -> Result<(Arc<Profile>, Repository), ManagerError> {
+        let short_id = ids::repository_of(id).unwrap_or_default();
         let mut closed = None;
-        if let Ok(profile) = self.clouds.profile(&row.profile).await
+        if let Ok(profile) = self.clouds.profile(sent_with).await
             && profile.topology().is_ok()
         {
             match self.clouds.for_reading(&profile).await {
@@ -196,7 +206,7 @@ impl Manager {
                 Err(error) => return Err(error),
             }
         }
-        match (self.repository_named(short_id, &row.id).await, closed) {
+        match (self.repository_named(short_id, id).await, closed) {
             (Err(ManagerError::NoProfileLeads { .. }), Some(error)) => Err(error),
             (found, _) => found,
         }

@@ -1,12 +1,18 @@
 //! Listing snapshots: those on record, and those that only a bucket knows. What a bucket says of its copies counts
 //! for more than what is on record.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::future::join_all;
 use stockpot_driver::SnapshotId;
 use stockpot_proto::stockpot::v1 as api;
-use stockpot_repository::snapshots::{SnapshotSummary, Status};
+use stockpot_repository::{
+    Repository,
+    snapshots::{SnapshotSummary, Status},
+};
 
 use crate::{
     Manager, ManagerError,
@@ -15,7 +21,7 @@ use crate::{
     error::chain,
     ids,
     page::{self, Page},
-    profile::Topology,
+    profile::{Profile, Topology},
     translate::{self, CloudTruth},
 };
 
@@ -23,9 +29,19 @@ use crate::{
 #[derive(Debug, Default)]
 struct Seen {
     /// By the short id of the repository: what it holds.
-    answered: BTreeMap<String, BTreeMap<String, Listed>>,
+    answered: BTreeMap<String, Held>,
+    /// Short ids that several repositories show: what lies where nobody can tell by them.
+    ambiguous: BTreeSet<String>,
     /// Which could not be listed, and why.
     warnings: Vec<String>,
+}
+
+/// What one repository holds.
+#[derive(Debug)]
+struct Held {
+    profile: Arc<Profile>,
+    repository: Repository,
+    by_id: BTreeMap<String, Listed>,
 }
 
 #[derive(Debug)]
@@ -162,12 +178,15 @@ impl Manager {
         let rows = self.catalog.snapshots().await?;
         let mut found = BTreeMap::new();
         for row in rows.iter().filter(|row| row.cut_at_us.is_some()) {
-            let truth = seen.truth_of(row);
+            // Its profile tells which of those that show the short id is meant.
+            let truth = match seen.is_ambiguous(row) {
+                true => self.truth_of(row).await,
+                false => seen.truth_of(row),
+            };
             let snapshot = self.describe_snapshot(row, truth).await?;
             found.insert(row.id.to_string(), snapshot);
         }
-        for listed in seen.answered.into_values().flatten() {
-            let (id, listed) = listed;
+        for (id, listed) in seen.answered.into_values().flat_map(|held| held.by_id) {
             if found.contains_key(&id) {
                 continue;
             }
@@ -206,16 +225,7 @@ impl Manager {
             match listed {
                 Ok(None) => {}
                 Ok(Some((repository, summaries))) => {
-                    let location = repository.location();
-                    let of = seen.answered.entry(repository.short_id()).or_default();
-                    for summary in summaries {
-                        let listed = Listed {
-                            summary,
-                            profile: profile.name.clone(),
-                            location: location.clone(),
-                        };
-                        of.insert(listed.summary.snapshot_id.to_string(), listed);
-                    }
+                    seen.take(profile, repository, summaries);
                 }
                 Err(error) => {
                     tracing::warn!(
@@ -240,6 +250,50 @@ impl Manager {
 }
 
 impl Seen {
+    /// Takes what a repository holds, unless another one shows its short id: then neither counts.
+    fn take(
+        &mut self,
+        profile: Arc<Profile>,
+        repository: Repository,
+        summaries: Vec<SnapshotSummary>,
+    ) {
+        let short_id = repository.short_id();
+        if self.ambiguous.contains(&short_id) {
+            return;
+        }
+        if let Some(held) = self.answered.get(&short_id)
+            && !cloud::is_same(&held.repository, &repository)
+        {
+            let refused = cloud::two_show(&short_id, &held.profile, &profile);
+            self.warnings.push(chain(&refused));
+            self.answered.remove(&short_id);
+            self.ambiguous.insert(short_id);
+            return;
+        }
+        let location = repository.location();
+        let name = profile.name.clone();
+        let held = self.answered.entry(short_id).or_insert_with(|| Held {
+            profile,
+            repository,
+            by_id: BTreeMap::new(),
+        });
+        for summary in summaries {
+            let listed = Listed {
+                summary,
+                profile: name.clone(),
+                location: location.clone(),
+            };
+            held.by_id
+                .insert(listed.summary.snapshot_id.to_string(), listed);
+        }
+    }
+
+    /// Whether a cloud copy on record cannot be told from others by its short id.
+    fn is_ambiguous(&self, row: &SnapshotRow) -> bool {
+        let short_id = ids::repository_of(&row.id);
+        row.cloud == CopyState::Present && short_id.is_some_and(|id| self.ambiguous.contains(id))
+    }
+
     /// What the buckets say of a cloud copy on record.
     fn truth_of(&self, row: &SnapshotRow) -> CloudTruth {
         if row.cloud != CopyState::Present {
@@ -249,7 +303,8 @@ impl Seen {
         let Some(repository) = repository else {
             return CloudTruth::Unknown;
         };
-        match repository.get(row.id.as_str()).map(|l| &l.summary.status) {
+        let listed = repository.by_id.get(row.id.as_str());
+        match listed.map(|listed| &listed.summary.status) {
             Some(Status::Committed) => CloudTruth::AsRecorded,
             Some(Status::Deleted) => CloudTruth::Deleted,
             // Absence proves nothing: it may be a list that came up short.

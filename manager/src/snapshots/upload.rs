@@ -2,7 +2,7 @@
 //! because nobody uses the volume, is read from the volume itself; and the cloud copy of a backup may be read from a local snapshot
 //! that was there before.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use stockpot_driver::{AccessMode, SnapshotId, VolumeDriver};
@@ -16,7 +16,10 @@ use stockpot_repository::{
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
-use super::bases::{Delta, to_ranges};
+use super::{
+    bases::{Delta, to_ranges},
+    metadata::cloud_metadata,
+};
 use crate::{
     Manager, ManagerError,
     attach::Subject,
@@ -325,14 +328,6 @@ fn source_check(driver: &Arc<dyn VolumeDriver>, id: &SnapshotId) -> SourceCheck 
         let (driver, id) = (driver.clone(), id.clone());
         async move { driver.check_snapshot(&id).await }
     })
-}
-
-/// What is kept with the cloud copy besides the data.
-pub(super) fn cloud_metadata(row: &SnapshotRow) -> BTreeMap<String, String> {
-    let mut metadata = row.metadata.clone();
-    metadata.insert("snapshot_name".to_owned(), row.name.clone());
-    metadata.insert("profile".to_owned(), row.profile.clone());
-    metadata
 }
 
 /// Where the committed copy lies, if it is the one of this row, and what its upload sent.

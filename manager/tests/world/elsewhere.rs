@@ -155,8 +155,10 @@ fn past_a_repository_that_shows_the_same_short_id() {
     run.block_on(async {
         let place = "s3://others at aws";
         world.stores.make_look_alike(place, short_id).await;
-        // A listing asks every bucket.
-        lab::list(&mut client).await;
+        // A listing asks every bucket, and is not misled by one.
+        let listed = lab::list(&mut client).await;
+        assert!(listed.iter().all(|one| one.ready), "{listed:?}");
+        assert_eq!(listed.len(), 1);
         world.assert_restores(&mut client, &snapshot).await;
     });
     run.stop();
@@ -164,7 +166,14 @@ fn past_a_repository_that_shows_the_same_short_id() {
     let run = world.start();
     let mut client = run.client();
     run.block_on(async {
-        lab::list(&mut client).await;
+        // Before anybody has looked into both: what is asked for decides, and not who was asked first.
+        let request = lab::volume_from("early", &snapshot, api::SourceCopy::Cloud);
+        let refused = client.create_volume(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        let listed = client.list_snapshots(api::ListSnapshotsRequest::default());
+        let listed = listed.await.unwrap().into_inner();
+        assert!(listed.snapshots.is_empty(), "{listed:?}");
+        assert!(listed.warnings[0].contains("offsite and aaa"), "{listed:?}");
         let request = lab::volume_from("back", &snapshot, api::SourceCopy::Cloud);
         let refused = client.create_volume(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");

@@ -15,6 +15,7 @@ mod quiesce;
 mod rebuilding;
 mod rules;
 mod schedules;
+mod shown;
 mod story;
 mod streams;
 

@@ -2,6 +2,7 @@
 
 mod asked;
 mod killed;
+mod locked;
 mod months;
 mod profiles;
 

@@ -364,6 +364,11 @@ impl SnapshotRecord {
     }
 }
 
+/// Key of a manifest's metadata: what a restore shows, as `file-system`, `unused` or `crash`.
+pub const CONSISTENCY_KEY: &str = "stockpot.consistency";
+/// Key of a manifest's metadata: why it shows no more than that, for people.
+pub const CONSISTENCY_TEXT_KEY: &str = "stockpot.consistency_text";
+
 /// Refuses metadata that a manifest cannot hold, so that a caller learns of it before an upload.
 ///
 /// # Errors

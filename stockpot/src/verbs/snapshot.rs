@@ -13,6 +13,7 @@ use stockpot_proto::{
         manager_client::ManagerClient,
     },
 };
+use stockpot_repository::format::manifest::{CONSISTENCY_KEY, CONSISTENCY_TEXT_KEY};
 use tonic::{Status, transport::Channel};
 
 use super::volume::{snapshot_of_name, volume_named};
@@ -348,9 +349,11 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
         if row.kept_as_base {
             text.push_str("\nits device stays in the pool, as the base of the next upload");
         }
+        let shows = shows(&row.metadata);
         for (what, value) in [
             ("profile", &row.profile),
             ("location", &row.cloud_location),
+            ("consistency", &shows),
             ("sent", &how),
             ("error", &row.error),
         ] {
@@ -360,6 +363,15 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
         }
         text
     })
+}
+
+/// What a restore shows, and why, where the snapshot's bucket says it.
+fn shows(metadata: &BTreeMap<String, String>) -> String {
+    let said = |key: &str| metadata.get(key).map(String::as_str);
+    match (said(CONSISTENCY_KEY), said(CONSISTENCY_TEXT_KEY)) {
+        (Some(word), Some(why)) => format!("{word}: {why}"),
+        (word, _) => word.unwrap_or_default().to_owned(),
+    }
 }
 
 pub(super) fn progress_line(progress: &Progress) -> String {

@@ -53,6 +53,7 @@ fn snapshot(of: &BackupRow) -> SnapshotRow {
         sent: None,
         reason: None,
         kept_as_base: false,
+        consistency: None,
         metadata: [].into(),
         error: None,
         error_reported: false,

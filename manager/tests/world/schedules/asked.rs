@@ -475,3 +475,46 @@ fn the_last_copy_stays_though_a_later_one_is_still_on_record() {
     });
     managed.run.stop();
 }
+
+/// What is asked before a backup goes is asked of the repository from which it goes.
+#[test]
+fn a_repository_that_shows_the_same_short_id_is_not_asked_what_to_keep() {
+    let scene = Scene::new("2026-03-01T12:00:00Z", WIDE);
+    let mut managed = scene.start();
+    managed.block_on(async |client, backups, schedules| {
+        volumes(&scene.world, client, &["a"]).await;
+        let schedule = api::Schedule {
+            profile: "offsite".to_owned(),
+            ..nightly()
+        };
+        schedules.create_schedule(schedule).await.unwrap();
+        for due in ["2026-03-02T01:30:00Z", "2026-03-03T01:30:00Z"] {
+            scene.set(at(due));
+            assert_eq!(run_is_over(schedules, "nightly", at(due)).await.last_ok, 1);
+        }
+        let made = all(backups).await;
+        let short_id = made[0].snapshot_id.split('-').nth(1).unwrap();
+        lab::write_profile(scene.world.dir.path(), "aaa", "{bucket: others}");
+        let stores = &scene.world.stores;
+        stores.make_look_alike("s3://others at aws", short_id).await;
+        // A listing asks every bucket.
+        lab::list(client).await;
+        let schedule = api::Schedule {
+            profile: "offsite".to_owned(),
+            ..keeping_one()
+        };
+        schedules.update_schedule(schedule).await.unwrap();
+        let judged = schedules
+            .apply_retention(apply())
+            .await
+            .unwrap()
+            .into_inner()
+            .items;
+        assert!(
+            judged.iter().all(|item| item.error.is_empty()),
+            "{judged:?}"
+        );
+        assert_eq!(all(backups).await.len(), 1);
+    });
+    managed.run.stop();
+}

@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use stockpot_driver::lvm::live::LiveSnapshot;
 use stockpot_repository::{
     Repository, RepositoryError,
-    format::ids::SnapshotId,
+    format::{
+        ids::SnapshotId,
+        manifest::{CONSISTENCY_KEY, CONSISTENCY_TEXT_KEY},
+    },
     upload::{BaseChoice, Changes, SnapshotRef, SourceCheck, UploadRequest},
 };
 
@@ -31,7 +34,7 @@ impl Job<'_> {
             snapshot_id: repository.new_snapshot_id(),
             volume_name: self.volume.to_string(),
             volume_id: self.volume.clone(),
-            metadata: metadata(self.args),
+            metadata: metadata(self.args, self.snapshot.is_some()),
             cut_at: self.cut_at,
             extents: None,
             source_check: self.snapshot.map(source_check),
@@ -144,7 +147,8 @@ fn source_path(args: &BackupArgs) -> String {
     path.as_ref().unwrap_or(&args.source).display().to_string()
 }
 
-fn metadata(args: &BackupArgs) -> BTreeMap<String, String> {
+/// What is kept with the snapshot; `is_cut`: a live volume was cut for it.
+fn metadata(args: &BackupArgs, is_cut: bool) -> BTreeMap<String, String> {
     let mut metadata: BTreeMap<_, _> = args
         .labels
         .iter()
@@ -152,5 +156,11 @@ fn metadata(args: &BackupArgs) -> BTreeMap<String, String> {
         .map(|(k, v)| (format!("label.{k}"), v))
         .collect();
     metadata.insert("source".to_owned(), source_path(args));
+    if is_cut {
+        // What LVM froze for the cut is not known here: nothing better is promised.
+        metadata.insert(CONSISTENCY_KEY.to_owned(), "crash".to_owned());
+        let why = "the command line cut the volume as it was";
+        metadata.insert(CONSISTENCY_TEXT_KEY.to_owned(), why.to_owned());
+    }
     metadata
 }
