@@ -142,6 +142,9 @@ pub(crate) struct Capacity {
     pub(crate) limit_bytes: u64,
 }
 
+/// What the interface counts sizes in ends here.
+const SIZE_MAX: u64 = i64::MAX.unsigned_abs();
+
 impl Capacity {
     /// From an optional range.
     pub(crate) fn parse(range: Option<&CapacityRange>) -> Result<Self, RequestError> {
@@ -165,6 +168,14 @@ impl Capacity {
             required_bytes,
             limit_bytes,
         })
+    }
+
+    /// The limit in the manager's words: for it none means exactly what is required, and here larger is as good.
+    pub(crate) fn limit(self) -> u64 {
+        match self.limit_bytes {
+            0 => SIZE_MAX,
+            limit => limit,
+        }
     }
 }
 

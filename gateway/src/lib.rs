@@ -38,4 +38,4 @@ pub use config::{
     SocketMode,
 };
 pub use listen::{ListenError, TlsError};
-pub use server::{GatewayError, serve};
+pub use server::{GatewayError, check_files, serve};

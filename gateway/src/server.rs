@@ -50,6 +50,17 @@ pub enum GatewayError {
     Listen(#[from] ListenError),
 }
 
+/// Reads the files that the configuration names, and keeps nothing of them: so that one that is missing is told before anything is
+/// served.
+///
+/// # Errors
+/// [`GatewayError::Tokens`], [`GatewayError::Certificate`].
+pub fn check_files(config: &GatewayConfig) -> Result<(), GatewayError> {
+    Access::read(config)?;
+    config.certificate.clone().map(Tls::read).transpose()?;
+    Ok(())
+}
+
 /// Serves the REST APIs until `shutdown` is there; then requests at work, and streams that they have begun, get 30 s to end.
 ///
 /// The manager need not be there yet: requests are answered 503 until it is. A socket that a killed process left is taken

@@ -14,7 +14,7 @@ mod tests;
 mod uploads;
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -24,13 +24,14 @@ use stockpot_driver::{SnapshotId, VolumeId};
 use stockpot_repository::{
     CreateOptions, DEFAULT_CHUNK_SIZE_BYTES, Opened, Repository, RepositoryError,
     format::{ids as format_ids, manifest::Manifest},
-    lock,
+    lock as object_lock,
     snapshots::{self, SnapshotSummary},
 };
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument;
 
+use self::failures::is_not_there_any_more;
 pub(crate) use self::failures::{cannot_be_opened, may_be_covered, may_be_credentials};
 use self::records::Records;
 pub use self::stores::{S3Stores, Stores};
@@ -55,6 +56,8 @@ pub(crate) struct Clouds {
     catalog: Catalog,
     // One slot per place, so that a slow bucket holds up nobody but its own callers.
     open: Mutex<HashMap<String, Slot>>,
+    /// Places whose repository was found to be gone: what is on record of them does not count until one is opened there again.
+    doubted: Arc<Mutex<BTreeSet<String>>>,
     /// What listings have read.
     records: Records,
     answer_within: Duration,
@@ -94,6 +97,7 @@ impl Clouds {
             stores,
             catalog,
             open: Mutex::default(),
+            doubted: Arc::default(),
             records: Records::default(),
             answer_within: ANSWER_WITHIN,
             tasks,
@@ -143,10 +147,11 @@ impl Clouds {
     /// a bucket that does not answer does not keep a snapshot from being cut.
     pub(crate) async fn short_id(&self, profile: &Profile) -> Result<String, ManagerError> {
         let place = profile.topology()?.place();
-        if let Some(known) = self.catalog.repositories().await?.remove(&place) {
-            return Ok(known);
+        let known = self.catalog.repositories().await?.remove(&place);
+        match known.filter(|_| !lock(&self.doubted).contains(&place)) {
+            Some(known) => Ok(known),
+            None => Ok(self.for_writing(profile).await?.short_id()),
         }
-        Ok(self.for_writing(profile).await?.short_id())
     }
 
     /// The repository that a short id names, with the profile that leads to it.
@@ -234,6 +239,17 @@ impl Clouds {
         }
     }
 
+    /// Draws from a failure what to do before the repository is used again.
+    pub(crate) fn heed(&self, profile: &Profile, error: &ManagerError) {
+        let is_gone = is_not_there_any_more(error);
+        if is_gone || may_be_credentials(error) {
+            self.forget(profile);
+        }
+        if let (true, Ok(topology)) = (is_gone, profile.topology()) {
+            lock(&self.doubted).insert(topology.place());
+        }
+    }
+
     async fn repository(
         &self,
         topology: &Topology,
@@ -248,6 +264,12 @@ impl Clouds {
             }
             let opening = open(self.stores.clone(), topology.clone(), make);
             let opening = keep(kept, opening, topology.clone(), self.catalog.clone());
+            let doubted = self.doubted.clone();
+            let opening = async move {
+                let repository = opening.await?;
+                lock(&doubted).remove(&place);
+                Ok(repository)
+            };
             if !make {
                 return opening.await;
             }
@@ -262,8 +284,12 @@ impl Clouds {
     }
 
     fn slots(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether two places show the same repository, and not only its short id.
@@ -292,7 +318,7 @@ async fn open(
     }
     if topology.lock.is_some() {
         // Before anything is written: what cannot be locked is not begun.
-        lock::require(&*store).await?;
+        object_lock::require(&*store).await?;
     }
     let options = CreateOptions {
         chunk_size_bytes: topology

@@ -69,6 +69,13 @@ pub(crate) fn is_volume_of_other(id: &VolumeId, node: &NodeShortId) -> bool {
     })
 }
 
+/// When a volume of this id was made, in microseconds since the Unix epoch; `None` where the id does not say.
+pub(crate) fn volume_made_at_us(id: &VolumeId) -> Option<i64> {
+    let (_, ulid) = id.as_str().strip_prefix("vol-")?.split_once('-')?;
+    let ulid: Ulid = ulid.to_ascii_uppercase().parse().ok()?;
+    i64::try_from(ulid.timestamp_ms()).ok()?.checked_mul(1000)
+}
+
 /// A new snapshot id; with the short id of the repository where its cloud copy will lie.
 #[must_use]
 pub fn new_snapshot_id(repository: Option<&str>) -> SnapshotId {
@@ -120,6 +127,17 @@ fn new_ulid() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_id_of_a_volume_says_when_it_was_made() {
+        let before = crate::manager::now_us() / 1000;
+        let id = new_volume_id(&NodeShortId::of("worker-1"));
+        let made = volume_made_at_us(&id).unwrap() / 1000;
+        assert!((before..=before + 60_000).contains(&made), "{made}");
+        for other in ["vol-x", "vol-0123abcd-x", "mine"] {
+            assert_eq!(volume_made_at_us(&other.parse().unwrap()), None, "{other}");
+        }
+    }
 
     #[test]
     fn ids_say_where_they_belong() {

@@ -47,9 +47,36 @@ pub(crate) fn fit_size(required: u64, limit: u64, granularity: u64) -> Result<u6
     Ok(size)
 }
 
+/// Whether a size is what a request asks for. Without a limit only what was required, rounded up, is; with one whatever is between.
+pub(crate) fn is_asked_size(size: u64, required: u64, limit: u64, granularity: u64) -> bool {
+    match limit {
+        _ if size < required => false,
+        0 => size == required || fit_size(required, 0, granularity).is_ok_and(|fits| size == fits),
+        limit => size <= limit,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_limit_another_size_is_not_what_was_asked_for() {
+        for (size, required, limit, is_asked) in [
+            (8192, 8192, 0, true),
+            (8192, 5000, 0, true),
+            (8192, 4096, 0, false),
+            (8192, 8193, 0, false),
+            // One that was not made here need not be round.
+            (5000, 5000, 0, true),
+            (8192, 1, 9000, true),
+            (8192, 1, 8191, false),
+            (8192, 9000, 10_000, false),
+        ] {
+            let found = is_asked_size(size, required, limit, 4096);
+            assert_eq!(found, is_asked, "{size} {required} {limit}");
+        }
+    }
 
     #[test]
     fn sizes_fit_between_required_and_limit() {

@@ -52,6 +52,15 @@ pub(crate) struct HowFar {
 }
 
 impl HowFar {
+    /// Bytes that are dealt with, and all of them: of what is to be read where that is known, else of the volume, holes included.
+    pub(crate) fn done_of_total(&self) -> (u64, u64) {
+        let counters = &self.counters;
+        match counters.bytes_to_read {
+            0 => (counters.bytes_scanned, counters.bytes_total),
+            total => (counters.bytes_read.min(total), total),
+        }
+    }
+
     /// The phase in words.
     pub(crate) fn phase(&self) -> &'static str {
         match self.counters.phase {

@@ -168,11 +168,12 @@ pub(crate) fn snapshot_listed(
 /// How far a transfer is.
 pub(crate) fn progress(how_far: &HowFar) -> api::Progress {
     let counters = &how_far.counters;
+    let (bytes_done, bytes_total) = how_far.done_of_total();
     let millis = u64::try_from(how_far.elapsed.as_millis()).unwrap_or(u64::MAX);
     api::Progress {
         phase: how_far.phase().to_owned(),
-        bytes_total: counters.bytes_total,
-        bytes_done: counters.bytes_scanned,
+        bytes_total,
+        bytes_done,
         bytes_transferred: counters.bytes_moved,
         bytes_per_second: counters.bytes_moved.saturating_mul(1000) / millis.max(1),
         requests: counters.requests,

@@ -43,6 +43,29 @@ pub enum RepositoryError {
         /// The place.
         location: String,
     },
+    /// The marker was there when the repository was opened, and is not any more.
+    #[error(
+        "the marker of {location} is gone: somebody deleted repository.json since the repository was opened, and without it nothing there \
+         can be read. Nothing is written or deleted there; put repository.json back, from a copy or an older version of it. Where all of \
+         it was deleted on purpose, the next backup makes a new repository"
+    )]
+    MarkerGone {
+        /// The place.
+        location: String,
+    },
+    /// Another repository was made at the place since this one was opened.
+    #[error(
+        "{location} is repository {found} now, and was {opened} when it was opened: somebody replaced repository.json. Nothing is written or \
+         deleted there; to go on with the former one put its repository.json back, from a copy or an older version of it; the next backup goes to what is there"
+    )]
+    MarkerReplaced {
+        /// The place.
+        location: String,
+        /// Short id of what is there.
+        found: String,
+        /// Short id of what was there.
+        opened: String,
+    },
     /// The repository, or an object in it, needs a format or features that this version does not know.
     #[error("{object} was made by a newer version of Stockpot")]
     Newer {

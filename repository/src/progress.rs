@@ -50,6 +50,8 @@ pub struct Progress {
     phase: AtomicU8,
     bytes_total: AtomicU64,
     bytes_scanned: AtomicU64,
+    bytes_to_read: AtomicU64,
+    bytes_read: AtomicU64,
     bytes_data: AtomicU64,
     bytes_moved: AtomicU64,
     requests: AtomicU64,
@@ -64,6 +66,10 @@ pub struct ProgressSnapshot {
     pub bytes_total: u64,
     /// How much of that is behind us, holes included.
     pub bytes_scanned: u64,
+    /// How much of the source is to be read, where that is known before: without holes, and without what is as it was; 0 = not known.
+    pub bytes_to_read: u64,
+    /// How much of that was read.
+    pub bytes_read: u64,
     /// Bytes of it that are data: chunks that are not all zeroes.
     pub bytes_data: u64,
     /// Bytes sent to the bucket (upload) or received from it (restore, verify).
@@ -92,6 +98,8 @@ impl Progress {
                 0 => bytes_scanned,
                 total => bytes_scanned.min(total),
             },
+            bytes_to_read: self.bytes_to_read.load(Ordering::Relaxed),
+            bytes_read: self.bytes_read.load(Ordering::Relaxed),
             bytes_data: self.bytes_data.load(Ordering::Relaxed),
             bytes_moved: self.bytes_moved.load(Ordering::Relaxed),
             requests: self.requests.load(Ordering::Relaxed),
@@ -108,6 +116,24 @@ impl Progress {
 
     pub(crate) fn scanned(&self, bytes: u64) {
         self.bytes_scanned.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Says how much is to be read from now on. What was read before, of a try that is begun anew, counts as done.
+    pub(crate) fn set_to_read(&self, bytes: u64) {
+        let read = self.bytes_read.load(Ordering::Relaxed);
+        self.bytes_to_read.store(read + bytes, Ordering::Relaxed);
+    }
+
+    /// Of what was to be read, a part turns out to be another one.
+    pub(crate) fn reads_instead(&self, planned: u64, now: u64) {
+        if self.bytes_to_read.load(Ordering::Relaxed) > 0 {
+            self.bytes_to_read.fetch_add(now, Ordering::Relaxed);
+            self.bytes_to_read.fetch_sub(planned, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn read(&self, bytes: u64) {
+        self.bytes_read.fetch_add(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn data(&self, bytes: u64) {

@@ -3,6 +3,7 @@
 mod first;
 mod keys;
 mod listing;
+mod marker;
 mod objects;
 mod slots;
 

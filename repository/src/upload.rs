@@ -153,7 +153,8 @@ pub struct UploadReport {
 /// its size and checksums confirmed, and the manifest names them.
 ///
 /// # Errors
-/// [`RepositoryError::Cancelled`] on request; [`RepositoryError::AlreadyCommitted`] and [`RepositoryError::Deleted`] for an
+/// [`RepositoryError::Cancelled`] on request; [`RepositoryError::MarkerGone`] and [`RepositoryError::MarkerReplaced`];
+/// [`RepositoryError::AlreadyCommitted`] and [`RepositoryError::Deleted`] for an
 /// id that is decided; [`RepositoryError::Settings`] and [`RepositoryError::Unstorable`] before anything is written;
 /// [`RepositoryError::SourceVoid`] if the source's check fails; whatever the device or the store meets.
 pub async fn upload(
@@ -176,6 +177,7 @@ pub async fn upload(
         run: Run::generate().map_err(unstorable)?,
         started_at: now(),
     };
+    heeding(cancel, repository.check_marker()).await?;
     if request.settings.lock.is_some() {
         heeding(cancel, lock::require(&**repository.store())).await?;
     }

@@ -22,6 +22,7 @@ mod upkeep;
 mod verify;
 mod volume;
 mod volume_adopt;
+mod volume_name;
 
 use std::path::PathBuf;
 

@@ -120,7 +120,7 @@ pub(super) async fn expand(
         .extend_volume(api::ExtendVolumeRequest {
             volume_id: request.volume_id,
             required_bytes: capacity.required_bytes,
-            limit_bytes: capacity.limit_bytes,
+            limit_bytes: capacity.limit(),
         })
         .await?;
     Ok(ControllerExpandVolumeResponse {
@@ -193,7 +193,7 @@ fn translate(
     Ok(api::CreateVolumeRequest {
         name: request.name,
         required_bytes: capacity.required_bytes,
-        limit_bytes: capacity.limit_bytes,
+        limit_bytes: capacity.limit(),
         pool: parameters.pool,
         source,
         metadata,

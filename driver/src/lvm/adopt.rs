@@ -41,7 +41,7 @@ impl Place<'_> {
         }
         let all = commands::adoptable(self.vg).await?;
         let Some(row) = self.find(&all, lv.lv()) else {
-            return Ok(None);
+            return Ok(no_volume(&all, lv.lv()));
         };
         let standing = match row.volume() {
             Some(id) => Standing::Ours(id),
@@ -269,6 +269,16 @@ fn use_that_stays(device: in_use::Number) -> Option<String> {
     })
 }
 
+/// What is in no pool because it is no volume at all: saying what it is helps more than that no pool has it.
+fn no_volume(all: &[Row], name: &str) -> Option<Adoptable> {
+    let row = all.iter().find(|row| row.bare_name() == name)?;
+    Some(Adoptable {
+        size_bytes: row.size_bytes(),
+        standing: Standing::Refused(row.is_something_else()?),
+        foreign_tags: row.foreign_tags(),
+    })
+}
+
 fn not_found(lv: &LvName) -> DriverError {
     DriverError::NotFound {
         what: format!("logical volume {lv}"),
@@ -278,7 +288,9 @@ fn not_found(lv: &LvName) -> DriverError {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::adopt_report::tests::{classic_snapshot, cut_from, plain, tagged, thin},
+        super::adopt_report::tests::{
+            classic_snapshot, cut_from, plain, tagged, thin, thin_pool,
+        },
         *,
     };
 
@@ -298,6 +310,34 @@ mod tests {
         let sees = |place: Place<'_>, name: &str| place.find(&all, name).is_some();
         assert!(sees(THICK, "data") && !sees(THICK, "db"));
         assert!(sees(THIN, "db") && !sees(THIN, "data") && !sees(THIN, "other"));
+    }
+
+    /// A host that has thin pools only: what is asked for is told, and not only that no pool has it.
+    #[test]
+    fn what_is_no_volume_is_told_though_no_pool_has_it() {
+        let all = [
+            plain("data"),
+            classic_snapshot("snap", "data"),
+            thin_pool("pool"),
+            plain("[pool_tdata]"),
+            thin("db", "else"),
+        ];
+        for (name, says) in [
+            ("pool", "it is a pool"),
+            ("snap", "it is a snapshot of data"),
+            ("pool_tdata", "inner part"),
+        ] {
+            assert!(THIN.find(&all, name).is_none(), "{name}");
+            let standing = no_volume(&all, name).unwrap().standing;
+            assert!(
+                matches!(&standing, Standing::Refused(why) if why.contains(says)),
+                "{name}: {standing:?}"
+            );
+        }
+        // Those could be volumes, in a pool that is not configured.
+        for name in ["data", "db", "nothing"] {
+            assert!(no_volume(&all, name).is_none(), "{name}");
+        }
     }
 
     #[test]

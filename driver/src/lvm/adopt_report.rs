@@ -111,8 +111,32 @@ impl Row {
         words(&self.lv_role).any(|role| role == "thicksnapshot")
     }
 
-    /// What it is made of, by LVM's words; `None` for what can be a volume as it is.
+    /// Its name without the brackets of what is hidden.
+    pub(super) fn bare_name(&self) -> &str {
+        bare(&self.lv_name)
+    }
+
+    /// Why it cannot be a volume as it is now; `None` for what can.
     pub(super) fn cannot_be_a_volume(&self) -> Option<String> {
+        if let Some(what) = self.is_something_else() {
+            return Some(what);
+        }
+        let states = [&self.lv_merging, &self.lv_converting, &self.lv_suspended];
+        if let Some(state) = states.into_iter().find(|state| is_set(state)) {
+            return Some(format!("it is {state} now; try again when that is over"));
+        }
+        // The second letter, as in lvs(8). `lv_permissions` does not know it of what is not active.
+        if self.lv_attr.chars().nth(1) != Some('w') {
+            return Some(format!(
+                "it is read-only ({}); `lvchange --permission rw` makes it writable",
+                self.lv_attr
+            ));
+        }
+        None
+    }
+
+    /// What it is made of, by LVM's words, where that is not what volumes are made of.
+    pub(super) fn is_something_else(&self) -> Option<String> {
         let layout = &self.lv_layout;
         if self.lv_name.starts_with('[') || words(&self.lv_role).any(|role| role == "private") {
             return Some("it is an inner part of something else in LVM".to_owned());
@@ -132,17 +156,6 @@ impl Row {
         if let Some(word) = words(layout).find(|word| !plain.contains(word)) {
             return Some(format!(
                 "its layout is {layout}, and volumes here are thin, linear or striped; `lvconvert` can make it that where it is {word}"
-            ));
-        }
-        let states = [&self.lv_merging, &self.lv_converting, &self.lv_suspended];
-        if let Some(state) = states.into_iter().find(|state| is_set(state)) {
-            return Some(format!("it is {state} now; try again when that is over"));
-        }
-        // The second letter, as in lvs(8). `lv_permissions` does not know it of what is not active.
-        if self.lv_attr.chars().nth(1) != Some('w') {
-            return Some(format!(
-                "it is read-only ({}); `lvchange --permission rw` makes it writable",
-                self.lv_attr
             ));
         }
         None
@@ -191,6 +204,14 @@ pub(super) mod tests {
         Row {
             lv_layout: "thin,sparse".to_owned(),
             pool_lv: pool.to_owned(),
+            ..plain(name)
+        }
+    }
+
+    pub(in crate::lvm) fn thin_pool(name: &str) -> Row {
+        Row {
+            lv_layout: "thin,pool".to_owned(),
+            lv_role: "private".to_owned(),
             ..plain(name)
         }
     }

@@ -160,7 +160,10 @@ pub(super) async fn delete_profile(
     parts: Parts<(String, String)>,
 ) -> Answer {
     let profile = find(&gateway, parts.0.1).await?.id;
-    let request = api::GetProfileRequest { profile };
+    let request = api::DeleteProfileRequest {
+        profile,
+        force: false,
+    };
     gateway.manager.profiles().delete_profile(request).await?;
     Ok(StatusCode::OK.into_response())
 }

@@ -1,6 +1,7 @@
 //! Backups in the words of the interface.
 
 use stockpot_proto::stockpot::v1 as api;
+use stockpot_repository::Phase;
 
 use crate::{
     Manager, ManagerError,
@@ -24,11 +25,19 @@ impl Manager {
         if row.status == BackupStatus::Creating {
             let id = row.snapshot_id.as_str();
             if let Some(how_far) = self.transfers.how_far(JobKind::Upload, id) {
-                backup.progress = Some(api::Progress {
-                    bytes_total: row.bytes_total,
-                    ..translate::progress(&how_far)
-                });
+                let mut progress = translate::progress(&how_far);
+                if how_far.counters.bytes_to_read == 0 {
+                    // Known before the upload has begun with it.
+                    progress.bytes_total = row.bytes_total;
+                }
+                backup.progress = Some(progress);
                 (backup.bytes_done_per_second, backup.seconds_left) = pace(&how_far);
+            } else if row.location.is_some()
+                && let Some(progress) = &mut backup.progress
+            {
+                // It is committed, and its end is not on record yet.
+                progress.phase = "cleaning up".to_owned();
+                progress.bytes_done = progress.bytes_total;
             }
             let job = self.catalog.job(JobKind::Upload, id).await?;
             backup.attempts = job.as_ref().map(|job| job.attempts).unwrap_or_default();
@@ -61,15 +70,16 @@ impl Manager {
     }
 }
 
-/// Bytes of the volume dealt with per second in this attempt, and the seconds that the rest takes at that rate.
+/// Bytes dealt with per second in this attempt, and the seconds that the rest takes at that rate. Only while data is read: what
+/// comes after it has no size.
 fn pace(how_far: &HowFar) -> (u64, Option<u64>) {
-    let counters = &how_far.counters;
+    let (done, total) = how_far.done_of_total();
     let millis = how_far.elapsed.as_millis().max(1);
-    let rate = u128::from(counters.bytes_scanned) * 1000 / millis;
+    let rate = u128::from(done) * 1000 / millis;
     let rate = u64::try_from(rate).unwrap_or(u64::MAX);
-    let left = counters.bytes_total.saturating_sub(counters.bytes_scanned);
-    let is_known = counters.bytes_total > 0;
-    (rate, left.checked_div(rate).filter(|_| is_known))
+    let is_known = total > 0 && how_far.counters.phase == Phase::Data;
+    let left = total.saturating_sub(done).checked_div(rate);
+    (rate, left.filter(|_| is_known))
 }
 
 /// What is on record.
@@ -150,10 +160,17 @@ mod tests {
         };
         assert_eq!(pace(&at(0)), (0, None));
         let mut half = at(4);
+        half.counters.phase = Phase::Data;
         half.counters.bytes_total = 1000;
         half.counters.bytes_scanned = 400;
         assert_eq!(pace(&half), (100, Some(6)));
-        half.counters.bytes_scanned = 0;
-        assert_eq!(pace(&half), (0, None));
+        // Holes are no work: where it is known what is to be read, that counts.
+        (half.counters.bytes_to_read, half.counters.bytes_read) = (100, 20);
+        assert_eq!(pace(&half), (5, Some(16)));
+        half.counters.phase = Phase::Finishing;
+        assert_eq!(pace(&half), (5, None));
+        let mut none = at(4);
+        (none.counters.phase, none.counters.bytes_total) = (Phase::Data, 1000);
+        assert_eq!(pace(&none), (0, None));
     }
 }

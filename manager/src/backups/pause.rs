@@ -51,7 +51,7 @@ impl Manager {
         }
     }
 
-    /// Goes on with a backup that is paused: only what was not sent is sent. One that is not paused is success.
+    /// Goes on with a backup that is paused: only what was not sent is sent. One that is under way and not paused is success.
     pub(crate) async fn resume_backup(
         self: Arc<Self>,
         id: String,
@@ -59,6 +59,9 @@ impl Manager {
         let row = self.backup_row(&id).await?;
         let _held = self.locks.hold(Subject::Backup(row.id.clone())).await?;
         let row = self.backup_row(&row.id).await?;
+        if row.status != BackupStatus::Creating {
+            return Err(not_under_way(&row, "resumed"));
+        }
         if !row.paused {
             return Ok(row);
         }

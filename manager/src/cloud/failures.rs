@@ -19,10 +19,22 @@ pub(crate) fn cannot_be_opened(error: &ManagerError) -> bool {
                 | Error::NoRepository { .. }
                 | Error::Foreign { .. }
                 | Error::Hidden { .. }
+                | Error::MarkerGone { .. }
+                | Error::MarkerReplaced { .. }
                 | Error::Store(StoreError::NoSuchBucket { .. })
         ),
         _ => false,
     }
+}
+
+/// Whether a repository that was opened is not where it was.
+pub(crate) fn is_not_there_any_more(error: &ManagerError) -> bool {
+    matches!(
+        error,
+        ManagerError::Repository(
+            RepositoryError::MarkerGone { .. } | RepositoryError::MarkerReplaced { .. }
+        )
+    )
 }
 
 /// Whether the credentials or the key may be the cause: then they are read again at the next attempt.

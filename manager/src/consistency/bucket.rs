@@ -35,6 +35,8 @@ pub(super) struct Seen {
     repositories: BTreeMap<String, Repository>,
     /// Short ids of those that cannot be asked now.
     silent: BTreeSet<String>,
+    /// Places where nothing is any more, by the short ids of what was there.
+    emptied: BTreeMap<String, String>,
 }
 
 /// Lists every repository that a profile leads to, each once, all at the same time.
@@ -66,7 +68,11 @@ pub(super) async fn look(manager: &Manager, report: &mut Report) -> Result<Seen,
     let mut seen = Seen::default();
     for (place, profile, listed) in join_all(asked).await {
         match listed {
-            Ok(None) => {}
+            Ok(None) => {
+                let location = profile.topology().map(Topology::location);
+                let was = known.get(&place).cloned().zip(location.ok());
+                seen.emptied.extend(was);
+            }
             Ok(Some((short_id, repository))) => {
                 report.looked_at(format!(
                     "{}: {} snapshots",
@@ -76,6 +82,7 @@ pub(super) async fn look(manager: &Manager, report: &mut Report) -> Result<Seen,
                 seen.repositories.insert(short_id, repository);
             }
             Err(error) => {
+                manager.clouds.heed(&profile, &error);
                 let location = profile.topology().map(Topology::location);
                 report
                     .find(
@@ -90,7 +97,10 @@ pub(super) async fn look(manager: &Manager, report: &mut Report) -> Result<Seen,
                             profile.name,
                             chain(&error)
                         ),
-                        "cloud copies in it were not looked at; try again when it answers",
+                        match cloud::cannot_be_opened(&error) {
+                            true => "cloud copies in it were not looked at, and nothing is sent to it until that is mended",
+                            false => "cloud copies in it were not looked at; try again when it answers",
+                        },
                     )
                     .passes_if(error.is_passing());
                 seen.silent.extend(known.get(&place).cloned());
@@ -107,6 +117,8 @@ async fn list(
     let Some(repository) = manager.clouds.for_reading(profile).await? else {
         return Ok(None);
     };
+    // It may have been opened long ago, and nothing that is listed shows whether it can be opened again.
+    repository.check_marker().await?;
     let listed = manager.clouds.list(profile, &repository).await?;
     let open = cloud::open_uploads(&repository).await?;
     let by_id = |summary: SnapshotSummary| (summary.snapshot_id.to_string(), summary);
@@ -140,12 +152,19 @@ pub(super) fn compare(
         }
     }
     for (short_id, count) in lost {
-        report
-            .find(Place::Bucket, Kind::Missing, "repository", short_id)
-            .say(
+        let (text, advice) = match seen.emptied.get(short_id) {
+            Some(location) => (
+                format!("{count} cloud copies on record lie in it, and {location}, where it was, is empty now"),
+                "somebody deleted all of it: see whether the bucket keeps versions, or bring back a copy of it",
+            ),
+            None => (
                 format!("{count} cloud copies on record lie in it, and no profile leads to it"),
                 "bring back a profile with its bucket and prefix",
-            )
+            ),
+        };
+        report
+            .find(Place::Bucket, Kind::Missing, "repository", short_id)
+            .say(text, advice)
             .passes_if(false);
     }
     for repository in seen.repositories.values() {

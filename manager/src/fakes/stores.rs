@@ -127,7 +127,14 @@ impl FakeStores {
         put.expect("a bucket in memory");
     }
 
-    /// An object of any bucket.
+    /// Takes an object out of all buckets, or puts one into all of them, past all rules: what somebody else does.
+    pub fn tamper(&self, key: &str, body: Option<&Bytes>) {
+        for bucket in lock(&self.buckets).values() {
+            bucket.tamper(key, body.cloned());
+        }
+    }
+
+    /// An object of the bucket that has it.
     #[must_use]
     pub fn peek(&self, key: &str) -> Option<Bytes> {
         let buckets = lock(&self.buckets);

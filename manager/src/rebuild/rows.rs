@@ -140,7 +140,7 @@ impl Deciding {
             metadata: metadata.unwrap_or_default(),
             error: None,
             error_reported: false,
-            created_at_us: now_us(),
+            created_at_us: ids::volume_made_at_us(&id).unwrap_or_else(now_us),
             id,
         });
         true

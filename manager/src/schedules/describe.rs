@@ -98,7 +98,7 @@ fn translate_spec(row: &ScheduleRow, spec: Spec) -> api::Schedule {
     }
 }
 
-/// What failed comes before what was left out.
+/// What failed comes before what waits. What was left out on purpose is no error: it stands with its volume.
 fn first_message(items: &[ItemRow]) -> Option<String> {
     let of = |state: ItemState| {
         let found = items
@@ -109,9 +109,7 @@ fn first_message(items: &[ItemRow]) -> Option<String> {
             format!("volume {}: {message}", item.volume_name)
         })
     };
-    of(ItemState::Failed)
-        .or_else(|| of(ItemState::Skipped))
-        .or_else(|| of(ItemState::Waiting))
+    of(ItemState::Failed).or_else(|| of(ItemState::Waiting))
 }
 
 fn translate_item(item: ItemRow) -> api::ScheduledVolume {

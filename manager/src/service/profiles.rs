@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde_json::Value;
+use stockpot_driver::SnapshotId;
 use stockpot_proto::stockpot::v1::{self as api, profiles_server::Profiles as Calls};
 use tonic::Request;
 use tracing::{Instrument, info_span};
@@ -10,7 +11,8 @@ use tracing::{Instrument, info_span};
 use super::{Answer, Service};
 use crate::{
     Manager, ManagerError,
-    catalog::CopyState,
+    catalog::{BackupStatus, CopyState},
+    ids,
     profile::{Profile, ProfileError, ProfileText},
     schedules::spec::Spec,
 };
@@ -37,6 +39,8 @@ impl Calls for Service {
                 id = made.id,
                 "a profile is there"
             );
+            // It may say when.
+            manager.notify();
             Ok(document(&made))
         };
         let span = info_span!("create_profile");
@@ -77,12 +81,12 @@ impl Calls for Service {
 
     async fn delete_profile(
         &self,
-        request: Request<api::GetProfileRequest>,
+        request: Request<api::DeleteProfileRequest>,
     ) -> Answer<api::DeleteProfileResponse> {
-        let which = request.into_inner().profile;
+        let request = request.into_inner();
         let manager = self.manager()?;
-        let span = info_span!("delete_profile", profile = which);
-        let work = async move { manager.delete_profile(which).await };
+        let span = info_span!("delete_profile", profile = request.profile);
+        let work = async move { manager.delete_profile(request).await };
         self.0.to_the_end(work).instrument(span).await?;
         Ok(api::DeleteProfileResponse {}.into())
     }
@@ -132,10 +136,12 @@ impl Manager {
             id = changed.id,
             "a profile was changed"
         );
+        self.notify();
         Ok(changed)
     }
 
-    async fn delete_profile(&self, which: String) -> Result<(), ManagerError> {
+    async fn delete_profile(&self, request: api::DeleteProfileRequest) -> Result<(), ManagerError> {
+        let which = request.profile;
         let found = self
             .clouds
             .read(move |profiles| profiles.text(&which))
@@ -146,10 +152,14 @@ impl Manager {
         let name = found.profile.name.clone();
         self.refuse_while_needed(&name, "be deleted").await?;
         self.refuse_while_scheduled(&name, "be deleted").await?;
+        if !request.force {
+            self.refuse_while_it_alone_leads(&found.profile).await?;
+        }
         self.clouds
             .read(move |profiles| profiles.remove(&found))
             .await?;
         tracing::info!(profile = name, "a profile was deleted");
+        self.notify();
         Ok(())
     }
 
@@ -176,6 +186,51 @@ impl Manager {
         match needing.first() {
             Some(id) => refused(format!("backup {id}, which has not ended,")),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses what would leave cloud copies on record where no profile leads any more.
+    async fn refuse_while_it_alone_leads(&self, profile: &Profile) -> Result<(), ManagerError> {
+        let known = self.catalog.repositories().await?;
+        let leads = |profile: &Profile| place(profile).and_then(|place| known.get(&place));
+        let mut reached = BTreeSet::new();
+        for other in self.clouds.all_profiles().await? {
+            if other.name != profile.name {
+                reached.extend(leads(&other));
+            }
+        }
+        let own = leads(profile);
+        let is_lost = |id: &SnapshotId, sent_with: &str| {
+            let Some(lies_in) = ids::repository_of(id).map(str::to_owned) else {
+                return false;
+            };
+            // Where nobody has looked what it leads to, it leads to what was sent with it.
+            let is_its = own.map_or(sent_with == profile.name, |own| *own == lies_in);
+            is_its && !reached.contains(&lies_in)
+        };
+        let snapshots = self.catalog.snapshots().await?;
+        let mut lost: BTreeSet<&str> = snapshots
+            .iter()
+            .filter(|row| row.cloud == CopyState::Present && is_lost(&row.id, &row.profile))
+            .map(|row| row.id.as_str())
+            .collect();
+        // One that was imported has no other row.
+        let backups = self.catalog.backups().await?;
+        let available = backups
+            .iter()
+            .filter(|row| row.status == BackupStatus::Available)
+            .filter(|row| is_lost(&row.snapshot_id, &row.profile));
+        lost.extend(available.map(|row| row.snapshot_id.as_str()));
+        match lost.len() {
+            0 => Ok(()),
+            count => Err(ManagerError::FailedPrecondition(format!(
+                "profile {} cannot be deleted: {count} cloud cop{} on record {} where no other profile leads, and without one nobody could \
+                 restore or delete {}. Delete what is not needed, let another profile lead there, or force it",
+                profile.name,
+                if count == 1 { "y" } else { "ies" },
+                if count == 1 { "lies" } else { "lie" },
+                if count == 1 { "it" } else { "them" },
+            ))),
         }
     }
 

@@ -134,8 +134,9 @@ impl Manager {
             CopyState::Pending | CopyState::Failed => false,
         };
         let deleting = async {
-            let (_, repository) = self.repository_of_row(row).await?;
-            cloud::delete(&repository, &row.volume_id, &row.id).await
+            let (profile, repository) = self.repository_of_row(row).await?;
+            let deleted = cloud::delete(&repository, &row.volume_id, &row.id).await;
+            deleted.inspect_err(|error| self.clouds.heed(&profile, error))
         };
         let Err(error) = deleting.await else {
             return Ok(());
@@ -233,9 +234,10 @@ impl Manager {
         short_id: &str,
     ) -> Result<(), ManagerError> {
         let asked = async {
-            let (_, repository) = self.repository_named(short_id, id).await?;
+            let (profile, repository) = self.repository_named(short_id, id).await?;
             if let Some(volume) = cloud::volume_of(&repository, id).await? {
-                cloud::delete(&repository, &volume, id).await?;
+                let deleted = cloud::delete(&repository, &volume, id).await;
+                deleted.inspect_err(|error| self.clouds.heed(&profile, error))?;
                 tracing::info!(snapshot_id = %id, location = repository.location(), "a cloud copy was deleted");
             }
             Ok(())

@@ -93,6 +93,8 @@ impl Manager {
             );
         }
         drop(entry);
+        // Whoever waits for it does not wait for what is tidied up.
+        self.notify();
         self.give_back_unneeded_bases().await;
         self.notify();
     }
@@ -113,10 +115,8 @@ impl Manager {
         let profile = self.clouds.profile(&row.profile).await?;
         let repository = self.clouds.for_writing(&profile).await?;
         let outcome = self.upload_to(&repository, &row, progress, cancel).await;
-        if let Err(error) = &outcome
-            && cloud::may_be_credentials(error)
-        {
-            self.clouds.forget(&profile);
+        if let Err(error) = &outcome {
+            self.clouds.heed(&profile, error);
         }
         outcome
     }

@@ -131,12 +131,23 @@ impl Manager {
                 row.id, row.size_bytes, request.limit_bytes
             )));
         }
-        if request.required_bytes <= row.size_bytes {
+        let (size, required, limit) = (row.size_bytes, request.required_bytes, request.limit_bytes);
+        // With a limit, larger is as good; and what it is exactly needs no answer of the storage.
+        if required == size || (required < size && limit != 0) {
             return Ok(row);
         }
-        self.make_room(&row.pool).await;
         let driver = self.driver(&row.pool)?;
         let granularity = driver.capacity().await?.granularity_bytes;
+        if required < size {
+            return match request::is_asked_size(size, required, limit, granularity) {
+                true => Ok(row),
+                false => Err(ManagerError::OutOfRange(format!(
+                    "volume {} has {size} bytes already, more than the {required} asked for, and a volume does not shrink",
+                    row.id
+                ))),
+            };
+        }
+        self.make_room(&row.pool).await;
         let size = request::fit_size(request.required_bytes, request.limit_bytes, granularity)?;
         // On record first: after a crash the next start looks how far it came.
         if !self.catalog.move_volume(&row.id, from, to, None).await? {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use stockpot_driver::VolumeInfo;
+use stockpot_driver::{DriverError, VolumeInfo};
 use stockpot_proto::stockpot::v1 as api;
 
 use super::origin::{self, How, Origin};
@@ -54,7 +54,8 @@ impl Manager {
             drop(held);
             return self.new_volume(request, source).await;
         };
-        if let Some(difference) = difference(&row, &request, &source) {
+        let is_sized = self.is_sized_as_asked(&row, &request).await?;
+        if let Some(difference) = difference(&row, &request, &source, is_sized) {
             return Err(ManagerError::AlreadyExists {
                 what: format!("volume {} named {:?}", row.id, row.name),
                 difference,
@@ -115,6 +116,9 @@ impl Manager {
             created_at_us: now_us(),
         };
         self.make_room(&row.pool).await;
+        if restoring {
+            self.check_room(&row.pool, row.size_bytes).await?;
+        }
         // As soon as it is on record somebody may want to delete it.
         let _held = self.hold_volume(&row.id).await?;
         self.catalog.insert_volume(row.clone()).await?;
@@ -179,6 +183,25 @@ impl Manager {
         Ok(())
     }
 
+    /// Whether the volume of a name has a size that the request can mean.
+    async fn is_sized_as_asked(
+        &self,
+        row: &VolumeRow,
+        request: &api::CreateVolumeRequest,
+    ) -> Result<bool, ManagerError> {
+        let (size, required, limit) = (row.size_bytes, request.required_bytes, request.limit_bytes);
+        // That of its source; then what does not depend on how the storage rounds. So it is not asked without need.
+        if required == 0 && limit == 0 {
+            return Ok(true);
+        }
+        if size <= required || limit != 0 {
+            return Ok(request::is_asked_size(size, required, limit, 1));
+        }
+        let capacity = self.driver(&row.pool)?.capacity().await?;
+        let granularity = capacity.granularity_bytes;
+        Ok(request::is_asked_size(size, required, limit, granularity))
+    }
+
     /// The size to ask the storage for.
     async fn size_of(
         &self,
@@ -203,6 +226,26 @@ impl Manager {
         let capacity = self.driver(&origin.pool)?.capacity().await?;
         request::fit_size(required, request.limit_bytes, capacity.granularity_bytes)
     }
+
+    /// Refuses at once what the pool has no room for, as the storage does where it makes the volume before this answers.
+    async fn check_room(&self, pool: &str, size: u64) -> Result<(), ManagerError> {
+        let driver = self.driver(pool)?;
+        let look = || async {
+            let capacity = driver.capacity().await?;
+            let (most, whole) = (capacity.maximum_volume_bytes, capacity.total_bytes);
+            if size <= most {
+                return Ok(());
+            }
+            let text = format!(
+                "pool {pool} of {whole} bytes has room for a volume of at most {most} bytes, and {size} are needed"
+            );
+            Err(match size > whole {
+                true => DriverError::OutOfRange(text),
+                false => DriverError::ResourceExhausted(text),
+            })
+        };
+        Ok(self.with_room(pool, look).await?)
+    }
 }
 
 /// Whether the storage may still do what it gave no answer to.
@@ -215,15 +258,14 @@ fn difference(
     row: &VolumeRow,
     request: &api::CreateVolumeRequest,
     source: &VolumeSource,
+    is_sized: bool,
 ) -> Option<&'static str> {
-    let too_small = row.size_bytes < request.required_bytes;
-    let too_large = request.limit_bytes != 0 && row.size_bytes > request.limit_bytes;
     let metadata = row.metadata.len() == request.metadata.len()
         && row
             .metadata
             .iter()
             .all(|(k, v)| request.metadata.get(k) == Some(v));
-    if too_small || too_large {
+    if !is_sized {
         Some("size")
     } else if !request.pool.is_empty() && request.pool != row.pool {
         Some("pool")

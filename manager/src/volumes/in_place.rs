@@ -21,7 +21,10 @@ use super::{change::CANCEL_WITHIN, restore::Filling};
 use crate::{
     Manager, ManagerError,
     attach::Subject,
-    catalog::{InPlaceRow, InPlaceStage, JobKind, RecordedError, VolumeRow, VolumeStatus, status},
+    catalog::{
+        CopyState, InPlaceRow, InPlaceStage, JobKind, RecordedError, SnapshotRow, VolumeRow,
+        VolumeStatus, status,
+    },
     codes,
     error::chain,
     ids,
@@ -31,6 +34,18 @@ use crate::{
 
 /// The least pause between trials of undoing.
 const UNDO_PAUSE: Duration = Duration::from_secs(1);
+
+/// What to do where only a cloud copy would do, and there is a local one.
+fn instead(row: Option<&SnapshotRow>) -> String {
+    match row.filter(|row| row.local == CopyState::Present) {
+        Some(row) => format!(
+            "; only a cloud copy goes into a volume that is there. From the local one a new volume is made: `stockpot volume create NAME \
+             --from-snapshot {} --copy local`",
+            row.id
+        ),
+        None => String::new(),
+    }
+}
 
 impl Manager {
     /// Begins to fill a volume that nobody uses from a cloud copy. Asked again while that goes on, it is the same.
@@ -132,10 +147,12 @@ impl Manager {
         match self.cloud_copy_to_restore(row.as_ref(), id).await? {
             CloudCopy::Committed(_, manifest) => Ok(manifest.size_bytes),
             CloudCopy::Unusable(why) => Err(ManagerError::FailedPrecondition(format!(
-                "snapshot {id} cannot be restored from the cloud: {why}"
+                "snapshot {id} cannot be restored from the cloud: {why}{}",
+                instead(row.as_ref())
             ))),
             CloudCopy::Unknown if row.is_some() => Err(ManagerError::FailedPrecondition(format!(
-                "snapshot {id} has no cloud copy"
+                "snapshot {id} has no cloud copy{}",
+                instead(row.as_ref())
             ))),
             CloudCopy::Unknown => Err(ManagerError::NotFound(format!("snapshot {id}"))),
         }

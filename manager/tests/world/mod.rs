@@ -9,6 +9,7 @@ mod failures;
 mod in_place;
 mod kept;
 mod locked;
+mod marker;
 mod pauses;
 mod quiesce;
 mod rebuilding;

@@ -94,11 +94,13 @@ fn a_paused_backup_stands_still_over_a_restart() {
             };
             assert_eq!(status(&mut client, &volume).await, before);
             world.assert_restores(&mut client, &done.snapshot_id).await;
-            // What has ended is not paused, and need not be resumed.
-            backups.resume_backup(lab::backup("b")).await.unwrap();
-            let refused = backups.pause_backup(lab::backup("b")).await.unwrap_err();
-            assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
-            assert!(refused.message().contains("available"), "{refused}");
+            // What has ended is neither paused nor resumed.
+            let pause = backups.pause_backup(lab::backup("b")).await;
+            let resume = backups.resume_backup(lab::backup("b")).await;
+            for refused in [pause.unwrap_err(), resume.unwrap_err()] {
+                assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+                assert!(refused.message().contains("available"), "{refused}");
+            }
             let absent = backups.pause_backup(lab::backup("c")).await.unwrap_err();
             assert_eq!(absent.code(), Code::NotFound, "{absent}");
         });

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use stockpot_proto::stockpot::v1 as api;
+use stockpot_proto::stockpot::v1::{self as api, profiles_client::ProfilesClient};
 use tonic::Code;
 
 use crate::lab::{self, Client, Run};
@@ -87,6 +87,20 @@ fn volume_names_are_idempotent_with_their_properties() {
             refused_volume(&mut client, larger).await,
             Code::AlreadyExists
         );
+        let smaller = lab::empty_volume("source", SIZE - 4096);
+        assert_eq!(
+            refused_volume(&mut client, smaller.clone()).await,
+            Code::AlreadyExists
+        );
+        // The storage rounds up: it is what that becomes, or one of a range.
+        let ranged = api::CreateVolumeRequest {
+            limit_bytes: 2 * SIZE,
+            ..smaller
+        };
+        for good in [lab::empty_volume("source", SIZE - 4095), ranged] {
+            let same = client.create_volume(good).await.unwrap().into_inner();
+            assert_eq!(same.volume_id, volume.volume_id);
+        }
         let mut labelled = lab::empty_volume("source", SIZE);
         labelled.metadata.insert("a".to_owned(), "b".to_owned());
         assert_eq!(
@@ -262,6 +276,20 @@ fn an_attached_volume_is_kept_and_survives_a_restart() {
         };
         let grown = client.extend_volume(request).await.unwrap().into_inner();
         assert_eq!(grown.size_bytes, SIZE + 4096);
+        // Again is success, smaller only where a range allows it.
+        let extend = |required_bytes, limit_bytes| api::ExtendVolumeRequest {
+            volume_id: volume_id.clone(),
+            required_bytes,
+            limit_bytes,
+        };
+        client.extend_volume(extend(SIZE + 1, 0)).await.unwrap();
+        let smaller = client.extend_volume(extend(SIZE, 0)).await.unwrap_err();
+        assert_eq!(smaller.code(), Code::OutOfRange, "{smaller}");
+        assert!(smaller.message().contains("already"), "{smaller}");
+        client
+            .extend_volume(extend(SIZE, 2 * SIZE))
+            .await
+            .unwrap();
         for _ in 0..2 {
             let request = api::DetachVolumeRequest {
                 volume_id: volume_id.clone(),
@@ -275,6 +303,69 @@ fn an_attached_volume_is_kept_and_survives_a_restart() {
     });
     run.stop();
     world.assert_tidy("at the end");
+}
+
+#[test]
+fn a_restore_that_no_pool_could_hold_is_refused_at_once() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    run.block_on(async {
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let request = lab::snapshot_of(&volume, "one", "offsite");
+        let snapshot = lab::ready_snapshot(&mut client, &request).await.unwrap();
+        let huge = api::CreateVolumeRequest {
+            required_bytes: 2 << 40,
+            ..lab::volume_from("huge", &snapshot.snapshot_id, api::SourceCopy::Cloud)
+        };
+        let refused = client.create_volume(huge).await.unwrap_err();
+        assert_eq!(refused.code(), Code::OutOfRange, "{refused}");
+        assert!(refused.message().contains("pool pool"), "{refused}");
+        assert_eq!(lab::volumes(&mut client).await.len(), 1);
+    });
+    run.stop();
+}
+
+#[test]
+fn a_profile_that_alone_leads_to_copies_stays_unless_it_is_forced() {
+    let world = World::new();
+    let run = world.start();
+    let mut client = run.client();
+    let mut profiles = ProfilesClient::new(run.channel());
+    run.block_on(async {
+        let delete = |name: &str, force| api::DeleteProfileRequest {
+            profile: name.to_owned(),
+            force,
+        };
+        let volume = filled_volume(&world, &mut client).await.volume_id;
+        let request = lab::snapshot_of(&volume, "one", "offsite");
+        lab::ready_snapshot(&mut client, &request).await.unwrap();
+        let refused = profiles.delete_profile(delete("offsite", false)).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
+        assert!(refused.message().contains("1 cloud copy"), "{refused}");
+        // Another way to the same place, once it was gone.
+        lab::write_profile(world.dir.path(), "second", "{bucket: backups, prefix: a}");
+        profiles
+            .delete_profile(delete("offsite", false))
+            .await
+            .unwrap();
+        assert_eq!(
+            lab::list(&mut client).await[0].cloud(),
+            api::CopyState::Present
+        );
+        let refused = profiles.delete_profile(delete("second", false)).await;
+        assert_eq!(refused.unwrap_err().code(), Code::FailedPrecondition);
+        profiles
+            .delete_profile(delete("second", true))
+            .await
+            .unwrap();
+        assert_eq!(
+            lab::list(&mut client).await[0].cloud(),
+            api::CopyState::Unknown
+        );
+    });
+    run.stop();
 }
 
 #[test]

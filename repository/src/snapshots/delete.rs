@@ -19,13 +19,15 @@ const END_TRIES: u32 = 3;
 /// way will not be able to commit. What only it needed stays in the bucket until a prune. Deleting again is success.
 ///
 /// # Errors
-/// [`RepositoryError::KeyNeeded`]; whatever the store says.
+/// [`RepositoryError::KeyNeeded`]; [`RepositoryError::MarkerGone`] and [`RepositoryError::MarkerReplaced`], before anything is written;
+/// whatever the store says.
 pub async fn delete(
     repository: &Repository,
     volume: &VolumeId,
     snapshot: &SnapshotId,
 ) -> Result<(), RepositoryError> {
     repository.sealer_to_write()?;
+    repository.check_marker().await?;
     end(repository, volume, snapshot).await?;
     // After the tombstone: an intent that is gone means that its upload is decided.
     remove_intents(repository, volume, snapshot, None, Unreadable::Goes).await?;

@@ -32,6 +32,11 @@ pub(super) struct Segment {
 }
 
 impl Segment {
+    /// How many chunks are to be read.
+    pub(super) fn read_chunks(&self) -> u64 {
+        self.runs.iter().map(|run| run.end - run.start).sum()
+    }
+
     /// Leaves out of what is to be read what an earlier attempt read.
     pub(super) fn skip<'a>(&mut self, ranges: impl Iterator<Item = &'a Range<u64>>) {
         for range in ranges {
@@ -152,6 +157,15 @@ impl Plan {
     pub(super) fn only(mut self, changed: Option<Changed>) -> Self {
         self.changed = changed;
         self
+    }
+
+    /// How many chunks all segments have to be read of. Goes through the plan to its end: make it anew for the work.
+    pub(super) fn read_chunks(mut self) -> Result<u64, DeviceError> {
+        let mut chunks = 0;
+        while let Some(segment) = self.next()? {
+            chunks += segment.read_chunks();
+        }
+        Ok(chunks)
     }
 
     /// First chunk that no segment covers yet.

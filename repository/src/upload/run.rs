@@ -275,18 +275,25 @@ fn start_workers(
 ) -> Result<(Vec<Thread<()>>, mpsc::UnboundedReceiver<Scanned>), RepositoryError> {
     let request = attempt.request;
     let size_bytes = source.size_bytes();
+    let chunk_size_bytes = repository.chunk_size_bytes();
+    let plan = |extents| {
+        Plan::new(extents, size_bytes, chunk_size_bytes).only(basis.changed.clone())
+    };
     let extents = match request.extents.clone() {
-        Some(ranges) => Extents::given(ranges, size_bytes)?,
+        Some(ranges) => {
+            // The source alone would have to be asked for all of its holes.
+            let planned = plan(Extents::given(ranges.clone(), size_bytes)?).read_chunks()?;
+            let progress = attempt.progress;
+            progress.set_to_read(planned * u64::from(chunk_size_bytes));
+            Extents::given(ranges, size_bytes)?
+        }
         None => Extents::Source(source.clone()),
     };
     let workers = request.settings.workers;
     let scan = Arc::new(Scan {
         source: source.clone(),
-        plan: Mutex::new(
-            Plan::new(extents, size_bytes, repository.chunk_size_bytes())
-                .only(basis.changed.clone()),
-        ),
-        chunk_size: repository.chunk_size_bytes() as usize,
+        plan: Mutex::new(plan(extents)),
+        chunk_size: chunk_size_bytes as usize,
         sealer: attempt.sealer.clone(),
         base: basis.base.clone(),
         adopted: basis.adopted.clone(),

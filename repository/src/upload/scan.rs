@@ -112,16 +112,20 @@ impl Scan {
     ) -> Result<(), RepositoryError> {
         while let Some((mut segment, turn)) = self.take_segment()? {
             let mut base = self.base_of(&segment)?;
+            let planned = segment.read_chunks();
             // Those are read: it is cheaper than fetching them, and shows whether they are what they are said to be.
             let taken_back = segment.take_back(base.anew.keys().copied());
             let adopted = self.adopted_of(&mut segment, &base)?;
+            let (read, chunk_size) = (segment.read_chunks(), self.chunk_size as u64);
+            self.progress
+                .reads_instead(planned * chunk_size, read * chunk_size);
             let mut scanned = Scanned {
                 number: segment.number,
                 chunks: segment.chunks.clone(),
                 found: Vec::new(),
                 stored: 0,
                 repacked: Live::default(),
-                read: segment.runs.iter().map(|run| run.end - run.start).sum(),
+                read,
                 base_pages: std::mem::take(&mut base.pages),
                 base_counted: std::mem::take(&mut base.counted),
                 base_mapped: base.mapped,
@@ -213,6 +217,7 @@ impl Scan {
             }
             self.scan_block(&block, desk)?;
             self.progress.scanned((block.end - passed) * chunk_size);
+            self.progress.read((block.end - block.start) * chunk_size);
             passed = block.end;
             if run.is_some_and(|run| run.end == block.end) {
                 desk.writer.scanned_to(block.end);

@@ -64,3 +64,27 @@ async fn a_huge_sparse_volume() {
         assert_eq!(found, expected, "at {offset}");
     }
 }
+
+/// What a caller is told of the time left goes by work, and a hole is none.
+#[tokio::test(flavor = "multi_thread")]
+async fn holes_are_not_counted_as_read() {
+    let bench = Bench::new(false).await;
+    let (size, chunk): (u64, u64) = (1 << 30, 64 << 10);
+    let image = Image::new(size)
+        .extent(0, 100, Fill::Random(1))
+        .extent(size - 5, 5, Fill::Random(3));
+    let path = bench.path("sparse.img");
+    image.write_to(&path).unwrap();
+    let source = Source::open(&path, SourceOptions::default()).unwrap();
+    let (progress, none) = (Arc::new(Progress::new()), CancellationToken::new());
+    let mut request = bench.request();
+    // The third one is zeroes, which only who reads it knows.
+    let far = size - chunk;
+    request.extents = Some(vec![0..100, 1 << 29..(1 << 29) + 1, far..size]);
+    upload(&bench.repository, source, request, &progress, &none)
+        .await
+        .unwrap();
+    let told = progress.snapshot();
+    assert_eq!((told.bytes_read, told.bytes_to_read), (3 * chunk, 3 * chunk));
+    assert_eq!(told.bytes_scanned, size);
+}

@@ -42,7 +42,13 @@ pub(crate) enum ProfileVerb {
         socket: SocketArgs,
     },
     /// Remove one; nothing in its bucket is touched.
-    Delete(ProfileNameArgs),
+    Delete {
+        #[command(flatten)]
+        profile: ProfileNameArgs,
+        /// Also where it alone leads to cloud copies on record.
+        #[arg(long)]
+        force: bool,
+    },
 }
 
 /// One profile.

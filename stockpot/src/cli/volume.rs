@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{SocketArgs, VolumeAdoptArgs, VolumeReleaseArgs, parse_label};
+use super::{
+    SocketArgs, VolumeAdoptArgs, VolumeReleaseArgs, parse_label, volume_name::parse_volume_name,
+};
 use crate::sizes::parse_size;
 
 /// `stockpot volume …`.
@@ -76,6 +78,7 @@ A volume from a snapshot or a volume is at least as large as that, and reads as 
 behind: --watch follows it, and so does `stockpot volume wait`.")]
 pub(crate) struct VolumeCreateArgs {
     /// Name of the volume; asking again with the same properties answers the same one.
+    #[arg(value_parser = parse_volume_name)]
     pub(crate) name: String,
     /// Its size, rounded up to what the pool has [default: that of what it is made from].
     #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present_any = ["from_snapshot", "from_volume"])]
@@ -131,6 +134,7 @@ pub(crate) struct VolumeCloneArgs {
     /// The volume that is copied: its id or name.
     pub(crate) volume: String,
     /// Name of the new volume.
+    #[arg(value_parser = parse_volume_name)]
     pub(crate) name: String,
     /// Size of the new volume [default: that of the other].
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -191,6 +195,8 @@ mod tests {
         for bad in [
             "create data",
             "create --size 1GiB",
+            "create a/b --size 1GiB",
+            "clone data -- -x",
             "create data --size 1.5GiB",
             "create data --size 1GiB --copy cloud",
             "create data --from-volume v --copy cloud",

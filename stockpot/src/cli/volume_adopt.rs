@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{SocketArgs, parse_label};
+use super::{SocketArgs, parse_label, volume_name::parse_volume_name};
 
 /// `stockpot volume adopt`.
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ pub(crate) struct VolumeAdoptArgs {
     #[arg(value_name = "VG/LV")]
     pub(crate) source: String,
     /// Name of the volume [default: that of the logical volume].
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", value_parser = parse_volume_name)]
     pub(crate) name: Option<String>,
     /// Note kept with the volume; may be given again.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]

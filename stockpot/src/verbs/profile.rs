@@ -12,7 +12,7 @@ use serde_json::Value;
 use stockpot_proto::{
     socket,
     stockpot::v1::{
-        GetProfileRequest, ListProfilesRequest, ProfileDocument, WriteProfileRequest,
+        DeleteProfileRequest, GetProfileRequest, ListProfilesRequest, ProfileDocument, WriteProfileRequest,
         profiles_client::ProfilesClient,
     },
 };
@@ -69,7 +69,7 @@ pub(super) async fn run(cli: &Cli, verb: &ProfileVerb) -> anyhow::Result<()> {
             let profile = written.map_err(|status| said(socket, &status))?;
             print(cli, profile.into_inner())
         }
-        ProfileVerb::Delete(args) => delete(cli, args).await,
+        ProfileVerb::Delete { profile, force } => delete(cli, profile, *force).await,
     }
 }
 
@@ -82,12 +82,16 @@ struct Deleted {
 }
 
 /// What is not there is a slip of the pen, and told: to the manager, which is asked again, it is success.
-async fn delete(cli: &Cli, args: &ProfileNameArgs) -> anyhow::Result<()> {
+async fn delete(cli: &Cli, args: &ProfileNameArgs, force: bool) -> anyhow::Result<()> {
     let mut client = client(&args.socket);
     let found = client.get_profile(named(&args.name)).await;
     let found = found.map_err(|status| said(&args.socket, &status))?;
     let found = found.into_inner();
-    let deleted = client.delete_profile(named(&found.id)).await;
+    let request = DeleteProfileRequest {
+        profile: found.id.clone(),
+        force,
+    };
+    let deleted = client.delete_profile(request).await;
     deleted.map_err(|status| said(&args.socket, &status))?;
     let deleted = Deleted {
         id: found.id,

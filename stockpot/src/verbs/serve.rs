@@ -32,7 +32,15 @@ struct Checked<'a> {
 pub(crate) async fn run(cli: &Cli, args: &ServeArgs, interrupt: &Interrupt) -> anyhow::Result<()> {
     let path = args.config.clone();
     let config = interrupt
-        .unless_blocking(move || config::read(&path))
+        .unless_blocking(move || {
+            let config = config::read(&path)?;
+            // What the REST frontends cannot be served without: else it would be told when all else is being served.
+            if let Some(gateway) = &config.gateway {
+                let files = stockpot_gateway::check_files(gateway);
+                files.with_context(|| format!("{} cannot be used: gateway", path.display()))?;
+            }
+            Ok(config)
+        })
         .await?;
     if args.check {
         return checked(cli, &args.config, &config);

@@ -73,6 +73,11 @@ fn the_check_finds_what_the_start_would_refuse() -> anyhow::Result<()> {
             "pools: [{name: p, driver: file, directory: /d}]\nexports: {iqnPrefix: 'iqn.2026-01.test:a', portals: [storage-1]}",
             &["storage-1", "192.0.2.1:3260", "line 7"],
         ),
+        (
+            "pools: [{name: p, driver: file, directory: /d}]
+gateway: {listen: ['127.0.0.1:1'], authentication: {tokensFile: DIR/tokens}}",
+            &["gateway", "tokens"],
+        ),
     ] {
         write(&bench, rest)?;
         bench
@@ -80,6 +85,9 @@ fn the_check_finds_what_the_start_would_refuse() -> anyhow::Result<()> {
             .failed(1, words)
             .with_context(|| rest.to_owned())?;
     }
+    // The last one, at a start: nothing was served before it was told.
+    let start = ["serve", "--config", &config];
+    bench.run(start)?.failed(1, &["gateway", "tokens"])?;
     ensure!(!bench.path("state").exists(), "a check made something");
     Ok(())
 }

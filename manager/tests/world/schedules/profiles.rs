@@ -164,6 +164,31 @@ fn a_schedule_is_there_as_long_as_its_profile_says_so() {
     managed.run.stop();
 }
 
+/// The clock stands still: nothing but the call itself wakes who looks at profiles.
+#[test]
+fn a_profile_that_is_made_by_call_has_its_schedule_soon() {
+    let scene = Scene::new("2026-01-31T12:00:00Z", "{}");
+    let mut managed = scene.start();
+    let mut profiles = ProfilesClient::new(managed.run.channel());
+    managed.block_on(async |_, _, schedules| {
+        let document = r#"{"name": "gold", "snapshotProperties": {"topology": {"bucket": "backups", "prefix": "a"},
+            "schedule": {"datetime": "2026-01-31T02:00:00", "occurence": "Monthly"}}}"#;
+        let request = api::WriteProfileRequest {
+            profile: String::new(),
+            document: document.to_owned(),
+        };
+        profiles.create_profile(request).await.unwrap();
+        there(schedules).await;
+        let request = api::DeleteProfileRequest {
+            profile: "gold".to_owned(),
+            force: false,
+        };
+        profiles.delete_profile(request).await.unwrap();
+    });
+    gone(&mut managed);
+    managed.run.stop();
+}
+
 #[test]
 fn a_profile_stays_while_a_schedule_names_it() {
     let scene = Scene::new("2026-03-01T12:00:00Z", "{}");
@@ -175,8 +200,9 @@ fn a_profile_stays_while_a_schedule_names_it() {
             ..nightly()
         };
         schedules.create_schedule(schedule).await.unwrap();
-        let offsite = || api::GetProfileRequest {
+        let offsite = || api::DeleteProfileRequest {
             profile: "offsite".to_owned(),
+            force: false,
         };
         let refused = profiles.delete_profile(offsite()).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");

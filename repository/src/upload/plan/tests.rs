@@ -37,6 +37,9 @@ fn holes_cost_nothing() {
     let last = far / CHUNK - 1;
     assert_eq!(segments[1].runs, vec![last..last + 1]);
     assert!(all(Vec::new(), far).is_empty());
+    let plan = |ranges| Plan::new(Extents::given(ranges, far).unwrap(), far, 64 << 10);
+    assert_eq!(plan(vec![0..1, far - 1..far]).read_chunks().unwrap(), 2);
+    assert_eq!(plan(Vec::new()).read_chunks().unwrap(), 0);
 }
 
 #[test]
