@@ -16,17 +16,20 @@
 
 mod conversation;
 mod error;
+mod process;
 mod program;
 mod run;
 
 use std::{
     ffi::{OsStr, OsString},
-    fmt,
+    fmt, io,
+    pin::Pin,
     time::Duration,
 };
 
 pub use conversation::Conversation;
 pub use error::{CommandError, Exit};
+pub use process::Process;
 pub use program::{SEARCH_DIRECTORIES, find_program};
 use zeroize::Zeroizing;
 
@@ -47,7 +50,12 @@ pub struct Command {
     output_limit_bytes: usize,
     stdout_sink: Option<Sink>,
     gentle: bool,
+    note: Option<Note>,
 }
+
+/// Writes down which process a command is.
+type Note = Box<dyn FnOnce(Process) -> Noting + Send>;
+type Noting = Pin<Box<dyn Future<Output = io::Result<()>> + Send>>;
 
 /// Where standard output goes when it is not kept.
 type Sink = Box<dyn tokio::io::AsyncWrite + Send + Unpin>;
@@ -84,6 +92,7 @@ impl Command {
             output_limit_bytes: DEFAULT_OUTPUT_LIMIT_BYTES,
             stdout_sink: None,
             gentle: false,
+            note: None,
         }
     }
 
@@ -158,6 +167,18 @@ impl Command {
     #[must_use]
     pub fn gentle(mut self) -> Self {
         self.gentle = true;
+        self
+    }
+
+    /// Runs nothing of it before `note` has written down which process it is, and nothing at all if that fails or this process dies
+    /// before: a shell waits for a word of ours, and then becomes the program. So whoever finds the note after a crash can
+    /// [stop](Process::stop) what was left. For commands that are run to their end.
+    #[must_use]
+    pub fn noted_by<F>(mut self, note: impl FnOnce(Process) -> F + Send + 'static) -> Self
+    where
+        F: Future<Output = io::Result<()>> + Send + 'static,
+    {
+        self.note = Some(Box::new(|process| Box::pin(note(process))));
         self
     }
 

@@ -1,6 +1,14 @@
 //! Starting, feeding, reading and ending one process.
 
-use std::{os::unix::process::ExitStatusExt, path::Path, pin::pin, process::Stdio, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    io,
+    os::unix::process::ExitStatusExt,
+    path::Path,
+    pin::pin,
+    process::Stdio,
+    time::Duration,
+};
 
 use nix::{
     sys::signal::{Signal, killpg},
@@ -14,13 +22,13 @@ use tokio::{
 use zeroize::Zeroizing;
 
 use crate::{
-    Command, Output, Sink,
+    Command, Output, Process, Sink,
     error::{CommandError, Exit},
     program::{SEARCH_DIRECTORIES, find_program},
 };
 
 /// How long a command may take to end after SIGTERM before it is killed.
-const TERM_GRACE: Duration = Duration::from_secs(5);
+pub(crate) const TERM_GRACE: Duration = Duration::from_secs(5);
 
 /// The same for a command that is never killed: how long its end is waited for.
 const GENTLE_GRACE: Duration = Duration::from_secs(30);
@@ -30,6 +38,10 @@ const PIPE_GRACE: Duration = Duration::from_secs(1);
 
 /// How much of the end of standard error is kept, in bytes.
 const STDERR_KEPT_BYTES: usize = 16 << 10;
+
+/// What stands before a command that is not to run before it was noted: it waits for a line on standard input, of which it reads no
+/// more than that, and ends if there comes none.
+const GATE: [&str; 4] = ["/bin/sh", "-c", "read -r _go && exec \"$@\"", "sh"];
 
 pub(crate) async fn run(mut command: Command) -> Result<Output, CommandError> {
     let text = command.to_string();
@@ -46,6 +58,11 @@ pub(crate) async fn run(mut command: Command) -> Result<Output, CommandError> {
     })?;
     // Killed with the future, children of its own included; disarmed once the process was waited for.
     let mut group = Group::of(&child, command.gentle);
+    let input = note_first(&mut command, &child).await;
+    let input = input.map_err(|source| CommandError::Start {
+        command: text.clone(),
+        source,
+    })?;
     let keep = match command.stdout_sink.take() {
         Some(sink) => Keep::Nothing(sink),
         None => Keep::All,
@@ -54,7 +71,7 @@ pub(crate) async fn run(mut command: Command) -> Result<Output, CommandError> {
     let mut stderr = Capture::new(Keep::Tail, STDERR_KEPT_BYTES);
     let ended = timeout(
         command.deadline,
-        drive(&mut child, command.stdin, &mut stdout, &mut stderr),
+        drive(&mut child, input, &mut stdout, &mut stderr),
     )
     .await;
     let stderr_text = String::from_utf8_lossy(&stderr.bytes).trim().to_owned();
@@ -89,11 +106,28 @@ pub(crate) async fn run(mut command: Command) -> Result<Output, CommandError> {
     })
 }
 
+/// Has the process noted, if it is to be, and says what it gets on its standard input: first the word to go.
+async fn note_first(
+    command: &mut Command,
+    child: &Child,
+) -> io::Result<Option<Zeroizing<Vec<u8>>>> {
+    let input = command.stdin.take();
+    let Some(note) = command.note.take() else {
+        return Ok(input);
+    };
+    note(Process::of(child.id().unwrap_or_default())?).await?;
+    let input = input.as_deref().map_or(&[][..], Vec::as_slice);
+    let mut all = Zeroizing::new(Vec::with_capacity(input.len() + 1));
+    all.push(b'\n');
+    all.extend_from_slice(input);
+    Ok(Some(all))
+}
+
 /// Starts the process, in a group of its own.
-fn spawn(command: &Command, path: &Path) -> std::io::Result<Child> {
-    let stdin = match command.stdin {
-        Some(_) => Stdio::piped(),
-        None => Stdio::null(),
+fn spawn(command: &Command, path: &Path) -> io::Result<Child> {
+    let stdin = match command.stdin.is_some() || command.note.is_some() {
+        true => Stdio::piped(),
+        false => Stdio::null(),
     };
     prepare(command, path)
         .stdin(stdin)
@@ -105,13 +139,19 @@ fn spawn(command: &Command, path: &Path) -> std::io::Result<Child> {
 
 /// What every process gets, whatever becomes of its streams.
 pub(crate) fn prepare(command: &Command, path: &Path) -> tokio::process::Command {
+    let mut argv: Vec<&OsStr> = Vec::new();
+    if command.note.is_some() {
+        argv.extend(GATE.map(OsStr::new));
+    }
+    argv.push(path.as_os_str());
+    argv.extend(command.args.iter().map(OsString::as_os_str));
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the module that runs commands"
     )]
-    let mut process = tokio::process::Command::new(path);
+    let mut process = tokio::process::Command::new(argv[0]);
     process
-        .args(&command.args)
+        .args(&argv[1..])
         .env_clear()
         .env("PATH", SEARCH_DIRECTORIES.join(":"))
         .env("LC_ALL", "C")

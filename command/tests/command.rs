@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use stockpot_command::{Command, CommandError, Exit};
+use stockpot_command::{Command, CommandError, Exit, Process};
 
 fn sh(script: &str) -> Command {
     Command::new("sh").args(["-c", script])
@@ -169,4 +169,66 @@ async fn the_end_of_a_process_that_is_talked_to_is_heard() {
     assert_eq!(talk.hear().await.unwrap(), None);
     let missing = Command::new("/nowhere/x").converse().unwrap_err();
     assert!(matches!(missing, CommandError::Missing { .. }), "{missing}");
+}
+
+#[tokio::test]
+async fn nothing_of_a_command_runs_before_it_is_noted() {
+    let dir = std::env::temp_dir().join(format!("stockpot-noted-{}", std::process::id()));
+    std::fs::create_dir(&dir).unwrap();
+    let mark = dir.join("ran");
+    let script = format!("echo $$ > {}; cat; exit 3", mark.display());
+    let (tell, told) = std::sync::mpsc::channel();
+    let seen = mark.clone();
+    let noted = sh(&script)
+        .stdin("a word\n")
+        .noted_by(move |process| async move {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            tell.send((seen.exists(), process)).unwrap();
+            Ok(())
+        });
+    let output = noted.output().await.unwrap();
+    let (had_run, process) = told.recv().unwrap();
+    assert!(!had_run);
+    assert_eq!(
+        (output.exit, output.stdout_text().as_str()),
+        (Exit::Code(3), "a word\n")
+    );
+    let pid = std::fs::read_to_string(&mark).unwrap();
+    assert!(process.to_string().contains(pid.trim()), "{process}");
+    assert!(!process.is_running());
+    std::fs::remove_file(&mark).unwrap();
+
+    let failing = sh(&script).noted_by(|_| async { Err(std::io::Error::other("no room")) });
+    let refused = failing.output().await.unwrap_err();
+    assert!(matches!(refused, CommandError::Start { .. }), "{refused}");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!mark.exists());
+    std::fs::remove_dir(&dir).unwrap();
+}
+
+/// As after a crash: nobody but the note knows of it. The number alone is not enough.
+#[tokio::test]
+async fn a_process_that_was_left_is_stopped_with_its_children() {
+    let script = "trap '' TERM; sleep 1000 & echo $! $$; wait; wait";
+    let mut left = Command::new("/bin/sh")
+        .args(["-c", script])
+        .converse()
+        .unwrap();
+    let said = left.hear().await.unwrap().unwrap();
+    let (sleeper, leader) = said.split_once(' ').unwrap();
+    let process = Process::of(leader.parse().unwrap()).unwrap();
+    let text = process.to_string();
+    assert_eq!(text.parse::<Process>().unwrap(), process);
+    let (rest, started) = text.rsplit_once(' ').unwrap();
+    let later = started.parse::<u64>().unwrap() + 1;
+    let another: Process = format!("{rest} {later}").parse().unwrap();
+    assert!(!another.is_running());
+    assert!(another.stop().await);
+    assert!(process.is_running());
+    assert!(process.stop().await);
+    gone(leader).await;
+    gone(sleeper).await;
+    for nothing in ["", "1", "a b c", "boot 0 1", "boot -5 1", "boot 7 8 9"] {
+        assert!(nothing.parse::<Process>().is_err(), "{nothing}");
+    }
 }

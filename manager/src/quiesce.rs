@@ -14,7 +14,8 @@
 //! freeze that begins earlier only lasts longer.
 //!
 //! The watchdog is another process ([`watchdog`]), so that a manager that dies or hangs leaves nothing frozen. A row stands in the
-//! catalog before the first command until after the last one: the next start thaws and runs what comes after ([`recover`]).
+//! catalog before the first command until after the last one, with the process of the command that runs: the next start thaws, stops
+//! that process, and runs what comes after ([`recover`]).
 //!
 //! A copy is called `file-system` only if every file system stayed frozen until the cut was done.
 
@@ -40,7 +41,7 @@ use self::{
 };
 use crate::{
     Manager, ManagerError,
-    catalog::{Consistency, FreezeTimes, Quiescing, SnapshotRow, Undo},
+    catalog::{Catalog, Consistency, FreezeTimes, Quiescing, SnapshotRow, Undo},
     error::chain,
     profile::{OnFailure, Quiesce},
 };
@@ -66,8 +67,8 @@ struct Moment<'a> {
     again: bool,
     /// What is to be told of it.
     told: Vec<String>,
-    /// Whether a row stands.
-    is_recorded: bool,
+    /// The row that stands.
+    recorded: Option<Quiescing>,
     has_begun_pre: bool,
 }
 
@@ -95,7 +96,7 @@ impl Manager {
             scene,
             again,
             told: Vec::new(),
-            is_recorded: false,
+            recorded: None,
             has_begun_pre: false,
         };
         let cut = match moment.before().await {
@@ -165,7 +166,8 @@ impl Moment<'_> {
         }
         for argv in self.asked.pre.clone() {
             self.has_begun_pre = true;
-            let went = commands::run(&argv, &self.environment, self.asked.timeout()).await;
+            let note = self.noted(commands::noted_in);
+            let went = commands::run(&argv, &self.environment, self.asked.timeout(), note).await;
             match (went, self.asked.on_failure) {
                 (Ok(said), _) => self.told.push(said),
                 (Err(problem), OnFailure::Continue) => {
@@ -209,11 +211,21 @@ impl Moment<'_> {
                 post: self.asked.post.clone(),
                 timeout_seconds: self.asked.timeout_seconds,
                 environment: self.environment.clone(),
+                running: None,
             },
         };
-        self.manager.catalog.put_quiescing(row).await?;
-        self.is_recorded = true;
+        self.manager.catalog.put_quiescing(row.clone()).await?;
+        self.recorded = Some(row);
         Ok(())
+    }
+
+    /// How a command is put on record, where the cut is.
+    fn noted(
+        &self,
+        by: impl FnOnce(&Catalog, &Quiescing) -> commands::Note,
+    ) -> Option<commands::Note> {
+        let row = self.recorded.as_ref()?;
+        Some(by(&self.manager.catalog, row))
     }
 
     async fn frozen(&mut self) -> Result<Guard, GuardError> {
@@ -288,11 +300,13 @@ impl Moment<'_> {
         // Nothing was paused before the first command.
         if self.has_begun_pre || self.asked.pre.is_empty() {
             for argv in &self.asked.post {
-                let went = commands::run(argv, &self.environment, self.asked.timeout()).await;
+                let note = self.noted(commands::noted_if_possible);
+                let timeout = self.asked.timeout();
+                let went = commands::run(argv, &self.environment, timeout, note).await;
                 self.told.push(went.unwrap_or_else(|problem| problem));
             }
         }
-        if self.is_recorded
+        if self.recorded.is_some()
             && let Err(error) = self.manager.catalog.remove_quiescing(&self.row.id).await
         {
             // The next start does it all once more, which does no harm.

@@ -358,6 +358,9 @@ pub struct Undo {
     pub timeout_seconds: u64,
     /// What they are told.
     pub environment: BTreeMap<String, String>,
+    /// The process that runs a command now, as [`stockpot_command::Process`] is written.
+    #[serde(default)]
+    pub running: Option<String>,
 }
 
 /// A file system that may be frozen.

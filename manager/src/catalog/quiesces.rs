@@ -176,6 +176,7 @@ mod tests {
                 post: vec![vec!["/bin/resume".to_owned()]],
                 timeout_seconds: 3,
                 environment: [("A".to_owned(), "b".to_owned())].into(),
+                running: Some("boot 7 8".to_owned()),
             },
         };
         for _ in 0..2 {

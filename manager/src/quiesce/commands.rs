@@ -1,19 +1,53 @@
 //! The commands that a profile names for before and after the cut.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, io, time::Duration};
 
-use stockpot_command::{Command, CommandError, Exit};
+use futures::future::BoxFuture;
+use stockpot_command::{Command, CommandError, Exit, Process};
 
 use super::words;
+use crate::{
+    catalog::{Catalog, Quiescing},
+    error::chain,
+};
 
 /// How a command went: whether well, and in words.
 pub(super) type Went = Result<String, String>;
+
+/// Writes down which process a command is, before anything of it runs.
+pub(super) type Note = Box<dyn FnOnce(Process) -> BoxFuture<'static, io::Result<()>> + Send>;
+
+/// With the row of the cut: a start that finds it stops that process before it runs what comes after.
+pub(super) fn noted_in(catalog: &Catalog, row: &Quiescing) -> Note {
+    let (catalog, mut row) = (catalog.clone(), row.clone());
+    Box::new(|process| {
+        Box::pin(async move {
+            row.undo.running = Some(process.to_string());
+            let noted = catalog.put_quiescing(row).await;
+            noted.map_err(|error| io::Error::other(chain(&error)))
+        })
+    })
+}
+
+/// The same for a command that has to run in any case.
+pub(super) fn noted_if_possible(catalog: &Catalog, row: &Quiescing) -> Note {
+    let note = noted_in(catalog, row);
+    Box::new(|process| {
+        Box::pin(async move {
+            if let Err(error) = note(process).await {
+                tracing::warn!(%error, "a command that comes after a cut runs without being on record");
+            }
+            Ok(())
+        })
+    })
+}
 
 /// Runs a command without a shell; what it printed at the end, or why it failed.
 pub(super) async fn run(
     argv: &[String],
     environment: &BTreeMap<String, String>,
     timeout: Duration,
+    note: Option<Note>,
 ) -> Went {
     let Some((program, args)) = argv.split_first() else {
         return Err("an empty command".to_owned());
@@ -22,6 +56,9 @@ pub(super) async fn run(
     let mut command = Command::new(program).args(args).deadline(timeout);
     for (key, value) in environment {
         command = command.env(key, value);
+    }
+    if let Some(note) = note {
+        command = command.noted_by(note);
     }
     let went = match command.output().await {
         Ok(output) => {
@@ -64,7 +101,7 @@ mod tests {
     async fn shell(script: &str, timeout: Duration) -> Went {
         let argv = ["/bin/sh", "-c", script].map(str::to_owned);
         let environment = BTreeMap::from([("STOCKPOT_DEVICE".to_owned(), "/dev/x y".to_owned())]);
-        run(&argv, &environment, timeout).await
+        run(&argv, &environment, timeout, None).await
     }
 
     const LONG: Duration = Duration::from_secs(30);
@@ -94,7 +131,8 @@ mod tests {
             "{slow}"
         );
         assert!(!slow.contains("hunter2"), "{slow}");
-        let missing = run(&["/nowhere/x".to_owned()], &BTreeMap::new(), LONG).await;
+        let nowhere = ["/nowhere/x".to_owned()];
+        let missing = run(&nowhere, &BTreeMap::new(), LONG, None).await;
         assert!(missing.unwrap_err().contains("/nowhere/x"));
     }
 }

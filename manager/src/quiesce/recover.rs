@@ -1,6 +1,8 @@
-//! What a start does for cuts that ended in the middle: it thaws, and runs the commands that come after.
+//! What a start does for cuts that ended in the middle: it thaws, stops the command that still runs, and runs those that come after.
 
 use std::{fs::File, os::unix::fs::MetadataExt, sync::Arc, time::Duration};
+
+use stockpot_command::Process;
 
 use super::{commands, ioctl, mounts};
 use crate::{
@@ -33,12 +35,29 @@ impl Manager {
 
     async fn run_post(self: &Arc<Self>, row: &Quiescing) -> Result<(), ManagerError> {
         let _volume = self.hold_volume(&row.volume_id).await?;
+        stop_left(row).await;
         let timeout = Duration::from_secs(row.undo.timeout_seconds.max(1));
         for argv in &row.undo.post {
             // Its end stands in the log.
-            let _ = commands::run(argv, &row.undo.environment, timeout).await;
+            let note = commands::noted_if_possible(&self.catalog, row);
+            let _ = commands::run(argv, &row.undo.environment, timeout, Some(note)).await;
         }
         Ok(self.catalog.remove_quiescing(&row.snapshot_id).await?)
+    }
+}
+
+/// Stops a command that has outlived the manager: what it does after the commands that undo it would stay.
+async fn stop_left(row: &Quiescing) {
+    let noted = row.undo.running.as_deref();
+    let Some(process) = noted.and_then(|text| text.parse::<Process>().ok()) else {
+        return;
+    };
+    if !process.is_running() {
+        return;
+    }
+    tracing::warn!(volume_id = %row.volume_id, %process, "a command of a cut has outlived the daemon, and is stopped before those that come after it");
+    if !process.stop().await {
+        tracing::error!(volume_id = %row.volume_id, %process, "a command of a cut was killed and does not end: it waits for a device");
     }
 }
 

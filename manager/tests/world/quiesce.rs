@@ -1,7 +1,9 @@
 //! The commands of a profile around the cut, whatever becomes of the cut and of the manager.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
+use rusqlite::Connection;
+use stockpot_command::{Command, Process};
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus};
 use tonic::Code;
 
@@ -160,6 +162,60 @@ fn killed_between_the_commands() {
     // Only once.
     world.start().stop();
     assert_eq!(marks(world.dir.path()), "");
+}
+
+/// Killed in the middle of the first command, which goes on: what it pauses after the last one has run would stay so.
+#[test]
+fn killed_in_the_first_command() {
+    let world = World::new();
+    let (marks_at, paused) = (
+        world.dir.path().join("marks"),
+        world.dir.path().join("paused"),
+    );
+    let text = format!(
+        "{{name: offsite, snapshotProperties: {{topology: {{bucket: backups, prefix: a}},
+           quiesce: {{pre: [/bin/sh, -c, 'echo $$ >> {0}; sleep 60'], post: [/bin/sh, -c, 'rm -f {1}; echo post >> {0}']}}}}}}",
+        marks_at.display(),
+        paused.display()
+    );
+    fs::write(world.dir.path().join("profiles/offsite.yaml"), text).unwrap();
+    let (run, _client, volume) = begin(&world);
+    let mut backups = run.backups();
+    let state = Connection::open(world.dir.path().join("state/catalog.sqlite")).unwrap();
+    let left = run.block_on(async {
+        tokio::spawn(async move { lab::back_up(&mut backups, &volume, "b", true).await });
+        let mut pid = String::new();
+        while !pid.ends_with('\n') {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            pid = fs::read_to_string(&marks_at).unwrap_or_default();
+        }
+        let sql = "SELECT undo ->> 'running' FROM quiesces";
+        let running: String = state.query_row(sql, [], |row| row.get(0)).unwrap();
+        let running: Process = running.parse().unwrap();
+        assert_eq!(running, Process::of(pid.trim().parse().unwrap()).unwrap());
+        // The runtime of this test takes that one along, which a dead daemon does not: this one stands in for it.
+        let script = format!("echo $$; sleep 2; touch {}", paused.display());
+        let left = Command::new("/bin/sh").args(["-c", &script]).converse();
+        let mut left = left.unwrap();
+        let pid = left.hear().await.unwrap().unwrap();
+        Process::of(pid.parse().unwrap()).unwrap()
+    });
+    run.kill();
+    let sql = "UPDATE quiesces SET undo = json_set(undo, '$.running', ?1)";
+    assert_eq!(state.execute(sql, [left.to_string()]).unwrap(), 1);
+    drop(state);
+    marks(world.dir.path());
+    assert!(left.is_running());
+    let run = world.start();
+    run.block_on(async {
+        while marks(world.dir.path()).is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(!left.is_running());
+        tokio::time::sleep(Duration::from_millis(2500)).await;
+        assert!(!paused.exists());
+    });
+    run.stop();
 }
 
 #[test]
