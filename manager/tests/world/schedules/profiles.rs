@@ -176,6 +176,7 @@ fn a_profile_that_is_made_by_call_has_its_schedule_soon() {
         let request = api::WriteProfileRequest {
             profile: String::new(),
             document: document.to_owned(),
+            ..Default::default()
         };
         profiles.create_profile(request).await.unwrap();
         there(schedules).await;
