@@ -2,6 +2,7 @@
 
 mod backup;
 mod catalog;
+pub(crate) mod examples;
 mod export;
 mod host;
 mod lock;
@@ -34,8 +35,8 @@ pub(crate) use self::repository::{
     InitArgs, KeyAddArgs, KeyExportArgs, KeyRemoveArgs, KeyVerb, PlaceArgs, RepositoryVerb,
 };
 pub(crate) use self::schedule::{
-    ScheduleKeep, ScheduleNameArgs, ScheduleRetainArgs, ScheduleUpdateArgs, ScheduleVerb,
-    ScheduleWhat,
+    ScheduleKeep, ScheduleNameArgs, ScheduleRetainArgs, ScheduleRunArgs, ScheduleUpdateArgs,
+    ScheduleVerb, ScheduleWhat,
 };
 pub(crate) use self::shell::{CompletionArgs, ManArgs, ShellKind};
 pub(crate) use self::snapshot::SnapshotCreateArgs;
@@ -55,7 +56,7 @@ use crate::{
 /// Snapshots of block devices to S3 and back.
 ///
 /// Without any daemon, `backup`, `restore`, `snapshots`, `verify`, `forget` and `prune` work on block devices, image files and
-/// buckets. `serve` runs the storage driver with its CSI frontend.
+/// buckets. `serve` runs the storage driver with its frontends: CSI, and REST for OpenSDS, Cinder and cStor.
 #[derive(Debug, Parser)]
 #[command(
     name = "stockpot",
@@ -113,7 +114,7 @@ pub(crate) enum Verb {
     /// Make a repository, look at it, and change what opens it.
     #[command(subcommand)]
     Repository(RepositoryVerb),
-    /// Run the storage driver and its CSI frontend.
+    /// Run the storage driver and its frontends, CSI and REST.
     Serve(ServeArgs),
     /// Ask a running driver how it is: pools, volumes, transfers, backups, what is due next.
     Status(StatusArgs),
@@ -332,7 +333,8 @@ Examples:
   stockpot serve --config config.yaml --check
   RUST_LOG=info,stockpot_manager=debug,stockpot_driver=debug stockpot serve
 
---check looks at the file alone: whether pools, keys and buckets are there shows at the start. docs/operations.md describes the configuration file.")]
+--check looks at the file alone: whether pools, keys and buckets are there shows at the start. The file has \
+a section for each frontend: `csi` for CSI, `gateway` for REST (OpenSDS, Cinder, cStor). docs/operations.md describes it.")]
 pub(crate) struct ServeArgs {
     /// Configuration file (YAML).
     #[arg(long, value_name = "FILE", default_value = "/etc/stockpot/config.yaml")]
@@ -356,11 +358,19 @@ pub(crate) enum SnapshotVerb {
     /// Cut a snapshot of a volume; with a profile its upload runs behind.
     Create(SnapshotCreateArgs),
     /// List its snapshots, local and in its buckets.
+    #[command(after_help = "\
+Examples:
+  stockpot snapshot list
+  stockpot snapshot list -o json | jq -r '.[] | select(.cloud == \"failed\") | .name'")]
     List {
         #[command(flatten)]
         socket: SocketArgs,
     },
     /// Show one, and follow its upload with --watch.
+    #[command(after_help = "\
+Examples:
+  stockpot snapshot show before-upgrade
+  stockpot snapshot show snap-1f0c22ab-01jd… --watch")]
     Show {
         /// Its id or name.
         id: String,
@@ -371,6 +381,10 @@ pub(crate) enum SnapshotVerb {
         socket: SocketArgs,
     },
     /// Remove a snapshot, or only one of its copies.
+    #[command(after_help = "\
+Examples:
+  stockpot snapshot delete before-upgrade
+  stockpot snapshot delete before-upgrade --copy local    # the copy in the bucket stays")]
     Delete {
         /// Its id or name.
         id: String,

@@ -6,6 +6,7 @@ mod catalog;
 mod export;
 mod forget;
 mod host;
+mod patience;
 mod pki;
 mod pool;
 mod profile;
