@@ -31,6 +31,7 @@ mod name;
 mod origin;
 mod ranges;
 pub mod remote;
+mod sizes;
 pub mod target;
 mod task;
 pub mod volume_driver;

@@ -102,7 +102,9 @@ impl Calls for Service {
     async fn get_volume(&self, request: Request<api::GetVolumeRequest>) -> Answer<api::Volume> {
         let manager = self.manager()?;
         let row = manager.volume_row(&request.into_inner().volume_id).await?;
-        Ok(Response::new(manager.describe_volume(&row)))
+        let mut described = manager.describe_volumes(std::slice::from_ref(&row)).await?;
+        let volume = described.pop();
+        Ok(Response::new(volume.expect("one row is one volume")))
     }
 
     async fn list_volumes(
@@ -115,9 +117,8 @@ impl Calls for Service {
         let rows = manager.catalog.volumes().await;
         let rows = rows.map_err(ManagerError::from)?;
         let page = page::cut(rows, after, request.max_entries, |row| row.id.as_str());
-        let volumes = page.entries.iter().map(|row| manager.describe_volume(row));
         Ok(Response::new(api::ListVolumesResponse {
-            volumes: volumes.collect(),
+            volumes: manager.describe_volumes(&page.entries).await?,
             next_token: page.next_token,
         }))
     }

@@ -55,6 +55,7 @@ pub(crate) fn volume(row: &VolumeRow) -> api::Volume {
             .previous_status
             .map_or(api::VolumeStatus::Unspecified, volume_status)
             .into(),
+        device_path: String::new(),
     }
 }
 
@@ -72,6 +73,7 @@ pub(crate) fn snapshot(row: &SnapshotRow, truth: CloudTruth) -> api::Snapshot {
         snapshot_id: row.id.to_string(),
         name: row.name.clone(),
         source_volume_id: row.volume_id.to_string(),
+        volume_name: row.volume_name.clone(),
         size_bytes: row.size_bytes.unwrap_or_default(),
         cut_at: row.cut_at_us.map(timestamp),
         local: local.into(),
@@ -119,6 +121,7 @@ pub(crate) fn snapshot_in_bucket(
         snapshot_id: manifest.snapshot_id.to_string(),
         name: metadata.get("snapshot_name").cloned().unwrap_or_default(),
         source_volume_id: manifest.volume_id.to_string(),
+        volume_name: manifest.volume_name.clone(),
         size_bytes: manifest.size_bytes,
         cut_at: Some(timestamp(manifest.cut_at.as_microsecond())),
         local: api::CopyState::None.into(),

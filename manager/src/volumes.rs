@@ -11,23 +11,48 @@ mod restore;
 mod tests;
 
 use stockpot_driver::VolumeId;
+use stockpot_proto::stockpot::v1 as api;
 
 use crate::{
     Manager, ManagerError,
-    catalog::{JobKind, VolumeRow, VolumeStatus},
+    catalog::{AttachmentKind, JobKind, Purpose, VolumeRow, VolumeStatus},
     locks::{Held, Subject},
     translate,
 };
 
 impl Manager {
     /// A volume in the words of the interface, with the progress of its restore.
-    pub(crate) fn describe_volume(&self, row: &VolumeRow) -> stockpot_proto::stockpot::v1::Volume {
+    pub(crate) fn describe_volume(&self, row: &VolumeRow) -> api::Volume {
         let mut volume = translate::volume(row);
         if row.status == VolumeStatus::Restoring {
             let how_far = self.transfers.how_far(JobKind::Restore, row.id.as_str());
             volume.progress = how_far.as_ref().map(translate::progress);
         }
         volume
+    }
+
+    /// Volumes in the words of the interface, with the devices that they are on this node.
+    pub(crate) async fn describe_volumes(
+        &self,
+        rows: &[VolumeRow],
+    ) -> Result<Vec<api::Volume>, ManagerError> {
+        let attached = self.catalog.attachments().await?;
+        let device_of = |row: &VolumeRow| {
+            let mut attached = attached.iter();
+            let held = attached.find(|held| {
+                held.kind == AttachmentKind::Volume
+                    && held.purpose == Purpose::Node
+                    && held.id == row.id.as_str()
+            });
+            held.and_then(|held| held.device_path.as_ref())
+        };
+        let volumes = rows.iter().map(|row| api::Volume {
+            device_path: device_of(row)
+                .map(|path| path.to_string_lossy().into_owned())
+                .unwrap_or_default(),
+            ..self.describe_volume(row)
+        });
+        Ok(volumes.collect())
     }
 
     /// The row of a volume that has to be there.

@@ -2,6 +2,7 @@
 
 mod backup;
 mod catalog;
+pub(crate) mod examples;
 mod export;
 mod host;
 mod lock;
@@ -43,8 +44,8 @@ pub(crate) use self::repository::{
 };
 pub(crate) use self::restore::RestoreArgs;
 pub(crate) use self::schedule::{
-    ScheduleKeep, ScheduleNameArgs, ScheduleRetainArgs, ScheduleUpdateArgs, ScheduleVerb,
-    ScheduleWhat,
+    ScheduleKeep, ScheduleNameArgs, ScheduleRetainArgs, ScheduleRunArgs, ScheduleUpdateArgs,
+    ScheduleVerb, ScheduleWhat,
 };
 pub(crate) use self::serve::ServeArgs;
 pub(crate) use self::shell::{CompletionArgs, ManArgs, ShellKind};
@@ -64,7 +65,7 @@ pub(crate) use self::volume_adopt::{VolumeAdoptArgs, VolumeReleaseArgs};
 /// Snapshots of block devices to S3 and back.
 ///
 /// Without any daemon, `backup`, `restore`, `snapshots`, `verify`, `forget` and `prune` work on block devices, image files and
-/// buckets. `serve` runs the storage driver with its CSI frontend.
+/// buckets. `serve` runs the storage driver with its frontends: CSI, and REST for OpenSDS, Cinder and cStor.
 #[derive(Debug, Parser)]
 #[command(
     name = "stockpot",
@@ -122,7 +123,7 @@ pub(crate) enum Verb {
     /// Make a repository, look at it, and change what opens it.
     #[command(subcommand)]
     Repository(RepositoryVerb),
-    /// Run the storage driver and its CSI frontend.
+    /// Run the storage driver and its frontends, CSI and REST.
     Serve(ServeArgs),
     /// Ask a running driver how it is: pools, volumes, transfers, backups, what is due next.
     Status(StatusArgs),

@@ -51,19 +51,22 @@ pub(crate) fn read(path: &Path) -> anyhow::Result<Config> {
 fn parse(text: &str) -> anyhow::Result<Config> {
     // No snippets: somebody may have written a secret where none belongs.
     let options = || serde_saphyr::options! { with_snippet: false };
-    let document: Value = serde_saphyr::from_str_with_options(text, options())?;
+    let told = |error| told(error, text);
+    let document: Value = serde_saphyr::from_str_with_options(text, options()).map_err(told)?;
     let Value::Object(document) = document else {
         bail!("it is not a mapping of settings");
     };
     // Read from the text once more: only so are mistakes told with their line and column.
-    let manager: ManagerConfig = serde_saphyr::from_str_with_options(text, options())?;
+    let manager: ManagerConfig =
+        serde_saphyr::from_str_with_options(text, options()).map_err(told)?;
     manager.check()?;
     let csi = manager.csi.as_ref();
     let csi = csi
         .map(|section| csi_config(section, &manager))
         .transpose()
         .context("csi")?;
-    let frontends: Frontends = serde_saphyr::from_str_with_options(text, options())?;
+    let frontends: Frontends =
+        serde_saphyr::from_str_with_options(text, options()).map_err(told)?;
     let gateway = frontends
         .gateway
         .map(|section| gateway_config(section, &manager, csi.as_ref()))
@@ -75,6 +78,32 @@ fn parse(text: &str) -> anyhow::Result<Config> {
         gateway,
         fixed: fixed(&document),
     })
+}
+
+/// What is wrong, with the setting whose value it is about, and its unit.
+fn told(error: serde_saphyr::Error, text: &str) -> anyhow::Error {
+    let key = error.location().and_then(|at| {
+        let line = usize::try_from(at.line()).ok()?.checked_sub(1)?;
+        let column = usize::try_from(at.column()).ok()?.checked_sub(1)?;
+        let before: String = text.lines().nth(line)?.chars().take(column).collect();
+        // Only where a value follows: the key alone is named already.
+        let key = before.trim_end().strip_suffix(':')?;
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let key = key.rsplit(|c| !is_word(c)).next().unwrap_or_default();
+        Some(key.to_owned()).filter(|key| !key.is_empty())
+    });
+    let Some(key) = key else {
+        return error.into();
+    };
+    let unit = [
+        ("BytesPerSecond", ", a whole number of bytes per second"),
+        ("Bytes", ", a whole number of bytes"),
+        ("Seconds", ", a whole number of seconds"),
+        ("Percent", ", a whole number of percent"),
+    ];
+    let unit = unit.iter().find(|(part, _)| key.contains(part));
+    let unit = unit.map_or("", |(_, unit)| unit);
+    anyhow::Error::new(error).context(format!("{key}{unit}"))
 }
 
 fn fixed(document: &serde_json::Map<String, Value>) -> Value {
@@ -192,6 +221,16 @@ gateway: {socket: /run/gateway.sock}
                 "tokensFile",
             ),
             ("/srv/p}]", "/srv/p}]\ntransfers: {workers: many}", "line 4"),
+            (
+                "/srv/p}]",
+                "/srv/p}]\ntransfers: {workers: 2, uploadBytesPerSecondMax: 5MB}",
+                "uploadBytesPerSecondMax, a whole number of bytes per second: ",
+            ),
+            (
+                "/srv/p}]",
+                "/srv/p}]\ntransfers:\n  giveUpAfterSeconds: soon",
+                "giveUpAfterSeconds, a whole number of seconds: ",
+            ),
         ] {
             let error = format!("{:#}", parse(&WHOLE.replace(change, with)).unwrap_err());
             assert!(error.contains(named), "{named}: {error}");

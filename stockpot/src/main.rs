@@ -1,7 +1,7 @@
 //! Snapshots of block devices to S3 and back: the one binary that wires the parts together.
 //!
 //! `backup`, `restore`, `snapshots`, `verify`, `forget` and `prune` need no daemon and call the repository in-process; `serve` runs the
-//! manager and its CSI frontend; `snapshot …` asks a running one over its socket.
+//! manager and its frontends; the other verbs ask a running one over its socket.
 
 mod changed;
 mod cli;

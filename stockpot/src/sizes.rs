@@ -22,6 +22,22 @@ pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "that is too large".to_owned())
 }
 
+/// Below this a number without a unit is taken for a mistake: no volume is that small.
+const BARE_LEAST: u64 = 1 << 20;
+
+/// Reads the size of a volume: as [`parse_size`] does, but a small number has to have a unit.
+///
+/// # Errors
+/// A text that says what is expected.
+pub(crate) fn parse_volume_size(text: &str) -> Result<u64, String> {
+    let size = parse_size(text)?;
+    let is_bare = text.bytes().all(|b| b.is_ascii_digit());
+    match is_bare && size < BARE_LEAST {
+        true => Err(format!("{size} bytes? Say {size}MiB, {size}GiB or {size}B")),
+        false => Ok(size),
+    }
+}
+
 /// Reads `5%`, `0.1%`: more than 0 and at most 100, as millionths.
 ///
 /// # Errors
@@ -101,6 +117,17 @@ mod tests {
         assert_eq!(parse_size("17"), Ok(17));
         for bad in ["", "MiB", "1.5G", "-1", "9999999999999T", "5 parsecs", "é"] {
             assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_volume_of_a_few_bytes_is_a_mistake() {
+        assert_eq!(
+            parse_volume_size("300"),
+            Err("300 bytes? Say 300MiB, 300GiB or 300B".to_owned())
+        );
+        for (text, size) in [("300B", 300), ("300MiB", 300 << 20), ("1048576", 1 << 20)] {
+            assert_eq!(parse_volume_size(text), Ok(size), "{text}");
         }
     }
 

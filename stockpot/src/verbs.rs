@@ -7,6 +7,7 @@ mod driver;
 mod export;
 mod forget;
 mod host;
+mod patience;
 mod pki;
 mod pool;
 mod profile;

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     AccessMode, ByteRange, Capacity, ConnectionInfo, DriverError, LocalConnection, SnapshotId,
-    SnapshotInfo, VolumeId, VolumeInfo, model, name::Name, origin::Origin,
+    SnapshotInfo, VolumeId, VolumeInfo, model, name::Name, origin::Origin, sizes::Bytes,
 };
 
 /// A volume's size is a multiple of this: a page, and the sector size of the largest kind of disk.
@@ -374,26 +374,31 @@ impl Images {
     fn admit(&self, more_bytes: u64) -> Result<(), DriverError> {
         let room = self.room()?;
         let place = format!(
-            "{} of {} bytes",
+            "{} of {}",
             self.config.directory.display(),
-            room.total_bytes
+            Bytes(room.total_bytes)
         );
         let limit = self.promise_limit(&room);
         if more_bytes > limit {
             return Err(DriverError::OutOfRange(format!(
-                "{more_bytes} bytes are more than {place} can ever promise: {limit} bytes"
+                "{} are more than {place} can ever promise: {}",
+                Bytes(more_bytes),
+                Bytes(limit)
             )));
         }
         if room.available_bytes <= self.config.reserve_bytes {
             return Err(DriverError::ResourceExhausted(format!(
-                "{place} has {} bytes left, {} are kept in reserve",
-                room.available_bytes, self.config.reserve_bytes
+                "{place} has {} left, {} are kept in reserve",
+                Bytes(room.available_bytes),
+                Bytes(self.config.reserve_bytes)
             )));
         }
         let promised = self.promised()?;
         if promised.saturating_add(more_bytes) > limit {
             return Err(DriverError::ResourceExhausted(format!(
-                "{place} has promised {promised} of {limit} bytes to volumes, {more_bytes} more do not fit"
+                "{place} has promised {promised} of {} to volumes, {} more do not fit",
+                Bytes(limit),
+                Bytes(more_bytes)
             )));
         }
         Ok(())

@@ -6,7 +6,7 @@ use super::{
     report::{Lv, Report, Share, ThinPool},
     thin::LvmThinConfig,
 };
-use crate::{Capacity, DriverError, SnapshotId, VolumeId, name::Name};
+use crate::{Capacity, DriverError, SnapshotId, VolumeId, name::Name, sizes::Bytes};
 
 /// A volume group as it was a moment ago, seen from one pool.
 #[derive(Debug)]
@@ -140,7 +140,10 @@ impl View {
         let limit = self.promise_limit_bytes(config);
         if more_bytes > limit {
             return Err(DriverError::OutOfRange(format!(
-                "{more_bytes} bytes are more than {pool} of {size} bytes can ever promise: {limit} bytes"
+                "{} are more than {pool} of {} can ever promise: {}",
+                Bytes(more_bytes),
+                Bytes(size),
+                Bytes(limit)
             )));
         }
         for (part, used, percent) in [
@@ -164,8 +167,10 @@ impl View {
         let promised = self.promised_bytes();
         if promised.saturating_add(more_bytes) > limit {
             return Err(DriverError::ResourceExhausted(format!(
-                "{pool} of {size} bytes has promised {promised} of {limit} bytes to volumes, \
-                 {more_bytes} more do not fit"
+                "{pool} of {} has promised {promised} of {} to volumes, {} more do not fit",
+                Bytes(size),
+                Bytes(limit),
+                Bytes(more_bytes)
             )));
         }
         Ok(())

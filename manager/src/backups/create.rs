@@ -180,10 +180,11 @@ impl Manager {
     pub(crate) async fn user_of(&self, volume: &VolumeRow) -> Result<Option<String>, ManagerError> {
         let id = &volume.id;
         let attachment = self.catalog.attachment(AttachmentKind::Volume, id.as_str());
-        let attached = attachment
-            .await?
-            .is_some_and(|row| row.purpose == Purpose::Node);
-        if attached || volume.status == VolumeStatus::InUse {
+        let attached = attachment.await?.filter(|row| row.purpose == Purpose::Node);
+        if let Some(path) = attached.as_ref().and_then(|row| row.device_path.as_ref()) {
+            return Ok(Some(format!("attached to this node as {}", path.display())));
+        }
+        if attached.is_some() || volume.status == VolumeStatus::InUse {
             return Ok(Some("attached to this node".to_owned()));
         }
         Ok(self.driver(&volume.pool)?.volume_in_use(id).await?)

@@ -42,7 +42,7 @@ pub enum CatalogError {
         why: String,
     },
     /// What is asked for does not begin in the status it is in.
-    #[error("{what} is {from} and cannot become {to}")]
+    #[error("{what} is {}: it cannot be {} now", state(from), done(to))]
     Transition {
         /// Kind and id.
         what: String,
@@ -67,6 +67,31 @@ pub enum CatalogError {
     /// Its thread is gone: the program is ending, or a call made it panic.
     #[error("the catalog is closed")]
     Closed,
+}
+
+/// A status in a sentence.
+fn state(status: &'static str) -> &'static str {
+    match status {
+        "error" => "in error",
+        "pending" => "under way",
+        other => other,
+    }
+}
+
+/// What would be done with something, by the status that it would get.
+fn done(status: &'static str) -> &'static str {
+    match status {
+        "creating" => "made",
+        "restoring" => "restored",
+        "in-use" => "attached",
+        "available" => "detached",
+        "backing-up" => "backed up",
+        "extending" => "grown",
+        "deleting" | "deleted" => "deleted",
+        "cancelling" | "cancelled" => "cancelled",
+        "pending" => "uploaded",
+        other => other,
+    }
 }
 
 impl From<rusqlite::Error> for CatalogError {

@@ -74,10 +74,13 @@ pub(super) async fn look(manager: &Manager, report: &mut Report) -> Result<Seen,
                 seen.emptied.extend(was);
             }
             Ok(Some((short_id, repository))) => {
+                // What is left of one that was deleted is no snapshot.
+                let snapshots = repository.snapshots.values();
+                let there = snapshots.filter(|found| found.status != Status::Deleted);
                 report.looked_at(format!(
                     "{}: {} snapshots",
                     repository.location,
-                    repository.snapshots.len()
+                    there.count()
                 ));
                 seen.repositories.insert(short_id, repository);
             }

@@ -161,13 +161,20 @@ impl Manager {
     /// Refuses a volume that is in use, or whose content the storage cannot replace.
     async fn check_in_place(&self, volume: &VolumeRow) -> Result<(), ManagerError> {
         let id = &volume.id;
-        status::ask(id.as_str(), volume.status, VolumeStatus::Restoring)?;
-        if let Some(user) = self.user_of(volume).await? {
-            return Err(ManagerError::FailedPrecondition(format!(
-                "volume {id} is in use ({user}): detach it first"
-            )));
+        if volume.status != VolumeStatus::InUse {
+            status::ask(id.as_str(), volume.status, VolumeStatus::Restoring)?;
         }
         let driver = self.driver(&volume.pool)?;
+        if let Some(mut user) = self.user_of(volume).await? {
+            if volume.status == VolumeStatus::InUse
+                && let Ok(Some(holder)) = driver.volume_in_use(id).await
+            {
+                user.push_str(&format!(", and {holder}"));
+            }
+            return Err(ManagerError::FailedPrecondition(format!(
+                "volume {id} is in use ({user}): unmount and detach it first"
+            )));
+        }
         let mut checked = driver.check_replace(id).await;
         // A snapshot that is kept only for the next upload is no reason against it.
         if matches!(checked, Err(DriverError::InUse { .. }))

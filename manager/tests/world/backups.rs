@@ -72,7 +72,7 @@ fn a_volume_that_nobody_uses_is_read_as_it_is() {
         assert_eq!(refused.code(), Code::FailedPrecondition);
         let text = refused.message();
         assert!(
-            text.contains("backing-up") && text.contains("in-use"),
+            text.contains("is backing-up") && text.contains("cannot be attached"),
             "{text}"
         );
         let request = api::ExtendVolumeRequest {

@@ -255,9 +255,10 @@ fn what_cannot_be_done_is_refused_and_leaves_nothing() {
             volume_id: scene.volume.clone(),
             ..Default::default()
         };
-        client.attach_volume(attach).await.unwrap();
+        let device = client.attach_volume(attach).await.unwrap().into_inner();
         let (code, text) = refused(&mut volumes, scene.request()).await;
         assert_eq!(code, Code::FailedPrecondition, "{text}");
+        assert!(text.contains(&device.device_path), "{text}");
         let detach = api::DetachVolumeRequest {
             volume_id: scene.volume.clone(),
         };

@@ -241,6 +241,13 @@ fn an_attached_volume_is_kept_and_survives_a_restart() {
             .into_inner();
         assert_eq!(first, again);
         assert!(!first.has_content_source);
+        let shown = client.get_volume(api::GetVolumeRequest {
+            volume_id: volume_id.clone(),
+        });
+        assert_eq!(
+            shown.await.unwrap().into_inner().device_path,
+            first.device_path
+        );
         let read_only = api::AttachVolumeRequest {
             read_only: true,
             as_attached: false,

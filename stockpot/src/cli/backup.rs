@@ -109,6 +109,11 @@ pub(crate) enum BackupVerb {
     /// Ask a running driver to back up one of its volumes; the upload runs behind.
     Create(BackupCreateArgs),
     /// List a running driver's backups, the newest last.
+    #[command(after_help = "\
+Examples:
+  stockpot backup list
+  stockpot backup list --volume data
+  stockpot backup list -o json | jq -r '.[] | select(.status == \"error\") | .name'")]
     List {
         /// Only those of this volume: its id or name.
         #[arg(long, value_name = "VOLUME")]
@@ -117,16 +122,36 @@ pub(crate) enum BackupVerb {
         socket: SocketArgs,
     },
     /// Show one: how far it is, or how it ended.
+    #[command(after_help = "\
+Examples:
+  stockpot backup show nightly-17
+  stockpot backup show nightly-17 -o json | jq .bytes_transferred")]
     Show(BackupIdArgs),
     /// Follow one until it has ended; ends with 1 if it failed.
+    #[command(after_help = "\
+Examples:
+  stockpot backup watch nightly-17
+  stockpot backup watch nightly-17 -q && echo done")]
     Watch(BackupIdArgs),
     /// Stop the upload of one that is under way, and keep what was sent; it stays so until it is resumed.
+    #[command(after_help = "\
+Examples:
+  stockpot backup pause nightly-17")]
     Pause(BackupIdArgs),
     /// Go on with one that is paused.
+    #[command(after_help = "\
+Examples:
+  stockpot backup resume nightly-17")]
     Resume(BackupIdArgs),
     /// Give one up that is under way.
+    #[command(after_help = "\
+Examples:
+  stockpot backup cancel nightly-17")]
     Cancel(BackupIdArgs),
     /// Remove one with its copy in the bucket.
+    #[command(after_help = "\
+Examples:
+  stockpot backup delete nightly-17")]
     Delete(BackupIdArgs),
 }
 
@@ -137,7 +162,7 @@ Examples:
   stockpot backup create vol-1f0c22ab-01jd… --profile offsite
   stockpot backup create data --force --name nightly-17 --watch
   stockpot backup create data --full                            # shares nothing with earlier copies
-  stockpot backup create --snapshot snap-01jd…                  # a local snapshot that is there already
+  stockpot backup create --snapshot before-upgrade              # a local snapshot that is there already
 
 A volume that nobody uses is read as it is, and cannot be attached until the backup has ended. One that is in use needs
 --force: a temporary snapshot is cut and read, and the volume goes on. A local snapshot can be backed up at any time; it stays, \
@@ -152,8 +177,8 @@ pub(crate) struct BackupCreateArgs {
     /// Send everything: the copy shares nothing with earlier ones.
     #[arg(long)]
     pub(crate) full: bool,
-    /// Upload this local snapshot, by its id; nothing is cut.
-    #[arg(long, value_name = "ID")]
+    /// Upload this local snapshot: its id or name; nothing is cut.
+    #[arg(long, value_name = "SNAPSHOT")]
     pub(crate) snapshot: Option<String>,
     /// Profile that says where to [default: the only one that leads to a repository].
     #[arg(long, value_name = "NAME")]

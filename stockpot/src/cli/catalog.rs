@@ -8,6 +8,10 @@ use super::SocketArgs;
 
 /// `stockpot catalog …`.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stockpot catalog check
+  stockpot catalog rebuild --dry-run")]
 pub(crate) enum CatalogVerb {
     /// Compare what a running driver has on record with its storage, exports, host and buckets.
     Check(CatalogCheckArgs),

@@ -14,6 +14,10 @@ Examples:
 To be run on the storage node. Whoever is connected ends its connections itself; `end` is for a host that is gone.")]
 pub(crate) enum ExportVerb {
     /// List who is connected to what.
+    #[command(after_help = "\
+Examples:
+  stockpot export list
+  stockpot export list -o json | jq -r '.[] | select(.state != \"recorded\") | .name'")]
     List {
         #[command(flatten)]
         socket: SocketArgs,
@@ -25,7 +29,7 @@ pub(crate) enum ExportVerb {
 /// `stockpot export end`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   stockpot export end s.snap-1f0c22ab-01jd… --initiator iqn.1993-08.org.debian:01:ab12 --force
 
 Without --force a host that is logged in keeps its access. With it the session ends, and what the host has not \

@@ -27,7 +27,7 @@ pub(crate) enum PkiVerb {
 /// `stockpot pki init`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   stockpot pki init --dir stockpot-pki
 
 Nothing that is there is overwritten.")]
@@ -66,7 +66,7 @@ pub(crate) struct PkiIssueArgs {
 /// `stockpot pki show`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   stockpot pki show /etc/stockpot/node.pem /etc/stockpot/ca.pem
 
 Ends with 1 if one of them has expired, is not valid yet, or cannot be read.")]

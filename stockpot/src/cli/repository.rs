@@ -9,10 +9,18 @@ use crate::sizes::parse_size;
 
 /// `stockpot repository …`.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "\
+Examples:
+  stockpot repository init s3://backups/site-a --key-file /etc/stockpot/key
+  stockpot repository show s3://backups/site-a --key-file /etc/stockpot/key
+  stockpot repository key list s3://backups/site-a --key-file /etc/stockpot/key")]
 pub(crate) enum RepositoryVerb {
     /// Make an empty repository; a first backup does it too.
     Init(InitArgs),
     /// Show what a repository is: its id, chunk size, and what its endpoint can do.
+    #[command(after_help = "\
+Examples:
+  stockpot repository show s3://backups/site-a --key-file /etc/stockpot/key")]
     Show(PlaceArgs),
     /// Add, remove, list and export what opens a sealed repository.
     #[command(subcommand)]
@@ -21,6 +29,10 @@ pub(crate) enum RepositoryVerb {
 
 /// `stockpot repository init`.
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stockpot repository init s3://backups/site-a --key-file /etc/stockpot/key
+  stockpot repository init s3://backups/lab --chunk-size 1MiB")]
 pub(crate) struct InitArgs {
     #[command(flatten)]
     pub(crate) place: PlaceArgs,
@@ -44,6 +56,10 @@ pub(crate) struct PlaceArgs {
 /// `stockpot repository key …`.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
+Examples:
+  stockpot repository key list s3://backups/site-a --key-file /etc/stockpot/key
+  stockpot repository key add s3://backups/site-a --key-file /etc/stockpot/key --new-passphrase-file phrase.txt
+
 A sealed repository has one key, which lies in its key slots, wrapped by a passphrase or by a key file each. Slots come and go \
 without touching data. Whoever once had the key keeps what he knows: removing a slot does not take it from him.")]
 pub(crate) enum KeyVerb {
@@ -52,6 +68,9 @@ pub(crate) enum KeyVerb {
     /// Remove a slot.
     Remove(KeyRemoveArgs),
     /// List the slots.
+    #[command(after_help = "\
+Examples:
+  stockpot repository key list s3://backups/site-a --key-file /etc/stockpot/key")]
     List(PlaceArgs),
     /// Write the repository key to a file: as a key file it opens the repository, whatever slots are left.
     Export(KeyExportArgs),
@@ -85,7 +104,7 @@ pub(crate) struct NewKeyArgs {
 /// `stockpot repository key remove`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   stockpot repository key remove s3://backups/site-a slot-01jd… --key-file /etc/stockpot/key
 
 The slot that opened the repository stays: open it with the key file or passphrase that is to be kept. The last slot goes only with \
@@ -104,7 +123,7 @@ pub(crate) struct KeyRemoveArgs {
 /// `stockpot repository key export`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Example:
+Examples:
   stockpot repository key export s3://backups/site-a --key-file /etc/stockpot/key --to exported.key")]
 pub(crate) struct KeyExportArgs {
     #[command(flatten)]

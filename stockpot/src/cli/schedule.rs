@@ -22,21 +22,38 @@ pub(crate) enum ScheduleVerb {
     /// Make a schedule.
     Create(ScheduleCreateArgs),
     /// List all, with what their last runs came to.
+    #[command(after_help = "\
+Examples:
+  stockpot schedule list
+  stockpot schedule list -o json | jq -r '.[] | select(.last_failed > 0) | .name'")]
     List {
         #[command(flatten)]
         socket: SocketArgs,
     },
     /// Show one, with each volume of its last run.
+    #[command(after_help = "\
+Examples:
+  stockpot schedule show nightly
+  stockpot schedule show profile:offsite")]
     Show(ScheduleNameArgs),
     /// Change what a schedule says; what is not named stays.
     Update(ScheduleUpdateArgs),
     /// Forget a schedule; its backups stay.
+    #[command(after_help = "\
+Examples:
+  stockpot schedule delete nightly")]
     Delete(ScheduleNameArgs),
     /// Begin a run now.
-    Run(ScheduleNameArgs),
+    Run(ScheduleRunArgs),
     /// Let nothing run until it is resumed; what is under way goes on.
+    #[command(after_help = "\
+Examples:
+  stockpot schedule pause nightly")]
     Pause(ScheduleNameArgs),
     /// Let it run again from now on; what was due meanwhile is not caught up.
+    #[command(after_help = "\
+Examples:
+  stockpot schedule resume nightly")]
     Resume(ScheduleNameArgs),
     /// Give up the backups that the retention does not keep, as is done after each run.
     Retain(ScheduleRetainArgs),
@@ -71,7 +88,17 @@ pub(crate) struct ScheduleCreateArgs {
 Examples:
   stockpot schedule update nightly --keep-daily 14 --keep-weekly 0
   stockpot schedule update nightly --volume 'db-*' --volume web-1
-  stockpot schedule update nightly --all-volumes --skip-in-use=false")]
+  stockpot schedule update nightly --all-volumes --skip-in-use=false
+
+What is not named stays as it is.")]
+#[command(
+    mut_arg("time_zone", |arg| arg.help("Time zone of these times, as IANA names it")),
+    mut_arg("volumes", |arg| arg.help(
+        "Only this volume, whatever was said before: its id or name, with * for anything; may be given again"
+    )),
+    mut_arg("selector", |arg| arg.help("Only volumes with this note, whatever was said before; may be given again")),
+    mut_arg("profile", |arg| arg.help("Profile that says where to"))
+)]
 pub(crate) struct ScheduleUpdateArgs {
     /// Its name.
     pub(crate) name: String,
@@ -184,6 +211,24 @@ impl Often {
 pub(crate) struct ScheduleNameArgs {
     /// Its name.
     pub(crate) name: String,
+    #[command(flatten)]
+    pub(crate) socket: SocketArgs,
+}
+
+/// `stockpot schedule run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  stockpot schedule run nightly
+  stockpot schedule run nightly --watch -o json
+
+--watch ends with 1 if a backup of the run failed.")]
+pub(crate) struct ScheduleRunArgs {
+    /// Its name.
+    pub(crate) name: String,
+    /// Follow it until each of its backups has ended.
+    #[arg(long)]
+    pub(crate) watch: bool,
     #[command(flatten)]
     pub(crate) socket: SocketArgs,
 }

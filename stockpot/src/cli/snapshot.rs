@@ -18,11 +18,19 @@ pub(crate) enum SnapshotVerb {
     /// Cut a snapshot of a volume; with a profile its upload runs behind.
     Create(SnapshotCreateArgs),
     /// List its snapshots, local and in its buckets.
+    #[command(after_help = "\
+Examples:
+  stockpot snapshot list
+  stockpot snapshot list -o json | jq -r '.[] | select(.cloud == \"failed\") | .name'")]
     List {
         #[command(flatten)]
         socket: SocketArgs,
     },
     /// Show one, and follow its upload with --watch.
+    #[command(after_help = "\
+Examples:
+  stockpot snapshot show before-upgrade
+  stockpot snapshot show snap-1f0c22ab-01jd… --watch")]
     Show {
         /// Its id or name.
         id: String,
@@ -33,6 +41,10 @@ pub(crate) enum SnapshotVerb {
         socket: SocketArgs,
     },
     /// Remove a snapshot, or only one of its copies.
+    #[command(after_help = "\
+Examples:
+  stockpot snapshot delete before-upgrade
+  stockpot snapshot delete before-upgrade --copy local    # the copy in the bucket stays")]
     Delete {
         /// Its id or name.
         id: String,

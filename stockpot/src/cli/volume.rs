@@ -5,7 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use super::{
     SocketArgs, VolumeAdoptArgs, VolumeReleaseArgs, parse_label, volume_name::parse_volume_name,
 };
-use crate::sizes::parse_size;
+use crate::sizes::parse_volume_size;
 
 /// `stockpot volume …`.
 #[derive(Debug, Subcommand)]
@@ -22,19 +22,44 @@ pub(crate) enum VolumeVerb {
     /// Make a volume: empty, or from a snapshot or another volume.
     Create(VolumeCreateArgs),
     /// List its volumes.
+    #[command(after_help = "\
+Examples:
+  stockpot volume list
+  stockpot volume list -o json | jq -r '.[] | select(.status == \"in-use\") | .device_path'")]
     List {
         #[command(flatten)]
         socket: SocketArgs,
     },
     /// Show one.
+    #[command(after_help = "\
+Examples:
+  stockpot volume show data
+  stockpot volume show data -o json | jq -r .device_path")]
     Show(VolumeIdArgs),
     /// Remove one with all its data here. Its snapshots stay, and nothing in a bucket is touched.
+    #[command(after_help = "\
+Examples:
+  stockpot volume delete copy")]
     Delete(VolumeIdArgs),
     /// Make one larger, also while it is attached.
+    #[command(after_help = "\
+Examples:
+  stockpot volume extend data --size 20GiB
+
+A file system in it is grown by its own tool afterwards (resize2fs, xfs_growfs).")]
     Extend(VolumeExtendArgs),
     /// Make a volume with the content that another one has now.
+    #[command(after_help = "\
+Examples:
+  stockpot volume clone data scratch
+  stockpot volume clone data scratch --size 20GiB --label for=test")]
     Clone(VolumeCloneArgs),
     /// Make one a block device of this node, and print its path.
+    #[command(after_help = "\
+Examples:
+  stockpot volume attach data
+  stockpot volume attach data --read-only
+  mount $(stockpot volume attach data) /mnt")]
     Attach {
         #[command(flatten)]
         volume: VolumeIdArgs,
@@ -43,12 +68,21 @@ pub(crate) enum VolumeVerb {
         read_only: bool,
     },
     /// Take its block device away again.
+    #[command(after_help = "\
+Examples:
+  stockpot volume detach data")]
     Detach(VolumeIdArgs),
     /// Fill a volume that nobody uses from a cloud copy; its old content is kept until the new is complete.
     Restore(VolumeRestoreArgs),
     /// Give up a restore into a volume, which is then as it was before.
+    #[command(after_help = "\
+Examples:
+  stockpot volume cancel-restore data")]
     CancelRestore(VolumeIdArgs),
     /// Wait until a volume is there; ends with 1 if making it failed.
+    #[command(after_help = "\
+Examples:
+  stockpot volume wait copy && stockpot volume attach copy")]
     Wait(VolumeIdArgs),
     /// Bring a logical volume that is there already under management, without touching a byte of it.
     Adopt(VolumeAdoptArgs),
@@ -81,7 +115,7 @@ pub(crate) struct VolumeCreateArgs {
     #[arg(value_parser = parse_volume_name)]
     pub(crate) name: String,
     /// Its size, rounded up to what the pool has [default: that of what it is made from].
-    #[arg(long, value_name = "SIZE", value_parser = parse_size, required_unless_present_any = ["from_snapshot", "from_volume"])]
+    #[arg(long, value_name = "SIZE", value_parser = parse_volume_size, required_unless_present_any = ["from_snapshot", "from_volume"])]
     pub(crate) size: Option<u64>,
     /// The pool that it lies in [default: the driver's, or that of what it is copied from].
     #[arg(long, value_name = "NAME")]
@@ -122,7 +156,7 @@ pub(crate) struct VolumeExtendArgs {
     /// Its id or name.
     pub(crate) volume: String,
     /// Its new size in all, rounded up to what the pool has.
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_volume_size)]
     pub(crate) size: u64,
     #[command(flatten)]
     pub(crate) socket: SocketArgs,
@@ -137,7 +171,7 @@ pub(crate) struct VolumeCloneArgs {
     #[arg(value_parser = parse_volume_name)]
     pub(crate) name: String,
     /// Size of the new volume [default: that of the other].
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", value_parser = parse_volume_size)]
     pub(crate) size: Option<u64>,
     /// Note kept with the volume; may be given again.
     #[arg(long = "label", value_name = "KEY=VALUE", value_parser = parse_label)]
@@ -198,6 +232,7 @@ mod tests {
             "create a/b --size 1GiB",
             "clone data -- -x",
             "create data --size 1.5GiB",
+            "create data --size 300",
             "create data --size 1GiB --copy cloud",
             "create data --from-volume v --copy cloud",
             "create data --from-snapshot s --from-volume v",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use jiff::Timestamp;
 use serde::Serialize;
 use stockpot_proto::{
@@ -12,13 +12,17 @@ use stockpot_proto::{
         backups_client::BackupsClient,
     },
 };
-use tonic::transport::Channel;
+use tonic::{Status, transport::Channel};
 
-use super::driver::{created, progress_line, said};
+use super::{
+    driver::{created, progress_line, said},
+    patience::Patience,
+    snapshot,
+};
 use crate::{
     cli::{BackupCreateArgs, BackupIdArgs, BackupVerb, Cli, SocketArgs},
     context, printable,
-    sizes::human_size,
+    sizes::{count, human_size},
     table::Table,
 };
 
@@ -49,7 +53,7 @@ struct Row {
     paused: bool,
     /// How often its upload was begun; while it is under way.
     attempts: u32,
-    phase: String,
+    phase: Option<String>,
     bytes_done: u64,
     bytes_total: u64,
     bytes_transferred: u64,
@@ -137,6 +141,13 @@ async fn delete(cli: &Cli, args: &BackupIdArgs) -> anyhow::Result<()> {
 }
 
 async fn create(cli: &Cli, args: &BackupCreateArgs) -> anyhow::Result<()> {
+    let snapshot_id = match &args.snapshot {
+        None => String::new(),
+        Some(name) => {
+            let found = snapshot::named(&args.socket, name).await?;
+            found.ok_or_else(|| snapshot::none_of(name))?.snapshot_id
+        }
+    };
     let request = CreateBackupRequest {
         name: args.name.clone().unwrap_or_default(),
         volume: args.volume.clone().unwrap_or_default(),
@@ -144,7 +155,7 @@ async fn create(cli: &Cli, args: &BackupCreateArgs) -> anyhow::Result<()> {
         force: args.force,
         metadata: args.labels.iter().cloned().collect(),
         full: args.full,
-        snapshot_id: args.snapshot.clone().unwrap_or_default(),
+        snapshot_id,
     };
     let begun = client(&args.socket).create_backup(request).await;
     let backup = begun.map_err(|status| said(&args.socket, &status))?;
@@ -172,47 +183,87 @@ async fn list(cli: &Cli, volume: Option<&str>, at: &SocketArgs) -> anyhow::Resul
             break;
         }
     }
-    context::print(cli.output, &rows, || {
-        let mut table = Table::new([
-            "BACKUP", "VOLUME", "CREATED", "STATUS", "DONE", "SIZE", "HOW", "SNAPSHOT",
-        ]);
-        for row in &rows {
-            table.row([
-                row.name.clone(),
-                row.volume_name.clone(),
-                created(row.created_at),
-                row.status.to_owned(),
-                human_size(row.bytes_done),
-                human_size(row.bytes_total),
-                row.reason.clone().unwrap_or_default(),
-                row.snapshot_id.clone(),
-            ]);
-        }
-        table.to_string()
-    })
+    context::print(cli.output, &rows, || table(&rows))
 }
 
-/// Follows until the backup has ended; the last state is the result.
+/// A line for each, and behind them what those met that have an error.
+fn table(rows: &[Row]) -> String {
+    let mut table = Table::new([
+        "BACKUP", "VOLUME", "CREATED", "STATUS", "SIZE", "SENT", "HOW", "SNAPSHOT",
+    ]);
+    for row in rows {
+        let done = row.bytes_done.saturating_mul(100);
+        let status = match (row.status, done.checked_div(row.bytes_total)) {
+            ("creating" | "paused", Some(percent)) => format!("{} {percent} %", row.status),
+            (status, _) => status.to_owned(),
+        };
+        table.row([
+            row.name.clone(),
+            row.volume_name.clone(),
+            created(row.created_at),
+            status,
+            human_size(row.bytes_total),
+            human_size(row.bytes_transferred),
+            row.reason.clone().unwrap_or_default(),
+            row.snapshot_id.clone(),
+        ]);
+    }
+    let errors = rows.iter().filter_map(|row| {
+        let error = printable::line(row.error.as_ref()?);
+        let again = match row.status {
+            "creating" => " is tried again",
+            _ => "",
+        };
+        Some(format!("{}{again}: {error}\n", printable::line(&row.name)))
+    });
+    errors.fold(table.to_string(), |text, line| text + &line)
+}
+
+/// Follows until the backup has ended, over a restart of the driver too; the last state is the result.
 async fn watch(cli: &Cli, id: &str, at: &SocketArgs) -> anyhow::Result<()> {
+    let mut patience = Patience::default();
+    let backup = loop {
+        let met = match follow(cli, id, at, &mut patience).await {
+            Ok(Some(backup)) => break backup,
+            Ok(None) => Status::unavailable("it ended without a word"),
+            Err(status) => status,
+        };
+        let waited = patience.wait(cli, met).await;
+        waited.map_err(|status| said(at, &status))?;
+    };
+    let status = backup.status();
+    print(cli, backup)?;
+    match status {
+        BackupStatus::Available => Ok(()),
+        BackupStatus::Error => bail!("the backup failed"),
+        other => bail!("the backup is {}", word(other)),
+    }
+}
+
+/// Follows it as long as the driver tells of it; `None` if it had not ended by then.
+async fn follow(
+    cli: &Cli,
+    id: &str,
+    at: &SocketArgs,
+    patience: &mut Patience,
+) -> Result<Option<Backup>, Status> {
     let request = GetBackupRequest {
         backup_id: id.to_owned(),
     };
-    let stream = client(at).watch_backup(request).await;
-    let mut stream = stream.map_err(|status| said(at, &status))?.into_inner();
+    let mut stream = client(at).watch_backup(request).await?.into_inner();
     let mut last = None;
-    while let Some(backup) = stream.message().await.map_err(|status| said(at, &status))? {
+    while let Some(backup) = stream.message().await? {
+        patience.heard();
         if !cli.quiet && backup.status() == BackupStatus::Creating {
             eprintln!("{}", now(&backup));
         }
         last = Some(backup);
     }
-    let backup: Backup = last.context("the driver ended without an answer")?;
-    let status = backup.status();
-    print(cli, backup)?;
-    match status {
-        BackupStatus::Available => Ok(()),
-        other => bail!("the backup is {}", word(other)),
-    }
+    let is_over = |backup: &Backup| {
+        let status = backup.status();
+        !matches!(status, BackupStatus::Creating | BackupStatus::Cancelling)
+    };
+    Ok(last.filter(is_over))
 }
 
 /// One line: how far, how fast, how long still, and what the last attempt met.
@@ -229,13 +280,15 @@ fn now(backup: &Backup) -> String {
         Some(seconds) => format!("{seconds} s"),
         None => "unknown".to_owned(),
     };
-    let mut line = format!("{}, {left} left", progress_line(&progress));
+    let mut line = match progress.phase.as_str() {
+        // It waits for its turn, or for its next attempt.
+        "" => "waiting".to_owned(),
+        _ => format!("{}, {left} left", progress_line(&progress)),
+    };
     if !backup.error.is_empty() {
-        line.push_str(&format!(
-            " (attempt {}; before it: {})",
-            backup.attempts,
-            printable::line(&backup.error)
-        ));
+        let begun = count(backup.attempts.into(), "attempt");
+        let error = printable::line(&backup.error);
+        line.push_str(&format!(" ({begun} so far; the last error: {error})"));
     }
     line
 }
@@ -256,9 +309,12 @@ fn print(cli: &Cli, backup: Backup) -> anyhow::Result<()> {
             human_size(row.bytes_total),
             printable::line(&row.volume_id),
         );
-        let how = row.reason.as_ref().map(|reason| match &row.reason_text {
-            None => reason.clone(),
-            Some(why) => format!("{reason}: {why}"),
+        let how = row.reason.as_ref().map(|reason| {
+            let sent = human_size(row.bytes_transferred);
+            match &row.reason_text {
+                None => format!("{sent}, {reason}"),
+                Some(why) => format!("{sent}, {reason}: {why}"),
+            }
         });
         let shows = row.consistency.as_ref().map(|_| shows(&row));
         let times = format!(
@@ -329,7 +385,7 @@ fn row(backup: Backup) -> Row {
         reason_text: given(backup.reason_text),
         cloud_location: given(backup.cloud_location),
         error: given(backup.error),
-        phase: progress.phase,
+        phase: given(progress.phase),
         bytes_done: progress.bytes_done,
         bytes_total: progress.bytes_total,
         bytes_transferred: progress.bytes_transferred,
@@ -372,7 +428,62 @@ fn client(at: &SocketArgs) -> BackupsClient<Channel> {
 
 #[cfg(test)]
 mod tests {
+    use stockpot_proto::stockpot::v1::Progress;
+
     use super::*;
+
+    #[test]
+    fn what_was_sent_and_what_failed_stand_in_the_list() {
+        let backup = |name: &str, status: BackupStatus, error: &str| {
+            row(Backup {
+                name: name.to_owned(),
+                status: status.into(),
+                error: error.to_owned(),
+                progress: Some(Progress {
+                    bytes_total: 100 << 20,
+                    bytes_done: 45 << 20,
+                    bytes_transferred: 3 << 20,
+                    ..Progress::default()
+                }),
+                ..Backup::default()
+            })
+        };
+        let text = table(&[
+            backup("b1", BackupStatus::Error, "no bucket"),
+            backup("b2", BackupStatus::Creating, ""),
+        ]);
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(lines[0][3..6], ["STATUS", "SIZE", "SENT"]);
+        assert_eq!(lines[1][2..], ["error", "100", "MiB", "3.00", "MiB"]);
+        assert_eq!(lines[2][2..5], ["creating", "45", "%"]);
+        assert_eq!(lines[3], ["b1:", "no", "bucket"]);
+        assert_eq!(lines.len(), 4);
+    }
+
+    #[test]
+    fn the_attempt_that_runs_is_told_from_those_before() {
+        let mut backup = Backup {
+            attempts: 1,
+            error: "no route".to_owned(),
+            ..Backup::default()
+        };
+        let waits = "waiting (1 attempt so far; the last error: no route)";
+        assert_eq!(now(&backup), waits);
+        backup.progress = Some(Progress {
+            phase: "moving data".to_owned(),
+            ..Progress::default()
+        });
+        backup.attempts = 2;
+        let text = now(&backup);
+        assert!(text.starts_with("moving data: "), "{text}");
+        assert!(
+            text.ends_with("(2 attempts so far; the last error: no route)"),
+            "{text}"
+        );
+    }
 
     #[test]
     fn what_a_restore_shows_is_told() {

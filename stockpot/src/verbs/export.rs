@@ -23,11 +23,11 @@ use crate::{
 struct Row {
     /// `v.VOLUME` or `s.SNAPSHOT`
     name: String,
-    /// Empty where no pool has it any more.
-    pool: String,
+    /// None where no pool has it any more.
+    pool: Option<String>,
     initiator: String,
-    /// The host that asked; empty where that is not on record.
-    host: String,
+    /// The host that asked; none where that is not on record.
+    host: Option<String>,
     mode: &'static str,
     /// `recorded`; or `on no record`, and whether the host is logged in: then it loses its access when it logs out.
     state: &'static str,
@@ -47,8 +47,8 @@ async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
         for row in &rows {
             table.row([
                 row.name.clone(),
-                row.pool.clone(),
-                row.host.clone(),
+                row.pool.clone().unwrap_or_default(),
+                row.host.clone().unwrap_or_default(),
                 row.initiator.clone(),
                 row.mode.to_owned(),
                 row.state.to_owned(),
@@ -62,7 +62,7 @@ async fn rows(at: &SocketArgs) -> anyhow::Result<Vec<Row>> {
     let listed = client(at).list_exports(ListExportsRequest {}).await;
     let exports = listed.map_err(|status| said(at, &status))?.into_inner();
     let rows = exports.exports.into_iter().flat_map(|export| {
-        let (name, pool) = (export.name, export.pool);
+        let (name, pool) = (export.name, given(export.pool));
         export.grants.into_iter().map(move |grant| Row {
             name: name.clone(),
             pool: pool.clone(),
@@ -76,7 +76,7 @@ async fn rows(at: &SocketArgs) -> anyhow::Result<Vec<Row>> {
                 (true, true) => "on no record, logged in",
                 (true, false) => "on no record",
             },
-            host: grant.host,
+            host: given(grant.host),
             initiator: grant.initiator,
         })
     });
@@ -97,15 +97,21 @@ async fn end(args: &ExportEndArgs) -> anyhow::Result<()> {
             )
         })?;
     let id = |kind| row.name.strip_prefix(kind).map(str::to_owned);
+    let Some(pool) = row.pool.clone() else {
+        bail!(
+            "no pool has {} any more: the daemon removes the export at its next start",
+            row.name
+        );
+    };
     let mut client = client(at);
     let request = |id| DisconnectRequest {
-        pool: row.pool.clone(),
+        pool: pool.clone(),
         id,
         host: Some(Host {
             // In its name: a connection is ended for the host that asked for it.
-            host: match row.host.as_str() {
-                "" => format!("initiator {initiator}"),
-                host => host.to_owned(),
+            host: match &row.host {
+                None => format!("initiator {initiator}"),
+                Some(host) => host.clone(),
             },
             ip: None,
             initiator: Some(initiator.clone()),
@@ -113,12 +119,6 @@ async fn end(args: &ExportEndArgs) -> anyhow::Result<()> {
         }),
         force: args.force,
     };
-    if row.pool.is_empty() {
-        bail!(
-            "no pool has {} any more: the daemon removes the export at its next start",
-            row.name
-        );
-    }
     let ended = match (id("v."), id("s.")) {
         (Some(id), _) => client.terminate_connection(request(id)).await.map(drop),
         (_, Some(id)) => {
@@ -128,28 +128,33 @@ async fn end(args: &ExportEndArgs) -> anyhow::Result<()> {
         _ => bail!("{} is neither v.VOLUME nor s.SNAPSHOT", row.name),
     };
     ended.map_err(|status| said(at, &status))?;
-    release(&mut client, &row, at).await
+    release(&mut client, &pool, &row.name, at).await
 }
 
 /// What nobody is connected to any more needs no export.
 async fn release(
     client: &mut StorageNodeClient<Channel>,
-    row: &Row,
+    pool: &str,
+    name: &str,
     at: &SocketArgs,
 ) -> anyhow::Result<()> {
-    if rows(at).await?.iter().any(|other| other.name == row.name) {
+    if rows(at).await?.iter().any(|other| other.name == name) {
         return Ok(());
     }
     let request = |id: &str| ObjectRequest {
-        pool: row.pool.clone(),
+        pool: pool.to_owned(),
         id: id.to_owned(),
     };
-    let released = match (row.name.strip_prefix("v."), row.name.strip_prefix("s.")) {
+    let released = match (name.strip_prefix("v."), name.strip_prefix("s.")) {
         (Some(id), _) => client.remove_export(request(id)).await.map(drop),
         (_, Some(id)) => client.remove_export_snapshot(request(id)).await.map(drop),
         _ => Ok(()),
     };
     released.map_err(|status| said(at, &status))
+}
+
+fn given(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 fn client(at: &SocketArgs) -> StorageNodeClient<Channel> {

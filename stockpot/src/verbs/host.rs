@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use serde::Serialize;
-use stockpot_connector::shield::Shield;
+use stockpot_connector::shield::{Gap, Shield};
 
 use crate::{
     cli::{Cli, HostVerb},
@@ -53,12 +53,24 @@ pub(super) fn run(cli: &Cli, verb: &HostVerb) -> anyhow::Result<()> {
     if state.missing.is_empty() {
         return Ok(());
     }
-    match install {
-        true => bail!("not all could be put in place"),
-        false => bail!(
+    let by_hand = gaps.iter().filter(|gap| is_for_a_person(gap)).count();
+    match (install, by_hand) {
+        (true, _) => bail!("not all could be put in place: the rest is to be changed by hand"),
+        (false, 0) => bail!(
             "this host may look into volumes; `stockpot host install` puts in place what is missing"
         ),
+        (false, some) if some == gaps.len() => {
+            bail!("this host may look into volumes, until what is said above is changed by hand")
+        }
+        (false, _) => bail!(
+            "this host may look into volumes; `stockpot host install` puts in place what is missing, but for what is to be changed by hand"
+        ),
     }
+}
+
+/// Whether it is in a file of the site's own, which nothing but a person changes.
+fn is_for_a_person(gap: &Gap) -> bool {
+    matches!(gap, Gap::SiteFilter { .. })
 }
 
 fn is_rules(path: &Path) -> bool {
@@ -71,7 +83,14 @@ pub(super) fn warn() {
     match Shield::below(Path::new("/")).check() {
         Ok(gaps) => {
             for gap in gaps {
-                tracing::warn!(%gap, "this host may look into volumes and snapshots; run `stockpot host install` on it (on the host, if this is a container)");
+                match is_for_a_person(&gap) {
+                    true => {
+                        tracing::warn!(%gap, "this host may look into volumes and snapshots, until that is changed by hand")
+                    }
+                    false => {
+                        tracing::warn!(%gap, "this host may look into volumes and snapshots; run `stockpot host install` on it (on the host, if this is a container)")
+                    }
+                }
             }
         }
         Err(error) => {

@@ -16,23 +16,24 @@ use crate::{
 #[derive(Debug, Default, Serialize)]
 struct Row {
     pool: String,
-    driver: String,
-    total_bytes: u64,
-    available_bytes: u64,
+    driver: Option<String>,
+    total_bytes: Option<u64>,
+    available_bytes: Option<u64>,
     /// Largest volume that can be made now.
-    maximum_volume_bytes: u64,
+    maximum_volume_bytes: Option<u64>,
     /// Snapshots that are kept only so that the next upload is told what changed.
-    kept_bases: u64,
+    kept_bases: Option<u64>,
     /// What they take at most.
-    kept_bases_bytes_max: u64,
-    error: String,
+    kept_bases_bytes_max: Option<u64>,
+    /// Why it cannot be asked.
+    error: Option<String>,
 }
 
 pub(super) async fn run(cli: &Cli, verb: &PoolVerb) -> anyhow::Result<()> {
     let PoolVerb::List { socket } = verb;
     let rows = rows(socket).await?;
     context::print(cli.output, &rows, || table(&rows))?;
-    let silent = rows.iter().filter(|row| !row.error.is_empty()).count();
+    let silent = rows.iter().filter(|row| row.error.is_some()).count();
     if silent > 0 {
         bail!("{silent} of {} pools cannot be asked", rows.len());
     }
@@ -51,7 +52,7 @@ async fn rows(at: &SocketArgs) -> anyhow::Result<Vec<Row>> {
             // The others may answer.
             Err(status) => Row {
                 pool,
-                error: said(at, &status).to_string(),
+                error: Some(said(at, &status).to_string()),
                 ..Row::default()
             },
         });
@@ -62,39 +63,37 @@ async fn rows(at: &SocketArgs) -> anyhow::Result<Vec<Row>> {
 fn row(pool: String, room: GetCapacityResponse) -> Row {
     Row {
         pool,
-        driver: room.driver,
-        total_bytes: room.total_bytes,
-        available_bytes: room.available_bytes,
-        maximum_volume_bytes: room.maximum_volume_bytes,
-        kept_bases: room.kept_bases,
-        kept_bases_bytes_max: room.kept_bases_bytes_max,
-        error: String::new(),
+        driver: Some(room.driver),
+        total_bytes: Some(room.total_bytes),
+        available_bytes: Some(room.available_bytes),
+        maximum_volume_bytes: Some(room.maximum_volume_bytes),
+        kept_bases: Some(room.kept_bases),
+        kept_bases_bytes_max: Some(room.kept_bases_bytes_max),
+        error: None,
     }
 }
 
 fn table(rows: &[Row]) -> String {
     let mut table = Table::new(["POOL", "DRIVER", "SIZE", "FREE", "BASES", "AT MOST"]);
+    let unknown = || "?".to_owned();
+    let size = |bytes: Option<u64>| bytes.map_or_else(unknown, human_size);
     for row in rows {
-        let name = row.pool.clone();
-        if row.error.is_empty() {
-            table.row([
-                name,
-                row.driver.clone(),
-                human_size(row.total_bytes),
-                human_size(row.available_bytes),
-                row.kept_bases.to_string(),
-                human_size(row.kept_bases_bytes_max),
-            ]);
-        } else {
-            let unknown = || "?".to_owned();
-            table.row([name, unknown(), unknown(), unknown(), unknown(), unknown()]);
-        }
+        table.row([
+            row.pool.clone(),
+            row.driver.clone().unwrap_or_else(unknown),
+            size(row.total_bytes),
+            size(row.available_bytes),
+            row.kept_bases
+                .map_or_else(unknown, |number| number.to_string()),
+            size(row.kept_bases_bytes_max),
+        ]);
     }
-    let errors = rows.iter().filter(|row| !row.error.is_empty());
-    errors.fold(table.to_string(), |text, row| {
-        let (pool, error) = (printable::line(&row.pool), printable::line(&row.error));
-        format!("{text}{pool}: {error}\n")
-    })
+    let errors = rows.iter().filter_map(|row| {
+        let error = row.error.as_ref()?;
+        let (pool, error) = (printable::line(&row.pool), printable::line(error));
+        Some(format!("{pool}: {error}\n"))
+    });
+    errors.fold(table.to_string(), |text, line| text + &line)
 }
 
 #[cfg(test)]
@@ -113,7 +112,7 @@ mod tests {
         };
         let silent = Row {
             pool: "far".to_owned(),
-            error: "no answer".to_owned(),
+            error: Some("no answer".to_owned()),
             ..Row::default()
         };
         let text = table(&[row("fast".to_owned(), room), silent]);

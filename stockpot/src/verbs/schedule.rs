@@ -1,7 +1,9 @@
 //! `stockpot schedule create`, `list`, `show`, …: asks a running driver over its socket.
 
 mod print;
+mod watch;
 
+use anyhow::bail;
 use serde::Serialize;
 use stockpot_proto::{
     socket,
@@ -15,8 +17,8 @@ use tonic::{Code, Response, Status, transport::Channel};
 use super::driver::said;
 use crate::{
     cli::{
-        Cli, ScheduleKeep, ScheduleNameArgs, ScheduleRetainArgs, ScheduleUpdateArgs, ScheduleVerb,
-        ScheduleWhat, SocketArgs,
+        Cli, ScheduleKeep, ScheduleNameArgs, ScheduleRetainArgs, ScheduleRunArgs,
+        ScheduleUpdateArgs, ScheduleVerb, ScheduleWhat, SocketArgs,
     },
     context, printable,
     usage::Usage,
@@ -57,13 +59,30 @@ pub(super) async fn run(cli: &Cli, verb: &ScheduleVerb) -> anyhow::Result<()> {
         }
         ScheduleVerb::Update(args) => update(cli, args).await,
         ScheduleVerb::Delete(args) => delete(cli, args).await,
-        ScheduleVerb::Run(args) => {
-            let begun = client(&args.socket).run_schedule(request(args)).await;
-            show(cli, &args.socket, begun)
-        }
+        ScheduleVerb::Run(args) => run_now(cli, args).await,
         ScheduleVerb::Pause(args) => set_paused(cli, args, true).await,
         ScheduleVerb::Resume(args) => set_paused(cli, args, false).await,
         ScheduleVerb::Retain(args) => retain(cli, args).await,
+    }
+}
+
+async fn run_now(cli: &Cli, args: &ScheduleRunArgs) -> anyhow::Result<()> {
+    let at = &args.socket;
+    let request = GetScheduleRequest {
+        name: args.name.clone(),
+    };
+    let begun = client(at).run_schedule(request).await;
+    if !args.watch {
+        return show(cli, at, begun);
+    }
+    let begun = begun.map_err(|status| said(at, &status))?.into_inner();
+    let ended = watch::watch(cli, begun, at).await?;
+    let failed = ended.last_failed;
+    print::one(cli, ended)?;
+    match failed {
+        0 => Ok(()),
+        1 => bail!("one backup of the run failed"),
+        failed => bail!("{failed} backups of the run failed"),
     }
 }
 

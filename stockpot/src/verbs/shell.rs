@@ -1,11 +1,12 @@
 //! `stockpot completion` and `stockpot man`: both are made from the command line's own description.
 
+mod page;
+
 use std::{fs, io::Write as _, path::Path};
 
 use anyhow::Context as _;
 use clap::{Command, CommandFactory as _};
 use clap_complete::Shell;
-use clap_mangen::Man;
 
 use crate::{
     cli::{Cli, CompletionArgs, ManArgs, Output, ShellKind},
@@ -47,10 +48,7 @@ fn write_pages(
     directory: &Path,
     written: &mut Vec<String>,
 ) -> anyhow::Result<()> {
-    let man = Man::new(command.clone()).manual("Stockpot");
-    let mut page = Vec::new();
-    man.render(&mut page)?;
-    let name = man.get_filename();
+    let (name, page) = page::render(command)?;
     let path = directory.join(&name);
     fs::write(&path, page).with_context(|| format!("cannot write {}", path.display()))?;
     written.push(name);

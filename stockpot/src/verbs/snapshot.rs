@@ -26,25 +26,26 @@ use crate::{
 #[derive(Debug, Serialize)]
 struct Row {
     snapshot_id: String,
-    name: String,
+    name: Option<String>,
     volume_id: String,
+    volume_name: Option<String>,
     /// When it was cut.
     created_at: Option<Timestamp>,
     size_bytes: u64,
     local: &'static str,
     cloud: &'static str,
     ready: bool,
-    profile: String,
-    cloud_location: String,
-    error: String,
+    profile: Option<String>,
+    cloud_location: Option<String>,
+    error: Option<String>,
     bytes_done: u64,
     bytes_total: u64,
     bytes_transferred: u64,
     bytes_per_second: u64,
     requests: u64,
-    /// How the upload knew what to send: incremental, compared, full; empty before it is committed.
-    reason: String,
-    reason_text: String,
+    /// How the upload knew what to send: incremental, compared, full; none before it is committed.
+    reason: Option<String>,
+    reason_text: Option<String>,
     /// The local copy was deleted, and takes room in the pool still.
     kept_as_base: bool,
     metadata: BTreeMap<String, String>,
@@ -119,18 +120,19 @@ async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
     }
     context::print(cli.output, &rows, || {
         let mut table = Table::new([
-            "SNAPSHOT", "VOLUME", "CREATED", "SIZE", "LOCAL", "CLOUD", "HOW", "PROFILE",
+            "SNAPSHOT", "NAME", "VOLUME", "CREATED", "SIZE", "LOCAL", "CLOUD", "HOW", "PROFILE",
         ]);
         for row in &rows {
             table.row([
                 row.snapshot_id.clone(),
-                row.volume_id.clone(),
+                row.name.clone().unwrap_or_default(),
+                row.volume_name.as_ref().unwrap_or(&row.volume_id).clone(),
                 created(row.created_at),
                 human_size(row.size_bytes),
-                row.local.to_owned(),
-                row.cloud.to_owned(),
-                row.reason.clone(),
-                row.profile.clone(),
+                copy_word(row.local, row.kept_as_base).to_owned(),
+                copy_word(row.cloud, false).to_owned(),
+                row.reason.clone().unwrap_or_default(),
+                row.profile.clone().unwrap_or_default(),
             ]);
         }
         table.to_string()
@@ -144,7 +146,7 @@ async fn show(cli: &Cli, name: &str, at: &SocketArgs) -> anyhow::Result<()> {
 }
 
 /// The snapshot of an id or name, if there is one.
-async fn named(at: &SocketArgs, name: &str) -> anyhow::Result<Option<Snapshot>> {
+pub(super) async fn named(at: &SocketArgs, name: &str) -> anyhow::Result<Option<Snapshot>> {
     if let Some(found) = of_id(at, name).await? {
         return Ok(Some(found));
     }
@@ -165,7 +167,7 @@ async fn of_id(at: &SocketArgs, id: &str) -> anyhow::Result<Option<Snapshot>> {
     }
 }
 
-fn none_of(name: &str) -> anyhow::Error {
+pub(super) fn none_of(name: &str) -> anyhow::Error {
     anyhow!("there is no snapshot of the id or name {name:?}")
 }
 
@@ -296,26 +298,28 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
             printable::line(&row.snapshot_id),
             created(row.created_at),
             human_size(row.size_bytes),
-            printable::line(&row.volume_id),
+            printable::line(row.volume_name.as_ref().unwrap_or(&row.volume_id)),
             row.local,
             row.cloud
         );
-        let how = match row.reason_text.as_str() {
-            "" => row.reason.clone(),
-            why => format!("{}: {why}", row.reason),
-        };
+        let how = row.reason.as_ref().map(|reason| match &row.reason_text {
+            None => reason.clone(),
+            Some(why) => format!("{reason}: {why}"),
+        });
         if row.kept_as_base {
             text.push_str("\nits device stays in the pool, as the base of the next upload");
         }
-        let shows = shows(&row.metadata);
+        let shows = Some(shows(&row.metadata)).filter(|text| !text.is_empty());
         for (what, value) in [
+            ("name", &row.name),
+            ("volume", &Some(row.volume_id.clone())),
             ("profile", &row.profile),
             ("location", &row.cloud_location),
             ("consistency", &shows),
             ("sent", &how),
             ("error", &row.error),
         ] {
-            if !value.is_empty() {
+            if let Some(value) = value {
                 text.push_str(&format!("\n{what}: {}", printable::line(value)));
             }
         }
@@ -335,29 +339,41 @@ fn shows(metadata: &BTreeMap<String, String>) -> String {
 fn row(snapshot: Snapshot) -> Row {
     let (local, cloud) = (state(snapshot.local()), state(snapshot.cloud()));
     let progress = snapshot.progress.unwrap_or_default();
+    let given = |text: String| Some(text).filter(|text| !text.is_empty());
     Row {
         local,
         cloud,
         snapshot_id: snapshot.snapshot_id,
-        name: snapshot.name,
+        name: given(snapshot.name),
         volume_id: snapshot.source_volume_id,
+        volume_name: given(snapshot.volume_name),
         created_at: snapshot
             .cut_at
             .and_then(|at| Timestamp::new(at.seconds, at.nanos).ok()),
         size_bytes: snapshot.size_bytes,
         ready: snapshot.ready,
-        profile: snapshot.profile,
-        cloud_location: snapshot.cloud_location,
-        error: snapshot.error,
+        profile: given(snapshot.profile),
+        cloud_location: given(snapshot.cloud_location),
+        error: given(snapshot.error),
         bytes_done: progress.bytes_done,
         bytes_total: progress.bytes_total,
         bytes_transferred: progress.bytes_transferred,
         bytes_per_second: progress.bytes_per_second,
         requests: progress.requests,
-        reason: snapshot.reason,
-        reason_text: snapshot.reason_text,
+        reason: given(snapshot.reason),
+        reason_text: given(snapshot.reason_text),
         kept_as_base: snapshot.kept_as_base,
         metadata: snapshot.metadata.into_iter().collect(),
+    }
+}
+
+/// A copy's state in a list, where it matters only whether there is one.
+pub(super) fn copy_word(state: &'static str, kept_as_base: bool) -> &'static str {
+    match (state, kept_as_base) {
+        // It takes room still, and cannot be used.
+        (_, true) => "base",
+        ("deleted", false) => "none",
+        (state, false) => state,
     }
 }
 
@@ -407,5 +423,36 @@ mod tests {
         let nothing = deleted("s", None, Copies::Both);
         assert!(nothing.removed.is_empty());
         assert_eq!(deletion_line(&nothing), "s: nothing was there");
+    }
+
+    #[test]
+    fn what_is_not_known_is_null_and_names_are_shown() {
+        let known = Snapshot {
+            name: "before-upgrade".to_owned(),
+            volume_name: "data".to_owned(),
+            ..Snapshot::default()
+        };
+        let json = serde_json::to_value(row(known)).unwrap();
+        assert_eq!(
+            (&json["name"], &json["volume_name"]),
+            (&"before-upgrade".into(), &"data".into())
+        );
+        for field in [
+            "profile",
+            "cloud_location",
+            "error",
+            "reason",
+            "reason_text",
+        ] {
+            assert!(json[field].is_null(), "{field}: {json}");
+        }
+    }
+
+    #[test]
+    fn a_copy_is_there_or_is_not() {
+        assert_eq!(copy_word("deleted", false), "none");
+        assert_eq!(copy_word("none", false), "none");
+        assert_eq!(copy_word("deleted", true), "base");
+        assert_eq!(copy_word("present", false), "present");
     }
 }

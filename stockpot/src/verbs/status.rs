@@ -62,7 +62,8 @@ fn show(text: &str) -> std::io::Result<()> {
 
 fn verdict(overview: &Overview) -> anyhow::Result<()> {
     if !overview.ready {
-        bail!("the driver is not ready: {}", overview.not_ready_reason);
+        let why = overview.not_ready_reason.as_deref().unwrap_or("?");
+        bail!("the driver is not ready: {why}");
     }
     let silent = overview.pools.iter().filter(|pool| pool.error.is_some());
     match silent.count() {

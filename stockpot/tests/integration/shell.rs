@@ -46,9 +46,11 @@ fn every_verb_has_a_page() -> anyhow::Result<()> {
     ] {
         let page = fs::read_to_string(pages.join(format!("{name}.1")))?;
         ensure!(page.contains(".SH SYNOPSIS"), "{name}: {page}");
+        ensure!(!page.contains(".SH EXTRA"), "{name}: {page}");
     }
     let restore = fs::read_to_string(pages.join("stockpot-volume-restore.1"))?;
     ensure!(restore.contains("Nobody may use the volume"), "{restore}");
+    ensure!(restore.contains(".SH EXAMPLES"), "{restore}");
     let helps = fs::read_dir(&pages)?.flatten();
     let helps = helps.filter(|page| page.file_name().to_string_lossy().contains("help"));
     ensure!(helps.count() == 0, "help has a page");

@@ -92,6 +92,23 @@ async fn volumes_by_name_from_the_first_to_the_last() -> anyhow::Result<()> {
     );
     let cut = ask("snapshot create data --name s1 -o json")?.json()?;
     ensure!(cut["local"] == "present" && cut["name"] == "s1", "{cut}");
+    ensure!(
+        cut["volume_name"] == "data" && cut["profile"].is_null() && cut["error"].is_null(),
+        "{cut}"
+    );
+    let table = ask("snapshot list")?.stdout;
+    let row = table.lines().find(|line| line.contains(" s1 "));
+    ensure!(row.is_some_and(|row| row.contains(" data ")), "{table}");
+    let shown = ask("snapshot show s1")?.stdout;
+    ensure!(
+        shown.contains("name: s1") && shown.contains("of data"),
+        "{shown}"
+    );
+    // By its name: it is found, and nothing says where to.
+    ask("backup create --snapshot s1")?.failed(1, &["no profile"])?;
+    ask("backup create --snapshot s9")?.failed(1, &["no snapshot", "s9"])?;
+    ask("volume create fourth --size 300")?.failed(2, &["300 bytes?", "300MiB"])?;
+    ensure!(ask("export list -o json")?.json()? == serde_json::json!([]));
     let unnamed = ask("snapshot create data -o json")?.json()?;
     ensure!(text(&unnamed, "name")?.starts_with("data-2"), "{unnamed}");
     let from =

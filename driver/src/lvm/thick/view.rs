@@ -4,7 +4,7 @@ use super::super::{
     ours::{SnapshotView, VolumeView},
     report::{Cow, Lv, Report},
 };
-use crate::{Capacity, DriverError, SnapshotId, VolumeId, name::Name};
+use crate::{Capacity, DriverError, SnapshotId, VolumeId, name::Name, sizes::Bytes};
 
 /// A volume group as it was a moment ago.
 #[derive(Debug)]
@@ -100,12 +100,17 @@ impl View {
         } = self.0;
         if more_bytes > size_bytes {
             return Err(DriverError::OutOfRange(format!(
-                "{more_bytes} bytes are more than volume group {vg} of {size_bytes} bytes can ever hold"
+                "{} are more than volume group {vg} of {} can ever hold",
+                Bytes(more_bytes),
+                Bytes(size_bytes)
             )));
         }
         if more_bytes > free_bytes {
             return Err(DriverError::ResourceExhausted(format!(
-                "volume group {vg} of {size_bytes} bytes has {free_bytes} bytes free, {more_bytes} more do not fit"
+                "volume group {vg} of {} has {} free, {} more do not fit",
+                Bytes(size_bytes),
+                Bytes(free_bytes),
+                Bytes(more_bytes)
             )));
         }
         Ok(())

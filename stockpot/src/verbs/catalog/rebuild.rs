@@ -9,12 +9,13 @@ use stockpot_manager::{
     rebuild::{Options, Rebuilt, rebuild},
 };
 
+use super::super::snapshot::copy_word;
 use crate::{
     cli::{CatalogRebuildArgs, Cli},
     config, context,
     interrupt::Interrupt,
     printable,
-    sizes::human_size,
+    sizes::{count, human_size},
     table::Table,
 };
 
@@ -59,7 +60,7 @@ struct Snapshot {
 struct Kept {
     table: String,
     rows: u64,
-    error: String,
+    error: Option<String>,
 }
 
 pub(super) async fn run(
@@ -121,12 +122,12 @@ impl Report {
                     Ok(rows) => Kept {
                         table,
                         rows,
-                        error: String::new(),
+                        error: None,
                     },
                     Err(error) => Kept {
                         table,
                         rows: 0,
-                        error,
+                        error: Some(error),
                     },
                 })
                 .collect(),
@@ -148,23 +149,25 @@ fn text(report: &Report) -> String {
     }
     let mut snapshots = Table::new(["SNAPSHOT", "NAME", "VOLUME", "LOCAL", "CLOUD"]);
     for row in &report.snapshots {
-        let local = if row.kept_as_base { "base" } else { row.local };
         snapshots.row([
             row.snapshot_id.clone(),
             row.name.clone(),
             row.volume_id.clone(),
-            local.to_owned(),
-            row.cloud.to_owned(),
+            copy_word(row.local, row.kept_as_base).to_owned(),
+            copy_word(row.cloud, false).to_owned(),
         ]);
     }
     text.push_str(&format!("{volumes}{snapshots}"));
     for kept in &report.kept {
-        text.push_str(&match kept.error.as_str() {
-            "" => format!(
-                "{} rows of {} were taken over from the old catalog\n",
-                kept.rows, kept.table
+        text.push_str(&match (&kept.error, kept.rows) {
+            // There was nothing to take over.
+            (None, 0) => String::new(),
+            (None, rows) => format!(
+                "{} of {} taken over from the old catalog\n",
+                count(rows, "row"),
+                kept.table
             ),
-            why => format!(
+            (Some(why), _) => format!(
                 "{} of the old catalog cannot be read: {}\n",
                 kept.table,
                 printable::line(why)
@@ -174,9 +177,12 @@ fn text(report: &Report) -> String {
     for remark in &report.remarks {
         text.push_str(&format!("note: {}\n", printable::line(remark)));
     }
-    let (volumes, snapshots) = (report.volumes.len(), report.snapshots.len());
-    let backups = report.backups.len();
-    let found = format!("{volumes} volumes, {snapshots} snapshots and {backups} backups");
+    let found = format!(
+        "{}, {} and {}",
+        count(report.volumes.len() as u64, "volume"),
+        count(report.snapshots.len() as u64, "snapshot"),
+        count(report.backups.len() as u64, "backup")
+    );
     text.push_str(&match (report.done, &report.old_file) {
         (false, _) => format!("{found} would be on record; nothing was changed\n"),
         (true, None) => format!("{found} are on record\n"),
@@ -203,11 +209,23 @@ mod tests {
             }],
             snapshots: Vec::new(),
             backups: vec!["bak-1".to_owned()],
-            kept: vec![Kept {
-                table: "exports".to_owned(),
-                rows: 0,
-                error: "malformed".to_owned(),
-            }],
+            kept: vec![
+                Kept {
+                    table: "exports".to_owned(),
+                    rows: 0,
+                    error: Some("malformed".to_owned()),
+                },
+                Kept {
+                    table: "schedules".to_owned(),
+                    rows: 0,
+                    error: None,
+                },
+                Kept {
+                    table: "pauses".to_owned(),
+                    rows: 2,
+                    error: None,
+                },
+            ],
             remarks: vec!["a note".to_owned()],
         };
         let planned = text(&report);
@@ -216,12 +234,14 @@ mod tests {
             "db",
             "1.00 GiB",
             "exports of the old catalog cannot be read",
+            "2 rows of pauses taken over",
             "note: a note",
         ] {
             assert!(planned.contains(part), "{part}: {planned}");
         }
+        assert!(!planned.contains("schedules"), "{planned}");
         assert!(planned.ends_with(
-            "1 volumes, 0 snapshots and 1 backups would be on record; nothing was changed\n"
+            "1 volume, 0 snapshots and 1 backup would be on record; nothing was changed\n"
         ));
         report.done = true;
         report.old_file = Some("/x/old".into());

@@ -32,7 +32,7 @@ pub(super) struct Overview {
     pub(super) node: String,
     pub(super) version: String,
     pub(super) ready: bool,
-    pub(super) not_ready_reason: String,
+    pub(super) not_ready_reason: Option<String>,
     pub(super) pools: Vec<Pool>,
     /// How many volumes are in each status.
     pub(super) volumes: BTreeMap<&'static str, u64>,
@@ -52,10 +52,10 @@ pub(super) struct Overview {
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Pool {
     pub(super) pool: String,
-    pub(super) driver: String,
-    pub(super) total_bytes: u64,
-    pub(super) available_bytes: u64,
-    pub(super) used_percent: u64,
+    pub(super) driver: Option<String>,
+    pub(super) total_bytes: Option<u64>,
+    pub(super) available_bytes: Option<u64>,
+    pub(super) used_percent: Option<u64>,
     /// Why it cannot be asked.
     pub(super) error: Option<String>,
 }
@@ -94,7 +94,12 @@ pub(super) struct Ended {
 pub(super) struct Due {
     pub(super) name: String,
     pub(super) next_run_at: Timestamp,
+    /// None before the first run.
+    pub(super) last_run_at: Option<Timestamp>,
+    pub(super) last_ok: u32,
     pub(super) last_failed: u32,
+    pub(super) last_skipped: u32,
+    pub(super) last_running: u32,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -116,7 +121,7 @@ pub(super) async fn gather(at: &SocketArgs) -> anyhow::Result<Overview> {
         node: info.node_id,
         version: info.version,
         ready: info.ready,
-        not_ready_reason: info.not_ready_reason,
+        not_ready_reason: Some(info.not_ready_reason).filter(|_| !info.ready),
         ..Overview::default()
     };
     if !overview.ready {
@@ -151,13 +156,10 @@ async fn look_at(manager: &mut ManagerClient<Channel>, at: &SocketArgs, pool: St
             let used = room.total_bytes.saturating_sub(room.available_bytes);
             Pool {
                 pool,
-                driver: room.driver,
-                total_bytes: room.total_bytes,
-                available_bytes: room.available_bytes,
-                used_percent: used
-                    .saturating_mul(100)
-                    .checked_div(room.total_bytes)
-                    .unwrap_or(0),
+                driver: Some(room.driver),
+                total_bytes: Some(room.total_bytes),
+                available_bytes: Some(room.available_bytes),
+                used_percent: used.saturating_mul(100).checked_div(room.total_bytes),
                 error: None,
             }
         }
@@ -324,7 +326,13 @@ fn next_run(schedule: Schedule) -> Option<Due> {
     Some(Due {
         name: schedule.name,
         next_run_at: Timestamp::new(at.seconds, at.nanos).ok()?,
+        last_run_at: schedule
+            .last_run_at
+            .and_then(|at| Timestamp::new(at.seconds, at.nanos).ok()),
+        last_ok: schedule.last_ok,
         last_failed: schedule.last_failed,
+        last_skipped: schedule.last_skipped,
+        last_running: schedule.last_running,
     })
 }
 

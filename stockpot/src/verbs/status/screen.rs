@@ -2,7 +2,7 @@
 
 use super::{
     super::driver::created,
-    overview::{Ended, Freezes, Overview, Pool, Transfer},
+    overview::{Due, Ended, Freezes, Overview, Pool, Transfer},
 };
 use crate::{
     printable,
@@ -14,7 +14,10 @@ use crate::{
 pub(super) fn text(overview: &Overview) -> String {
     let readiness = match overview.ready {
         true => "ready".to_owned(),
-        false => format!("not ready: {}", printable::line(&overview.not_ready_reason)),
+        false => {
+            let why = overview.not_ready_reason.as_deref().unwrap_or("?");
+            format!("not ready: {}", printable::line(why))
+        }
     };
     let mut text = format!(
         "node {}  {readiness}  (version {})\n",
@@ -39,17 +42,19 @@ pub(super) fn text(overview: &Overview) -> String {
 fn pools(pools: &[Pool]) -> String {
     let mut table = Table::new(["POOL", "DRIVER", "SIZE", "FREE", "USED"]);
     for pool in pools {
-        let figures = match &pool.error {
-            None => [
-                pool.driver.clone(),
-                human_size(pool.total_bytes),
-                human_size(pool.available_bytes),
-                format!("{} %", pool.used_percent),
-            ],
-            Some(error) => [error.clone(), "?".into(), "?".into(), "?".into()],
-        };
-        let [driver, size, free, used] = figures;
-        table.row([pool.pool.clone(), driver, size, free, used]);
+        let unknown = || "?".to_owned();
+        table.row([
+            pool.pool.clone(),
+            // Why it cannot be asked stands where there is room for it.
+            pool.error
+                .clone()
+                .or(pool.driver.clone())
+                .unwrap_or_default(),
+            pool.total_bytes.map_or_else(unknown, human_size),
+            pool.available_bytes.map_or_else(unknown, human_size),
+            pool.used_percent
+                .map_or_else(unknown, |percent| format!("{percent} %")),
+        ]);
     }
     format!("\n{table}")
 }
@@ -105,13 +110,35 @@ fn schedules(overview: &Overview) -> String {
     }
     let mut table = Table::new(["SCHEDULE", "NEXT RUN", "LAST RUN"]);
     for due in &overview.schedules {
-        let last = match due.last_failed {
-            0 => String::new(),
-            failed => format!("{failed} failed"),
-        };
-        table.row([due.name.clone(), created(Some(due.next_run_at)), last]);
+        table.row([
+            due.name.clone(),
+            created(Some(due.next_run_at)),
+            last_run(due),
+        ]);
     }
     format!("\n{table}")
+}
+
+/// When the last run was, and what it came to.
+fn last_run(due: &Due) -> String {
+    let Some(at) = due.last_run_at else {
+        return "never".to_owned();
+    };
+    let counts = [
+        (due.last_ok, "done"),
+        (due.last_failed, "failed"),
+        (due.last_skipped, "left out"),
+        (due.last_running, "under way"),
+    ];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{number} {what}"))
+        .collect();
+    match counts.is_empty() {
+        true => format!("{}: no volume", created(Some(at))),
+        false => format!("{}: {}", created(Some(at)), counts.join(", ")),
+    }
 }
 
 fn ended(title: &str, backups: &[Ended]) -> String {
@@ -162,6 +189,8 @@ fn time_left(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
 
     #[test]
@@ -173,10 +202,10 @@ mod tests {
             pools: vec![
                 Pool {
                     pool: "fast".to_owned(),
-                    driver: "lvm-thin".to_owned(),
-                    total_bytes: 8 << 30,
-                    available_bytes: 2 << 30,
-                    used_percent: 75,
+                    driver: Some("lvm-thin".to_owned()),
+                    total_bytes: Some(8 << 30),
+                    available_bytes: Some(2 << 30),
+                    used_percent: Some(75),
                     error: None,
                 },
                 Pool {
@@ -224,13 +253,31 @@ mod tests {
     fn one_that_is_not_ready_says_why() {
         let overview = Overview {
             node: "n".to_owned(),
-            not_ready_reason: "recovering".to_owned(),
+            not_ready_reason: Some("recovering".to_owned()),
             ..Overview::default()
         };
         assert_eq!(
             text(&overview),
             "node n  not ready: recovering  (version )\n"
         );
+    }
+
+    #[test]
+    fn a_run_that_went_well_is_told_from_none() {
+        let mut due = Due {
+            name: "nightly".to_owned(),
+            next_run_at: Timestamp::UNIX_EPOCH,
+            last_run_at: None,
+            last_ok: 0,
+            last_failed: 0,
+            last_skipped: 0,
+            last_running: 0,
+        };
+        assert_eq!(last_run(&due), "never");
+        due.last_run_at = Some(Timestamp::UNIX_EPOCH);
+        assert_eq!(last_run(&due), "1970-01-01 00:00:00Z: no volume");
+        (due.last_ok, due.last_failed) = (3, 1);
+        assert_eq!(last_run(&due), "1970-01-01 00:00:00Z: 3 done, 1 failed");
     }
 
     #[test]

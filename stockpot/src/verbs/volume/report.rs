@@ -7,8 +7,9 @@ use serde::Serialize;
 use stockpot_proto::stockpot::v1::{Volume, VolumeStatus};
 
 use super::{
-    super::driver::{client, created, progress_line},
+    super::driver::{client, created},
     find::volumes,
+    watch::received,
 };
 use crate::{
     cli::{Cli, SocketArgs},
@@ -27,6 +28,8 @@ struct Row {
     status: &'static str,
     /// What it is again when what is done with it now ends, or is refused.
     previous_status: Option<&'static str>,
+    /// What it is on this node, while it is attached.
+    device_path: Option<String>,
     /// Why making it failed, or what was to be restored into it could not be.
     error: Option<String>,
     source_snapshot_id: Option<String>,
@@ -68,7 +71,7 @@ pub(super) async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
 /// # Errors
 /// When standard output cannot be written.
 pub(super) fn print(cli: &Cli, volume: Volume) -> anyhow::Result<()> {
-    let now = volume.progress.as_ref().map(progress_line);
+    let now = volume.progress.as_ref().map(received);
     let row = row(volume);
     context::print(cli.output, &row, || text(&row, now.as_ref()))
 }
@@ -90,6 +93,7 @@ fn text(row: &Row, now: Option<&String>) -> String {
     let labels = Some(labels.join(", ")).filter(|text| !text.is_empty());
     for (what, value) in [
         ("name", Some(&row.name)),
+        ("device", row.device_path.as_ref()),
         ("made", Some(&times)),
         ("from", source(row)),
         ("labels", labels.as_ref()),
@@ -125,6 +129,7 @@ fn row(volume: Volume) -> Row {
         pool: volume.pool,
         status,
         previous_status,
+        device_path: given(volume.device_path),
         error: given(volume.error),
         source_snapshot_id: volume.source_snapshot.map(|source| source.snapshot_id),
         source_volume_id: given(volume.source_volume_id),
@@ -165,13 +170,14 @@ mod tests {
             size_bytes: 10 << 30,
             pool: "fast".to_owned(),
             status: VolumeStatus::Available.into(),
+            device_path: "/dev/loop7".to_owned(),
             error: "the restore failed".to_owned(),
             metadata: [("a".to_owned(), "b".to_owned())].into(),
             ..Volume::default()
         };
         assert_eq!(
             text(&row(volume), None),
-            "vol-1  available, 10.0 GiB in pool fast\nname: data\\u{1b}[2J\nmade: ?\nlabels: a=b\nerror: the restore failed"
+            "vol-1  available, 10.0 GiB in pool fast\nname: data\\u{1b}[2J\ndevice: /dev/loop7\nmade: ?\nlabels: a=b\nerror: the restore failed"
         );
     }
 }

@@ -4,8 +4,15 @@ use std::time::Duration;
 
 use stockpot_proto::stockpot::v1::{GetVolumeRequest, Progress, Volume, VolumeStatus};
 
-use super::super::driver::{client, progress_line, said};
-use crate::cli::{Cli, SocketArgs};
+use super::super::{
+    driver::{client, said},
+    patience::Patience,
+};
+use crate::{
+    cli::{Cli, SocketArgs},
+    printable,
+    sizes::human_size,
+};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -24,33 +31,59 @@ pub(super) async fn watch(cli: &Cli, volume: Volume, at: &SocketArgs) -> anyhow:
     let request = GetVolumeRequest {
         volume_id: volume.volume_id,
     };
-    // The driver tells the end itself; looking in between is for those who watch.
-    let (mut waiting, mut looking) = (client(at), client(at));
-    let mut ended = std::pin::pin!(waiting.wait_volume(request.clone()));
+    let mut patience = Patience::default();
     let mut last = String::new();
     loop {
-        tokio::select! {
-            ended = &mut ended => {
-                return Ok(ended.map_err(|status| said(at, &status))?.into_inner());
-            }
-            () = tokio::time::sleep(LOOK_EVERY), if !cli.quiet => {
-                // What is wrong with it the other call says as well.
-                let Ok(now) = looking.get_volume(request.clone()).await else {
-                    continue;
-                };
-                let line = now.into_inner().progress.as_ref().map(line).unwrap_or_default();
-                if !line.is_empty() && line != last {
-                    eprintln!("{line}");
-                    last = line;
+        // The driver tells the end itself; looking in between is for those who watch.
+        let (mut waiting, mut looking) = (client(at), client(at));
+        let mut ended = std::pin::pin!(waiting.wait_volume(request.clone()));
+        let met = loop {
+            tokio::select! {
+                ended = &mut ended => match ended {
+                    Ok(volume) => return Ok(volume.into_inner()),
+                    Err(status) => break status,
+                },
+                () = tokio::time::sleep(LOOK_EVERY) => {
+                    // What is wrong with it the other call says as well.
+                    let Ok(now) = looking.get_volume(request.clone()).await else {
+                        continue;
+                    };
+                    patience.heard();
+                    let line = now.into_inner().progress.as_ref().map(line).unwrap_or_default();
+                    if !cli.quiet && !line.is_empty() && line != last {
+                        eprintln!("{line}");
+                        last = line;
+                    }
                 }
             }
-        }
+        };
+        let waited = patience.wait(cli, met).await;
+        waited.map_err(|status| said(at, &status))?;
     }
 }
 
 /// One line: how far, how fast, and how long still at that rate.
 fn line(progress: &Progress) -> String {
-    format!("{}, {} left", progress_line(progress), left(progress))
+    match progress.bytes_total {
+        0 => received(progress),
+        _ => format!("{}, {} left", received(progress), left(progress)),
+    }
+}
+
+/// How far a restore is, and how fast.
+pub(super) fn received(progress: &Progress) -> String {
+    if progress.bytes_total == 0 {
+        // Nobody knows yet how much there is.
+        return "starting".to_owned();
+    }
+    format!(
+        "{}: {} of {}, {} received, {}/s",
+        printable::line(&progress.phase),
+        human_size(progress.bytes_done),
+        human_size(progress.bytes_total),
+        human_size(progress.bytes_transferred),
+        human_size(progress.bytes_per_second)
+    )
 }
 
 /// The time that is left at the rate so far, in words.
@@ -75,6 +108,23 @@ pub(in crate::verbs) fn seconds_left(progress: &Progress) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_restore_receives() {
+        let mut progress = Progress {
+            phase: "moving data".to_owned(),
+            bytes_done: 1 << 20,
+            bytes_transferred: 5 << 20,
+            bytes_per_second: 1 << 20,
+            ..Progress::default()
+        };
+        assert_eq!(line(&progress), "starting");
+        progress.bytes_total = 4 << 20;
+        assert_eq!(
+            line(&progress),
+            "moving data: 1.00 MiB of 4.00 MiB, 5.00 MiB received, 1.00 MiB/s, 15 s left"
+        );
+    }
 
     #[test]
     fn what_is_left_follows_from_what_was_done() {
