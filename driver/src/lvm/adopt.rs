@@ -288,9 +288,7 @@ fn not_found(lv: &LvName) -> DriverError {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::adopt_report::tests::{
-            classic_snapshot, cut_from, plain, tagged, thin, thin_pool,
-        },
+        super::adopt_report::tests::{classic_snapshot, cut_from, plain, tagged, thin, thin_pool},
         *,
     };
 

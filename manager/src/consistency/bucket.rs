@@ -154,7 +154,9 @@ pub(super) fn compare(
     for (short_id, count) in lost {
         let (text, advice) = match seen.emptied.get(short_id) {
             Some(location) => (
-                format!("{count} cloud copies on record lie in it, and {location}, where it was, is empty now"),
+                format!(
+                    "{count} cloud copies on record lie in it, and {location}, where it was, is empty now"
+                ),
                 "somebody deleted all of it: see whether the bucket keeps versions, or bring back a copy of it",
             ),
             None => (

@@ -286,10 +286,7 @@ fn an_attached_volume_is_kept_and_survives_a_restart() {
         let smaller = client.extend_volume(extend(SIZE, 0)).await.unwrap_err();
         assert_eq!(smaller.code(), Code::OutOfRange, "{smaller}");
         assert!(smaller.message().contains("already"), "{smaller}");
-        client
-            .extend_volume(extend(SIZE, 2 * SIZE))
-            .await
-            .unwrap();
+        client.extend_volume(extend(SIZE, 2 * SIZE)).await.unwrap();
         for _ in 0..2 {
             let request = api::DetachVolumeRequest {
                 volume_id: volume_id.clone(),

@@ -276,9 +276,8 @@ fn start_workers(
     let request = attempt.request;
     let size_bytes = source.size_bytes();
     let chunk_size_bytes = repository.chunk_size_bytes();
-    let plan = |extents| {
-        Plan::new(extents, size_bytes, chunk_size_bytes).only(basis.changed.clone())
-    };
+    let plan =
+        |extents| Plan::new(extents, size_bytes, chunk_size_bytes).only(basis.changed.clone());
     let extents = match request.extents.clone() {
         Some(ranges) => {
             // The source alone would have to be asked for all of its holes.

@@ -70,9 +70,10 @@ async fn a_huge_sparse_volume() {
 async fn holes_are_not_counted_as_read() {
     let bench = Bench::new(false).await;
     let (size, chunk): (u64, u64) = (1 << 30, 64 << 10);
-    let image = Image::new(size)
-        .extent(0, 100, Fill::Random(1))
-        .extent(size - 5, 5, Fill::Random(3));
+    let image =
+        Image::new(size)
+            .extent(0, 100, Fill::Random(1))
+            .extent(size - 5, 5, Fill::Random(3));
     let path = bench.path("sparse.img");
     image.write_to(&path).unwrap();
     let source = Source::open(&path, SourceOptions::default()).unwrap();
@@ -85,6 +86,9 @@ async fn holes_are_not_counted_as_read() {
         .await
         .unwrap();
     let told = progress.snapshot();
-    assert_eq!((told.bytes_read, told.bytes_to_read), (3 * chunk, 3 * chunk));
+    assert_eq!(
+        (told.bytes_read, told.bytes_to_read),
+        (3 * chunk, 3 * chunk)
+    );
     assert_eq!(told.bytes_scanned, size);
 }

@@ -12,8 +12,8 @@ use serde_json::Value;
 use stockpot_proto::{
     socket,
     stockpot::v1::{
-        DeleteProfileRequest, GetProfileRequest, ListProfilesRequest, ProfileDocument, WriteProfileRequest,
-        profiles_client::ProfilesClient,
+        DeleteProfileRequest, GetProfileRequest, ListProfilesRequest, ProfileDocument,
+        WriteProfileRequest, profiles_client::ProfilesClient,
     },
 };
 use tonic::transport::Channel;
