@@ -9,7 +9,10 @@ use stockpot_repository::{
 };
 
 use crate::{
-    catalog::{CopyState, SnapshotRow, SourceCopy, VolumeRow, VolumeSource, VolumeStatus},
+    catalog::{
+        Consistency, CopyState, SnapshotRow, SourceCopy, VolumeRow, VolumeSource, VolumeStatus,
+    },
+    snapshots::metadata::consistency_of,
     transfers::HowFar,
 };
 
@@ -61,6 +64,7 @@ pub(crate) fn volume(row: &VolumeRow) -> api::Volume {
 
 /// A snapshot on record: with what its upload came to, without the progress of one under way.
 pub(crate) fn snapshot(row: &SnapshotRow, truth: CloudTruth) -> api::Snapshot {
+    let (consistency, consistency_text) = shown(row.consistency.as_ref());
     let cloud = match (row.cloud, truth) {
         (CopyState::Present, CloudTruth::Deleted) => api::CopyState::Deleted,
         (CopyState::Present, CloudTruth::Unknown) => api::CopyState::Unknown,
@@ -91,6 +95,8 @@ pub(crate) fn snapshot(row: &SnapshotRow, truth: CloudTruth) -> api::Snapshot {
             .unwrap_or_default(),
         reason_text: row.reason.as_ref().map(|r| r.1.clone()).unwrap_or_default(),
         kept_as_base: row.kept_as_base,
+        consistency,
+        consistency_text,
         metadata: row.metadata.clone().into_iter().collect(),
     }
 }
@@ -110,12 +116,19 @@ fn sent(row: &SnapshotRow) -> Option<api::Progress> {
     })
 }
 
+/// What a restore shows, and why; empty where nobody knows.
+fn shown(consistency: Option<&(Consistency, String)>) -> (String, String) {
+    let shown = consistency.map(|(what, why)| (what.to_string(), why.clone()));
+    shown.unwrap_or_default()
+}
+
 /// A snapshot that only a bucket knows.
 pub(crate) fn snapshot_in_bucket(
     manifest: &Manifest,
     profile: &str,
     location: String,
 ) -> api::Snapshot {
+    let (consistency, consistency_text) = shown(consistency_of(manifest).as_ref());
     let metadata: HashMap<String, String> = manifest.metadata.clone().into_iter().collect();
     api::Snapshot {
         snapshot_id: manifest.snapshot_id.to_string(),
@@ -135,6 +148,8 @@ pub(crate) fn snapshot_in_bucket(
         reason: manifest.reason.to_string(),
         reason_text: String::new(),
         kept_as_base: false,
+        consistency,
+        consistency_text,
         metadata,
     }
 }

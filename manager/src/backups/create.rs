@@ -81,7 +81,7 @@ impl Manager {
         let (mut backup, mut snapshot) = rows(id, request, &profile, &short_id, what);
         backup.schedule = schedule;
         self.date(&mut backup, &mut snapshot);
-        check_cloud_metadata(&snapshot)?;
+        check_cloud_metadata(&snapshot, Some(&backup.name))?;
         self.cut_backup(backup, snapshot, volume.status).await
     }
 

@@ -16,7 +16,7 @@ use crate::{
     ids,
     locks::Subject,
     request,
-    snapshots::metadata::{callers_words, consistency_of},
+    snapshots::metadata::{backup_name_of, callers_words, consistency_of},
 };
 
 impl Manager {
@@ -33,7 +33,8 @@ impl Manager {
                 request.backup_id
             )));
         }
-        if request.name.is_empty() {
+        let is_named = !request.name.is_empty();
+        if !is_named {
             request.name.clone_from(&request.backup_id);
         }
         request::check_name(&request.name)?;
@@ -58,7 +59,14 @@ impl Manager {
                 "{snapshot} is a snapshot on record here, and no backup"
             )));
         }
-        let row = self.imported(request, &snapshot).await?;
+        let (mut row, called) = self.imported(request, &snapshot).await?;
+        // What it was called before, unless that is another one's name by now.
+        if let Some(called) = called.filter(|_| !is_named)
+            && self.catalog.backup_by_name(&called).await?.is_none()
+            && self.catalog.backup(&called).await?.is_none()
+        {
+            row.name = called;
+        }
         match self.catalog.import_backup(row).await {
             // The copy or the name is another backup's.
             Err(error) if error.is_taken() => Err(ManagerError::AlreadyExists {
@@ -74,12 +82,12 @@ impl Manager {
         }
     }
 
-    /// The row, from what the repository says of the copy.
+    /// The row, from what the repository says of the copy, and what the backup was called.
     async fn imported(
         &self,
         request: api::ImportBackupRequest,
         snapshot: &SnapshotId,
-    ) -> Result<BackupRow, ManagerError> {
+    ) -> Result<(BackupRow, Option<String>), ManagerError> {
         let absent = || ManagerError::NotFound(format!("cloud copy {snapshot}"));
         let short_id = ids::repository_of(snapshot).ok_or_else(absent)?;
         let Some((profile, repository)) = self.clouds.by_short_id(short_id).await? else {
@@ -97,7 +105,9 @@ impl Manager {
             }
         };
         let location = cloud::location_of(&repository, &manifest);
-        row(request, snapshot, &profile.name, location, *manifest)
+        let called = backup_name_of(&manifest);
+        let row = row(request, snapshot, &profile.name, location, *manifest)?;
+        Ok((row, called))
     }
 }
 

@@ -54,7 +54,7 @@ impl Manager {
             consistency: row.consistency.clone(),
         };
         let (backup, snapshot) = rows(id, request, profile, short_id, what);
-        check_cloud_metadata(&snapshot)?;
+        check_cloud_metadata(&snapshot, Some(&backup.name))?;
         self.begin_kept(backup, snapshot, &source).await
     }
 

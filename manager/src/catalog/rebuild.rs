@@ -392,7 +392,13 @@ fn put_backup(connection: &Connection, backup: &BackupRow) -> Result<(), Catalog
     if connection.query_row(sql, ids, |row| row.get(0))? {
         return Ok(());
     }
-    backups::insert(connection, backup)?;
+    // Another one may have got its name since, on this node or where the bucket is shared.
+    let sql = "SELECT EXISTS (SELECT 1 FROM backups WHERE name = ?1 OR id = ?1)";
+    let mut named = backup.clone();
+    if connection.query_row(sql, [&backup.name], |row| row.get(0))? {
+        named.name.clone_from(&backup.id);
+    }
+    backups::insert(connection, &named)?;
     let (reason, why) = match &backup.reason {
         Some((reason, why)) => (Some(reason.as_str()), Some(why.as_str())),
         None => (None, None),

@@ -16,7 +16,7 @@ use crate::{
     config::Config,
     ids::{self, NodeShortId},
     manager::now_us,
-    snapshots::metadata::{callers_words, consistency_of, name_of},
+    snapshots::metadata::{backup_name_of, callers_words, consistency_of, name_of},
 };
 
 /// What the old catalog says of some rows, by id.
@@ -338,7 +338,7 @@ fn reason(manifest: &Manifest) -> (UploadReason, String) {
 fn backup_row(id: String, snapshot: &SnapshotRow, manifest: &Manifest) -> BackupRow {
     let base = manifest.base.as_ref();
     BackupRow {
-        name: id.clone(),
+        name: backup_name_of(manifest).unwrap_or_else(|| id.clone()),
         id,
         volume_id: snapshot.volume_id.clone(),
         volume_name: snapshot.volume_name.clone(),

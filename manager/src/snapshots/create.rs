@@ -148,7 +148,7 @@ impl Manager {
         // As soon as it is on record somebody may want to delete it.
         let _held = self.hold_snapshot(&row.id).await?;
         if row.cloud == CopyState::Pending {
-            check_cloud_metadata(&row)?;
+            check_cloud_metadata(&row, None)?;
         }
         self.catalog.insert_snapshot(row.clone()).await?;
         self.cut(row, false).await
@@ -244,11 +244,14 @@ impl Manager {
 }
 
 /// Refuses what could not be kept with the cloud copy.
-pub(crate) fn check_cloud_metadata(row: &SnapshotRow) -> Result<(), ManagerError> {
+pub(crate) fn check_cloud_metadata(
+    row: &SnapshotRow,
+    backup_name: Option<&str>,
+) -> Result<(), ManagerError> {
     // What it will show is not known before the cut; there has to be room for the longest word.
     let mut row = row.clone();
     row.consistency = Some((Consistency::FileSystem, String::new()));
-    manifest::check_metadata(&cloud_metadata(&row)).map_err(|error| {
+    manifest::check_metadata(&cloud_metadata(&row, backup_name)).map_err(|error| {
         ManagerError::InvalidArgument(format!(
             "a repository cannot hold this metadata: {}",
             chain(&error)

@@ -216,8 +216,8 @@ impl Manager {
             .map_err(|error| ManagerError::Internal(error.to_string()))?
             .map_err(stockpot_repository::RepositoryError::from)?;
         let profile = self.clouds.profile(&row.profile).await?;
-        let is_full = self.catalog.backup_of(&row.id).await?;
-        let is_full = is_full.is_some_and(|backup| backup.is_full);
+        let backup = self.catalog.backup_of(&row.id).await?;
+        let is_full = backup.as_ref().is_some_and(|backup| backup.is_full);
         let (base, changes, why) = match profile.base() {
             BaseChoice::Nothing => (BaseChoice::Nothing, None, None),
             // This one alone, and after a restart too.
@@ -229,7 +229,7 @@ impl Manager {
             snapshot_id: cloud::format_snapshot(&row.id)?,
             volume_id: cloud::format_volume(&row.volume_id)?,
             volume_name: row.volume_name.clone(),
-            metadata: cloud_metadata(row),
+            metadata: cloud_metadata(row, backup.as_ref().map(|backup| backup.name.as_str())),
             cut_at: Timestamp::from_microsecond(cut_at)
                 .map_err(|error| ManagerError::Internal(error.to_string()))?,
             extents: self.extents(&row.pool, cut).await,

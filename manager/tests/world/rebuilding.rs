@@ -121,7 +121,9 @@ fn all_that_was_known_is_known_again() {
         let found = backups
             .list_backups(api::ListBackupsRequest::default())
             .await;
-        assert_eq!(found.unwrap().into_inner().backups.len(), 2);
+        let found = found.unwrap().into_inner().backups;
+        let names: Vec<&str> = found.iter().map(|found| found.name.as_str()).collect();
+        assert_eq!(names, ["nightly", "next"]);
         assert_eq!(
             lab::release(&mut volumes, "adopted").await.unwrap(),
             "fake/old"
