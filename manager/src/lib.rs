@@ -48,6 +48,7 @@ mod consistency;
 pub mod error;
 mod exports;
 pub mod fakes;
+mod facts;
 #[cfg(feature = "fault-points")]
 pub mod fault;
 #[cfg(not(feature = "fault-points"))]

@@ -201,10 +201,11 @@ impl Manager {
             Ok(size_bytes) => {
                 tracing::info!(size_bytes, snapshot_id = %row.snapshot_id, "the volume has the restored content");
                 entry.ending();
-                if let Err(error) = self.catalog.in_place_done(id, size_bytes).await {
+                let record = || async { Ok(self.catalog.in_place_done(id, size_bytes).await?) };
+                if let Err(error) = self.persist("the end of a restore", record).await {
                     tracing::error!(
                         error = chain(&error),
-                        "the end of a restore could not be recorded"
+                        "the end of a restore could not be recorded; the next start asks the storage for it"
                     );
                 }
             }
@@ -267,7 +268,8 @@ impl Manager {
             };
             self.fill_once(&filling, &progress, &cancel).await?;
             let (from, to) = (InPlaceStage::Filling, InPlaceStage::Replacing);
-            if !self.catalog.move_in_place(id, from, to).await? {
+            let record = || async { Ok(self.catalog.move_in_place(id, from, to).await?) };
+            if !self.persist("that a volume is filled", record).await? {
                 return Err(ManagerError::Cancelled);
             }
         } else if now != Some(InPlaceStage::Replacing) {

@@ -16,6 +16,7 @@ mod rules;
 mod schedules;
 mod story;
 mod streams;
+mod unwritable;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
