@@ -41,6 +41,7 @@ mod attach;
 mod attempts;
 mod backups;
 pub mod catalog;
+mod claims;
 pub mod cloud;
 mod codes;
 pub mod config;
