@@ -115,6 +115,7 @@ impl Manager {
                 error = chain(&error),
                 "an attempt failed; another one follows"
             );
+            entry.waits(chain(&error));
             if let Err(error) = self.catalog.job_waits(kind, id, chain(&error)).await {
                 // What it waits for may be just that.
                 tracing::warn!(%kind, id, error = chain(&error), "what is waited for cannot be written down");

@@ -48,8 +48,8 @@ pub mod config;
 mod consistency;
 pub mod error;
 mod exports;
-pub mod fakes;
 mod facts;
+pub mod fakes;
 #[cfg(feature = "fault-points")]
 pub mod fault;
 #[cfg(not(feature = "fault-points"))]

@@ -11,6 +11,7 @@ mod restore;
 mod tests;
 
 use stockpot_driver::VolumeId;
+use stockpot_proto::stockpot::v1 as api;
 
 use crate::{
     Manager, ManagerError,
@@ -21,11 +22,21 @@ use crate::{
 
 impl Manager {
     /// A volume in the words of the interface, with the progress of its restore.
-    pub(crate) fn describe_volume(&self, row: &VolumeRow) -> stockpot_proto::stockpot::v1::Volume {
+    pub(crate) fn describe_volume(&self, row: &VolumeRow) -> api::Volume {
         let mut volume = translate::volume(row);
         if row.status == VolumeStatus::Restoring {
             let how_far = self.transfers.how_far(JobKind::Restore, row.id.as_str());
-            volume.progress = how_far.as_ref().map(translate::progress);
+            volume.progress = how_far.map(|how_far| {
+                let progress = translate::progress(&how_far);
+                match how_far.waits_for {
+                    // There is no other place to say it.
+                    Some(why) => api::Progress {
+                        phase: format!("waits: {why}"),
+                        ..progress
+                    },
+                    None => progress,
+                }
+            });
         }
         volume
     }

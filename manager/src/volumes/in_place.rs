@@ -8,7 +8,10 @@
 //! The stage and the id of the volume that is filled stand in the catalog before anything is made. So a start goes on with each
 //! stage where it was. Whether the step was done is asked of the storage: it answers the same call again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::BoxFuture;
 use stockpot_driver::{AccessMode, DriverError, SnapshotId};
@@ -31,6 +34,11 @@ use crate::{
 
 /// The least pause between trials of undoing.
 const UNDO_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long somebody may have a volume open that is to be replaced before that is no look any more, as udev and its like take, but
+/// use; and how often that is asked.
+const LOOK_MAX: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 impl Manager {
     /// Begins to fill a volume that nobody uses from a cloud copy. Asked again while that goes on, it is the same.
@@ -276,9 +284,40 @@ impl Manager {
             // Given up meanwhile.
             return Err(ManagerError::Cancelled);
         }
-        let driver = self.driver(&volume.pool)?;
-        let info = driver.replace_volume(id, &row.temp_volume_id).await?;
-        Ok(info.size_bytes)
+        self.put_in_place(&volume, row, &cancel).await
+    }
+
+    /// The last step, to the volume's size. Somebody who opened the volume past the daemon may have written to it, and that would be
+    /// lost: then there is an end to the restore, and none to what was written.
+    async fn put_in_place(
+        &self,
+        volume: &VolumeRow,
+        row: &InPlaceRow,
+        cancel: &CancellationToken,
+    ) -> Result<u64, ManagerError> {
+        let (id, driver) = (&volume.id, self.driver(&volume.pool)?);
+        let refused = match driver.replace_volume(id, &row.temp_volume_id).await {
+            Ok(info) => return Ok(info.size_bytes),
+            Err(error) if !matches!(error, DriverError::InUse { .. }) => return Err(error.into()),
+            Err(error) => error,
+        };
+        let begun = Instant::now();
+        loop {
+            // Storage that cannot say it is asked for the step again.
+            let Ok(Some(user)) = driver.volume_in_use(id).await else {
+                return Err(refused.into());
+            };
+            if begun.elapsed() >= LOOK_MAX {
+                return Err(ManagerError::FailedPrecondition(format!(
+                    "volume {id} came into use ({user}) while it was being restored, and what was written to it would be lost: \
+                     end that, and restore again"
+                )));
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Err(ManagerError::Cancelled),
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
     }
 
     /// Undoes with patience: storage that does not answer now may do so later.
