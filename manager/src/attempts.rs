@@ -85,9 +85,12 @@ impl Manager {
         let mut patience = Patience::default();
         loop {
             let _turn = or_cancelled(cancel, self.transfers.turn(kind)).await?;
-            self.catalog.job_begins(kind, id).await?;
             let (progress, begun) = (entry.new_attempt(), Instant::now());
-            let error = match once(progress.clone()).await {
+            let attempt = async {
+                self.catalog.job_begins(kind, id).await?;
+                once(progress.clone()).await
+            };
+            let error = match attempt.await {
                 Ok(done) => return Ok(done),
                 Err(_) if cancel.is_cancelled() => return Err(ManagerError::Cancelled),
                 Err(ManagerError::Repository(RepositoryError::Cancelled)) => {
@@ -112,7 +115,11 @@ impl Manager {
                 error = chain(&error),
                 "an attempt failed; another one follows"
             );
-            self.catalog.job_waits(kind, id, chain(&error)).await?;
+            entry.waits(chain(&error));
+            if let Err(error) = self.catalog.job_waits(kind, id, chain(&error)).await {
+                // What it waits for may be just that.
+                tracing::warn!(%kind, id, error = chain(&error), "what is waited for cannot be written down");
+            }
             self.notify();
             drop(_turn);
             or_cancelled(cancel, tokio::time::sleep(pause)).await?;

@@ -147,6 +147,7 @@ impl ManagerError {
             // It is looked at again and again.
             Self::NoAnswer { .. } | Self::PoolUnusable { .. } => true,
             Self::GaveUp { source, .. } => source.is_passing(),
+            Self::Catalog(error) => error.is_passing(),
             Self::Repository(RepositoryError::Store(error)) => {
                 matches!(error, StoreError::Unavailable { .. })
             }

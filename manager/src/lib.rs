@@ -41,12 +41,14 @@ mod attach;
 mod attempts;
 mod backups;
 pub mod catalog;
+mod claims;
 pub mod cloud;
 mod codes;
 pub mod config;
 mod consistency;
 pub mod error;
 mod exports;
+mod facts;
 pub mod fakes;
 #[cfg(feature = "fault-points")]
 pub mod fault;

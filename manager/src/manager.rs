@@ -14,6 +14,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     ManagerError,
     catalog::{Catalog, CopyState},
+    claims::Claims,
     cloud::Clouds,
     config::Config,
     exports::Exports,
@@ -64,6 +65,8 @@ pub struct Manager {
     /// Raised whenever a volume or snapshot may have changed its status.
     changed: watch::Sender<()>,
     readiness: Mutex<Readiness>,
+    /// Held as long as anything works here.
+    _claims: Claims,
 }
 
 impl Manager {
@@ -71,7 +74,7 @@ impl Manager {
     /// is an ERROR in the log, and the others go on.
     ///
     /// # Errors
-    /// `Config`, `Catalog`, or a driver's check of its host if no pool can be used.
+    /// `Config`, `Catalog`, `PoolUnusable` if another process uses one, or a driver's check of its host if no pool can be used.
     pub async fn open(config: Config, parts: Parts) -> Result<Arc<Self>, ManagerError> {
         Self::open_by(config, parts, Arc::new(SystemClock)).await
     }
@@ -87,6 +90,8 @@ impl Manager {
     ) -> Result<Arc<Self>, ManagerError> {
         config.check()?;
         let catalog = Catalog::open(&config.state_dir)?;
+        // Before anything is looked at that another daemon may be making.
+        let claims = Claims::of(&config).await?;
         let connector = parts.connector.as_ref();
         let exports = Exports::open(&config, &mut parts.pools, &catalog, connector).await?;
         pools::tell_of_strays(&config, &catalog).await?;
@@ -117,6 +122,7 @@ impl Manager {
             stopping: CancellationToken::new(),
             changed: watch::Sender::new(()),
             readiness: Mutex::new(Readiness::Recovering),
+            _claims: claims,
             config,
         }))
     }

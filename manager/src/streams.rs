@@ -127,7 +127,8 @@ impl Manager {
             }
         }
         let last = progress(&row);
-        if let Err(error) = self.catalog.put_stream(row).await {
+        let record = || async { Ok(self.catalog.put_stream(row.clone()).await?) };
+        if let Err(error) = self.persist("the end of a stream", record).await {
             tracing::error!(
                 error = chain(&error),
                 "the end of a stream could not be recorded"

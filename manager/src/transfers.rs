@@ -38,17 +38,29 @@ pub(crate) struct Transfers {
 #[derive(Debug)]
 pub(crate) struct Running {
     cancel: CancellationToken,
-    attempt: Mutex<(Arc<Progress>, Instant)>,
+    attempt: Mutex<Attempt>,
     /// Its end is about to be recorded.
     ending: AtomicBool,
     done: watch::Sender<bool>,
 }
 
+/// The attempt that runs, or ran last.
+#[derive(Debug)]
+struct Attempt {
+    progress: Arc<Progress>,
+    since: Instant,
+    /// Why the one before it failed, or this one, if it has ended.
+    failure: Option<String>,
+    has_ended: bool,
+}
+
 /// How far a transfer is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct HowFar {
     pub(crate) counters: ProgressSnapshot,
     pub(crate) elapsed: Duration,
+    /// What it waits for: why the last attempt failed, until one gets further.
+    pub(crate) waits_for: Option<String>,
 }
 
 impl HowFar {
@@ -126,7 +138,12 @@ impl Transfers {
         }
         let new = Arc::new(Running {
             cancel: parent.child_token(),
-            attempt: Mutex::new((Arc::default(), Instant::now())),
+            attempt: Mutex::new(Attempt {
+                progress: Arc::default(),
+                since: Instant::now(),
+                failure: None,
+                has_ended: false,
+            }),
             ending: AtomicBool::new(false),
             done: watch::Sender::new(false),
         });
@@ -141,11 +158,13 @@ impl Transfers {
     /// How far a transfer is; `None` when it is not running.
     pub(crate) fn how_far(&self, kind: JobKind, id: &str) -> Option<HowFar> {
         let running = self.find(kind, id)?;
-        let attempt = running.attempt.lock();
-        let (progress, since) = &*attempt.unwrap_or_else(PoisonError::into_inner);
+        let attempt = running.attempt();
+        let counters = attempt.progress.snapshot();
+        let waits = attempt.has_ended || counters.phase == Phase::Starting;
         Some(HowFar {
-            counters: progress.snapshot(),
-            elapsed: since.elapsed(),
+            counters,
+            elapsed: attempt.since.elapsed(),
+            waits_for: attempt.failure.clone().filter(|_| waits),
         })
     }
 
@@ -218,6 +237,12 @@ impl Transfers {
     }
 }
 
+impl Running {
+    fn attempt(&self) -> MutexGuard<'_, Attempt> {
+        self.attempt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 impl Entry {
     /// Cancelled when the transfer is to stop.
     pub(crate) fn cancel_token(&self) -> &CancellationToken {
@@ -232,13 +257,18 @@ impl Entry {
     /// Counters at zero, for a new attempt.
     pub(crate) fn new_attempt(&self) -> Arc<Progress> {
         let progress = Arc::new(Progress::new());
-        let mut attempt = self
-            .running
-            .attempt
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *attempt = (progress.clone(), Instant::now());
+        let mut attempt = self.running.attempt();
+        attempt.progress = progress.clone();
+        attempt.since = Instant::now();
+        attempt.has_ended = false;
         progress
+    }
+
+    /// Says why an attempt failed, after which another one follows.
+    pub(crate) fn waits(&self, failure: String) {
+        let mut attempt = self.running.attempt();
+        attempt.failure = Some(failure);
+        attempt.has_ended = true;
     }
 }
 

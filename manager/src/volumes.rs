@@ -26,7 +26,17 @@ impl Manager {
         let mut volume = translate::volume(row);
         if row.status == VolumeStatus::Restoring {
             let how_far = self.transfers.how_far(JobKind::Restore, row.id.as_str());
-            volume.progress = how_far.as_ref().map(translate::progress);
+            volume.progress = how_far.map(|how_far| {
+                let progress = translate::progress(&how_far);
+                match how_far.waits_for {
+                    // There is no other place to say it.
+                    Some(why) => api::Progress {
+                        phase: format!("waits: {why}"),
+                        ..progress
+                    },
+                    None => progress,
+                }
+            });
         }
         volume
     }

@@ -157,6 +157,7 @@ mod tests {
         let at = |seconds| HowFar {
             counters: Progress::new().snapshot(),
             elapsed: Duration::from_secs(seconds),
+            waits_for: None,
         };
         assert_eq!(pace(&at(0)), (0, None));
         let mut half = at(4);

@@ -119,6 +119,18 @@ impl CatalogError {
         }
     }
 
+    /// Whether the same call may succeed a little later: a full disk, one that does not answer, somebody who reads the file. What a
+    /// rule of the tables refuses, and what is damaged, stays as it is.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        use rusqlite::ErrorCode::{ConstraintViolation, DatabaseCorrupt, NotADatabase, Unknown};
+        matches!(
+            self,
+            Self::Database(rusqlite::Error::SqliteFailure(error, _))
+                if !matches!(error.code, ConstraintViolation | DatabaseCorrupt | NotADatabase | Unknown)
+        )
+    }
+
     /// Whether a unique name or id was taken. A status that does not follow is another thing.
     #[must_use]
     pub fn is_taken(&self) -> bool {

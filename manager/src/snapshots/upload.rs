@@ -65,16 +65,19 @@ impl Manager {
             .await;
         entry.ending();
         let recorded = match outcome {
-            Ok(Committed {
-                location,
-                sent,
-                reason,
-                parent,
-            }) => {
-                tracing::info!(location, reason = %reason.0, why = reason.1, "the cloud copy is committed");
-                let recorded = self
-                    .catalog
-                    .snapshot_uploaded(id, &location, sent, reason, parent);
+            Ok(done) => {
+                tracing::info!(location = done.location, reason = %done.reason.0, why = done.reason.1, "the cloud copy is committed");
+                let recorded = self.persist("the end of an upload", || async {
+                    let (reason, parent) = (done.reason.clone(), done.parent.clone());
+                    let recorded = self.catalog.snapshot_uploaded(
+                        id,
+                        &done.location,
+                        done.sent,
+                        reason,
+                        parent,
+                    );
+                    Ok(recorded.await?)
+                });
                 let recorded = recorded.await;
                 fault::reached("upload.recorded");
                 recorded
@@ -83,13 +86,15 @@ impl Manager {
             Err(ManagerError::Cancelled) => Ok(false),
             Err(error) => {
                 tracing::error!(error = chain(&error), "the upload was given up");
-                self.catalog.fail_snapshot(id, codes::record(&error)).await
+                let why = codes::record(&error);
+                let record = || async { Ok(self.catalog.fail_snapshot(id, why.clone()).await?) };
+                self.persist("the end of an upload", record).await
             }
         };
         if let Err(error) = recorded {
             tracing::error!(
                 error = chain(&error),
-                "the end of an upload could not be recorded"
+                "the end of an upload could not be recorded; the next start goes on with it"
             );
         }
         drop(entry);
@@ -175,7 +180,8 @@ impl Manager {
         if sent.is_ok() {
             fault::reached("upload.committed");
         }
-        if let Err(error) = self.detach(&subject).await {
+        let detached = self.persist("what is attached", || self.detach(&subject));
+        if let Err(error) = detached.await {
             tracing::error!(
                 error = chain(&error),
                 "the snapshot stays attached; the next start tries again"

@@ -8,7 +8,10 @@
 //! The stage and the id of the volume that is filled stand in the catalog before anything is made. So a start goes on with each
 //! stage where it was. Whether the step was done is asked of the storage: it answers the same call again.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::BoxFuture;
 use stockpot_driver::{AccessMode, DriverError, SnapshotId};
@@ -34,6 +37,11 @@ use crate::{
 
 /// The least pause between trials of undoing.
 const UNDO_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long somebody may have a volume open that is to be replaced before that is no look any more, as udev and its like take, but
+/// use; and how often that is asked.
+const LOOK_MAX: Duration = Duration::from_secs(3);
+const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What to do where only a cloud copy would do, and there is a local one.
 fn instead(row: Option<&SnapshotRow>) -> String {
@@ -225,10 +233,11 @@ impl Manager {
             Ok(size_bytes) => {
                 tracing::info!(size_bytes, snapshot_id = %row.snapshot_id, "the volume has the restored content");
                 entry.ending();
-                if let Err(error) = self.catalog.in_place_done(id, size_bytes).await {
+                let record = || async { Ok(self.catalog.in_place_done(id, size_bytes).await?) };
+                if let Err(error) = self.persist("the end of a restore", record).await {
                     tracing::error!(
                         error = chain(&error),
-                        "the end of a restore could not be recorded"
+                        "the end of a restore could not be recorded; the next start asks the storage for it"
                     );
                 }
             }
@@ -291,16 +300,48 @@ impl Manager {
             };
             self.fill_once(&filling, &progress, &cancel).await?;
             let (from, to) = (InPlaceStage::Filling, InPlaceStage::Replacing);
-            if !self.catalog.move_in_place(id, from, to).await? {
+            let record = || async { Ok(self.catalog.move_in_place(id, from, to).await?) };
+            if !self.persist("that a volume is filled", record).await? {
                 return Err(ManagerError::Cancelled);
             }
         } else if now != Some(InPlaceStage::Replacing) {
             // Given up meanwhile.
             return Err(ManagerError::Cancelled);
         }
-        let driver = self.driver(&volume.pool)?;
-        let info = driver.replace_volume(id, &row.temp_volume_id).await?;
-        Ok(info.size_bytes)
+        self.put_in_place(&volume, row, &cancel).await
+    }
+
+    /// The last step, to the volume's size. Somebody who opened the volume past the daemon may have written to it, and that would be
+    /// lost: then there is an end to the restore, and none to what was written.
+    async fn put_in_place(
+        &self,
+        volume: &VolumeRow,
+        row: &InPlaceRow,
+        cancel: &CancellationToken,
+    ) -> Result<u64, ManagerError> {
+        let (id, driver) = (&volume.id, self.driver(&volume.pool)?);
+        let refused = match driver.replace_volume(id, &row.temp_volume_id).await {
+            Ok(info) => return Ok(info.size_bytes),
+            Err(error) if !matches!(error, DriverError::InUse { .. }) => return Err(error.into()),
+            Err(error) => error,
+        };
+        let begun = Instant::now();
+        loop {
+            // Storage that cannot say it is asked for the step again.
+            let Ok(Some(user)) = driver.volume_in_use(id).await else {
+                return Err(refused.into());
+            };
+            if begun.elapsed() >= LOOK_MAX {
+                return Err(ManagerError::FailedPrecondition(format!(
+                    "volume {id} came into use ({user}) while it was being restored, and what was written to it would be lost: \
+                     end that, and restore again"
+                )));
+            }
+            tokio::select! {
+                () = cancel.cancelled() => return Err(ManagerError::Cancelled),
+                () = tokio::time::sleep(LOOK_EVERY) => {}
+            }
+        }
     }
 
     /// Undoes with patience: storage that does not answer now may do so later.

@@ -51,7 +51,8 @@ impl Manager {
     }
 
     async fn run_restore(&self, id: &VolumeId, entry: Entry) {
-        match self.catalog.in_place(id).await {
+        let read = || async { Ok(self.catalog.in_place(id).await?) };
+        match self.persist("a restore", read).await {
             Ok(Some(row)) if row.is_under_way() => return self.run_in_place(&row, entry).await,
             Ok(_) => {}
             Err(error) => {
@@ -80,19 +81,26 @@ impl Manager {
             Ok(size_bytes) => {
                 tracing::info!(size_bytes, "the volume is restored");
                 let (from, to) = (VolumeStatus::Restoring, VolumeStatus::Available);
-                let recorded = self.catalog.move_volume(id, from, to, Some(size_bytes));
+                let recorded = self.persist("the end of a restore", || async {
+                    let moved = self.catalog.move_volume(id, from, to, Some(size_bytes));
+                    Ok(moved.await?)
+                });
                 let recorded = recorded.await;
                 fault::reached("restore.recorded");
                 recorded
             }
             // A deletion removes it; a stopping manager begins anew at its next start.
             Err(ManagerError::Cancelled) => Ok(false),
-            Err(error) => self.catalog.fail_volume(id, codes::record(&error)).await,
+            Err(error) => {
+                let why = codes::record(&error);
+                let record = || async { Ok(self.catalog.fail_volume(id, why.clone()).await?) };
+                self.persist("the end of a restore", record).await
+            }
         };
         if let Err(error) = recorded {
             tracing::error!(
                 error = chain(&error),
-                "the end of a restore could not be recorded"
+                "the end of a restore could not be recorded; the next start goes on with it"
             );
         }
         drop(entry);
@@ -205,7 +213,8 @@ impl Manager {
         if filled.is_ok() {
             fault::reached("restore.filled");
         }
-        let detached = self.detach(&subject).await;
+        let detached = self.persist("what is attached", || self.detach(&subject));
+        let detached = detached.await;
         filled?;
         detached?;
         fault::reached("restore.detached");

@@ -368,6 +368,71 @@ fn one_that_cannot_be_put_in_place_can_be_cancelled() {
     run.stop();
 }
 
+/// What somebody may have written to the volume meanwhile is not thrown away, and the restore does not wait for ever.
+#[test]
+fn a_volume_that_comes_into_use_keeps_what_it_holds() {
+    let (scene, run) = Scene::new();
+    let (mut client, mut volumes) = (run.client(), run.volumes());
+    run.block_on(async {
+        let id = scene.volume.parse().unwrap();
+        let mount = async |volumes: &mut Volumes| {
+            scene.world.faults.hold_call("replace_volume");
+            volumes.restore_volume(scene.request()).await.unwrap();
+            scene.world.faults.happened().await;
+            scene.world.storage.hold_device(&id, true);
+            scene.world.faults.clear();
+        };
+        mount(&mut volumes).await;
+        let volume = client.wait_volume(scene.id()).await.unwrap().into_inner();
+        assert_eq!(volume.status(), VolumeStatus::Available);
+        for said in ["mounted at /fake", "while it was being restored"] {
+            assert!(volume.error.contains(said), "{volume:?}");
+        }
+        assert!(scene.assert_whole("after it was mounted"));
+        // Who only has a look at the device is no user.
+        scene.world.storage.hold_device(&id, false);
+        mount(&mut volumes).await;
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        scene.world.storage.hold_device(&id, false);
+        let volume = client.wait_volume(scene.id()).await.unwrap().into_inner();
+        assert_eq!(volume.error, "");
+    });
+    assert!(!scene.assert_whole("after it was looked at"));
+    run.stop();
+}
+
+#[test]
+fn what_it_waits_for_is_said() {
+    let world = World::new();
+    let mut config = world.config();
+    config.transfers.pause_first_seconds = 1;
+    config.transfers.pause_max_seconds = 1;
+    config.transfers.give_up_after_seconds = 3600;
+    let run = Run::start(config, world.parts());
+    let (scene, run) = Scene::on(world, run);
+    let (mut client, mut volumes) = (run.client(), run.volumes());
+    run.block_on(async {
+        scene.world.faults.hold_call("create_volume");
+        volumes.restore_volume(scene.request()).await.unwrap();
+        scene.world.faults.happened().await;
+        scene.world.stores.set_out_of_reach(true);
+        scene.world.faults.clear();
+        loop {
+            let volume = client.get_volume(scene.id()).await.unwrap().into_inner();
+            let phase = volume.progress.unwrap_or_default().phase;
+            if phase.starts_with("waits: ") {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        scene.world.stores.set_out_of_reach(false);
+        let volume = client.wait_volume(scene.id()).await.unwrap().into_inner();
+        assert_eq!(volume.error, "");
+    });
+    assert!(!scene.assert_whole("when the bucket is back"));
+    run.stop();
+}
+
 /// What cannot be removed at once is removed later, nobody asking again.
 #[test]
 fn one_whose_cancelling_fails_is_undone_all_the_same() {
