@@ -23,6 +23,7 @@ mod model;
 mod pauses;
 mod quiesces;
 pub(crate) mod rebuild;
+mod received;
 mod repositories;
 mod schedules;
 mod schema;

@@ -18,16 +18,17 @@ mod host;
 mod records;
 mod storage;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
+use stockpot_driver::SnapshotId;
 use stockpot_proto::stockpot::v1 as api;
 
 use self::finding::{Kind, Place, Report};
 use crate::{
     Manager, ManagerError,
     catalog::{
-        Adoption, Attachment, AttachmentKind, BackupRow, Catalog, InPlaceRow, Job, JobKind,
-        SnapshotRow, VolumeRow, VolumeStatus,
+        Adoption, Attachment, AttachmentKind, BackupRow, Catalog, CopyState, InPlaceRow, Job,
+        JobKind, SnapshotRow, StreamRow, VolumeRow, VolumeStatus,
     },
 };
 
@@ -42,11 +43,20 @@ struct Rows {
     adoptions: Vec<Adoption>,
     /// Restores into volumes that are under way.
     in_place: Vec<InPlaceRow>,
+    /// Streams that are under way.
+    streams: Vec<StreamRow>,
+    /// The local snapshots that cloud copies are read from, where these are not their own.
+    kept_sources: BTreeMap<SnapshotId, SnapshotId>,
 }
 
 impl Rows {
     async fn read(catalog: &Catalog) -> Result<Self, ManagerError> {
+        // Before the attachments: what is attached is explained by what was under way then.
+        let mut streams = catalog.streams().await?;
+        streams.retain(|row| row.ended_at_us.is_none());
         Ok(Self {
+            streams,
+            kept_sources: catalog.kept_sources().await?,
             volumes: catalog.volumes().await?,
             snapshots: catalog.snapshots().await?,
             attachments: catalog.attachments().await?,
@@ -87,6 +97,32 @@ impl Rows {
     fn has_job(&self, kind: JobKind, id: &str) -> bool {
         let is_it = |job: &Job| job.kind == kind && job.target_id == id;
         self.jobs.iter().any(is_it)
+    }
+
+    /// Whether something reads a snapshot: an upload of it, or of a cloud copy that is read from it, or a stream.
+    fn reads_snapshot(&self, id: &str) -> bool {
+        let mut kept = self.kept_sources.iter();
+        let is_sent = |row: &StreamRow| row.snapshot_id.as_ref().is_some_and(|s| s.as_str() == id);
+        self.has_job(JobKind::Upload, id)
+            || kept.any(|(copy, source)| {
+                source.as_str() == id && self.has_job(JobKind::Upload, copy.as_str())
+            })
+            || self.streams.iter().any(is_sent)
+    }
+
+    /// Whether a volume is read by a backup, or filled by a restore or a stream.
+    fn works_on_volume(&self, id: &str) -> bool {
+        let is_filled = |row: &StreamRow| {
+            let spare = row.spare_volume_id.as_ref();
+            row.snapshot_id.is_none()
+                && (row.volume_id.as_str() == id || spare.is_some_and(|s| s.as_str() == id))
+        };
+        self.has_job(JobKind::Restore, id)
+            || self
+                .snapshots
+                .iter()
+                .any(|row| row.volume_id.as_str() == id && row.cloud == CopyState::Pending)
+            || self.streams.iter().any(is_filled)
     }
 
     fn attachment(&self, kind: AttachmentKind, id: &str) -> Option<&Attachment> {

@@ -10,6 +10,7 @@
 //! | volume being restored | begun anew |
 //! | volume being adopted or let go | finished if the storage did it, else forgotten |
 //! | volume into which something is being restored | gone on with: filled anew, or replaced, or undone |
+//! | volume whose place is taken by what a stream has brought | see [`crate::streams`] |
 //! | volume growing | its size is what the storage has; it is what it was before |
 //! | volume being backed up | while its backup reads it, that goes on; else it is what it was before |
 //! | volume being deleted | deleted |
@@ -249,7 +250,10 @@ async fn volume(manager: &Arc<Manager>, row: &VolumeRow) -> Result<(), ManagerEr
     match row.status {
         VolumeStatus::Creating => manager.unmake(row).await,
         VolumeStatus::Restoring => {
-            manager.start_restore(id).await;
+            // What a stream has brought for it is looked at later.
+            if !manager.catalog.is_being_replaced(id).await? {
+                manager.start_restore(id).await;
+            }
             Ok(())
         }
         VolumeStatus::Deleting => manager.delete_on_record(row).await,

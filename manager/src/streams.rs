@@ -7,8 +7,7 @@
 //! | found at start | done |
 //! | --- | --- |
 //! | running | failed: the connection is gone. A new volume that was being received is removed with its row |
-//! | replacing | begun anew, while nobody gets at the volume: what was received lies in a volume of its own, at which nobody gets either |
-//! | replaced | what was received is in its volume: the one of its own is removed |
+//! | replacing | gone on with: what was received lies in a volume of its own, which takes the other one's place; nobody gets at either meanwhile |
 //!
 //! The attachments of both are those of transfers and are taken down before that.
 
@@ -112,21 +111,10 @@ impl Manager {
         outcome: Result<(), ManagerError>,
         watcher: Option<&Watcher>,
     ) {
-        row.ended_at_us = Some(now_us());
-        row.spare_volume_id = None;
         match &outcome {
-            Ok(()) => {
-                row.status = StreamStatus::Done;
-                row.bytes_done = row.bytes_total;
-                tracing::info!(stream_id = row.id, peer = row.peer, size_bytes = row.bytes_total, direction = %row.direction, "a stream is complete");
-            }
-            Err(error) => {
-                row.status = StreamStatus::Failed;
-                row.failure = Some(codes::record(error));
-                tracing::warn!(stream_id = row.id, peer = row.peer, error = chain(error), direction = %row.direction, "a stream was given up");
-            }
+            Ok(()) => note_done(&mut row),
+            Err(error) => note_failure(&mut row, error),
         }
-        let last = progress(&row);
         let record = || async { Ok(self.catalog.put_stream(row.clone()).await?) };
         if let Err(error) = self.persist("the end of a stream", record).await {
             tracing::error!(
@@ -134,11 +122,29 @@ impl Manager {
                 "the end of a stream could not be recorded"
             );
         }
+        self.tell_end(&row, outcome, watcher).await;
+    }
+
+    /// Tells how a stream ended that is on record so.
+    async fn tell_end(
+        &self,
+        row: &StreamRow,
+        outcome: Result<(), ManagerError>,
+        watcher: Option<&Watcher>,
+    ) {
+        match &outcome {
+            Ok(()) => {
+                tracing::info!(stream_id = row.id, peer = row.peer, size_bytes = row.bytes_total, direction = %row.direction, "a stream is complete");
+            }
+            Err(error) => {
+                tracing::warn!(stream_id = row.id, peer = row.peer, error = chain(error), direction = %row.direction, "a stream was given up");
+            }
+        }
         self.notify();
         if let Some(watcher) = watcher {
             // Whoever asked may have gone.
             let _ = watcher
-                .send(outcome.map(|()| last).map_err(Into::into))
+                .send(outcome.map(|()| progress(row)).map_err(Into::into))
                 .await;
         }
     }
@@ -148,7 +154,7 @@ impl Manager {
         for row in self.catalog.streams().await? {
             match row.status {
                 StreamStatus::Done | StreamStatus::Failed => {}
-                StreamStatus::Replacing | StreamStatus::Replaced => self.replace_again(row).await,
+                StreamStatus::Replacing => self.replace_again(row).await,
                 StreamStatus::Running => self.give_up_stream(row).await,
             }
         }
@@ -209,6 +215,22 @@ impl Manager {
     }
 }
 
+/// Notes that all is there.
+fn note_done(row: &mut StreamRow) {
+    row.status = StreamStatus::Done;
+    row.bytes_done = row.bytes_total;
+    row.spare_volume_id = None;
+    row.ended_at_us = Some(now_us());
+}
+
+/// Notes that it was given up, and why.
+fn note_failure(row: &mut StreamRow, error: &ManagerError) {
+    row.status = StreamStatus::Failed;
+    row.failure = Some(codes::record(error));
+    row.spare_volume_id = None;
+    row.ended_at_us = Some(now_us());
+}
+
 /// How far it is.
 fn progress(row: &StreamRow) -> api::StreamProgress {
     let is_received = row.direction == StreamDirection::Receive;
@@ -225,9 +247,7 @@ fn progress(row: &StreamRow) -> api::StreamProgress {
 
 fn describe(row: &StreamRow) -> api::Stream {
     let status = match row.status {
-        StreamStatus::Running | StreamStatus::Replacing | StreamStatus::Replaced => {
-            api::StreamStatus::Running
-        }
+        StreamStatus::Running | StreamStatus::Replacing => api::StreamStatus::Running,
         StreamStatus::Done => api::StreamStatus::Done,
         StreamStatus::Failed => api::StreamStatus::Failed,
     };

@@ -85,13 +85,8 @@ impl Catalog {
         check(id, VolumeStatus::Available, VolumeStatus::Restoring)?;
         self.call(move |connection| {
             let transaction = connection.transaction()?;
-            let changed = transaction.execute(
-                "UPDATE volumes SET status = 'restoring', previous_status = status, error = NULL, error_code = NULL,
-                        error_reported = 0
-                  WHERE id = ?1 AND status = 'available'",
-                [row.volume_id.as_str()],
-            )?;
-            if changed > 0 {
+            let is_begun = to_restoring(&transaction, &row.volume_id)?;
+            if is_begun {
                 transaction.execute(
                     "INSERT OR REPLACE INTO restores_in_place (volume_id, snapshot_id, temp_volume_id, stage)
                      VALUES (?1, ?2, ?3, ?4)",
@@ -102,10 +97,9 @@ impl Catalog {
                         row.stage.as_str()
                     ],
                 )?;
-                jobs::insert(&transaction, JobKind::Restore, row.volume_id.as_str())?;
             }
             transaction.commit()?;
-            Ok(changed > 0)
+            Ok(is_begun)
         })
         .await
     }
@@ -207,14 +201,7 @@ impl Catalog {
         let volume = volume.clone();
         self.call(move |connection| {
             let transaction = connection.transaction()?;
-            transaction.execute(
-                "INSERT OR IGNORE INTO snapshots_of_earlier_content (id) SELECT id FROM snapshots WHERE volume_id = ?1",
-                [volume.as_str()],
-            )?;
-            transaction.execute(
-                "UPDATE volumes SET size_bytes = ?2, error = NULL, error_code = NULL, error_reported = 0 WHERE id = ?1",
-                params![volume.as_str(), column_of(size_bytes)],
-            )?;
+            has_new_content(&transaction, &volume, size_bytes)?;
             end(&transaction, &volume, InPlaceStage::Done)?;
             Ok(transaction.commit()?)
         })
@@ -250,19 +237,59 @@ impl Catalog {
     }
 }
 
-/// The volume is what it was before, unless it is being deleted.
+/// From available to `Restoring`, with the job. `false` when it is not available any more.
+pub(super) fn to_restoring(
+    connection: &Connection,
+    volume: &VolumeId,
+) -> Result<bool, CatalogError> {
+    let changed = connection.execute(
+        "UPDATE volumes SET status = 'restoring', previous_status = status, error = NULL, error_code = NULL,
+                error_reported = 0
+          WHERE id = ?1 AND status = 'available'",
+        [volume.as_str()],
+    )?;
+    if changed > 0 {
+        jobs::insert(connection, JobKind::Restore, volume.as_str())?;
+    }
+    Ok(changed > 0)
+}
+
+/// The snapshots that the volume has show another content than it does, which has this size.
+pub(super) fn has_new_content(
+    connection: &Connection,
+    volume: &VolumeId,
+    size_bytes: u64,
+) -> Result<(), CatalogError> {
+    connection.execute(
+        "INSERT OR IGNORE INTO snapshots_of_earlier_content (id) SELECT id FROM snapshots WHERE volume_id = ?1",
+        [volume.as_str()],
+    )?;
+    connection.execute(
+        "UPDATE volumes SET size_bytes = ?2, error = NULL, error_code = NULL, error_reported = 0 WHERE id = ?1",
+        params![volume.as_str(), column_of(size_bytes)],
+    )?;
+    Ok(())
+}
+
+/// From `Restoring` to what it was before, unless it is being deleted; without the job.
+pub(super) fn from_restoring(
+    connection: &Connection,
+    volume: &VolumeId,
+) -> Result<(), CatalogError> {
+    move_back(connection, volume.as_str(), VolumeStatus::Restoring)?;
+    jobs::remove(connection, JobKind::Restore, volume.as_str())
+}
+
 fn end(
     connection: &Connection,
     volume: &VolumeId,
     stage: InPlaceStage,
 ) -> Result<(), CatalogError> {
-    let id = volume.as_str();
     connection.execute(
         "UPDATE restores_in_place SET stage = ?2 WHERE volume_id = ?1",
-        params![id, stage.as_str()],
+        params![volume.as_str(), stage.as_str()],
     )?;
-    move_back(connection, id, VolumeStatus::Restoring)?;
-    jobs::remove(connection, JobKind::Restore, id)
+    from_restoring(connection, volume)
 }
 
 fn read(row: &Row<'_>) -> Result<InPlaceRow, CatalogError> {

@@ -36,16 +36,17 @@ const KEPT_TABLES: [&str; 6] = [
     "snapshots_of_earlier_content",
 ];
 
-/// Volumes that are there in part, and what was being done with each. One that something is restored into in place is whole:
+/// Volumes that are there in part, and what was being done with each. One that something is restored or received into is whole:
 /// what is filled lies beside it. Table by table: an older catalog has not all of them.
 const NOT_WHOLE: [&str; 5] = [
     "SELECT id, 'being made' FROM volumes WHERE status = 'creating'",
     "SELECT id, 'not made to its end' FROM volumes WHERE status = 'error'",
     "SELECT id, 'being filled from a bucket' FROM volumes WHERE status = 'restoring' AND id NOT IN
-        (SELECT volume_id FROM restores_in_place WHERE stage NOT IN ('done', 'undone'))",
+        (SELECT volume_id FROM restores_in_place WHERE stage NOT IN ('done', 'undone')
+         UNION SELECT volume_id FROM streams WHERE status = 'replacing')",
     "SELECT temp_volume_id, 'being filled to take the place of volume ' || volume_id FROM restores_in_place
       WHERE stage NOT IN ('done', 'undone')",
-    "SELECT volume_id, 'being given what a stream had brought' FROM streams
+    "SELECT spare_volume_id, 'received to take the place of volume ' || volume_id FROM streams
       WHERE status = 'replacing' AND spare_volume_id IS NOT NULL",
 ];
 

@@ -56,10 +56,8 @@ text_enum! {
     StreamStatus {
         /// Bytes are on their way, or about to be.
         Running = "running",
-        /// All has come and was checked; it is being put into the volume that was there.
+        /// All has come and was checked; it takes the place of what the volume has that was there.
         Replacing = "replacing",
-        /// It is all there; where it was received before is being removed.
-        Replaced = "replaced",
         /// It is all there.
         Done = "done",
         /// It was given up, and nothing of it is left.
@@ -166,7 +164,7 @@ impl Catalog {
     }
 }
 
-fn put(connection: &Connection, row: &StreamRow) -> Result<(), CatalogError> {
+pub(super) fn put(connection: &Connection, row: &StreamRow) -> Result<(), CatalogError> {
     connection.execute(
         "INSERT OR REPLACE INTO streams (id, direction, status, snapshot_id, volume_id, volume_name, spare_volume_id,
                 peer, bytes_done, bytes_total, error, error_code, metadata, created_at_us, ended_at_us)

@@ -101,13 +101,8 @@ fn attachment(row: &Attachment, after: &Rows, report: &mut Report) {
             .passes_if(after.is_restoring());
     }
     let is_read = match row.kind {
-        AttachmentKind::Snapshot => after.has_job(JobKind::Upload, &row.id),
-        AttachmentKind::Volume => {
-            after.has_job(JobKind::Restore, &row.id)
-                || after.snapshots.iter().any(|snapshot| {
-                    snapshot.volume_id.as_str() == row.id && snapshot.cloud == CopyState::Pending
-                })
-        }
+        AttachmentKind::Snapshot => after.reads_snapshot(&row.id),
+        AttachmentKind::Volume => after.works_on_volume(&row.id),
     };
     if row.purpose == Purpose::Transfer && !is_read {
         report

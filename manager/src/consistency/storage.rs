@@ -7,7 +7,7 @@ use stockpot_driver::{SnapshotInfo, VolumeInfo, volume_driver::temporary_volume}
 use super::{Kind, Place, Report, Rows};
 use crate::{
     Manager, ManagerError,
-    catalog::{CopyState, JobKind, SnapshotRow, VolumeRow, VolumeStatus},
+    catalog::{CopyState, SnapshotRow, VolumeRow, VolumeStatus},
     error::chain,
 };
 
@@ -229,7 +229,7 @@ fn unknown_volumes(manager: &Manager, pool: &str, held: &Held, after: &Rows, rep
                 format!("it is what snapshot {} was read through", of.id),
                 "the next start removes it",
             )
-            .passes_if(after.has_job(JobKind::Upload, of.id.as_str()));
+            .passes_if(after.reads_snapshot(of.id.as_str()));
     }
 }
 

@@ -1,4 +1,5 @@
-//! A volume from whoever sends it: made, filled, checked, flushed, detached; available only then.
+//! A volume from whoever sends it: made, filled, checked, flushed, detached; available only then, by the same transaction that ends
+//! its stream.
 //!
 //! A volume that is there already is not touched before all has come: what comes lies in a spare volume until then (`replace`).
 
@@ -17,9 +18,10 @@ use tracing::Instrument;
 use super::{
     StreamError, Watcher,
     format::{self, DATA_SIZE_MAX, FormatError, HEADER_SIZE, Piece},
+    note_done,
     peer::{Connection, Peer},
     pipe::{HowFar, In, pipe_in},
-    replace::{self, Replaced},
+    replace::Replaced,
 };
 use crate::{
     Manager, ManagerError,
@@ -136,7 +138,7 @@ impl Manager {
         let cancel = begun.entry.cancel_token().clone();
         let far = HowFar::default();
         let work = self.receive_all(&begun, &far, &cancel);
-        let mut outcome = self
+        let received = self
             .watched(&begun.row, &far, &watcher, &cancel, work)
             .await;
         let Begun {
@@ -147,45 +149,46 @@ impl Manager {
             place,
             ..
         } = begun;
-        far.note(&mut row);
-        if let (Some(into), Ok(())) = (&into, &outcome) {
-            // From here on it is carried to its end, whoever listens and whatever happens.
-            row.status = StreamStatus::Replacing;
-            let recorded = self.catalog.put_stream(row.clone()).await;
-            outcome = recorded.map_err(Into::into);
-            if outcome.is_ok() {
-                outcome = match self.replace(&mut row, into).await {
-                    Replaced::Done => Ok(()),
-                    Replaced::Lost => Err(replace::lost()),
-                    Replaced::Stopped => {
-                        let stopping = ManagerError::NotReady("the manager is stopping".to_owned());
-                        let _ = watcher.send(Err(stopping.into())).await;
-                        return;
-                    }
-                };
+        let (row, outcome) = match (received, &into) {
+            (Ok(row), None) => (row, Ok(())),
+            (Ok(row), Some(into)) => match self.replace(&row, into).await {
+                Replaced::Done(row) => (row, Ok(())),
+                Replaced::Refused(row, error) => (row, Err(error)),
+                Replaced::Stopped => {
+                    let stopping = ManagerError::NotReady("the manager is stopping".to_owned());
+                    let _ = watcher.send(Err(stopping.into())).await;
+                    return;
+                }
+            },
+            (Err(error), _) => {
+                far.note(&mut row);
+                if let Some(spare) = &row.spare_volume_id
+                    && let Err(error) = self.remove_spare(spare).await
+                {
+                    // Its row names it until the next start.
+                    tracing::error!(volume_id = %spare, error = chain(&error), "what a stream left cannot be removed yet; the next start tries again");
+                    let _ = watcher.send(Err(error.into())).await;
+                    return;
+                }
+                entry.ending();
+                drop(place);
+                self.end_stream(row, Err(error), Some(&watcher)).await;
+                return drop((entry, held));
             }
-        }
-        if let (Err(_), Some(spare)) = (&outcome, &row.spare_volume_id)
-            && let Err(error) = self.remove_spare(spare).await
-        {
-            // Its row names it until the next start.
-            tracing::error!(volume_id = %spare, error = chain(&error), "what a stream left cannot be removed yet; the next start tries again");
-            let _ = watcher.send(Err(error.into())).await;
-            return;
-        }
+        };
         entry.ending();
         drop(place);
-        self.end_stream(row, outcome, Some(&watcher)).await;
+        self.tell_end(&row, outcome, Some(&watcher)).await;
         drop((entry, held));
     }
 
-    /// Receives into a volume that is made for it, and that is available at the end.
+    /// Receives into a volume that is made for it, and that is available at the end. The stream as it is on record then.
     async fn receive_all(
         &self,
         begun: &Begun,
         far: &HowFar,
         cancel: &CancellationToken,
-    ) -> Result<(), ManagerError> {
+    ) -> Result<StreamRow, ManagerError> {
         let connecting = async {
             let turn = self.transfers.stream_turn(StreamDirection::Receive).await;
             let mut connection = begun.peer.connect().await?;
@@ -206,21 +209,42 @@ impl Manager {
             .make_and_fill(&row, begun, connection, (header, sent_bytes), far, cancel)
             .await;
         let settled = match filled {
-            Ok(size_bytes) => {
-                let (from, to) = (VolumeStatus::Creating, VolumeStatus::Available);
-                let moved = self
-                    .catalog
-                    .move_volume(&row.id, from, to, Some(size_bytes));
-                match moved.await? {
-                    true => return Ok(()),
-                    // It is being deleted.
-                    false => Err(ManagerError::Cancelled),
-                }
-            }
+            Ok(size_bytes) => self.settle(begun, far, size_bytes).await,
             Err(error) => Err(error),
         };
-        self.unmake_received(&row.id).await;
+        if settled.is_err() {
+            self.unmake_received(&row.id).await;
+        }
         settled
+    }
+
+    /// Records that all has come: the stream is done, or from here on carried to its end, whoever listens and whatever happens.
+    async fn settle(
+        &self,
+        begun: &Begun,
+        far: &HowFar,
+        size_bytes: u64,
+    ) -> Result<StreamRow, ManagerError> {
+        let mut row = begun.row.clone();
+        far.note(&mut row);
+        let recorded = match row.spare_volume_id.clone() {
+            Some(spare) => {
+                row.status = StreamStatus::Replacing;
+                let recorded = self
+                    .catalog
+                    .stream_replaces(row.clone(), &spare, size_bytes);
+                recorded.await?
+            }
+            None => {
+                note_done(&mut row);
+                self.catalog.stream_made(row.clone(), size_bytes).await?
+            }
+        };
+        match recorded {
+            true => Ok(row),
+            // The volume is being deleted.
+            false => Err(ManagerError::Cancelled),
+        }
     }
 
     /// What is written before anything is made.
@@ -236,11 +260,8 @@ impl Manager {
                 begun.peer.name()
             )));
         }
-        // A spare one need not be larger than what it is for.
-        let wanted = match begun.into {
-            Some(_) => sent_bytes,
-            None => asked.max(sent_bytes),
-        };
+        // A spare one is as large as the one whose place it takes.
+        let wanted = asked.max(sent_bytes);
         let granularity = self
             .driver(&begun.pool)?
             .capacity()

@@ -1,21 +1,18 @@
-//! A volume gets what a spare one holds. The spare one is complete and stays until that is done, so it can be begun anew at
-//! any moment; nobody gets at the volume before, since its turn is held all the time, also over a restart. Nor does anybody get at
-//! the spare one, which goes only when it is on record that its content is in the volume.
+//! What was received takes the place of what a volume has: the spare volume that holds it is complete, and the storage lets it be
+//! the other one in one step, whole or not at all. The volume is `Restoring` from when that is begun to its end, and its turn is
+//! held all the time, also over a restart: nobody gets at it, nor at the spare one. The step can be asked for again at any moment;
+//! where the storage refuses it, the volume keeps what it has.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
-use stockpot_driver::{AccessMode, VolumeId};
-use stockpot_repository::{
-    RepositoryError,
-    device::{AlignedBuffer, Source, SourceOptions, Target, TargetOptions},
-};
+use stockpot_driver::{AccessMode, DriverError, VolumeId};
 use tracing::Instrument;
 
-use super::{StreamError, format::DATA_SIZE_MAX};
+use super::{note_done, note_failure};
 use crate::{
     Manager, ManagerError,
     attach::Subject,
-    catalog::{CopyState, Purpose, StreamRow, StreamStatus, VolumeRow, VolumeStatus},
+    catalog::{CopyState, StreamRow, VolumeRow, VolumeStatus},
     error::chain,
     locks::Held,
 };
@@ -23,22 +20,25 @@ use crate::{
 /// First pause after a failure; it doubles up to the other one.
 const PAUSE_FIRST: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// How often the storage may refuse: a device may be held for a moment by what looks at it.
+const REFUSALS_MAX: u32 = 4;
 
-/// How replacing came to its end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How replacing came to its end, and what is on record of that.
+#[derive(Debug)]
 pub(super) enum Replaced {
-    /// It is all there, and the spare volume is gone.
-    Done,
+    /// The volume has it, and the spare one is gone.
+    Done(StreamRow),
+    /// The volume has what it had, and the spare one is gone.
+    Refused(StreamRow, ManagerError),
     /// The manager stops; the next start goes on.
     Stopped,
-    /// The spare volume went before its content was in the other one.
-    Lost,
 }
 
-/// How it is told that a spare volume is lost.
-pub(super) fn lost() -> ManagerError {
-    let why = "it is gone, and was not in its volume yet".to_owned();
-    StreamError::Damaged(why).into()
+/// What the storage said.
+enum Step {
+    Done(StreamRow),
+    /// It was not done, and will not be done behind.
+    Refused(DriverError),
 }
 
 impl Manager {
@@ -48,18 +48,8 @@ impl Manager {
         let held = self.hold_volume(&row.id).await?;
         // It may have changed while its turn was waited for.
         let row = self.volume_row(id).await?;
-        let refused = |why: &str| {
-            Err(ManagerError::FailedPrecondition(format!(
-                "the content of volume {id} cannot be replaced: {why}"
-            )))
-        };
-        if row.status != VolumeStatus::Available {
-            return refused(&format!("it is {}, not available", row.status));
-        }
-        if let Some(user) = self.driver(&row.pool)?.volume_in_use(&row.id).await? {
-            return refused(&format!("it is in use ({user})"));
-        }
-        // Their storage would keep the old volume, and a later delta would be told against the wrong one.
+        self.refuse_spare(&row.id).await?;
+        // They are of a content that the sender does not know.
         let snapshots = self.catalog.snapshots().await?;
         let has_snapshot = snapshots.iter().any(|snapshot| {
             snapshot.volume_id == row.id
@@ -67,23 +57,35 @@ impl Manager {
                 && matches!(snapshot.local, CopyState::Present | CopyState::Pending)
         });
         if has_snapshot {
-            return refused("it has local snapshots; delete them first");
+            return Err(ManagerError::FailedPrecondition(format!(
+                "the content of volume {id} cannot be replaced: it has local snapshots; delete them first"
+            )));
         }
+        self.check_in_place(&row).await?;
         Ok((held, row))
     }
 
-    /// Puts what the spare volume of a stream holds into another one, however often that has to be begun. The caller holds the
+    /// Lets the spare volume of a stream take the place of another one, however often that has to be asked for. The caller holds the
     /// volume.
-    pub(super) async fn replace(&self, stream: &mut StreamRow, into: &VolumeRow) -> Replaced {
-        let mut pause = PAUSE_FIRST;
+    pub(super) async fn replace(&self, stream: &StreamRow, into: &VolumeRow) -> Replaced {
+        let (mut pause, mut refusals) = (PAUSE_FIRST, 0);
         loop {
-            // What is begun is brought to its end within a stop, too, where that is quick.
-            match self.replace_once(stream, into).await {
-                Ok(how) => return how,
-                Err(error) => {
-                    tracing::error!(stream_id = stream.id, volume_id = %into.id, pause_seconds = pause.as_secs(), error = chain(&error), "what was received cannot be put into its volume yet; nobody gets at the volume before");
+            // What is begun is brought to its end within a stop, too: it is quick.
+            let error = match self.replace_once(stream, into).await {
+                Ok(Step::Done(row)) => return Replaced::Done(row),
+                Ok(Step::Refused(error)) if refusals + 1 < REFUSALS_MAX => {
+                    refusals += 1;
+                    error.into()
                 }
-            }
+                Ok(Step::Refused(error)) => {
+                    match self.give_up_replacing(stream, into, error.into()).await {
+                        Ok((row, error)) => return Replaced::Refused(row, error),
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            };
+            tracing::error!(stream_id = stream.id, volume_id = %into.id, pause_seconds = pause.as_secs(), error = chain(&error), "what was received cannot take the place of what its volume has yet; nobody gets at the volume before");
             tokio::select! {
                 () = self.stopping.cancelled() => return Replaced::Stopped,
                 () = tokio::time::sleep(pause) => {}
@@ -94,69 +96,54 @@ impl Manager {
 
     async fn replace_once(
         &self,
-        stream: &mut StreamRow,
+        stream: &StreamRow,
         into: &VolumeRow,
-    ) -> Result<Replaced, ManagerError> {
-        let Some(spare) = stream.spare_volume_id.clone() else {
-            return Err(ManagerError::Internal(format!(
-                "stream {} has no spare volume",
-                stream.id
-            )));
-        };
-        if self.stopping.is_cancelled() {
-            return Err(ManagerError::Cancelled);
-        }
-        // The content that came is in the volume from there on: nothing is begun anew any more.
-        if stream.status == StreamStatus::Replaced {
-            return self.remove_replaced(stream, &spare).await;
-        }
-        let Some(spare) = self.catalog.volume(&spare).await? else {
-            return Ok(Replaced::Lost);
-        };
-        if spare.status != VolumeStatus::Available {
-            return Err(ManagerError::FailedPrecondition(format!(
-                "volume {}, in which it was received, is {}",
-                spare.id, spare.status
-            )));
-        }
-        self.give_back_bases_of(&into.id, "its content is replaced")
+    ) -> Result<Step, ManagerError> {
+        let spare = spare_of(stream)?;
+        self.detach(&Subject::Volume(spare.clone(), AccessMode::ReadWrite))
             .await?;
-        let (from, to) = (
-            Subject::Volume(spare.id.clone(), AccessMode::ReadOnly),
-            Subject::Volume(into.id.clone(), AccessMode::ReadWrite),
-        );
-        self.detach(&to).await?;
         let driver = self.driver(&into.pool)?;
-        driver.delete_volume(&into.id).await?;
-        driver.name_is(into.id.as_str(), &into.name);
-        let make = || driver.create_volume(&into.id, into.size_bytes);
-        self.with_room(&into.pool, make).await?;
-        let source = self.attach(&spare.pool, &from, Purpose::Transfer).await?;
-        let copied = match self.attach(&into.pool, &to, Purpose::Transfer).await {
-            Ok(target) => {
-                // A device may be larger than what was received; that is zeroes.
-                let size_bytes = stream.bytes_total;
-                let copied = self.copied(source.path, target.path, size_bytes).await;
-                let detached = self.detach(&to).await;
-                copied.and(detached)
+        match driver.replace_volume(&into.id, spare).await {
+            Ok(info) => {
+                let mut row = stream.clone();
+                note_done(&mut row);
+                let recorded = self
+                    .catalog
+                    .stream_replaced(row.clone(), spare, info.size_bytes);
+                recorded.await?;
+                Ok(Step::Done(row))
             }
-            Err(error) => Err(error),
-        };
-        let detached = self.detach(&from).await;
-        copied.and(detached)?;
-        stream.status = StreamStatus::Replaced;
-        self.remove_replaced(stream, &spare.id).await
+            Err(error) if error.may_go_on() => Err(error.into()),
+            Err(error @ DriverError::NotFound { .. }) => Ok(Step::Refused(error)),
+            // What went wrong may have come after the step.
+            Err(error) => match driver.volume(spare).await? {
+                Some(_) => Ok(Step::Refused(error)),
+                None => Err(error.into()),
+            },
+        }
     }
 
-    /// Removes the spare volume whose content is in the other one. On record first: without that, one that is gone is lost.
-    async fn remove_replaced(
+    /// Removes what was received: the volume has what it had. Unless that is gone: what was received stays, as a volume of its own.
+    async fn give_up_replacing(
         &self,
         stream: &StreamRow,
-        spare: &VolumeId,
-    ) -> Result<Replaced, ManagerError> {
-        self.catalog.put_stream(stream.clone()).await?;
-        self.remove_spare(spare).await?;
-        Ok(Replaced::Done)
+        into: &VolumeRow,
+        error: ManagerError,
+    ) -> Result<(StreamRow, ManagerError), ManagerError> {
+        let spare = spare_of(stream)?;
+        let error = if self.driver(&into.pool)?.volume(&into.id).await?.is_some() {
+            self.remove_spare(spare).await?;
+            error
+        } else {
+            ManagerError::NotFound(format!(
+                "volume {} in its storage; what was received for it is volume {spare} now",
+                into.id
+            ))
+        };
+        let mut row = stream.clone();
+        note_failure(&mut row, &error);
+        self.catalog.stream_not_replaced(row.clone()).await?;
+        Ok((row, error))
     }
 
     /// Refuses what would change or take away a volume whose content is to replace that of another one.
@@ -167,20 +154,6 @@ impl Manager {
                 "volume {id} holds what a stream receives for another volume, until that is done"
             ))),
         }
-    }
-
-    async fn copied(
-        &self,
-        from: PathBuf,
-        to: PathBuf,
-        size_bytes: u64,
-    ) -> Result<(), ManagerError> {
-        let stopping = self.stopping.clone();
-        let copying = tokio::task::spawn_blocking(move || {
-            copy(from, to, size_bytes, &|| stopping.is_cancelled())
-        });
-        let copied = copying.await;
-        copied.map_err(|error| ManagerError::Internal(error.to_string()))?
     }
 
     /// Removes a spare volume, if it is there.
@@ -213,7 +186,7 @@ impl Manager {
 
     async fn go_on_replacing(
         &self,
-        mut row: StreamRow,
+        row: StreamRow,
         mut found: Result<(Held, VolumeRow), ManagerError>,
     ) {
         let mut pause = PAUSE_FIRST;
@@ -235,9 +208,9 @@ impl Manager {
             pause = PAUSE_MAX.min(pause * 2);
             found = self.volume_to_replace(&row).await;
         };
-        match self.replace(&mut row, &into).await {
-            Replaced::Done => self.end_stream(row, Ok(()), None).await,
-            Replaced::Lost => self.end_stream(row, Err(lost()), None).await,
+        match self.replace(&row, &into).await {
+            Replaced::Done(row) => self.tell_end(&row, Ok(()), None).await,
+            Replaced::Refused(row, error) => self.tell_end(&row, Err(error), None).await,
             Replaced::Stopped => {}
         }
         drop(held);
@@ -260,36 +233,7 @@ impl Manager {
     }
 }
 
-/// From a device to one that reads as zeroes.
-fn copy(
-    from: PathBuf,
-    to: PathBuf,
-    size_bytes: u64,
-    is_stopped: &dyn Fn() -> bool,
-) -> Result<(), ManagerError> {
-    let failed = RepositoryError::from;
-    let source = Source::open(from, SourceOptions::default()).map_err(failed)?;
-    let options = TargetOptions {
-        force: false,
-        zeroed: true,
-    };
-    let target = Target::open(to, size_bytes, options).map_err(failed)?;
-    let mut buffer = AlignedBuffer::new(DATA_SIZE_MAX);
-    let mut at = 0;
-    while let Some(data) = source.next_data(at).map_err(failed)? {
-        if data.start >= size_bytes {
-            break;
-        }
-        if is_stopped() {
-            return Err(ManagerError::Cancelled);
-        }
-        let end = data.end.min(size_bytes);
-        let len = (end - data.start).min(DATA_SIZE_MAX as u64);
-        let piece = &mut buffer[..usize::try_from(len).expect("at most a piece")];
-        source.read_at(data.start, piece).map_err(failed)?;
-        target.write_at(data.start, piece).map_err(failed)?;
-        at = data.start + len;
-    }
-    target.finish().map_err(failed)?;
-    Ok(())
+fn spare_of(stream: &StreamRow) -> Result<&VolumeId, ManagerError> {
+    let spare = stream.spare_volume_id.as_ref();
+    spare.ok_or_else(|| ManagerError::Internal(format!("stream {} has no spare volume", stream.id)))
 }

@@ -167,7 +167,7 @@ impl Manager {
     }
 
     /// Refuses a volume that is in use, or whose content the storage cannot replace.
-    async fn check_in_place(&self, volume: &VolumeRow) -> Result<(), ManagerError> {
+    pub(crate) async fn check_in_place(&self, volume: &VolumeRow) -> Result<(), ManagerError> {
         let id = &volume.id;
         if volume.status != VolumeStatus::InUse {
             status::ask(id.as_str(), volume.status, VolumeStatus::Restoring)?;

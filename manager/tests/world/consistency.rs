@@ -1,9 +1,31 @@
 //! What is on record against what is there.
 
-use stockpot_proto::stockpot::v1 as api;
+use stockpot_proto::stockpot::v1::{self as api, catalog_service_client::CatalogServiceClient};
+use tonic::transport::Channel;
 
 use super::{SIZE, World, filled_volume};
 use crate::lab::{self, Run};
+
+/// So many things are attached, and a check finds nothing but what passes by itself.
+pub(super) async fn assert_explained(
+    catalog: &mut CatalogServiceClient<Channel>,
+    when: &str,
+    attachments: usize,
+) {
+    let checked = catalog.check_catalog(api::CheckCatalogRequest { local_only: true });
+    let checked = checked.await.unwrap().into_inner();
+    let counted = format!(" {attachments} attachments ");
+    assert!(
+        checked.looked_at.iter().any(|line| line.contains(&counted)),
+        "{when}: {:?}",
+        checked.looked_at
+    );
+    let findings = checked.findings;
+    assert!(
+        findings.iter().all(|found| found.passing),
+        "{when}: {findings:?}"
+    );
+}
 
 /// Where, how and what, of each finding.
 fn words(found: &[api::CatalogFinding]) -> Vec<String> {

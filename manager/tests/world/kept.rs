@@ -6,7 +6,10 @@ use stockpot_manager::fakes::Fault;
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus, VolumeStatus};
 use tonic::{Code, Status};
 
-use super::backups::{assert_tidy, attach, begin, listed, status};
+use super::{
+    backups::{assert_tidy, attach, begin, listed, status},
+    consistency::assert_explained,
+};
 use crate::{
     lab::{self, Backups, Client},
     world::World,
@@ -53,6 +56,24 @@ async fn assert_kept(world: &World, client: &mut Client, id: &str, when: &str) {
     assert!(found.ready && found.error.is_empty(), "{when}: {found:?}");
     let there = world.storage.leftovers().snapshots;
     assert!(there.contains(&id.to_owned()), "{when}: {there:?}");
+}
+
+#[test]
+fn a_check_of_the_catalog_knows_who_reads_the_snapshot() {
+    let world = World::new();
+    let (run, mut client, mut backups, volume) = begin(&world, false);
+    let mut catalog = run.catalog();
+    run.block_on(async {
+        let id = snapshot(&world, &mut client, &volume).await;
+        world.faults.hold_call("connect");
+        ask(&mut backups, "b", &volume, &id).await.unwrap();
+        world.faults.happened().await;
+        assert_explained(&mut catalog, "a snapshot is backed up", 1).await;
+        world.faults.clear();
+        lab::cleaned(&mut backups, "b").await;
+    });
+    assert!(run.findings(false).is_empty());
+    run.stop();
 }
 
 #[test]

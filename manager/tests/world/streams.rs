@@ -3,7 +3,7 @@
 use std::net::TcpListener as Listener;
 
 use stockpot_manager::{config::StreamsConfig, fakes::Fault};
-use stockpot_proto::stockpot::v1::{self as api, StreamStatus};
+use stockpot_proto::stockpot::v1::{self as api, StreamStatus, VolumeStatus};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpListener,
@@ -12,7 +12,7 @@ use tonic::{Code, Status};
 
 use crate::{
     lab::{self, Client, Run, Streams},
-    world::{SIZE, World, filled_volume},
+    world::{SIZE, World, consistency::assert_explained, filled_volume},
 };
 
 /// Somebody who waits at an address.
@@ -540,16 +540,22 @@ fn nobody_gets_at_what_is_to_replace_a_content() {
     let (world, place) = (World::new(), Place::new());
     let run = start(&world, &place);
     let (mut client, mut streams) = (run.client(), run.streams());
+    let mut catalog = run.catalog();
     run.block_on(async {
         let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
-        let request = lab::empty_volume("there", SIZE);
+        let request = lab::empty_volume("there", 2 * SIZE);
         let there = lab::available_volume(&mut client, &request).await.unwrap();
         let mut into = asked("", &place.address);
         into.into_volume_id.clone_from(&there.volume_id);
         // The old content goes when all has come.
-        world.faults.hold_call("delete_volume");
+        world.faults.hold_call("replace_volume");
         let asking = async {
             world.faults.happened().await;
+            let volume_id = there.volume_id.clone();
+            let now = client.get_volume(api::GetVolumeRequest { volume_id });
+            let now = now.await.unwrap().into_inner();
+            assert_eq!(now.status(), VolumeStatus::Restoring);
+            assert_explained(&mut catalog, "replacing", 0).await;
             let volumes = client.list_volumes(api::ListVolumesRequest::default());
             let volumes = volumes.await.unwrap().into_inner().volumes;
             let spare = volumes.iter().find(|volume| volume.name.starts_with("str"));
@@ -573,9 +579,151 @@ fn nobody_gets_at_what_is_to_replace_a_content() {
         let (done, (), ()) = tokio::join!(receive(&mut streams, into), place.give(&bytes), asking);
         done.unwrap();
         world.assert_content(&there.volume_id);
+        let volumes = lab::volumes(&mut client).await;
+        let now = volumes.iter().find(|v| v.volume_id == there.volume_id);
+        assert_eq!(now.unwrap().size_bytes, 2 * SIZE);
     });
     run.stop();
     world.assert_tidy("at the end");
+}
+
+/// Somebody has the volume open when all has come: it keeps what it has, and is told why.
+#[test]
+fn a_storage_that_refuses_loses_nothing() {
+    for is_killed in [false, true] {
+        let (world, place) = (World::new(), Place::new());
+        let run = start(&world, &place);
+        let (mut client, mut streams) = (run.client(), run.streams());
+        let (there, spare) = run.block_on(async {
+            let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
+            let request = lab::empty_volume("there", 2 * SIZE);
+            let there = lab::available_volume(&mut client, &request).await.unwrap();
+            let there = there.volume_id;
+            write_old(&world, &there);
+            let mut into = asked("", &place.address);
+            into.into_volume_id.clone_from(&there);
+            world.faults.hold_call("replace_volume");
+            let receiving = {
+                let mut streams = streams.clone();
+                tokio::spawn(async move { receive(&mut streams, into).await })
+            };
+            place.give(&bytes).await;
+            world.faults.happened().await;
+            world.storage.hold_device(&there.parse().unwrap(), true);
+            let volumes = lab::volumes(&mut client).await;
+            let spare = volumes.iter().find(|volume| volume.name.starts_with("str"));
+            let spare = spare.unwrap().clone();
+            if !is_killed {
+                world.faults.clear();
+                let refused = receiving.await.unwrap().unwrap_err();
+                assert!(refused.message().contains("mounted"), "{refused}");
+            }
+            (there, spare)
+        });
+        // As large as what it was for, though less had come.
+        assert_eq!(spare.size_bytes, 2 * SIZE);
+        drop((client, streams));
+        let run = match is_killed {
+            true => {
+                run.kill();
+                world.faults.clear();
+                start(&world, &place)
+            }
+            false => run,
+        };
+        let (mut client, mut streams) = (run.client(), run.streams());
+        run.block_on(async {
+            let ended = settled(&mut streams).await;
+            assert_eq!(ended, [StreamStatus::Done, StreamStatus::Failed]);
+            assert!(has_old(&world, &there), "killed: {is_killed}");
+            let volumes = lab::volumes(&mut client).await;
+            assert!(
+                volumes
+                    .iter()
+                    .all(|volume| volume.volume_id != spare.volume_id)
+            );
+            let now = volumes.iter().find(|volume| volume.volume_id == there);
+            assert_eq!(now.unwrap().status(), VolumeStatus::Available);
+        });
+        assert_eq!(world.storage.leftovers().volumes.len(), 2);
+        run.stop();
+        world.assert_tidy("at the end");
+    }
+}
+
+/// What is received is the only copy when the volume itself is lost.
+#[test]
+fn what_was_received_for_a_volume_that_is_lost_stays() {
+    let (world, place) = (World::new(), Place::new());
+    let run = start(&world, &place);
+    let (mut client, mut streams) = (run.client(), run.streams());
+    run.block_on(async {
+        let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
+        let request = lab::empty_volume("there", SIZE);
+        let there = lab::available_volume(&mut client, &request).await.unwrap();
+        let mut into = asked("", &place.address);
+        into.into_volume_id.clone_from(&there.volume_id);
+        world.faults.hold_call("replace_volume");
+        let losing = async {
+            world.faults.happened().await;
+            world.storage.lose_volume(&there.volume_id.parse().unwrap());
+            world.faults.clear();
+        };
+        let (done, (), ()) = tokio::join!(receive(&mut streams, into), place.give(&bytes), losing);
+        let refused = done.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound, "{refused}");
+        let volumes = lab::volumes(&mut client).await;
+        let spare = volumes.iter().find(|volume| volume.name.starts_with("str"));
+        let spare = spare.unwrap().volume_id.clone();
+        assert!(refused.message().contains(&spare), "{refused}");
+        world.assert_content(&spare);
+        // It is a volume like any other from here on.
+        lab::delete_volume(&mut client, &spare).await.unwrap();
+        lab::delete_volume(&mut client, &there.volume_id)
+            .await
+            .unwrap();
+    });
+    run.stop();
+    world.assert_tidy("at the end");
+}
+
+#[test]
+fn a_check_of_the_catalog_knows_what_a_stream_has_attached() {
+    let (world, place) = (World::new(), Place::new());
+    let run = start(&world, &place);
+    let (mut client, mut streams) = (run.client(), run.streams());
+    let mut catalog = run.catalog();
+    run.block_on(async {
+        let (bytes, volume, snapshot) = sent(&world, (&mut client, &mut streams), &place).await;
+        world.faults.hold_call("connect");
+        let checking = async {
+            world.faults.happened().await;
+            assert_explained(&mut catalog, "sending", 1).await;
+            world.faults.clear();
+        };
+        let (done, _, ()) = tokio::join!(
+            send(&mut streams, &snapshot, &place.address),
+            place.take(),
+            checking
+        );
+        done.unwrap();
+        lab::delete_snapshot(&mut client, &snapshot).await.unwrap();
+        let mut into = asked("", &place.address);
+        into.into_volume_id = volume;
+        for request in [asked("new", &place.address), into] {
+            world.faults.hold_call("connect");
+            let checking = async {
+                world.faults.happened().await;
+                assert_explained(&mut catalog, "receiving", 1).await;
+                world.faults.clear();
+            };
+            let (done, (), ()) =
+                tokio::join!(receive(&mut streams, request), place.give(&bytes), checking);
+            done.unwrap();
+        }
+    });
+    assert!(run.findings(true).is_empty());
+    run.stop();
 }
 
 /// Killed at the `number`-th call while a volume that is there is filled. `None` when that makes fewer calls.
@@ -622,11 +770,14 @@ fn killed_at(number: u64, fault: Fault, into_existing: bool) -> Option<&'static 
             .list_volumes(api::ListVolumesRequest::default())
             .await;
         let volumes = volumes.unwrap().into_inner().volumes;
+        // A new volume is there if its stream is done, and only then.
         let expected = if is_done && !into_existing { 3 } else { 2 };
-        // One that was complete and not told is there; it is nobody's any more only if it is on no record.
+        assert_eq!(volumes.len(), expected, "{when}: {volumes:?}");
         assert_eq!(volumes.len(), left.volumes.len(), "{when}: {volumes:?}");
         assert!(
-            volumes.len() == expected || !into_existing,
+            volumes
+                .iter()
+                .all(|volume| volume.status() == VolumeStatus::Available),
             "{when}: {volumes:?}"
         );
         for volume in volumes.iter().filter(|volume| volume.name == "new") {

@@ -50,7 +50,7 @@ pub(super) async fn run(cli: &Cli, verb: &VolumeVerb) -> anyhow::Result<()> {
         VolumeVerb::Wait(args) => {
             let volume = volume_named(&mut client(&args.socket), &args.socket, &args.id).await?;
             let volume = watch(cli, volume, &args.socket).await?;
-            made(cli, volume)
+            waited(cli, volume)
         }
         VolumeVerb::Adopt(args) => adopt::adopt(cli, args).await,
         VolumeVerb::Release(args) => adopt::release(cli, args).await,
@@ -100,6 +100,24 @@ fn made(cli: &Cli, volume: Volume) -> anyhow::Result<()> {
         VolumeStatus::Error => bail!("the volume could not be made"),
         _ => Ok(()),
     }
+}
+
+/// Prints a volume whose end was waited for; a failure ends with 1, also where the volume keeps what it had.
+fn waited(cli: &Cli, volume: Volume) -> anyhow::Result<()> {
+    match volume.status() {
+        VolumeStatus::Error => made(cli, volume),
+        _ => restored(cli, volume),
+    }
+}
+
+/// Prints a volume into which something may have been restored.
+fn restored(cli: &Cli, volume: Volume) -> anyhow::Result<()> {
+    let failed = !volume.error.is_empty();
+    print(cli, volume)?;
+    if failed {
+        bail!("nothing was restored");
+    }
+    Ok(())
 }
 
 /// What a deletion found; the names stay.
@@ -230,12 +248,7 @@ async fn restore(cli: &Cli, args: &VolumeRestoreArgs) -> anyhow::Result<()> {
         return print(cli, volume);
     }
     let volume = watch(cli, volume, at).await?;
-    let failed = !volume.error.is_empty();
-    print(cli, volume)?;
-    if failed {
-        bail!("nothing was restored");
-    }
-    Ok(())
+    restored(cli, volume)
 }
 
 async fn cancel_restore(cli: &Cli, args: &VolumeIdArgs) -> anyhow::Result<()> {
@@ -251,4 +264,28 @@ async fn cancel_restore(cli: &Cli, args: &VolumeIdArgs) -> anyhow::Result<()> {
 
 fn more(at: &SocketArgs) -> VolumesClient<Channel> {
     VolumesClient::new(socket::channel(at.socket.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+
+    #[test]
+    fn a_wait_for_what_failed_fails() {
+        let cli = Cli::parse_from(["stockpot", "volume", "wait", "data"]);
+        let volume = |status: VolumeStatus, error: &str| Volume {
+            status: status.into(),
+            error: error.to_owned(),
+            ..Volume::default()
+        };
+        waited(&cli, volume(VolumeStatus::Available, "")).unwrap();
+        // It is there, with what it had before.
+        let kept = volume(VolumeStatus::Available, "the restore was cancelled");
+        let failed = waited(&cli, kept).unwrap_err();
+        assert_eq!(failed.to_string(), "nothing was restored");
+        let failed = waited(&cli, volume(VolumeStatus::Error, "no room")).unwrap_err();
+        assert_eq!(failed.to_string(), "the volume could not be made");
+    }
 }

@@ -108,6 +108,7 @@ async fn volumes_that_are_not_whole_are_told() {
         ("failed", VolumeStatus::Error),
         ("inplace", VolumeStatus::Available),
         ("replaced", VolumeStatus::Available),
+        ("spare", VolumeStatus::Creating),
     ] {
         catalog.insert_volume(volume(name, status)).await.unwrap();
     }
@@ -134,10 +135,12 @@ async fn volumes_that_are_not_whole_are_told() {
         created_at_us: 1,
         ended_at_us: None,
     };
-    catalog.put_stream(stream).await.unwrap();
+    let spare = "vol-spare".parse().unwrap();
+    let begun = catalog.stream_replaces(stream, &spare, 1 << 20);
+    assert!(begun.await.unwrap());
     catalog.close(dir.path()).await.unwrap();
     let site = Site::lock(dir.path()).unwrap();
     let found: Vec<String> = site.not_whole().into_keys().collect();
-    let expected = ["beside", "failed", "filled", "made", "replaced"];
+    let expected = ["beside", "failed", "filled", "made", "spare"];
     assert_eq!(found, expected.map(|name| format!("vol-{name}")));
 }
