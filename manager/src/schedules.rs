@@ -31,7 +31,10 @@ mod retention;
 pub(crate) mod spec;
 mod under_way;
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -56,6 +59,8 @@ pub(crate) struct Schedules {
     ending: UnderWay<i64, ()>,
     /// Backups that are being begun, by name.
     beginning: UnderWay<String, Beginning>,
+    /// Schedules whose profile is not there any more, and since when.
+    missing: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 /// A moment as the catalog has it.
