@@ -38,12 +38,14 @@ impl Manager {
     async fn come_after(self: &Arc<Self>, row: &Quiescing) {
         let mut left = row.undo.post.clone();
         let mut pause = PAUSE_MIN;
-        for trial in 1.. {
-            // A volume that is busy is waited for, however long; a command that fails is not.
+        // A volume that is busy is waited for, however long; a command that fails is not.
+        let mut trial = 1;
+        loop {
             match self.run_post(row, &mut left, trial).await {
                 Ok(true) => return,
                 Ok(false) => {
-                    tracing::warn!(volume_id = %row.volume_id, trial, pause_seconds = pause.as_secs(), "a command that comes after a cut failed, and is tried again");
+                    trial += 1;
+                    tracing::warn!(volume_id = %row.volume_id, pause_seconds = pause.as_secs(), "a command that comes after a cut failed, and is tried again");
                 }
                 Err(error) => {
                     tracing::warn!(volume_id = %row.volume_id, error = chain(&error), pause_seconds = pause.as_secs(), "what comes after a cut cannot be done yet");
