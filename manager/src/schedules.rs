@@ -13,6 +13,9 @@
 //! What was missed, however often, is caught up by one run. What has its turn while the limits are reached waits; the next run of the
 //! same schedule takes its place. A volume whose last scheduled backup has not ended is left out, with a word on record.
 //!
+//! Backups begin in tasks of their own, as many at a time as the limits allow: commands of a profile that hang, or a storage node that
+//! is silent, keep one volume waiting and no other.
+//!
 //! Everything is found again in the catalog: [`look`](Manager::look_at_schedules) is run at the start, at each change and when
 //! something is due, and may be broken off anywhere.
 
@@ -26,15 +29,20 @@ mod manage;
 mod profiles;
 mod retention;
 pub(crate) mod spec;
+mod under_way;
 
 use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
 };
 
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::clock::{Clock, SystemClock};
+use self::{
+    items::Beginning,
+    under_way::{Turn, UnderWay},
+};
 use crate::{Manager, ManagerError, catalog::RunRow, error::chain};
 
 /// How often profiles and rows are looked at when nothing is due.
@@ -44,23 +52,15 @@ const AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// Runs of one schedule that stay on record.
 const RUNS_KEPT: u32 = 100;
 
-/// What runs of schedules are being ended in this process.
+/// What is being done for schedules in this process.
 #[derive(Debug, Default)]
 pub(crate) struct Schedules {
-    ending: Mutex<BTreeSet<i64>>,
-}
-
-impl Schedules {
-    /// Whether it is this call that ends the run.
-    fn takes(&self, run: i64) -> bool {
-        let ending = self.ending.lock();
-        ending.unwrap_or_else(PoisonError::into_inner).insert(run)
-    }
-
-    fn leaves(&self, run: i64) {
-        let ending = self.ending.lock();
-        ending.unwrap_or_else(PoisonError::into_inner).remove(&run);
-    }
+    /// Runs that are being ended.
+    ending: UnderWay<i64, ()>,
+    /// Backups that are being begun, by name.
+    beginning: UnderWay<String, Beginning>,
+    /// Schedules whose profile is not there any more, and since when.
+    missing: Mutex<BTreeMap<String, Timestamp>>,
 }
 
 /// A moment as the catalog has it.
@@ -119,12 +119,12 @@ impl Manager {
         }
         wake = wake.min(self.see_to_items(now).await?);
         for run in self.catalog.runs_to_end().await? {
-            if self.schedules.takes(run.id) {
+            if let Some(turn) = self.schedules.ending.take(run.id, ()) {
                 let manager = self.clone();
                 self.tasks.spawn(async move {
                     tokio::select! {
                         () = manager.stopping.cancelled() => {}
-                        () = manager.end_of_run(run) => {}
+                        () = manager.end_of_run(run, turn) => {}
                     }
                 });
             }
@@ -133,8 +133,7 @@ impl Manager {
     }
 
     /// Retention, then the end of a run. What cannot be given up now is judged again after the next run.
-    async fn end_of_run(self: &Arc<Self>, mut run: RunRow) {
-        let id = run.id;
+    async fn end_of_run(self: &Arc<Self>, mut run: RunRow, turn: Turn<i64, ()>) {
         let ending = async {
             if let Some(schedule) = self.catalog.schedule(&run.schedule).await? {
                 let retained = self.retain(&schedule, false).await;
@@ -151,13 +150,15 @@ impl Manager {
             self.catalog.end_run(run, now, RUNS_KEPT).await?;
             Ok::<_, ManagerError>(())
         };
-        if let Err(error) = ending.await {
-            tracing::error!(
+        let ended = ending.await;
+        drop(turn);
+        match ended {
+            Ok(()) => self.notify(),
+            // The next look finds it again: not at once.
+            Err(error) => tracing::error!(
                 error = chain(&error),
                 "a run of a schedule cannot be ended yet"
-            );
+            ),
         }
-        self.schedules.leaves(id);
-        self.notify();
     }
 }

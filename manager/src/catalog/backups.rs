@@ -358,4 +358,4 @@ pub(super) fn read(row: &Row<'_>) -> Result<BackupRow, CatalogError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -298,7 +298,8 @@ impl Catalog {
         .await
     }
 
-    /// Writes where a volume of a run is, when it may be tried again, its backup and its message.
+    /// Writes where a volume of a run is, when it may be tried again, its backup and its message. What a newer run took the place of
+    /// comes back only as one whose backup has begun all the same.
     ///
     /// # Errors
     /// `Database`.
@@ -306,7 +307,7 @@ impl Catalog {
         self.call(move |connection| {
             connection.execute(
                 "UPDATE schedule_items SET state = ?3, not_before_us = ?4, backup_id = ?5, message = ?6
-                  WHERE run_id = ?1 AND volume_id = ?2",
+                  WHERE run_id = ?1 AND volume_id = ?2 AND (state <> 'skipped' OR ?3 = 'begun')",
                 params![
                     item.run_id,
                     item.volume_id.as_str(),

@@ -4,8 +4,13 @@
 //! deadline passes, and when the pipe closes because the manager has died. File systems are opened before the first one is frozen,
 //! and from then on it writes nothing but its answers, into the other pipe.
 //!
+//! A freeze waits until all that is in memory is written, which on a slow disk may be long. So another thread asks for it ([`frozen`]),
+//! and this one keeps the deadline and the pipe in sight: what is frozen already is thawed then, and what is frozen late at once.
+//!
 //! Some file systems are frozen by the cut itself. Those it watches: every millisecond a thread asks to remove a file that is
 //! not there, which changes nothing, and waits as long as any writer would.
+
+mod frozen;
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,21 +25,19 @@ use std::{
 };
 
 use nix::{
-    libc::{EBUSY, EINVAL, O_NONBLOCK},
+    libc::O_NONBLOCK,
     sys::signal::{SigSet, Signal},
     unistd::{UnlinkatFlags, syncfs, unlinkat},
 };
 use serde::{Deserialize, Serialize};
 
+use self::frozen::{Froze, Frozen};
 use super::ioctl;
 
 /// How long the manager may take from one order to the next while nothing is frozen.
 const IDLE_MAX: Duration = Duration::from_secs(120);
 /// Pause between looks at whether writers wait.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
-/// How often thawing is tried, and the pause between: nobody else will.
-const THAW_ATTEMPTS: u32 = 100;
-const THAW_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the manager says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -186,7 +189,7 @@ pub(super) fn attend<F: FileSystem>(
     let Ok(Order::Prepare { file_systems }) = orders.recv_timeout(IDLE_MAX) else {
         return;
     };
-    let mut frozen = Frozen::default();
+    let mut wanted_frozen = Vec::new();
     let mut watched = Vec::new();
     for (which, wanted) in file_systems.iter().enumerate() {
         let opened = open(wanted).and_then(|mut fs| {
@@ -194,7 +197,7 @@ pub(super) fn attend<F: FileSystem>(
             Ok(fs)
         });
         match (opened, wanted.mode) {
-            (Ok(fs), Mode::Freeze) => frozen.all.push((which, fs)),
+            (Ok(fs), Mode::Freeze) => wanted_frozen.push((which, fs)),
             (Ok(fs), Mode::Watch) => watched.push(fs),
             (Err(error), _) => return answer(failed(which, &error)),
         }
@@ -205,18 +208,30 @@ pub(super) fn attend<F: FileSystem>(
     };
     let begun = Instant::now();
     let deadline = begun + Duration::from_millis(deadline_ms);
-    if let Err((which, error)) = frozen.freeze() {
-        let _ = frozen.thaw();
-        return answer(failed(which, &error));
-    }
+    // Whatever comes: it is not left before all is thawed, also what is frozen late.
+    let frozen = Frozen::new(wanted_frozen);
+    let is_frozen = match frozen.freeze(orders, deadline) {
+        Froze::All => true,
+        Froze::Failed(which, error) => {
+            let _ = frozen.thaw();
+            return answer(failed(which, &error));
+        }
+        Froze::Late => false,
+        Froze::GivenUp => return,
+    };
     let watched: Vec<Watch> = watched.into_iter().map(Watch::start).collect();
-    answer(Answer::Frozen {
-        foreign: frozen.foreign().collect(),
-    });
-    let until = wait(orders, (!frozen.all.is_empty()).then_some(deadline));
+    let until = match is_frozen {
+        true => {
+            answer(Answer::Frozen {
+                foreign: frozen.foreign(),
+            });
+            wait(orders, (!frozen.is_empty()).then_some(deadline))
+        }
+        false => Until::Deadline,
+    };
     let lost = frozen.thaw();
     let longest = watched.iter().map(Watch::longest).max();
-    let frozen_us = match frozen.all.is_empty() {
+    let frozen_us = match frozen.is_empty() {
         false => micros(begun.elapsed()),
         true => micros(longest.unwrap_or_default()),
     };
@@ -295,79 +310,6 @@ impl Watch {
         waits.is_over = true;
         let lasting = waits.since.map(|since| since.elapsed());
         waits.longest.max(lasting.unwrap_or_default())
-    }
-}
-
-/// File systems that are frozen here, and what became of that. Their numbers are those of the order.
-struct Frozen<F> {
-    all: Vec<(usize, F)>,
-    /// Places of those that we froze, in this order.
-    ours: Vec<usize>,
-    /// Places of those that somebody else froze, who is expected to keep them so.
-    theirs: Vec<usize>,
-}
-
-impl<F> Default for Frozen<F> {
-    fn default() -> Self {
-        Self {
-            all: Vec::new(),
-            ours: Vec::new(),
-            theirs: Vec::new(),
-        }
-    }
-}
-
-impl<F: FileSystem> Frozen<F> {
-    fn freeze(&mut self) -> Result<(), (usize, io::Error)> {
-        for (place, (which, fs)) in self.all.iter_mut().enumerate() {
-            match fs.freeze() {
-                Ok(()) => self.ours.push(place),
-                Err(error) if error.raw_os_error() == Some(EBUSY) => self.theirs.push(place),
-                Err(error) => return Err((*which, error)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Those that somebody else froze.
-    fn foreign(&self) -> impl Iterator<Item = usize> {
-        self.theirs.iter().map(|place| self.all[*place].0)
-    }
-
-    /// Thaws what was frozen here, the last one first. `Some` with one that was not frozen any more, or cannot be thawed.
-    fn thaw(&mut self) -> Option<(usize, Option<io::Error>)> {
-        let mut lost = None;
-        for place in self.ours.drain(..).rev() {
-            let (which, fs) = &mut self.all[place];
-            match thaw_patiently(fs) {
-                Ok(true) => {}
-                Ok(false) => lost = Some((*which, None)),
-                Err(error) => lost = Some((*which, Some(error))),
-            }
-        }
-        // Only while somebody keeps it frozen is it refused.
-        for place in &self.theirs {
-            let (which, fs) = &mut self.all[*place];
-            if fs.freeze().is_ok() {
-                let _ = thaw_patiently(fs);
-                lost = Some((*which, None));
-            }
-        }
-        lost
-    }
-}
-
-/// Whether it was frozen until now.
-fn thaw_patiently(fs: &mut impl FileSystem) -> io::Result<bool> {
-    let mut attempt = 1;
-    loop {
-        match fs.thaw() {
-            Ok(()) => return Ok(true),
-            Err(error) if error.raw_os_error() == Some(EINVAL) => return Ok(false),
-            Err(error) if attempt >= THAW_ATTEMPTS => return Err(error),
-            Err(_) => thread::sleep(THAW_PAUSE),
-        }
-        attempt += 1;
     }
 }
 

@@ -6,9 +6,10 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
+use stockpot_driver::VolumeId;
 use stockpot_proto::stockpot::v1 as api;
 
-use super::spec::Spec;
+use super::{spec::Spec, under_way::Turn};
 use crate::{
     Manager, ManagerError,
     catalog::{
@@ -16,7 +17,6 @@ use crate::{
     },
     error::chain,
     ids,
-    profile::Profile,
 };
 
 /// Pause before a backup that could not begin is tried again.
@@ -25,17 +25,37 @@ const AGAIN: SignedDuration = SignedDuration::from_secs(30);
 /// What came of trying to begin a backup.
 enum Outcome {
     Begun(Box<BackupRow>),
-    /// As many are under way as may be.
-    Full,
     /// It may be otherwise soon.
     Later(String),
     Skipped(String),
     Failed(String),
 }
 
+/// Whether a backup may be begun now.
+enum Turned {
+    Begin(api::CreateBackupRequest, Beginning),
+    /// As many are under way as may be.
+    Full,
+    /// The one before it is still being begun.
+    Waits,
+    /// There is nothing to begin.
+    Not(Outcome),
+}
+
+/// A backup that is being begun.
+#[derive(Debug, Clone)]
+pub(super) struct Beginning {
+    schedule: String,
+    volume_id: VolumeId,
+    /// Place of its repository, if the profile says one.
+    place: Option<String>,
+}
+
 /// What schedules are doing.
 struct Load {
     running: Vec<Running>,
+    /// By the names of the backups; those of them that are running already are not in here.
+    beginning: BTreeMap<String, Beginning>,
     /// Short ids of repositories by their place.
     repositories: BTreeMap<String, String>,
     /// Schedules that a limit keeps from doing more.
@@ -48,41 +68,46 @@ impl Load {
         self.running.iter().filter(|running| !running.paused)
     }
 
-    fn of_repository(&self, profile: &Profile) -> usize {
-        let place = profile.topology().map(|topology| topology.place());
+    fn count(&self) -> usize {
+        self.active().count() + self.beginning.len()
+    }
+
+    fn of_repository(&self, place: Option<&String>) -> usize {
         // Where nothing is known of a repository, nothing was sent to it.
-        let Some(short_id) = place.ok().and_then(|place| self.repositories.get(&place)) else {
-            return 0;
-        };
+        let Some(place) = place else { return 0 };
+        let beginning = self.beginning.values();
+        let beginning = beginning.filter(|one| one.place.as_ref() == Some(place));
+        let short_id = self.repositories.get(place);
         let to = |running: &&Running| {
-            ids::repository_of(&running.snapshot_id) == Some(short_id.as_str())
+            short_id.is_some_and(|id| ids::repository_of(&running.snapshot_id) == Some(id.as_str()))
         };
-        self.active().filter(to).count()
+        self.active().filter(to).count() + beginning.count()
     }
 }
 
 impl Manager {
-    /// Begins and follows the backups of all runs, and tells when to look again.
+    /// Begins and follows the backups of all runs, and tells when to look again. Nothing is waited for that takes long.
     pub(super) async fn see_to_items(
         self: &Arc<Self>,
         now: Timestamp,
     ) -> Result<Timestamp, ManagerError> {
         let mut wake = Timestamp::MAX;
+        // First of all: what was begun by now is on record below.
+        let beginning = self.schedules.beginning.all();
         let open = self.catalog.open_items().await?;
         if open.is_empty() {
             return Ok(wake);
         }
-        let mut load = Load {
-            running: self.catalog.running_scheduled().await?,
-            repositories: self.catalog.repositories().await?.into_iter().collect(),
-            full: BTreeSet::new(),
-        };
+        let mut load = self.load(beginning.clone()).await?;
         let schedules = self.catalog.schedules().await?;
         let schedules: BTreeMap<&str, &ScheduleRow> = schedules
             .iter()
             .map(|row| (row.name.as_str(), row))
             .collect();
         for (run, item) in open {
+            if beginning.contains_key(&item.backup_name) {
+                continue;
+            }
             if item.state == ItemState::Begun {
                 self.follow_item(item).await?;
                 continue;
@@ -99,18 +124,43 @@ impl Manager {
                 wake = wake.min(turn);
                 continue;
             }
-            let outcome = match Spec::of_json(&row.spec) {
-                Ok(spec) => self.begin_item(&spec, &run, &item, &load).await,
-                Err(error) => Outcome::Failed(chain(&error)),
+            let turned = match Spec::of_json(&row.spec) {
+                Ok(spec) => (self.turn_of(&spec, &run, &item, &load).await, spec),
+                Err(error) => {
+                    let failed = Outcome::Failed(chain(&error));
+                    self.note_item(failed, item).await?;
+                    continue;
+                }
             };
-            match &outcome {
-                Outcome::Begun(backup) => load.running.extend(running(backup, &load)),
-                Outcome::Full => load.full.extend([run.schedule]),
-                _ => {}
+            match turned {
+                (Turned::Begin(request, one), spec) => {
+                    let beginning = &self.schedules.beginning;
+                    if let Some(turn) = beginning.take(item.backup_name.clone(), one.clone()) {
+                        load.beginning.insert(item.backup_name.clone(), one);
+                        self.start_beginning(spec, run, item, request, turn);
+                    }
+                }
+                (Turned::Full, _) => {
+                    load.full.insert(run.schedule);
+                }
+                (Turned::Waits, _) => {}
+                (Turned::Not(outcome), _) => wake = wake.min(self.note_item(outcome, item).await?),
             }
-            wake = wake.min(self.note_item(outcome, item, now).await?);
         }
         Ok(wake)
+    }
+
+    async fn load(&self, mut beginning: BTreeMap<String, Beginning>) -> Result<Load, ManagerError> {
+        let running = self.catalog.running_scheduled().await?;
+        for one in &running {
+            beginning.remove(&one.name);
+        }
+        Ok(Load {
+            running,
+            beginning,
+            repositories: self.catalog.repositories().await?.into_iter().collect(),
+            full: BTreeSet::new(),
+        })
     }
 
     /// Writes down what came of it, and tells when to look again.
@@ -118,11 +168,11 @@ impl Manager {
         &self,
         outcome: Outcome,
         mut item: ItemRow,
-        now: Timestamp,
     ) -> Result<Timestamp, ManagerError> {
+        // It may have taken long.
+        let now = self.clock.now();
         let mut wake = Timestamp::MAX;
         let (state, message) = match outcome {
-            Outcome::Full => return Ok(wake),
             Outcome::Begun(backup) => {
                 item.backup_id = Some(backup.id.clone());
                 // It may have ended before this was written down.
@@ -147,13 +197,8 @@ impl Manager {
         Ok(wake)
     }
 
-    async fn begin_item(
-        self: &Arc<Self>,
-        spec: &Spec,
-        run: &RunRow,
-        item: &ItemRow,
-        load: &Load,
-    ) -> Outcome {
+    /// Whether the limits, and the backup before it, let a backup begin now.
+    async fn turn_of(&self, spec: &Spec, run: &RunRow, item: &ItemRow, load: &Load) -> Turned {
         let before = load.running.iter().find(|running| {
             running.schedule == run.schedule
                 && running.volume_id == item.volume_id
@@ -165,18 +210,26 @@ impl Manager {
             } else {
                 "still running"
             };
-            return Outcome::Skipped(format!("the backup before it, {}, is {what}", before.id));
+            let why = format!("the backup before it, {}, is {what}", before.id);
+            return Turned::Not(Outcome::Skipped(why));
+        }
+        let is_before =
+            |one: &Beginning| one.schedule == run.schedule && one.volume_id == item.volume_id;
+        if load.beginning.values().any(is_before) {
+            // How that ends is not known yet.
+            return Turned::Waits;
         }
         let limits = &self.config.schedules;
-        if load.full.contains(&run.schedule) || load.active().count() >= limits.backups_max {
-            return Outcome::Full;
+        if load.full.contains(&run.schedule) || load.count() >= limits.backups_max {
+            return Turned::Full;
         }
         let profile = match self.backup_profile(&spec.profile).await {
             Ok(profile) => profile,
-            Err(error) => return refused(spec, &error),
+            Err(error) => return Turned::Not(refused(spec, &error)),
         };
-        if load.of_repository(&profile) >= limits.per_repository_max {
-            return Outcome::Full;
+        let place = profile.topology().ok().map(|topology| topology.place());
+        if load.of_repository(place.as_ref()) >= limits.per_repository_max {
+            return Turned::Full;
         }
         let request = api::CreateBackupRequest {
             name: item.backup_name.clone(),
@@ -186,10 +239,48 @@ impl Manager {
             full: run.is_full,
             ..api::CreateBackupRequest::default()
         };
-        match self.begin_backup_of(&run.schedule, request).await {
-            Ok(backup) => Outcome::Begun(Box::new(backup)),
-            Err(error) => refused(spec, &error),
-        }
+        let one = Beginning {
+            schedule: run.schedule.clone(),
+            volume_id: item.volume_id.clone(),
+            place,
+        };
+        Turned::Begin(request, one)
+    }
+
+    /// Begins a backup behind, and writes down what came of it.
+    fn start_beginning(
+        self: &Arc<Self>,
+        spec: Spec,
+        run: RunRow,
+        item: ItemRow,
+        request: api::CreateBackupRequest,
+        turn: Turn<String, Beginning>,
+    ) {
+        let manager = self.clone();
+        let work = async move {
+            let outcome = match manager.begin_backup_of(&run.schedule, request).await {
+                Ok(backup) => Outcome::Begun(Box::new(backup)),
+                Err(error) => refused(&spec, &error),
+            };
+            let noted = manager.note_item(outcome, item).await;
+            drop(turn);
+            match noted {
+                Ok(_) => manager.notify(),
+                // Begun again by its name, it is the same backup: not at once.
+                Err(error) => tracing::error!(
+                    schedule = run.schedule,
+                    error = chain(&error),
+                    "what came of beginning a backup cannot be recorded yet"
+                ),
+            }
+        };
+        let stopping = self.stopping.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = stopping.cancelled() => {}
+                () = work => {}
+            }
+        });
     }
 
     /// Begins a backup, or finds it. One that never came to its cut, because the manager ended in the middle of it or the storage
@@ -235,20 +326,6 @@ impl Manager {
         (item.state, item.message) = (state, message);
         Ok(self.catalog.update_item(item).await?)
     }
-}
-
-/// A backup that has just begun, unless it is known to be running.
-fn running(backup: &BackupRow, load: &Load) -> Option<Running> {
-    let is_known = load.running.iter().any(|known| known.id == backup.id);
-    let is_under_way = backup.status == BackupStatus::Creating;
-    (is_under_way && !is_known).then(|| Running {
-        id: backup.id.clone(),
-        name: backup.name.clone(),
-        schedule: backup.schedule.clone().unwrap_or_default(),
-        volume_id: backup.volume_id.clone(),
-        snapshot_id: backup.snapshot_id.clone(),
-        paused: backup.paused,
-    })
 }
 
 fn refused(spec: &Spec, error: &ManagerError) -> Outcome {

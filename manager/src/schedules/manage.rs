@@ -7,6 +7,7 @@ use stockpot_proto::stockpot::v1 as api;
 
 use super::{
     describe::translate_judged,
+    profiles::is_gone,
     spec::{Spec, check_name, profile_of_name},
 };
 use crate::{Manager, ManagerError, catalog::ScheduleRow};
@@ -106,7 +107,9 @@ impl Manager {
         let Some(row) = self.catalog.schedule(name).await? else {
             return Ok(());
         };
-        if let Some(profile) = profile_of_name(&row.name) {
+        if let Some(profile) = profile_of_name(&row.name)
+            && !matches!(self.clouds.profile(profile).await, Err(error) if is_gone(&error))
+        {
             return Err(of_profile(&row.name, profile));
         }
         self.catalog.remove_schedule(name).await?;

@@ -1,8 +1,11 @@
 //! The schedules that profiles say: rows like any other, kept as the profiles are.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::PoisonError,
+};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::spec::{Spec, name_of_profile, profile_of_name};
 use crate::{
@@ -11,6 +14,10 @@ use crate::{
     error::chain,
     profile::{Profile, ProfileError},
 };
+
+/// How long the schedule of a profile that is gone stays. An editor, or whoever brings the files, may have taken it away for a
+/// moment, and a schedule that was made anew would not know the backups before it as its own.
+const MISSED_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 impl Manager {
     /// Brings the rows up to date with the profiles, and tells which of them cannot run now. What only cannot be read is
@@ -44,8 +51,9 @@ impl Manager {
                 idle.insert(name);
             }
         }
+        self.missing_since(|missing| missing.retain(|name, _| left.contains_key(name)));
         for (name, row) in left {
-            self.follow_missing(row).await?;
+            self.follow_missing(row, now).await?;
             idle.insert(name);
         }
         Ok(idle)
@@ -94,15 +102,32 @@ impl Manager {
         Ok(can_run)
     }
 
-    /// A profile that is gone, or says no time any more, has no schedule.
-    async fn follow_missing(&self, row: ScheduleRow) -> Result<(), ManagerError> {
+    /// A profile that says no time any more has no schedule, and one that has been gone for long neither.
+    async fn follow_missing(&self, row: ScheduleRow, now: Timestamp) -> Result<(), ManagerError> {
         let profile = profile_of_name(&row.name).unwrap_or_default();
         let error = match self.clouds.profile(profile).await {
-            // Written a moment ago: the next look finds it.
-            Ok(found) if Spec::of_profile(&found).is_some() => return Ok(()),
-            Ok(_) | Err(ManagerError::Profile(ProfileError::Unknown { unreadable: 0, .. })) => {
+            Ok(found) if Spec::of_profile(&found).is_none() => {
                 tracing::info!(schedule = row.name, "the profile says no time any more");
                 return Ok(self.catalog.remove_schedule(&row.name).await?);
+            }
+            // Written a moment ago: the next look finds it.
+            Ok(_) => return Ok(()),
+            Err(error) if is_gone(&error) => {
+                // Since this process knows of it: a start begins to count again.
+                let name = row.name.clone();
+                let since = self.missing_since(|missing| *missing.entry(name).or_insert(now));
+                if now.duration_since(since) >= MISSED_FOR {
+                    tracing::warn!(
+                        schedule = row.name,
+                        "the profile has been gone for days: its schedule is forgotten, its backups stay"
+                    );
+                    return Ok(self.catalog.remove_schedule(&row.name).await?);
+                }
+                format!(
+                    "profile {profile:?} is gone: its schedule rests, and is forgotten when it has been gone for {} days; to forget it \
+                     now, delete the schedule",
+                    MISSED_FOR.as_hours() / 24
+                )
             }
             Err(error) => chain(&error),
         };
@@ -115,4 +140,17 @@ impl Manager {
         }
         Ok(())
     }
+
+    /// Does something with the times since when profiles are missing.
+    fn missing_since<T>(&self, work: impl FnOnce(&mut BTreeMap<String, Timestamp>) -> T) -> T {
+        let missing = self.schedules.missing.lock();
+        work(&mut missing.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Whether there is no such profile, and no file that may be it.
+pub(super) fn is_gone(error: &ManagerError) -> bool {
+    let is_unknown =
+        |error: &ProfileError| matches!(error, ProfileError::Unknown { unreadable: 0, .. });
+    matches!(error, ManagerError::Profile(error) if is_unknown(error))
 }

@@ -5,6 +5,8 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+use nix::libc::{EBUSY, EINVAL};
+
 use super::*;
 
 /// What was done, in order, and what is frozen.
@@ -18,6 +20,8 @@ pub(in crate::quiesce) struct Bench {
     pub(in crate::quiesce) foreign_holds: AtomicBool,
     /// Those that somebody else thaws behind our back.
     pub(in crate::quiesce) stolen: Vec<&'static str>,
+    /// Those whose freeze waits until this one is thawed, and a while longer: their disk is slow.
+    pub(in crate::quiesce) slow: Vec<(&'static str, &'static str)>,
 }
 
 impl Bench {
@@ -75,6 +79,15 @@ impl FileSystem for Fake {
         }
         if self.is_in(&self.bench.foreign) && self.bench.foreign_holds.load(Ordering::Relaxed) {
             return Err(io::Error::from_raw_os_error(EBUSY));
+        }
+        let slow = self.bench.slow.iter().find(|(name, _)| *name == self.name);
+        if let Some((_, other)) = slow {
+            let begun = Instant::now();
+            let is_thawed = || self.bench.done().contains(&format!("thaw {other}"));
+            while !is_thawed() && begun.elapsed() < Duration::from_secs(20) {
+                thread::sleep(Duration::from_millis(1));
+            }
+            thread::sleep(Duration::from_millis(20));
         }
         self.note("freeze");
         Ok(())
@@ -195,11 +208,57 @@ fn a_manager_that_dies_leaves_nothing_frozen() {
     let (sender, receiver) = mpsc::channel();
     sender.send(wanted(&["a"], Mode::Freeze)).unwrap();
     sender.send(SOON).unwrap();
-    drop(sender);
+    let mut sender = Some(sender);
     let begun = Instant::now();
-    attend(&receiver, |wanted| Fake::open(&bench, wanted), |_| {});
+    attend(
+        &receiver,
+        |wanted| Fake::open(&bench, wanted),
+        |answer| {
+            if answer != Answer::Prepared {
+                sender = None;
+            }
+        },
+    );
     assert!(begun.elapsed() < Duration::from_secs(30));
     assert_eq!(bench.done(), ["sync a", "freeze a", "thaw a"]);
+}
+
+#[test]
+fn one_that_hangs_keeps_no_other_frozen() {
+    for dies in [false, true] {
+        let bench = Arc::new(Bench {
+            slow: vec![("b", "a")],
+            ..Bench::default()
+        });
+        let (sender, receiver) = mpsc::channel();
+        let deadline_ms = if dies { 60_000 } else { 50 };
+        sender.send(wanted(&["a", "b", "c"], Mode::Freeze)).unwrap();
+        sender.send(Order::Freeze { deadline_ms }).unwrap();
+        let manager = thread::spawn({
+            let bench = bench.clone();
+            move || {
+                let begun = Instant::now();
+                let is_over = || match dies {
+                    // In the middle of it.
+                    true => bench.done().contains(&"freeze a".to_owned()),
+                    false => bench.done().contains(&"thaw b".to_owned()),
+                };
+                while !is_over() && begun.elapsed() < Duration::from_secs(30) {
+                    thread::sleep(Duration::from_millis(1));
+                }
+                drop(sender);
+            }
+        });
+        let mut told = Vec::new();
+        let open = |wanted: &Wanted| Fake::open(&bench, wanted);
+        attend(&receiver, open, |answer| told.push(answer));
+        // It was thawed while the other still hung, and that one as soon as it was frozen.
+        let done = ["freeze a", "thaw a", "freeze b", "thaw b"];
+        assert_eq!(bench.done()[3..], done, "{dies}");
+        let is_late = matches!(told[..], [Answer::Prepared, Answer::Late { .. }]);
+        assert_eq!(is_late, !dies, "{told:?}");
+        manager.join().unwrap();
+    }
 }
 
 #[test]

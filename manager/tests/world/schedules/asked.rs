@@ -184,6 +184,65 @@ fn limits_hold_and_the_next_run_takes_the_place_of_what_waits() {
 }
 
 #[test]
+fn a_cut_that_is_not_answered_keeps_one_volume_waiting() {
+    let scene = Scene::new(
+        "2026-03-01T12:00:00Z",
+        "{backupsMax: 2, perRepositoryMax: 9}",
+    );
+    let mut managed = scene.start();
+    managed.block_on(async |client, backups, schedules| {
+        let ids = volumes(&scene.world, client, &["a", "b", "c"]).await;
+        let attach = api::AttachVolumeRequest {
+            volume_id: ids[0].clone(),
+            read_only: false,
+            as_attached: false,
+        };
+        client.attach_volume(attach).await.unwrap();
+        let one = api::Schedule {
+            name: "one".to_owned(),
+            volumes: vec!["a".to_owned()],
+            ..nightly()
+        };
+        schedules.create_schedule(one).await.unwrap();
+        let others = api::Schedule {
+            name: "others".to_owned(),
+            volumes: vec!["b".to_owned(), "c".to_owned()],
+            occurrence: "Daily".to_owned(),
+            ..api::Schedule::default()
+        };
+        scene.world.faults.hold_call("create_snapshot");
+        let due = at("2026-03-02T01:30:00Z");
+        scene.set(due);
+        assert_eq!(scene.world.faults.happened().await, "create_snapshot");
+        schedules.create_schedule(others).await.unwrap();
+        // One after the other takes the place that is left.
+        schedules.run_schedule(named("others")).await.unwrap();
+        let seen = run_is_over(schedules, "others", due).await;
+        assert_eq!(seen.last_ok, 2, "{seen:?}");
+        assert_eq!(shown(schedules, "one").await.last_running, 1);
+        // The next run leaves it out, and the first one has its backup all the same.
+        let next = at("2026-03-03T01:30:00Z");
+        scene.set(next);
+        let seen = until("the next run leaves it out", async || {
+            let seen = shown(schedules, "one").await;
+            (seen.last_skipped == 1 && seen.last_running == 0).then_some(seen)
+        })
+        .await;
+        assert_eq!(seen.last_run_at.unwrap().seconds, next.as_second());
+        assert!(seen.last_error.contains("still running"), "{seen:?}");
+        scene.world.faults.clear();
+        until("it is made", async || {
+            let made = all(backups).await;
+            let of_a: Vec<_> = made.iter().filter(|b| b.volume_id == ids[0]).collect();
+            assert_eq!(of_a.len(), 1, "{of_a:?}");
+            (of_a[0].status() == api::BackupStatus::Available).then_some(())
+        })
+        .await;
+    });
+    managed.run.stop();
+}
+
+#[test]
 fn what_was_missed_is_caught_up_once_and_clocks_that_jump_make_no_flood() {
     let scene = Scene::new("2026-03-01T12:00:00Z", WIDE);
     let mut managed = scene.start();

@@ -158,8 +158,67 @@ fn a_schedule_is_there_as_long_as_its_profile_says_so() {
         assert!(judged.is_empty(), "{judged:?}");
         assert_eq!(all(backups).await.len(), 1);
     });
-    fs::remove_file(scene.world.dir.path().join("profiles/gold.yaml")).unwrap();
+    managed.run.stop();
+}
+
+#[test]
+fn a_file_that_is_away_for_a_while_loses_nothing() {
+    let scene = Scene::new("2026-01-31T12:00:00Z", "{}");
+    write(&scene, SAID);
+    let path = scene.world.dir.path().join("profiles/gold.yaml");
+    let mut managed = scene.start();
+    let judged = async |schedules: &mut Schedules| {
+        let apply = api::ApplyRetentionRequest {
+            schedule: NAME.to_owned(),
+            dry_run: true,
+        };
+        let judged = schedules.apply_retention(apply).await.unwrap();
+        judged.into_inner().items.len()
+    };
+    managed.block_on(async |client, _, schedules| {
+        let mut request = lab::empty_volume("a", SMALL);
+        request.metadata = [("profile".to_owned(), "gold".to_owned())].into();
+        volume(&scene.world, client, &request).await;
+        there(schedules).await;
+        schedules.run_schedule(named(NAME)).await.unwrap();
+        run_is_over(schedules, NAME, at("2026-01-31T12:00:00Z")).await;
+        assert_eq!(judged(schedules).await, 1);
+    });
+    let rests = |managed: &mut Managed| {
+        fs::remove_file(&path).unwrap();
+        look(&scene);
+        managed.block_on(async |_, _, schedules| {
+            until("it rests", async || {
+                let seen = shown(schedules, NAME).await;
+                seen.last_error.contains("is gone").then_some(())
+            })
+            .await;
+        });
+    };
+    rests(&mut managed);
+    scene.pass(jiff::SignedDuration::from_hours(24));
+    write(&scene, SAID);
     look(&scene);
+    managed.block_on(async |_, _, schedules| {
+        until("it is well again", async || {
+            let seen = shown(schedules, NAME).await;
+            seen.last_error.is_empty().then_some(())
+        })
+        .await;
+        // What it made before is its own.
+        assert_eq!(judged(schedules).await, 1);
+    });
+    rests(&mut managed);
+    // The file that came back in between began the time anew.
+    scene.pass(jiff::SignedDuration::from_hours(7 * 24));
+    gone(&mut managed);
+    write(&scene, SAID);
+    look(&scene);
+    managed.block_on(async |_, _, schedules| drop(there(schedules).await));
+    rests(&mut managed);
+    managed.block_on(async |_, _, schedules| {
+        schedules.delete_schedule(named(NAME)).await.unwrap();
+    });
     gone(&mut managed);
     managed.run.stop();
 }
