@@ -9,7 +9,6 @@ use stockpot_proto::stockpot::v1::{
     CopyState, CreateSnapshotRequest, DeleteSnapshotRequest, GetSnapshotRequest,
     ListSnapshotsRequest, Snapshot, delete_snapshot_request::Only,
 };
-use stockpot_repository::format::manifest::{CONSISTENCY_KEY, CONSISTENCY_TEXT_KEY};
 
 use super::{
     driver::{client, created, progress_line, said},
@@ -46,6 +45,9 @@ struct Row {
     /// How the upload knew what to send: incremental, compared, full; none before it is committed.
     reason: Option<String>,
     reason_text: Option<String>,
+    /// What a restore shows: file-system, unused, crash; none before it is cut, or where that is not known.
+    consistency: Option<String>,
+    consistency_text: Option<String>,
     /// The local copy was deleted, and takes room in the pool still.
     kept_as_base: bool,
     metadata: BTreeMap<String, String>,
@@ -309,7 +311,13 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
         if row.kept_as_base {
             text.push_str("\nits device stays in the pool, as the base of the next upload");
         }
-        let shows = Some(shows(&row.metadata)).filter(|text| !text.is_empty());
+        let shows = row
+            .consistency
+            .as_ref()
+            .map(|what| match &row.consistency_text {
+                None => what.clone(),
+                Some(why) => format!("{what}: {why}"),
+            });
         for (what, value) in [
             ("name", &row.name),
             ("volume", &Some(row.volume_id.clone())),
@@ -325,15 +333,6 @@ fn print(output: Output, snapshot: Snapshot) -> anyhow::Result<()> {
         }
         text
     })
-}
-
-/// What a restore shows, and why, where the snapshot's bucket says it.
-fn shows(metadata: &BTreeMap<String, String>) -> String {
-    let said = |key: &str| metadata.get(key).map(String::as_str);
-    match (said(CONSISTENCY_KEY), said(CONSISTENCY_TEXT_KEY)) {
-        (Some(word), Some(why)) => format!("{word}: {why}"),
-        (word, _) => word.unwrap_or_default().to_owned(),
-    }
 }
 
 fn row(snapshot: Snapshot) -> Row {
@@ -362,6 +361,8 @@ fn row(snapshot: Snapshot) -> Row {
         requests: progress.requests,
         reason: given(snapshot.reason),
         reason_text: given(snapshot.reason_text),
+        consistency: given(snapshot.consistency),
+        consistency_text: given(snapshot.consistency_text),
         kept_as_base: snapshot.kept_as_base,
         metadata: snapshot.metadata.into_iter().collect(),
     }
