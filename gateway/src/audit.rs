@@ -19,6 +19,15 @@ const PATH_SIZE_MAX: usize = 512;
 #[derive(Debug, Clone)]
 pub(crate) struct Touched(pub(crate) String);
 
+/// What a handler puts there, too, where something went.
+#[derive(Debug, Clone)]
+pub(crate) struct Removed {
+    /// The manager's id of it.
+    pub(crate) id: String,
+    /// Which copies of it, in words.
+    pub(crate) copies: &'static str,
+}
+
 /// The pattern of the path that a handler answered.
 #[derive(Debug, Clone)]
 pub(crate) struct Route(MatchedPath);
@@ -54,6 +63,7 @@ impl Entry {
     pub(crate) fn write(&self, who: &str, response: &Response, took: Duration) {
         let route = response.extensions().get::<Route>();
         let touched = response.extensions().get::<Touched>();
+        let removed = response.extensions().get::<Removed>();
         tracing::info!(
             target: "audit",
             who,
@@ -61,6 +71,8 @@ impl Entry {
             route = route.map_or("-", |route| route.0.as_str()),
             path = self.path,
             id = touched.map_or("", |touched| &touched.0),
+            removed = removed.map_or("", |removed| &removed.id),
+            copies = removed.map_or("", |removed| removed.copies),
             status = response.status().as_u16(),
             outcome = outcome(response.status()),
             took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),

@@ -1,7 +1,10 @@
 //! The REST frontends: the protocols of OpenSDS, Cinder and cStor, for tools that speak them already.
 //!
-//! It translates their calls to `stockpot.v1` and keeps no state of its own: what has to be remembered stands with the
-//! volume, snapshot or backup as metadata, at the manager. So it can be killed and started at any moment.
+//! It translates their calls to `stockpot.v1`: what has to be remembered stands with the volume, snapshot or backup as metadata, at
+//! the manager. So it can be killed and started at any moment, and two things are lost by that. A stream that a call of cStor began
+//! is given up when nobody listens to it any more: its backup has failed, and a volume that was to be filled is as it was. And of the
+//! backups that had no volume to begin with it is forgotten that they were asked for. An orderly end waits for streams as long as for
+//! requests.
 //!
 //! - [`serve`] listens on a unix socket, on TCP, or on both, answers, and drains when asked to stop.
 //! - `access` tells who a caller is and whether he may call; `audit` writes down every call that changes something.
@@ -18,6 +21,7 @@ mod connection;
 mod cstor;
 mod extract;
 mod health;
+mod listed;
 mod listen;
 mod manager;
 mod openapi;

@@ -16,17 +16,19 @@ use crate::{
     audit::{self, Entry},
     bounds::Bounds,
     config::{ConfigError, GatewayConfig},
-    connection, extract, health,
+    connection,
+    cstor::Unbegun,
+    extract, health,
     listen::{ListenError, Listener, Listeners, PAUSE_AFTER_REFUSAL, Tls, TlsError},
     manager::Manager,
     openapi,
     places::Places,
     problem::Problem,
     routes,
-    state::Gateway,
+    state::{Behind, Gateway},
 };
 
-/// How long requests at work get to end after the server was asked to stop.
+/// How long requests at work, and streams that they have begun, get to end after the server was asked to stop.
 const DRAIN_GRACE: Duration = Duration::from_secs(30);
 
 /// Why the gateway cannot serve.
@@ -46,7 +48,7 @@ pub enum GatewayError {
     Listen(#[from] ListenError),
 }
 
-/// Serves the REST APIs until `shutdown` is there; then requests at work get 30 s to end.
+/// Serves the REST APIs until `shutdown` is there; then requests at work, and streams that they have begun, get 30 s to end.
 ///
 /// The manager need not be there yet: requests are answered 503 until it is. A socket that a killed process left is taken
 /// over; the socket is removed at the end.
@@ -68,12 +70,16 @@ pub async fn serve(
     let listeners = Listeners::bind(&config, tls.map(Arc::new)).await?;
     let connections_max = config.limits.connections_max;
     let tasks = TaskTracker::new();
-    let front = Arc::new(Front::new(config, access, tasks.clone()));
-    let (listeners, socket_file) = listeners.split();
-    let stopping = CancellationToken::new();
     // Whatever becomes of this future, nothing goes on after it.
     let end = CancellationToken::new();
     let _end = end.clone().drop_guard();
+    let behind = Behind {
+        tasks: tasks.clone(),
+        end: end.clone(),
+    };
+    let front = Arc::new(Front::new(config, access, behind));
+    let (listeners, socket_file) = listeners.split();
+    let stopping = CancellationToken::new();
     for listener in listeners {
         let taking = take(
             listener,
@@ -93,8 +99,8 @@ pub async fn serve(
         .is_err()
     {
         tracing::warn!(
-            connections = tasks.len(),
-            "requests were still at work at the end"
+            tasks = tasks.len(),
+            "requests were still at work at the end, or streams that they had begun: those are given up"
         );
     }
     Ok(())
@@ -156,11 +162,14 @@ pub(crate) struct Front {
 }
 
 impl Front {
-    fn new(config: GatewayConfig, access: Access, tasks: TaskTracker) -> Self {
+    fn new(config: GatewayConfig, access: Access, behind: Behind) -> Self {
         let limits = config.limits;
+        let tasks = behind.tasks.clone();
         let gateway = Gateway {
             manager: Manager::new(config.manager_socket.clone()),
             config: Arc::new(config),
+            behind,
+            unbegun: Unbegun::default(),
         };
         let (router, description) = routes::routes();
         let router = router

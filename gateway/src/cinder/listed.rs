@@ -1,9 +1,9 @@
-//! Everything of one kind that the manager has: all pages of its lists.
+//! What handlers look up in lists.
 
 use stockpot_proto::stockpot::v1::{self as api, VolumeStatus};
 use tonic::Status;
 
-use crate::state::Gateway;
+use crate::{listed, state::Gateway};
 
 /// What the ids of volumes and backups that this manager makes begin with, after their kind.
 pub(super) async fn node(gateway: &Gateway) -> Result<String, Status> {
@@ -17,59 +17,17 @@ pub(super) async fn node(gateway: &Gateway) -> Result<String, Status> {
 
 /// Every volume.
 pub(super) async fn volumes(gateway: &Gateway) -> Result<Vec<api::Volume>, Status> {
-    let mut client = gateway.manager.manager();
-    let (mut all, mut token) = (Vec::new(), String::new());
-    loop {
-        let request = api::ListVolumesRequest {
-            max_entries: 0,
-            starting_token: token,
-        };
-        let page = client.list_volumes(request).await?.into_inner();
-        all.extend(page.volumes);
-        if page.next_token.is_empty() {
-            return Ok(all);
-        }
-        token = page.next_token;
-    }
+    listed::volumes(&gateway.manager).await
 }
 
 /// Every backup; of one volume if that is named.
 pub(super) async fn backups(gateway: &Gateway, volume: &str) -> Result<Vec<api::Backup>, Status> {
-    let mut client = gateway.manager.backups();
-    let (mut all, mut token) = (Vec::new(), String::new());
-    loop {
-        let request = api::ListBackupsRequest {
-            max_entries: 0,
-            starting_token: token,
-            volume: volume.to_owned(),
-        };
-        let page = client.list_backups(request).await?.into_inner();
-        all.extend(page.backups);
-        if page.next_token.is_empty() {
-            return Ok(all);
-        }
-        token = page.next_token;
-    }
+    listed::backups(&gateway.manager, volume).await
 }
 
 /// Every snapshot on record.
 pub(super) async fn snapshots(gateway: &Gateway) -> Result<Vec<api::Snapshot>, Status> {
-    let mut client = gateway.manager.manager();
-    let (mut all, mut token) = (Vec::new(), String::new());
-    loop {
-        let request = api::ListSnapshotsRequest {
-            starting_token: token,
-            // A local copy is on record; no bucket has to be asked.
-            on_record_only: true,
-            ..Default::default()
-        };
-        let page = client.list_snapshots(request).await?.into_inner();
-        all.extend(page.snapshots);
-        if page.next_token.is_empty() {
-            return Ok(all);
-        }
-        token = page.next_token;
-    }
+    listed::snapshots_on_record(&gateway.manager).await
 }
 
 /// The cloud copies that are being restored now, by id.

@@ -16,7 +16,12 @@ use super::{
     documents::{self, BackupDocument, Status, required},
     records::{self, Key, Record, What},
 };
-use crate::{audit::Touched, manager::Manager, problem::Problem, state::Gateway};
+use crate::{
+    audit::{Removed, Touched},
+    manager::Manager,
+    problem::Problem,
+    state::Gateway,
+};
 
 /// What the plugin takes for "nothing to tell".
 pub(super) fn nothing() -> axum::Json<&'static str> {
@@ -31,34 +36,44 @@ pub(super) fn nothing() -> axum::Json<&'static str> {
     post, path = "/backups", tag = "cStor", operation_id = "createBackup",
     request_body = BackupDocument, responses((status = 200, description = "it is under way", body = String))
 )]
-pub(super) async fn create(
-    State(gateway): State<Gateway>,
-    body: Body<Value>,
-) -> Result<Response, Fault> {
-    let posted = body.0;
-    let document: BackupDocument = documents::read(&posted)?;
+pub(super) async fn create(State(gateway): State<Gateway>, body: Body<Value>) -> Response {
+    let mut removed = None;
+    let mut response = match begin(&gateway, &body.0, &mut removed).await {
+        Ok(Some(id)) => (Extension(Touched(id)), nothing()).into_response(),
+        Ok(None) => nothing().into_response(),
+        Err(problem) => Fault::from(problem).into_response(),
+    };
+    // Also where what was to take its place was refused.
+    if let Some(removed) = removed {
+        response.extensions_mut().insert(removed);
+    }
+    response
+}
+
+/// The id of what was begun; nothing where it was before, or cannot be. `removed` is the one that had failed and is made anew.
+async fn begin(
+    gateway: &Gateway,
+    posted: &Value,
+    removed: &mut Option<Removed>,
+) -> Result<Option<String>, Problem> {
+    let document: BackupDocument = documents::read(posted)?;
     check(&document)?;
     required("spec.snapName", &document.spec.snap_name)?;
     let key = Key::of(&document);
     let manager = &gateway.manager;
     let destination = Destination::of(manager, &document.spec).await?;
     let there = records::of_volume(manager, key.volume).await?;
-    if let Some(record) = there.iter().find(|record| record.is(key)) {
-        if record.schedule() != document.spec.backup_name
-            || record.destination() != destination.text()
-        {
-            return Err(Problem::conflict(format!(
-                "backup {} of volume {} exists already with another backupName or destination",
-                key.snapshot, key.volume
-            ))
-            .into());
+    let failed = match there.iter().find(|record| record.is_named(key)) {
+        Some(record) => {
+            check_same(record, &document, &destination)?;
+            // One that failed is made anew; any other is the answer to the same question.
+            if record.status() != Status::Failed {
+                return Ok(None);
+            }
+            Some(record)
         }
-        // One that failed is made anew; any other is the answer to the same question.
-        if record.status() != Status::Failed {
-            return Ok(nothing().into_response());
-        }
-        remove(manager, record).await?;
-    }
+        None => None,
+    };
     let volume = records::volume(manager, key.volume).await?;
     let Some(volume) = volume.filter(records::is_healthy) else {
         tracing::warn!(
@@ -66,13 +81,17 @@ pub(super) async fn create(
             backup = key.snapshot,
             "there is no healthy volume to back up: the backup has failed"
         );
-        return Ok(nothing().into_response());
+        gateway.unbegun.note(key);
+        return Ok(None);
     };
+    if let Some(record) = failed {
+        *removed = Some(remove(manager, record).await?);
+    }
     let previous = match document.spec.disable_incremental_backups {
         true => String::new(),
         false => records::last_completed(&there, &document, &destination),
     };
-    let words = records::words(&document, &posted, &destination, &previous);
+    let words = records::words(&document, posted, &destination, &previous);
     let id = match destination {
         Destination::Bucket { profile, .. } => {
             let request = api::CreateBackupRequest {
@@ -91,11 +110,33 @@ pub(super) async fn create(
         Destination::Local => cut(manager, key, volume, words).await?.snapshot_id,
         Destination::Address(address) => {
             let snapshot = cut(manager, key, volume, words).await?;
-            send(manager, &snapshot, address).await?;
+            send(gateway, &snapshot, address).await?;
             snapshot.snapshot_id
         }
     };
-    Ok((Extension(Touched(id)), nothing()).into_response())
+    gateway.unbegun.forget(key);
+    Ok(Some(id))
+}
+
+/// Refuses what differs from the one that has its name.
+fn check_same(
+    record: &Record,
+    document: &BackupDocument,
+    destination: &Destination,
+) -> Result<(), Problem> {
+    let difference = if record.namespace() != document.metadata.namespace {
+        "for another namespace"
+    } else if record.schedule() != document.spec.backup_name
+        || record.destination() != destination.text()
+    {
+        "with another backupName or destination"
+    } else {
+        return Ok(());
+    };
+    Err(Problem::conflict(format!(
+        "backup {} of volume {} exists already {difference}: delete that, or choose another snapName",
+        document.spec.snap_name, document.spec.volume_name
+    )))
 }
 
 /// Tells what has become of a backup.
@@ -132,7 +173,8 @@ pub(super) async fn show(
         None => {
             let volume = records::volume(&gateway.manager, key.volume).await?;
             // Whoever asks until it has ended has to be told an end.
-            let status = match volume.is_some_and(|volume| records::is_healthy(&volume)) {
+            let is_healthy = volume.is_some_and(|volume| records::is_healthy(&volume));
+            let status = match is_healthy && !gateway.unbegun.has(key) {
                 true => Status::Invalid,
                 false => Status::Failed,
             };
@@ -179,7 +221,7 @@ pub(super) async fn delete(
     snapshot: Name,
     asked: Asked<Deletion>,
 ) -> Result<Response, Fault> {
-    clean_up(&gateway.manager, &snapshot.0, &asked.0).await
+    clean_up(&gateway, &snapshot.0, &asked.0).await
 }
 
 /// The same, with the backup named in the query.
@@ -191,10 +233,10 @@ pub(super) async fn delete_named(
     State(gateway): State<Gateway>,
     asked: Asked<Deletion>,
 ) -> Result<Response, Fault> {
-    clean_up(&gateway.manager, &asked.0.snapshot, &asked.0).await
+    clean_up(&gateway, &asked.0.snapshot, &asked.0).await
 }
 
-async fn clean_up(manager: &Manager, snapshot: &str, asked: &Deletion) -> Result<Response, Fault> {
+async fn clean_up(gateway: &Gateway, snapshot: &str, asked: &Deletion) -> Result<Response, Fault> {
     required("the backup's name", snapshot)?;
     required("volume", &asked.volume)?;
     required("namespace", &asked.namespace)?;
@@ -210,6 +252,8 @@ async fn clean_up(manager: &Manager, snapshot: &str, asked: &Deletion) -> Result
         volume: &asked.volume,
         snapshot,
     };
+    gateway.unbegun.forget(key);
+    let manager = &gateway.manager;
     let records = records::of_volume(manager, key.volume).await?;
     let Some(record) = records.into_iter().find(|record| record.is(key)) else {
         return Ok(nothing().into_response());
@@ -223,10 +267,12 @@ async fn clean_up(manager: &Manager, snapshot: &str, asked: &Deletion) -> Result
         .into());
     }
     let stays = matches!(record.what, What::Uploaded(_)) && record.status() == Status::Done;
+    let mut response = (Extension(Touched(record.id().to_owned())), nothing()).into_response();
     if !stays || is_all {
-        remove(manager, &record).await?;
+        let removed = remove(manager, &record).await?;
+        response.extensions_mut().insert(removed);
     }
-    Ok(nothing().into_response())
+    Ok(response)
 }
 
 fn check(document: &BackupDocument) -> Result<(), Problem> {
@@ -236,18 +282,19 @@ fn check(document: &BackupDocument) -> Result<(), Problem> {
 }
 
 /// Removes all of a backup.
-async fn remove(manager: &Manager, record: &Record) -> Result<(), Problem> {
+async fn remove(manager: &Manager, record: &Record) -> Result<Removed, Problem> {
     match &record.what {
-        What::Local(snapshot) | What::Sent(snapshot, _) => {
-            delete_snapshot(manager, &snapshot.snapshot_id).await
-        }
-        What::Uploaded(backup) => {
-            let backup_id = backup.backup_id.clone();
+        What::Local(_) | What::Sent(..) => delete_snapshot(manager, record.id()).await?,
+        What::Uploaded(_) => {
+            let backup_id = record.id().to_owned();
             let request = api::GetBackupRequest { backup_id };
             manager.backups().delete_backup(request).await?;
-            Ok(())
         }
     }
+    Ok(Removed {
+        id: record.id().to_owned(),
+        copies: record.copies(),
+    })
 }
 
 async fn delete_snapshot(manager: &Manager, id: &str) -> Result<(), Problem> {
@@ -278,10 +325,11 @@ async fn cut(
 
 /// Begins to send a snapshot; one that is refused leaves no snapshot either.
 async fn send(
-    manager: &Manager,
+    gateway: &Gateway,
     snapshot: &api::Snapshot,
     destination: String,
 ) -> Result<(), Problem> {
+    let manager = &gateway.manager;
     let request = api::SendSnapshotRequest {
         snapshot_id: snapshot.snapshot_id.clone(),
         destination,
@@ -289,7 +337,7 @@ async fn send(
     };
     let refused = match manager.streams().send_snapshot(request).await {
         Ok(begun) => {
-            follow(begun.into_inner());
+            follow(gateway, begun.into_inner());
             return Ok(());
         }
         Err(refused) => refused,
@@ -307,6 +355,8 @@ async fn send(
 }
 
 /// Listens to a stream until its end, since it is given up when nobody does. How it goes stands at the manager.
-pub(super) fn follow(mut stream: tonic::Streaming<api::StreamProgress>) {
-    tokio::spawn(async move { while let Ok(Some(_)) = stream.message().await {} });
+pub(super) fn follow(gateway: &Gateway, mut stream: tonic::Streaming<api::StreamProgress>) {
+    gateway
+        .behind
+        .spawn(async move { while let Ok(Some(_)) = stream.message().await {} });
 }

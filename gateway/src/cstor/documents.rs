@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::problem::Problem;
 
-/// Longest a name may be, in bytes: two of them and a few words more are a name at the manager.
+/// Longest a name may be, in bytes: as long as one of Kubernetes.
 const NAME_BYTES_MAX: usize = 253;
 /// Most of a document that is kept with what it asked for, in bytes.
 pub(super) const KEPT_BYTES_MAX: usize = 2000;

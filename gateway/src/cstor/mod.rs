@@ -1,7 +1,8 @@
 //! The REST of OpenEBS cStor, as its Velero plugin speaks it: backups and restores of volumes.
 //!
 //! A success is 200, whatever was done; an error is plain text. The two questions carry their JSON in the body of a GET. What the
-//! plugin asks for becomes a snapshot, a stream or a backup at the manager, with these words as metadata, and nothing is kept here:
+//! plugin asks for becomes a snapshot, a stream or a backup at the manager, with these words as metadata, and nothing else is kept
+//! (but see `unbegun`):
 //!
 //! | key | what it is |
 //! | --- | --- |
@@ -18,10 +19,12 @@ mod documents;
 mod quantity;
 mod records;
 mod restores;
+mod unbegun;
 
 use axum::response::{IntoResponse, Response};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub(crate) use self::unbegun::Unbegun;
 use crate::{
     problem::{Form, Problem},
     state::Gateway,

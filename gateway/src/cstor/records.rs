@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use serde_json::Value;
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus, CopyState, StreamStatus};
 
@@ -9,7 +10,7 @@ use super::{
     destination::{BUCKET, Destination, LOCAL},
     documents::{BackupDocument, KEPT_BYTES_MAX, Status},
 };
-use crate::{manager::Manager, problem::Problem};
+use crate::{listed, manager::Manager, problem::Problem};
 
 const NAMESPACE: &str = "cstor.namespace";
 const VOLUME: &str = "cstor.volume";
@@ -20,6 +21,9 @@ const PREVIOUS: &str = "cstor.previous";
 const DOCUMENT: &str = "cstor.document";
 /// Of a volume: the restore that filled it.
 pub(super) const RESTORE: &str = "cstor.restore";
+
+/// Longest name at the manager, in bytes.
+const MANAGER_NAME_BYTES_MAX: usize = 128;
 
 /// The words that a backup is found by.
 type Words = HashMap<String, String>;
@@ -42,9 +46,17 @@ impl<'a> Key<'a> {
         }
     }
 
-    /// Its name at the manager, which is unique there.
+    /// Its name at the manager, which is unique there: a hash where the names in it are too long for that.
     pub(super) fn name(&self) -> String {
-        format!("cstor/{}/{}", self.volume, self.snapshot)
+        // So that no slash of theirs is taken for the one between them.
+        let plain = |text: &str| text.replace('%', "%25").replace('/', "%2F");
+        let name = format!("cstor/{}/{}", plain(self.volume), plain(self.snapshot));
+        if name.len() <= MANAGER_NAME_BYTES_MAX {
+            return name;
+        }
+        let hash = digest(&SHA256, name.as_bytes());
+        let hex: String = hash.as_ref().iter().map(|b| format!("{b:02x}")).collect();
+        format!("cstor/{hex}")
     }
 
     /// Its name as an object of Kubernetes.
@@ -103,9 +115,32 @@ impl Record {
     }
 
     pub(super) fn is(&self, key: Key<'_>) -> bool {
-        self.word(VOLUME) == key.volume
-            && self.word(SNAPSHOT) == key.snapshot
-            && (key.namespace.is_empty() || self.word(NAMESPACE) == key.namespace)
+        self.is_named(key) && (key.namespace.is_empty() || self.namespace() == key.namespace)
+    }
+
+    /// The same, of whatever namespace: its name at the manager is this one's, too.
+    pub(super) fn is_named(&self, key: Key<'_>) -> bool {
+        self.word(VOLUME) == key.volume && self.word(SNAPSHOT) == key.snapshot
+    }
+
+    pub(super) fn namespace(&self) -> &str {
+        self.word(NAMESPACE)
+    }
+
+    /// The manager's id of it.
+    pub(super) fn id(&self) -> &str {
+        match &self.what {
+            What::Local(snapshot) | What::Sent(snapshot, _) => &snapshot.snapshot_id,
+            What::Uploaded(backup) => &backup.backup_id,
+        }
+    }
+
+    /// Where the copies of it lie.
+    pub(super) fn copies(&self) -> &'static str {
+        match &self.what {
+            What::Local(_) | What::Sent(..) => "local",
+            What::Uploaded(_) => "cloud",
+        }
     }
 
     pub(super) fn schedule(&self) -> &str {
@@ -178,18 +213,12 @@ pub(super) fn of_stream(stream: &api::Stream) -> Status {
 /// The backups of a volume that were asked for here, however they went.
 pub(super) async fn of_volume(manager: &Manager, volume: &str) -> Result<Vec<Record>, Problem> {
     let is_of = |words: &Words| words.get(VOLUME).is_some_and(|name| name == volume);
-    let asked = api::ListSnapshotsRequest {
-        on_record_only: true,
-        ..Default::default()
-    };
-    let snapshots = manager.manager().list_snapshots(asked).await?;
-    let snapshots = snapshots.into_inner();
+    let snapshots = listed::snapshots_on_record(manager).await?;
     let asked = api::ListStreamsRequest::default();
     let streams = manager.streams().list_streams(asked).await?.into_inner();
-    let asked = api::ListBackupsRequest::default();
-    let backups = manager.backups().list_backups(asked).await?.into_inner();
+    let backups = listed::backups(manager, "").await?;
     let mut records = Vec::new();
-    for snapshot in snapshots.snapshots {
+    for snapshot in snapshots {
         let words = snapshot.metadata.clone();
         let destination = words.get(DESTINATION).map_or("", String::as_str);
         // What is read by an upload is told by its backup.
@@ -206,7 +235,7 @@ pub(super) async fn of_volume(manager: &Manager, volume: &str) -> Result<Vec<Rec
         };
         records.push(Record { words, what });
     }
-    for backup in backups.backups {
+    for backup in backups {
         let words = backup.metadata.clone();
         let destination = words.get(DESTINATION).map_or("", String::as_str);
         if is_of(&words) && destination.starts_with(BUCKET) {
@@ -217,18 +246,22 @@ pub(super) async fn of_volume(manager: &Manager, volume: &str) -> Result<Vec<Rec
     Ok(records)
 }
 
-/// The name of the last one that was completed before, of the same schedule and kind of place; empty without one.
+/// The name of the last one that was completed before, of the same schedule and place; empty without one.
 pub(super) fn last_completed(
     records: &[Record],
     document: &BackupDocument,
     destination: &Destination,
 ) -> String {
-    let kind = |text: &str| (text == LOCAL, text.starts_with(BUCKET));
+    let is_same_place = |text: &str| match destination {
+        Destination::Local | Destination::Bucket { .. } => text == destination.text(),
+        // Whoever waits at an address passes it on to a place that is not told, and gets another address when it starts anew.
+        Destination::Address(_) => text != LOCAL && !text.starts_with(BUCKET),
+    };
     let is_before = |record: &&Record| {
         record.schedule() == document.spec.backup_name
-            && record.word(NAMESPACE) == document.metadata.namespace
+            && record.namespace() == document.metadata.namespace
             && record.word(SNAPSHOT) != document.spec.snap_name
-            && kind(record.destination()) == kind(destination.text())
+            && is_same_place(record.destination())
             && record.status() == Status::Done
     };
     let last = records.iter().filter(is_before).max_by_key(|r| r.cut_at());
@@ -238,9 +271,7 @@ pub(super) fn last_completed(
 
 /// The volume of a name or id, if it is there.
 pub(super) async fn volume(manager: &Manager, name: &str) -> Result<Option<api::Volume>, Problem> {
-    let asked = api::ListVolumesRequest::default();
-    let listed = manager.manager().list_volumes(asked).await?.into_inner();
-    let mut volumes = listed.volumes;
+    let mut volumes = listed::volumes(manager).await?;
     let found = volumes
         .iter()
         .position(|volume| volume.volume_id == name)
@@ -252,4 +283,34 @@ pub(super) async fn volume(manager: &Manager, name: &str) -> Result<Option<api::
 pub(super) fn is_healthy(volume: &api::Volume) -> bool {
     use api::VolumeStatus::{Available, BackingUp, Extending, InUse};
     matches!(volume.status(), Available | InUse | BackingUp | Extending)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(volume: &str, snapshot: &str) -> String {
+        let namespace = "shop";
+        Key {
+            namespace,
+            volume,
+            snapshot,
+        }
+        .name()
+    }
+
+    #[test]
+    fn names_at_the_manager_differ_and_are_short_enough() {
+        assert_eq!(name("pvc-1", "daily-1"), "cstor/pvc-1/daily-1");
+        for (one, other) in [
+            (name("a/b", "c"), name("a", "b/c")),
+            (name("a/b", "c"), name("a%2Fb", "c")),
+            (name(&"x".repeat(253), "a"), name(&"x".repeat(253), "b")),
+        ] {
+            assert_ne!(one, other);
+            assert!(one.len() <= MANAGER_NAME_BYTES_MAX, "{one}");
+        }
+        // A hash is no two names.
+        assert_eq!(name("v", &"x".repeat(200)).matches('/').count(), 1);
+    }
 }

@@ -52,7 +52,7 @@ pub(super) async fn create(
     let words = words(&document, &posted);
     let manager = &gateway.manager;
     let volume_id = match is_address(&spec.restore_src) && !spec.local_restore {
-        true => receive(manager, &document, size_bytes, words).await?,
+        true => receive(&gateway, &document, size_bytes, words).await?,
         false => copy(manager, &document, size_bytes, words).await?,
     };
     let answer = target(manager, &volume_id).await?;
@@ -72,7 +72,6 @@ pub(super) async fn show(
     let document: RestoreDocument = documents::read(&asked)?;
     required("spec.restoreName", &document.spec.restore_name)?;
     required("spec.volumeName", &document.spec.volume_name)?;
-    required("metadata.namespace", &document.metadata.namespace)?;
     let manager = &gateway.manager;
     if let Some(stream) = newest(manager, &document).await? {
         return Ok(axum::Json(records::of_stream(&stream)));
@@ -118,11 +117,12 @@ async fn newest(
 
 /// From whoever sends it, to a new volume or to one that is there.
 async fn receive(
-    manager: &Manager,
+    gateway: &Gateway,
     document: &RestoreDocument,
     size_bytes: u64,
     metadata: HashMap<String, String>,
 ) -> Result<String, Problem> {
+    let manager = &gateway.manager;
     if let Some(stream) = newest(manager, document).await?
         && stream.status() == StreamStatus::Running
     {
@@ -140,7 +140,7 @@ async fn receive(
     let begun = manager.streams().receive_volume(request).await?;
     let mut begun = begun.into_inner();
     let first = begun.message().await?.unwrap_or_default();
-    backups::follow(begun);
+    backups::follow(gateway, begun);
     Ok(first.volume_id)
 }
 

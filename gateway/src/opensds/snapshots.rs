@@ -14,7 +14,7 @@ use stockpot_proto::stockpot::v1 as api;
 use utoipa::ToSchema;
 
 use super::{Answer, Asked, Body, Fault, Parts, listing::Listing, words};
-use crate::{audit::Touched, problem::Problem, state::Gateway};
+use crate::{audit::Touched, listed, problem::Problem, state::Gateway};
 
 /// Fields by which a list can be ordered and filtered.
 const FIELDS: [&str; 10] = [
@@ -117,22 +117,7 @@ pub(super) async fn create_snapshot(
                body = Vec<SnapshotBody>)))]
 pub(super) async fn list_snapshots(State(gateway): State<Gateway>, asked: Asked) -> Answer {
     let listing = Listing::parse(asked.0, &FIELDS)?;
-    let mut manager = gateway.manager.manager();
-    let (mut snapshots, mut warnings) = (Vec::new(), Vec::new());
-    let mut request = api::ListSnapshotsRequest::default();
-    loop {
-        let page = manager.list_snapshots(request.clone()).await?.into_inner();
-        snapshots.extend(page.snapshots);
-        for warning in page.warnings {
-            if !warnings.contains(&warning) {
-                warnings.push(warning);
-            }
-        }
-        request.starting_token = page.next_token;
-        if request.starting_token.is_empty() {
-            break;
-        }
-    }
+    let (snapshots, warnings) = listed::snapshots(&gateway.manager, false).await?;
     let follows = |snapshot: &api::Snapshot| !snapshot.profile.is_empty();
     let ids = words::profile_ids(&gateway, snapshots.iter().any(follows)).await?;
     let all = snapshots.iter().map(|snapshot| object(snapshot, &ids));

@@ -14,7 +14,7 @@ use super::{
     listing::Listing,
     words::{self, ZONE},
 };
-use crate::{audit::Touched, problem::Problem, state::Gateway};
+use crate::{audit::Touched, listed, problem::Problem, state::Gateway};
 
 /// Fields by which a list can be ordered and filtered.
 const FIELDS: [&str; 12] = [
@@ -174,17 +174,7 @@ fn source(snapshot_id: String, from_cloud: bool) -> Result<Option<Source>, Probl
     responses((status = 200, description = "Those that fit.", body = Vec<VolumeBody>)))]
 pub(super) async fn list_volumes(State(gateway): State<Gateway>, asked: Asked) -> Answer {
     let listing = Listing::parse(asked.0, &FIELDS)?;
-    let mut manager = gateway.manager.manager();
-    let mut volumes = Vec::new();
-    let mut request = api::ListVolumesRequest::default();
-    loop {
-        let page = manager.list_volumes(request.clone()).await?.into_inner();
-        volumes.extend(page.volumes);
-        request.starting_token = page.next_token;
-        if request.starting_token.is_empty() {
-            break;
-        }
-    }
+    let volumes = listed::volumes(&gateway.manager).await?;
     let follows = |volume: &api::Volume| volume.metadata.contains_key(PROFILE);
     let ids = words::profile_ids(&gateway, volumes.iter().any(follows)).await?;
     let all = volumes.iter().map(|volume| object(volume, &ids));

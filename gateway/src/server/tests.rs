@@ -14,7 +14,11 @@ fn front(networks: &str) -> Arc<Front> {
         ..Default::default()
     };
     let access = Access::read(&config).unwrap();
-    Arc::new(Front::new(config, access, TaskTracker::new()))
+    let behind = Behind {
+        tasks: TaskTracker::new(),
+        end: CancellationToken::new(),
+    };
+    Arc::new(Front::new(config, access, behind))
 }
 
 async fn asked(front: &Arc<Front>, from: &str, method: Method, path: &str) -> Response {

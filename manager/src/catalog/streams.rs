@@ -10,7 +10,7 @@ use super::{
     codec::{Columns, column_of, text_enum, to_json},
 };
 
-/// How many that have ended are kept on record.
+/// How many that have ended are kept on record, besides the last one of each snapshot that is there.
 const KEPT: i64 = 1000;
 
 /// The table. No foreign keys: a record outlives its volume.
@@ -99,7 +99,8 @@ pub struct StreamRow {
 }
 
 impl Catalog {
-    /// Writes a stream, or how far it has come. Of those that have ended the oldest are forgotten.
+    /// Writes a stream, or how far it has come. Of those that have ended the oldest are forgotten, but never how sending a snapshot went
+    /// at last that is still there: it would seem never to have been sent.
     ///
     /// # Errors
     /// `Database`.
@@ -109,7 +110,11 @@ impl Catalog {
             put(&transaction, &row)?;
             transaction.execute(
                 "DELETE FROM streams WHERE id IN (
-                     SELECT id FROM streams WHERE ended_at_us IS NOT NULL ORDER BY id DESC LIMIT -1 OFFSET ?1)",
+                     SELECT id FROM streams
+                     WHERE ended_at_us IS NOT NULL
+                       AND id NOT IN (SELECT max(id) FROM streams
+                                      WHERE snapshot_id IN (SELECT id FROM snapshots) GROUP BY snapshot_id)
+                     ORDER BY id DESC LIMIT -1 OFFSET ?1)",
                 [KEPT],
             )?;
             Ok(transaction.commit()?)
@@ -212,6 +217,7 @@ fn read(row: &Row<'_>) -> Result<StreamRow, CatalogError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::catalog::snapshots::tests::snapshot;
 
     fn row(number: i64) -> StreamRow {
         StreamRow {
@@ -241,8 +247,13 @@ mod tests {
         catalog.stream_progress(&running.id, 4).await.unwrap();
         running.bytes_done = 4;
         assert_eq!(catalog.streams().await.unwrap(), [running.clone()]);
+        let there = snapshot("there");
+        catalog.insert_snapshot(there.clone()).await.unwrap();
         for number in 1..=KEPT + 2 {
             let mut ended = row(number);
+            if number <= 2 {
+                ended.snapshot_id = Some(there.id.clone());
+            }
             ended.status = StreamStatus::Failed;
             ended.failure = Some(RecordedError {
                 code: 14,
@@ -252,10 +263,10 @@ mod tests {
             catalog.put_stream(ended).await.unwrap();
         }
         let kept = catalog.streams().await.unwrap();
-        assert_eq!(i64::try_from(kept.len()).unwrap(), KEPT + 1);
-        // What runs stays, the oldest two that had ended are gone.
+        assert_eq!(i64::try_from(kept.len()).unwrap(), KEPT + 2);
+        // What runs stays, and how it went at last with the snapshot that is there; the oldest other one is gone.
         assert_eq!(kept[0], running);
-        assert_eq!(kept[1].created_at_us, 3);
+        assert_eq!((kept[1].created_at_us, kept[2].created_at_us), (2, 3));
         // What has ended has its last word.
         catalog.stream_progress(&kept[1].id, 9).await.unwrap();
         assert_eq!(catalog.streams().await.unwrap()[1], kept[1]);

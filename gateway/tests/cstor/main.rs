@@ -2,10 +2,16 @@
 //! own that it opens after it has asked, status asked for until the end, and its clean-up after each backup.
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
-mod cstor_client;
+mod audit;
+mod ends;
+mod lab;
+mod many;
+mod names;
+mod plugin;
 
-use cstor_client::{lab::Bench, plugin::Plugin};
 use serde_json::{Value, json};
+
+use crate::{lab::Bench, plugin::Plugin};
 
 #[tokio::test]
 async fn a_backup_to_the_plugin_and_back() {
@@ -71,11 +77,22 @@ async fn a_schedule_is_a_chain() {
         (&done["status"], &done["spec"]["prevSnapName"]),
         (&json!("Done"), &json!(""))
     );
-    // The plugin cleans up what failed or stands alone; of a schedule without chain it leaves this to whoever deletes.
-    for snap in ["daily-20261123", "daily-20261124"] {
-        assert_eq!(plugin.delete(snap, "pvc-1", "daily").await, 200);
-    }
+    // It is cleaned up at once; of the chain before it the newest stays until somebody deletes it.
+    assert_eq!(
+        plugin.status("pvc-1", "daily", "daily-20261124").await["status"],
+        "Invalid"
+    );
+    assert_eq!(bench.storage.leftovers().snapshots.len(), 1);
+    assert_eq!(plugin.delete("daily-20261123", "pvc-1", "daily").await, 200);
     assert!(bench.storage.leftovers().snapshots.is_empty());
+    // With `restoreAllIncrementalSnapshots`: one after the other, into the volume that the claim is bound to.
+    bench.volume("claimed", 9).await;
+    for number in 1..=3_u8 {
+        let snap = format!("daily-2026112{number}");
+        let (status, _) = plugin.restore("claimed", &snap, Some("3Mi")).await;
+        assert_eq!(status, "Done", "{snap}");
+        assert_eq!(bench.content("claimed").await, Bench::bytes(number));
+    }
     bench.stop().await;
 }
 
@@ -148,6 +165,10 @@ async fn beside_the_volume() {
         .await;
     assert_eq!(code, 200);
     assert_eq!(plugin.restored("clone", "b").await, "Done");
+    // As a restore beside the volume may name no namespace, nor need the question.
+    let asked = json!({"spec": {"restoreName": "b", "volumeName": "clone"}}).to_string();
+    let (code, text) = plugin.call("GET", "/latest/restore/", Some(&asked)).await;
+    assert_eq!((code, text.as_str()), (200, "\"Done\""));
     assert_eq!(bench.content("clone").await, Bench::bytes(1));
     assert_eq!(plugin.delete("b", "pvc-1", "b").await, 200);
     assert_eq!(plugin.delete("b", "pvc-1", "b").await, 200);
@@ -163,6 +184,24 @@ async fn what_has_no_healthy_volume_has_failed() {
     let mut plugin = Plugin::new(&bench, "shop");
     let done = plugin.back_up("pvc-none", "b", "b").await;
     assert_eq!(done["status"], "Failed");
+    // It stays so when there is a volume; asked for anew it is made.
+    plugin.local = true;
+    let (code, _) = plugin.post_backup("pvc-late", "b", "b").await;
+    assert_eq!(code, 200);
+    bench.volume("pvc-late", 1).await;
+    for (snap, status) in [("b", "Failed"), ("c", "Invalid")] {
+        let found = plugin.status("pvc-late", snap, snap).await;
+        assert_eq!(found["status"], status, "{snap}");
+    }
+    let (code, _) = plugin.post_backup("pvc-late", "b", "b").await;
+    assert_eq!(code, 200);
+    assert_eq!(plugin.status("pvc-late", "b", "b").await["status"], "Done");
+    assert_eq!(plugin.delete("b", "pvc-late", "b").await, 200);
+    assert_eq!(
+        plugin.status("pvc-late", "b", "b").await["status"],
+        "Invalid"
+    );
+    plugin.local = false;
     // Nobody waits where it is to be sent: it fails after a while, and its snapshot is cleaned up.
     bench.volume("pvc-1", 1).await;
     let (code, _) = plugin.post_backup("pvc-1", "b", "b").await;
@@ -179,7 +218,7 @@ async fn what_has_no_healthy_volume_has_failed() {
     plugin.truncate("d");
     let (status, _) = plugin.restore("pvc-8", "d", None).await;
     assert_eq!(status, "Failed");
-    assert_eq!(bench.storage.leftovers().volumes.len(), 1);
+    assert_eq!(bench.storage.leftovers().volumes.len(), 2);
     bench.assert_tidy();
     bench.stop().await;
 }

@@ -17,7 +17,7 @@ use stockpot_manager::{
 };
 use stockpot_proto::{
     socket,
-    stockpot::v1::{self as api, manager_client::ManagerClient},
+    stockpot::v1::{self as api, manager_client::ManagerClient, streams_client::StreamsClient},
 };
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -33,7 +33,9 @@ pub(crate) struct Bench {
     /// Where the plugin's data goes.
     pub(crate) address: String,
     client: ManagerClient<Channel>,
+    manager_socket: PathBuf,
     stop: CancellationToken,
+    stop_gateway: CancellationToken,
     served: Vec<JoinHandle<()>>,
     _dir: tempfile::TempDir,
 }
@@ -47,6 +49,8 @@ impl Bench {
         let profile =
             "{name: offsite, snapshotProperties: {topology: {bucket: backups, prefix: a}}}";
         fs::write(dir.path().join("profiles/offsite.yaml"), profile).unwrap();
+        let profile = "{name: second, snapshotProperties: {topology: {bucket: second, prefix: b}}}";
+        fs::write(dir.path().join("profiles/second.yaml"), profile).unwrap();
         let faults = Arc::new(Faults::default());
         let storage = FakeStorage::new(&data, faults.clone());
         let parts = Parts {
@@ -70,11 +74,12 @@ impl Bench {
         let client = ready(&manager_socket).await;
         let socket = dir.path().join("gateway.sock");
         let gateway = GatewayConfig {
-            manager_socket,
+            manager_socket: manager_socket.clone(),
             socket: Some(socket.clone()),
             ..GatewayConfig::default()
         };
-        let stopped = stop.clone();
+        let stop_gateway = stop.child_token();
+        let stopped = stop_gateway.clone();
         let serving = tokio::spawn(async move {
             let stop = async move { stopped.cancelled().await };
             stockpot_gateway::serve(gateway, stop).await.unwrap();
@@ -87,7 +92,9 @@ impl Bench {
             socket,
             address,
             client,
+            manager_socket,
             stop,
+            stop_gateway,
             served: vec![serving, managing],
             _dir: dir,
         }
@@ -112,6 +119,44 @@ impl Bench {
         let made = self.client.clone().create_volume(request).await.unwrap();
         let path = self.file(&made.into_inner().volume_id);
         fs::write(path, Self::bytes(number)).unwrap();
+    }
+
+    /// Makes more volumes than a page of a list has, and a snapshot of each.
+    pub(crate) async fn crowd(&self) {
+        let mut client = self.client.clone();
+        for number in 0..=500 {
+            let request = api::CreateVolumeRequest {
+                name: format!("crowd-{number}"),
+                required_bytes: 1,
+                ..Default::default()
+            };
+            let made = client.create_volume(request).await.unwrap();
+            let request = api::CreateSnapshotRequest {
+                name: format!("crowd-{number}"),
+                source_volume_id: made.into_inner().volume_id,
+                ..Default::default()
+            };
+            client.create_snapshot(request).await.unwrap();
+        }
+        // What comes next has a later id.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+
+    /// Asks the gateway alone to stop.
+    pub(crate) fn stop_gateway(&self) {
+        self.stop_gateway.cancel();
+    }
+
+    pub(crate) fn gateway_is_up(&self) -> bool {
+        !self.served[0].is_finished()
+    }
+
+    /// How all streams went.
+    pub(crate) async fn streams(&self) -> Vec<api::StreamStatus> {
+        let mut client = StreamsClient::new(socket::channel(self.manager_socket.clone()));
+        let asked = api::ListStreamsRequest::default();
+        let listed = client.list_streams(asked).await.unwrap().into_inner();
+        listed.streams.iter().map(api::Stream::status).collect()
     }
 
     /// What the volume of a name holds, without the zeroes beyond.

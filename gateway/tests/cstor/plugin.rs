@@ -115,11 +115,13 @@ impl Plugin {
         tokio::time::timeout(PATIENCE, asking).await.unwrap()
     }
 
-    /// What `cleanupCompletedBackup` does: of a schedule that went well the one before goes, else this one.
+    /// What `cleanupCompletedBackup` does: of a schedule that went well the one before goes, else this one; without a chain this one in
+    /// any case, since no later one is told against it.
     pub(crate) async fn clean_up(&self, backup: &Value) {
         let spec = |key: &str| backup["spec"][key].as_str().unwrap().to_owned();
         let mut target = spec("snapName");
-        if target != spec("backupName") && backup["status"] == "Done" {
+        let is_chained = backup["spec"]["disableIncrementalBackups"] == false;
+        if is_chained && target != spec("backupName") && backup["status"] == "Done" {
             target = spec("prevSnapName");
             if target.is_empty() {
                 return;
