@@ -177,7 +177,10 @@ mod tests {
             (there.status, there.size_bytes),
             (VolumeStatus::Available, 2 << 20)
         );
-        assert_eq!(catalog.streams().await.unwrap(), [done.clone()]);
+        assert_eq!(
+            catalog.streams().await.unwrap(),
+            std::slice::from_ref(&done)
+        );
         // One that is being deleted ends nothing.
         let deleting = VolumeStatus::Deleting;
         let moved = catalog.move_volume(&id, VolumeStatus::Available, deleting, None);

@@ -93,31 +93,36 @@ pub(super) async fn look(manager: &Manager, report: &mut Report) -> Result<Seen,
             }
             Err(error) => {
                 manager.clouds.heed(&profile, &error);
-                let location = profile.topology().map(Topology::location);
-                report
-                    .find(
-                        Place::Bucket,
-                        Kind::Missing,
-                        "repository",
-                        &location.unwrap_or_default(),
-                    )
-                    .say(
-                        format!(
-                            "profile {} leads to it, and it cannot be asked: {}",
-                            profile.name,
-                            chain(&error)
-                        ),
-                        match cloud::cannot_be_opened(&error) {
-                            true => "cloud copies in it were not looked at, and nothing is sent to it until that is mended",
-                            false => "cloud copies in it were not looked at; try again when it answers",
-                        },
-                    )
-                    .passes_if(error.is_passing());
+                tell_silent(&profile, &error, report);
                 seen.silent.extend(known.get(&place).cloned());
             }
         }
     }
     Ok(seen)
+}
+
+/// Tells of a repository that cannot be asked.
+fn tell_silent(profile: &Profile, error: &ManagerError, report: &mut Report) {
+    let location = profile.topology().map(Topology::location);
+    report
+        .find(
+            Place::Bucket,
+            Kind::Missing,
+            "repository",
+            &location.unwrap_or_default(),
+        )
+        .say(
+            format!(
+                "profile {} leads to it, and it cannot be asked: {}",
+                profile.name,
+                chain(error)
+            ),
+            match cloud::cannot_be_opened(error) {
+                true => "cloud copies in it were not looked at, and nothing is sent to it until that is mended",
+                false => "cloud copies in it were not looked at; try again when it answers",
+            },
+        )
+        .passes_if(error.is_passing());
 }
 
 async fn list(

@@ -66,6 +66,7 @@ async fn volumes_by_name_from_the_first_to_the_last() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let _daemon = start(&bench).await?;
     let ask = |line: &str| ask(&bench, line);
+    ensure!(ask("export list -o json")?.json()? == serde_json::json!([]));
     let made = ask("volume create data --size 4MiB --label a=b -o json")?.json()?;
     let id = text(&made, "volume_id")?.to_owned();
     ensure!(
@@ -92,29 +93,11 @@ async fn volumes_by_name_from_the_first_to_the_last() -> anyhow::Result<()> {
     );
     let cut = ask("snapshot create data --name s1 -o json")?.json()?;
     ensure!(cut["local"] == "present" && cut["name"] == "s1", "{cut}");
-    ensure!(
-        cut["volume_name"] == "data" && cut["profile"].is_null() && cut["error"].is_null(),
-        "{cut}"
-    );
-    let table = ask("snapshot list")?.stdout;
-    let row = table.lines().find(|line| line.contains(" s1 "));
-    ensure!(row.is_some_and(|row| row.contains(" data ")), "{table}");
-    let shown = ask("snapshot show s1")?.stdout;
-    ensure!(
-        shown.contains("name: s1") && shown.contains("of data"),
-        "{shown}"
-    );
-    // By its name: it is found, and nothing says where to.
-    ask("backup create --snapshot s1")?.failed(1, &["no profile"])?;
-    ask("backup create --snapshot s9")?.failed(1, &["no snapshot", "s9"])?;
-    ask("volume create fourth --size 300")?.failed(2, &["300 bytes?", "300MiB"])?;
-    ensure!(ask("export list -o json")?.json()? == serde_json::json!([]));
-    let unnamed = ask("snapshot create data -o json")?.json()?;
-    ensure!(text(&unnamed, "name")?.starts_with("data-2"), "{unnamed}");
     let from =
         ask("volume create third --from-snapshot s1 --copy local --size 8MiB --watch -o json")?
             .json()?;
     ensure!(from["source_snapshot_id"] == cut["snapshot_id"], "{from}");
+    ask("volume create fourth --size 300")?.failed(2, &["300 bytes?", "300MiB"])?;
     ask("volume create fourth --from-snapshot s1 --copy cloud")?.failed(1, &["cloud"])?;
     ask("volume create fourth --from-snapshot s1 --size 1MiB")?.failed(1, &["less than"])?;
     ask("volume create fourth --from-snapshot s9")?.failed(1, &["no snapshot or backup", "s9"])?;
@@ -149,6 +132,33 @@ async fn volumes_by_name_from_the_first_to_the_last() -> anyhow::Result<()> {
         again.code == Some(0) && again.stdout.contains("nothing"),
         "{again:?}"
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn snapshots_by_name() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let _daemon = start(&bench).await?;
+    let ask = |line: &str| ask(&bench, line);
+    ask("volume create data --size 4MiB")?;
+    let cut = ask("snapshot create data --name s1 -o json")?.json()?;
+    ensure!(
+        cut["volume_name"] == "data" && cut["profile"].is_null() && cut["error"].is_null(),
+        "{cut}"
+    );
+    let table = ask("snapshot list")?.stdout;
+    let row = table.lines().find(|line| line.contains(" s1 "));
+    ensure!(row.is_some_and(|row| row.contains(" data ")), "{table}");
+    let shown = ask("snapshot show s1")?.stdout;
+    ensure!(
+        shown.contains("name: s1") && shown.contains("of data"),
+        "{shown}"
+    );
+    // By its name: it is found, and nothing says where to.
+    ask("backup create --snapshot s1")?.failed(1, &["no profile"])?;
+    ask("backup create --snapshot s9")?.failed(1, &["no snapshot", "s9"])?;
+    let unnamed = ask("snapshot create data -o json")?.json()?;
+    ensure!(text(&unnamed, "name")?.starts_with("data-2"), "{unnamed}");
     Ok(())
 }
 
