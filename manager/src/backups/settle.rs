@@ -16,7 +16,6 @@ use crate::{
     error::chain,
     fault,
     locks::Subject,
-    manager::now_us,
 };
 
 /// How often a backup that is under way is looked at, besides at each change.
@@ -101,7 +100,7 @@ impl Manager {
         };
         self.notify();
         match cut {
-            Err(error) if !may_go_on(&error) || is_late(&row) => {
+            Err(error) if !may_go_on(&error) || self.is_late(&row) => {
                 self.failed(&row, codes::record(&error)).await.map(drop)
             }
             done => done,
@@ -180,7 +179,7 @@ impl Manager {
                 self.failed(row, aborted("its cloud copy was deleted"))
                     .await
             }
-            CopyState::Pending if snapshot.local == CopyState::Pending => match is_late(row) {
+            CopyState::Pending if snapshot.local == CopyState::Pending => match self.is_late(row) {
                 true => self.failed(row, aborted(NEVER_CUT)).await,
                 // The storage may still be at it, and is asked again.
                 false => Ok(false),
@@ -284,7 +283,7 @@ impl Manager {
                 false => Ok(()),
             };
         }
-        if awaits_answer(row, &snapshot) {
+        if awaits_answer(row, &snapshot) && !self.is_late(row) {
             self.answered(&snapshot).await?;
         }
         match self.delete_known(snapshot, Deleting::Both).await {
@@ -303,16 +302,11 @@ impl Manager {
         }
     }
 
-    /// Waits until the storage has answered a cut, however it did: it is asked for once more, and comes after the first.
-    async fn answered(&self, snapshot: &SnapshotRow) -> Result<(), ManagerError> {
-        let driver = self.driver(&snapshot.pool)?;
-        match driver
-            .create_snapshot(&snapshot.id, &snapshot.volume_id)
-            .await
-        {
-            Err(error) if error.may_go_on() => Err(error.into()),
-            _ => Ok(()),
-        }
+    /// Whether its cut is not waited for any longer. By the clock that it was dated by.
+    fn is_late(&self, row: &BackupRow) -> bool {
+        let waited_us = self.clock.now().as_microsecond();
+        let waited_us = waited_us.saturating_sub(row.created_at_us);
+        u128::try_from(waited_us).is_ok_and(|waited_us| waited_us >= CUT_WITHIN.as_micros())
     }
 }
 
@@ -328,13 +322,6 @@ fn awaits_answer(row: &BackupRow, snapshot: &SnapshotRow) -> bool {
     row.source == BackupSource::Snapshot
         && row.cut_at_us.is_none()
         && snapshot.local == CopyState::Pending
-        && !is_late(row)
-}
-
-/// Whether its cut is not waited for any longer.
-fn is_late(row: &BackupRow) -> bool {
-    let waited_us = now_us().saturating_sub(row.created_at_us);
-    u128::try_from(waited_us).is_ok_and(|waited_us| waited_us >= CUT_WITHIN.as_micros())
 }
 
 fn aborted(text: &str) -> RecordedError {

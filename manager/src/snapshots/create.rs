@@ -167,7 +167,17 @@ impl Manager {
         let (cut, shown) = match self.quiesced(&row, again, cut).await {
             Ok(done) => done,
             Err(error) => {
-                self.uncut(&row).await;
+                // Nothing was cut by this try. One before it may have been asked for and not answered.
+                let silent = match again {
+                    true => self.answered(&row).await.err(),
+                    false => None,
+                };
+                match silent {
+                    Some(silent) => {
+                        tracing::warn!(snapshot_id = %id, error = chain(&silent), "the storage may still cut it: it stays on record");
+                    }
+                    None => self.uncut(&row).await,
+                }
                 return Err(error);
             }
         };
@@ -198,6 +208,18 @@ impl Manager {
         }
         self.notify();
         self.snapshot_row(id).await
+    }
+
+    /// Waits until the storage has answered a cut, however it did: it is asked for once more, and comes after the first.
+    pub(crate) async fn answered(&self, snapshot: &SnapshotRow) -> Result<(), ManagerError> {
+        let driver = self.driver(&snapshot.pool)?;
+        match driver
+            .create_snapshot(&snapshot.id, &snapshot.volume_id)
+            .await
+        {
+            Err(error) if error.may_go_on() => Err(error.into()),
+            _ => Ok(()),
+        }
     }
 
     /// Removes what a failed cut may have left. What resists stays on record, for the next ask or the next start.

@@ -162,6 +162,84 @@ fn killed_between_the_commands() {
     assert_eq!(marks(world.dir.path()), "");
 }
 
+/// What resumes a program may need a second try, and is on record until it went well.
+#[test]
+fn a_command_that_fails_after_a_start_is_tried_again() {
+    let world = World::new();
+    let (marks_path, ready) = (
+        world.dir.path().join("marks"),
+        world.dir.path().join("ready"),
+    );
+    let text = format!(
+        "{{name: offsite, snapshotProperties: {{topology: {{bucket: backups, prefix: a}},
+           quiesce: {{pre: [/bin/true], post: [[/bin/sh, -c, 'echo post >> {marks}; test -e {ready}'],
+             [/bin/sh, -c, 'echo other >> {marks}']]}}}}}}",
+        marks = marks_path.display(),
+        ready = ready.display()
+    );
+    fs::write(world.dir.path().join("profiles/offsite.yaml"), text).unwrap();
+    let (run, _client, volume) = begin(&world);
+    let mut backups = run.backups();
+    world.faults.hold_call("create_snapshot");
+    run.block_on(async {
+        tokio::spawn(async move { lab::back_up(&mut backups, &volume, "b", true).await });
+        assert_eq!(world.faults.happened().await, "create_snapshot");
+    });
+    run.kill();
+    world.faults.clear();
+    let ran = |lines: usize| {
+        let begun = std::time::Instant::now();
+        loop {
+            let found = fs::read_to_string(&marks_path).unwrap_or_default();
+            if found.lines().count() >= lines {
+                return found;
+            }
+            assert!(begun.elapsed() < lab::PATIENCE, "only {found:?}");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    let run = world.start();
+    assert!(ran(2).starts_with("post\nother\n"));
+    run.stop();
+    // A start goes on with it, and the one after that has nothing to do.
+    fs::remove_file(&marks_path).unwrap();
+    let run = world.start();
+    ran(2);
+    fs::write(&ready, "").unwrap();
+    let found = ran(3);
+    assert!(
+        found.starts_with("post\nother\npost\n") && !found.ends_with("other\n"),
+        "{found}"
+    );
+    run.stop();
+    fs::remove_file(&marks_path).unwrap();
+    world.start().stop();
+    assert!(!marks_path.exists());
+}
+
+/// A cut that was not answered is not forgotten because the next try came to nothing.
+#[test]
+fn a_cut_that_may_still_be_made_stays_on_record() {
+    let world = World::new();
+    let (run, mut client, volume) = begin(&world);
+    run.block_on(async {
+        let request = lab::snapshot_of(&volume, "asked", "offsite");
+        world.storage.leave_cuts_unanswered(2);
+        client.create_snapshot(request.clone()).await.unwrap_err();
+        write_profile(&world, 7, "");
+        // The storage is silent still: what was removed now it would make after that, on no record.
+        let refused = client.create_snapshot(request.clone()).await.unwrap_err();
+        assert!(refused.message().contains("exit code 7"), "{refused}");
+        assert!(world.storage.leftovers().snapshots.is_empty());
+        // Now it answers, and nothing is left of it.
+        let refused = client.create_snapshot(request).await.unwrap_err();
+        assert!(refused.message().contains("exit code 7"), "{refused}");
+        assert!(lab::list(&mut client).await.is_empty());
+    });
+    run.stop();
+    assert!(world.storage.leftovers().snapshots.is_empty());
+}
+
 #[test]
 fn a_volume_that_nobody_uses_is_said_to_be_so() {
     let world = World::new();
