@@ -11,6 +11,8 @@ pub enum Fault {
     Fail,
     /// It is done, and fails all the same.
     DoneThenFail,
+    /// It is done, and storage does not say so: it may still be at it.
+    DoneUnanswered,
     /// It never returns and has done nothing, as if the process was killed before it.
     Hang,
     /// It is done and never returns, as if the process was killed after it.
@@ -82,6 +84,11 @@ impl Faults {
         *self.hit.borrow()
     }
 
+    /// Whether the call that goes wrong is one that gets no answer.
+    pub(super) fn is_unanswered(&self) -> bool {
+        matches!(self.lock().chosen, Some((_, Fault::DoneUnanswered)))
+    }
+
     /// Waits until nothing goes wrong any more.
     async fn cleared(&self) {
         let mut cleared = self.cleared.subscribe();
@@ -132,7 +139,7 @@ impl Faults {
         match self.next(name) {
             None => work.await,
             Some(Fault::Fail) => Err(error(name)),
-            Some(Fault::DoneThenFail) => {
+            Some(Fault::DoneThenFail | Fault::DoneUnanswered) => {
                 work.await?;
                 Err(error(name))
             }

@@ -198,7 +198,10 @@ impl FakeStorage {
         name: &'static str,
         work: impl FnOnce(&mut State) -> Result<T, DriverError>,
     ) -> Result<T, DriverError> {
-        let broken = |name| DriverError::Host(format!("{name} was made to fail"));
+        let broken = |name| match self.faults.is_unanswered() {
+            true => files::unanswered(name),
+            false => DriverError::Host(format!("{name} was made to fail")),
+        };
         self.faults
             .call(name, broken, async { work(&mut self.lock()) })
             .await

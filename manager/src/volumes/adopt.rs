@@ -2,6 +2,7 @@
 //!
 //! The storage does either in one step, and what counts is whether it is done: what a crash leaves of an adoption that the storage
 //! has done is finished at the next start, and forgotten otherwise; of a release the same, the other way round.
+//! So is what the storage has not answered, when it is asked for again.
 
 use std::sync::Arc;
 
@@ -108,14 +109,17 @@ impl Manager {
         let id = adoption.volume_id.clone();
         let _held = self.hold_volume(&id).await?;
         let driver = self.driver(&adoption.pool)?.clone();
-        match self.catalog.begin_adoption(adoption.clone()).await {
-            Err(error) if error.is_taken() => {
-                return Err(ManagerError::Busy(format!(
-                    "{lv} is being adopted or let go already: ask again"
-                )));
-            }
-            begun => begun?,
+        self.settle_earlier(&id).await?;
+        if let Some(row) = self.catalog.volume(&id).await? {
+            return match row.name == adoption.name {
+                true => Ok(row),
+                false => Err(ManagerError::AlreadyExists {
+                    what: format!("volume {id} of {lv}, named {:?}", row.name),
+                    difference: "name",
+                }),
+            };
         }
+        self.catalog.begin_adoption(adoption.clone()).await?;
         match driver.adopt_volume(&id, lv, &adoption.name).await {
             Ok(info) => {
                 let row = self.adopted(adoption, &info).await?;
@@ -133,7 +137,26 @@ impl Manager {
         }
     }
 
-    /// Takes back what was done before it failed. What resists is dealt with at the next start.
+    /// Finishes or forgets what an earlier try left on record, which the storage had not answered. The caller holds the volume, so
+    /// nobody is at it here.
+    async fn settle_earlier(&self, id: &VolumeId) -> Result<(), ManagerError> {
+        let earlier = async || {
+            let all = self.catalog.adoptions().await?;
+            Ok::<_, ManagerError>(all.into_iter().find(|one| one.volume_id == *id))
+        };
+        let Some(adoption) = earlier().await? else {
+            return Ok(());
+        };
+        self.recover_adoption(adoption).await?;
+        match earlier().await? {
+            None => Ok(()),
+            Some(_) => Err(ManagerError::Busy(format!(
+                "volume {id} is being adopted or let go, and the storage does not say how far that is: ask again"
+            ))),
+        }
+    }
+
+    /// Takes back what was done before it failed. What resists is dealt with at the next try or start.
     async fn undo_adoption(
         &self,
         driver: &Arc<dyn VolumeDriver>,
@@ -149,7 +172,7 @@ impl Manager {
             Ok::<_, ManagerError>(())
         };
         if let Err(error) = undone.await {
-            tracing::error!(volume_id = %id, %lv, error = chain(&error), "an adoption that failed could not be undone; the next start looks at it");
+            tracing::error!(volume_id = %id, %lv, error = chain(&error), "an adoption that failed could not be undone; the next try or start looks at it");
         }
     }
 
@@ -233,6 +256,7 @@ impl Manager {
             found => found?,
         };
         let _held = self.hold_volume(&row.id).await?;
+        self.settle_earlier(&row.id).await?;
         let row = self.volume_row(row.id.as_str()).await?;
         let id = &row.id;
         self.refuse_spare(id).await?;
@@ -336,7 +360,7 @@ impl Manager {
             Ok::<_, ManagerError>(self.catalog.forget_adoption(id).await?)
         };
         if let Err(error) = settled.await {
-            tracing::error!(volume_id = %id, error = chain(&error), "whether a volume was let go cannot be told now; the next start looks again");
+            tracing::error!(volume_id = %id, error = chain(&error), "whether a volume was let go cannot be told now; the next try or start looks again");
         }
     }
 

@@ -154,6 +154,35 @@ fn an_adoption_that_fails_leaves_it_as_it_was() {
     }
 }
 
+/// The storage has done it and did not say so: asking again is enough, no start is needed.
+#[test]
+fn what_was_not_answered_is_settled_when_it_is_asked_for_again() {
+    let world = World::new();
+    let (run, mut client, mut volumes) = begin(&world);
+    run.block_on(async {
+        world.faults.choose(1, Fault::DoneUnanswered);
+        lab::adopt(&mut volumes, "fake/data", "web")
+            .await
+            .unwrap_err();
+        assert_eq!(world.faults.clear(), Some("adopt_volume"));
+        assert!(lab::volumes(&mut client).await.is_empty());
+        let volume = lab::adopt(&mut volumes, "fake/data", "web").await.unwrap();
+        assert_eq!(volume.name, "web");
+        world.assert_content(&volume.volume_id);
+
+        world.faults.choose(1, Fault::DoneUnanswered);
+        lab::release(&mut volumes, "web").await.unwrap_err();
+        assert_eq!(world.faults.clear(), Some("release_volume"));
+        let gone = lab::release(&mut volumes, "web").await.unwrap_err();
+        assert_eq!(gone.code(), Code::NotFound, "{gone}");
+        assert!(lab::volumes(&mut client).await.is_empty());
+        let volume = lab::adopt(&mut volumes, "fake/data", "").await.unwrap();
+        world.assert_content(&volume.volume_id);
+    });
+    assert!(run.findings(true).is_empty());
+    run.stop();
+}
+
 #[test]
 fn one_that_is_killed_is_finished_or_forgotten() {
     for (fault, is_done) in [(Fault::Hang, false), (Fault::DoneThenHang, true)] {
