@@ -356,4 +356,4 @@ pub(super) fn read(row: &Row<'_>) -> Result<BackupRow, CatalogError> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

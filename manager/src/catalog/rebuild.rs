@@ -27,9 +27,11 @@ const COPY_NAME: &str = "old.sqlite";
 const CLOSE_WITHIN: Duration = Duration::from_secs(30);
 
 /// What only a catalog knows, and is taken over where it can be read. Rows of work under way are not: they name what may be gone.
-const KEPT_TABLES: [&str; 6] = [
+const KEPT_TABLES: [&str; 7] = [
     "exports",
     "backups",
+    // After the backups, which they are of.
+    "kept_sources",
     "schedules",
     "schedule_runs",
     "schedule_items",
@@ -341,6 +343,7 @@ fn keep_table(connection: &Connection, table: &str) -> Result<Option<u64>, rusql
     let both = both.join(", ");
     let only = match table {
         "backups" => "WHERE status NOT IN ('creating', 'cancelling')",
+        "kept_sources" => "WHERE id IN (SELECT snapshot_id FROM main.backups)",
         _ => "",
     };
     let sql = format!(

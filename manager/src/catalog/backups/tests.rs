@@ -3,7 +3,7 @@
 use super::{super::BackupSource, *};
 use crate::catalog::{CopyState, SnapshotRow, volumes::tests::volume};
 
-fn backup(name: &str, row: &super::super::VolumeRow) -> BackupRow {
+pub(in crate::catalog) fn backup(name: &str, row: &super::super::VolumeRow) -> BackupRow {
     BackupRow {
         id: format!("bak-{name}"),
         name: name.to_owned(),

@@ -1,7 +1,8 @@
 use super::{
     super::{
-        CopyState, InPlaceRow, InPlaceStage, StreamDirection, StreamRow, StreamStatus,
-        VolumeStatus, snapshots::tests::snapshot, volumes::tests::volume,
+        BackupSource, BackupStatus, CopyState, InPlaceRow, InPlaceStage, StreamDirection,
+        StreamRow, StreamStatus, VolumeStatus, backups::tests::backup, snapshots::tests::snapshot,
+        volumes::tests::volume,
     },
     *,
 };
@@ -78,6 +79,89 @@ async fn the_new_one_takes_the_place_and_the_old_one_is_kept() {
         .query_row("SELECT count(*) FROM volumes", [], |row| row.get(0))
         .unwrap();
     assert_eq!(count, 2);
+}
+
+/// Tables that are not taken over, and why not.
+const NOT_KEPT: [(&str, &str); 11] = [
+    ("volumes", "found on the storage"),
+    ("snapshots", "found on the storage and in the buckets"),
+    (
+        "attachments",
+        "work under way: what is attached is found and let go",
+    ),
+    ("jobs", "work under way"),
+    ("repositories", "found again as the profiles lead to them"),
+    (
+        "abandoned_snapshots",
+        "their repositories are asked again: a deletion that is repeated has to reach them",
+    ),
+    ("begun_uploads", "written for every snapshot that is found"),
+    (
+        "adoptions",
+        "work under way: it is looked what the storage has",
+    ),
+    (
+        "restores_in_place",
+        "work under way: what was filled beside is told and left",
+    ),
+    (
+        "quiesces",
+        "work under way: the watchdog thaws, and whoever rebuilds looks whether a database is paused",
+    ),
+    ("streams", "work under way"),
+];
+
+#[tokio::test]
+async fn every_table_is_taken_over_or_it_is_said_why_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    let tables = catalog.call(|connection| {
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite_%' ORDER BY name";
+        let mut statement = connection.prepare(sql)?;
+        let names = statement.query_map([], |row| row.get::<_, String>(0))?;
+        Ok(names.collect::<Result<Vec<_>, _>>()?)
+    });
+    let tables = tables.await.unwrap();
+    let mut known: Vec<&str> = KEPT_TABLES.to_vec();
+    known.extend(NOT_KEPT.map(|(table, _)| table));
+    known.sort_unstable();
+    assert_eq!(tables, known);
+}
+
+#[tokio::test]
+async fn what_kept_snapshots_are_backed_up_as_is_taken_over_with_the_backups() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    let used = volume("used", VolumeStatus::InUse);
+    let source = snapshot("source").id;
+    let mut rows = Vec::new();
+    for (name, status) in [
+        ("done", BackupStatus::Available),
+        ("cut-off", BackupStatus::Creating),
+    ] {
+        let mut row = backup(name, &used);
+        row.source = BackupSource::Kept;
+        let begun = catalog.begin_kept_backup(row.clone(), &source);
+        begun.await.unwrap();
+        if status != BackupStatus::Creating {
+            let from = BackupStatus::Creating;
+            assert!(
+                catalog
+                    .end_backup(&row.id, from, status, None)
+                    .await
+                    .unwrap()
+            );
+        }
+        rows.push(row);
+    }
+    catalog.close(dir.path()).await.unwrap();
+    let site = Site::lock(dir.path()).unwrap();
+    let new = Catalog::open(&site.new_dir()).unwrap();
+    let kept = site.keep(&new).await.unwrap();
+    assert!(kept.iter().all(|(_, rows)| rows.is_ok()), "{kept:?}");
+    let sources = new.kept_sources().await.unwrap();
+    let expected = [(rows[0].snapshot_id.clone(), source)];
+    assert_eq!(sources.into_iter().collect::<Vec<_>>(), expected);
 }
 
 #[tokio::test]
