@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use stockpot_driver::VolumeId;
 use stockpot_repository::{
     format::ids::PackName,
@@ -18,6 +18,9 @@ use crate::{
     ids,
     profile::{Profile, Topology},
 };
+
+/// How many repositories are listed at a time.
+const LISTED_AT_A_TIME: usize = 8;
 
 /// What a repository holds.
 #[derive(Debug)]
@@ -37,7 +40,7 @@ pub(super) struct Seen {
     silent: BTreeSet<String>,
 }
 
-/// Lists every repository that a profile leads to, each once, all at the same time.
+/// Lists every repository that a profile leads to, each once, several at the same time.
 pub(super) async fn look(manager: &Manager, report: &mut Report) -> Result<Seen, ManagerError> {
     let mut profiles = BTreeMap::new();
     let all = match manager.clouds.all_profiles().await {
@@ -63,8 +66,12 @@ pub(super) async fn look(manager: &Manager, report: &mut Report) -> Result<Seen,
         let listed = list(manager, &profile).await;
         (place, profile, listed)
     });
+    let asked: Vec<_> = asked.collect();
+    let listing = stream::iter(asked).buffer_unordered(LISTED_AT_A_TIME);
+    let mut all: Vec<_> = listing.collect().await;
+    all.sort_by(|(one, ..), (other, ..)| one.cmp(other));
     let mut seen = Seen::default();
-    for (place, profile, listed) in join_all(asked).await {
+    for (place, profile, listed) in all {
         match listed {
             Ok(None) => {}
             Ok(Some((short_id, repository))) => {
