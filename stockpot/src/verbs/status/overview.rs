@@ -293,14 +293,14 @@ fn row(backup: &Backup) -> Ended {
     }
 }
 
-/// The median and the worst of all on record.
+/// The median and the worst of all on record. Of two in the middle the lesser one, as `ListBackups` tells it.
 fn freezes(backups: &[Backup]) -> Option<Freezes> {
     let mut times: Vec<u64> = backups.iter().map(|backup| backup.frozen_us).collect();
     times.retain(|time| *time > 0);
     times.sort_unstable();
     Some(Freezes {
         count: times.len(),
-        median_us: *times.get(times.len() / 2)?,
+        median_us: *times.get(times.len().checked_sub(1)? / 2)?,
         worst_us: *times.last()?,
     })
 }
@@ -366,5 +366,7 @@ mod tests {
         let all = [frozen(9), frozen(0), frozen(5), frozen(100)];
         let found = freezes(&all).unwrap();
         assert_eq!((found.count, found.median_us, found.worst_us), (3, 9, 100));
+        let two = freezes(&[frozen(9), frozen(5)]).unwrap();
+        assert_eq!((two.count, two.median_us, two.worst_us), (2, 5, 9));
     }
 }
