@@ -218,6 +218,7 @@ fn copies_and_sizes_of_a_source() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn an_attached_volume_is_kept_and_survives_a_restart() {
     let world = World::new();
     let run = world.start();

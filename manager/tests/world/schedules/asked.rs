@@ -47,6 +47,7 @@ fn apply() -> api::ApplyRetentionRequest {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn what_is_asked_again_is_the_same_and_mistakes_leave_nothing() {
     let scene = Scene::new("2026-03-01T12:00:00Z", WIDE);
     lab::write_profile(scene.world.dir.path(), "other", "{bucket: elsewhere}");

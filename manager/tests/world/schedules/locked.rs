@@ -48,6 +48,7 @@ fn records(scene: &Scene) -> Vec<(String, bool)> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story")]
 fn nothing_that_is_locked_is_given_up_before_its_lock_has_ended() {
     // Locks are asked for only while the bucket's clock is that of this host.
     let now = Timestamp::now();
