@@ -138,13 +138,14 @@ impl Row {
     /// What it is made of, by LVM's words, where that is not what volumes are made of.
     pub(super) fn is_something_else(&self) -> Option<String> {
         let layout = &self.lv_layout;
-        if self.lv_name.starts_with('[') || words(&self.lv_role).any(|role| role == "private") {
-            return Some("it is an inner part of something else in LVM".to_owned());
-        }
+        // Before the next one: to LVM a pool is private, too.
         if words(layout).any(|word| word == "pool") {
             return Some(format!(
                 "it is a pool ({layout}); name it in a pool of the configuration instead"
             ));
+        }
+        if self.lv_name.starts_with('[') || words(&self.lv_role).any(|role| role == "private") {
+            return Some("it is an inner part of something else in LVM".to_owned());
         }
         if self.is_classic_snapshot() {
             return Some(format!(
