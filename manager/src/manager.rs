@@ -196,6 +196,8 @@ impl Manager {
         let task = self.tasks.spawn(operation.in_current_span());
         match task.await {
             Ok(result) => result,
+            // Nobody cancels it: the runtime ends, and with it who waits here. That is no failure that anybody may write down.
+            Err(error) if error.is_cancelled() => std::future::pending().await,
             Err(error) => Err(ManagerError::Internal(error.to_string())),
         }
     }

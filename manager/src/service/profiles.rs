@@ -14,7 +14,7 @@ use crate::{
     catalog::{BackupStatus, CopyState},
     ids,
     profile::{Profile, ProfileError, ProfileText},
-    schedules::spec::Spec,
+    schedules::spec::{self, Spec},
 };
 
 #[tonic::async_trait]
@@ -158,6 +158,12 @@ impl Manager {
         self.clouds
             .read(move |profiles| profiles.remove(&found))
             .await?;
+        // A file that is only away for a moment keeps its schedule; this one was let go.
+        let left = self.clouds.all_profiles().await?;
+        if !left.iter().any(|profile| profile.name == name) {
+            let schedule = spec::name_of_profile(&name);
+            self.catalog.remove_schedule(&schedule).await?;
+        }
         tracing::info!(profile = name, "a profile was deleted");
         self.notify();
         Ok(())

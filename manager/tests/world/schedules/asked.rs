@@ -230,7 +230,8 @@ fn a_cut_that_is_not_answered_keeps_one_volume_waiting() {
         })
         .await;
         assert_eq!(seen.last_run_at.unwrap().seconds, next.as_second());
-        assert!(seen.last_error.contains("still running"), "{seen:?}");
+        let why = &seen.last_volumes[0].message;
+        assert!(why.contains("still running"), "{seen:?}");
         scene.world.faults.clear();
         until("it is made", async || {
             let made = all(backups).await;
