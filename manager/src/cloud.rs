@@ -39,6 +39,7 @@ pub(crate) use self::uploads::open_uploads;
 use crate::{
     ManagerError,
     catalog::Catalog,
+    joined::joined,
     profile::{Profile, ProfileError, Profiles, Topology},
 };
 
@@ -121,9 +122,8 @@ impl Clouds {
         read: impl FnOnce(&Profiles) -> Result<T, ProfileError> + Send + 'static,
     ) -> Result<T, ManagerError> {
         let profiles = self.profiles.clone();
-        let reading = tokio::task::spawn_blocking(move || read(&profiles)).await;
-        let read = reading.map_err(|error| ManagerError::Internal(error.to_string()))?;
-        Ok(read?)
+        let reading = tokio::task::spawn_blocking(move || read(&profiles));
+        Ok(joined(reading).await??)
     }
 
     /// The repository of a profile, made where nothing is.
@@ -275,10 +275,7 @@ impl Clouds {
             }
             // To its end, whoever waits for it: what a new repository's endpoint is tried with has to go again, and
             // a slow one would never get to the end otherwise.
-            match self.tasks.spawn(opening.in_current_span()).await {
-                Ok(opened) => opened,
-                Err(error) => Err(ManagerError::Internal(error.to_string())),
-            }
+            joined(self.tasks.spawn(opening.in_current_span())).await?
         };
         within(&topology.location(), self.answer_within, opening).await
     }

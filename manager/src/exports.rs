@@ -30,6 +30,7 @@ use crate::{
     Config, ManagerError,
     catalog::{Catalog, CatalogError},
     error::chain,
+    joined::joined,
 };
 
 const KEY_FILE: &str = "exports.key";
@@ -241,9 +242,7 @@ async fn open_sealer(key_file: &Path) -> Result<Sealer, ManagerError> {
         }
         Sealer::open(&path)
     });
-    let opened = opening
-        .await
-        .map_err(|error| ManagerError::Internal(error.to_string()))?;
+    let opened = joined(opening).await?;
     opened.map_err(|error| ManagerError::SecretFile {
         path: key_file.to_owned(),
         problem: chain(&error),

@@ -56,6 +56,7 @@ pub mod fault;
 mod fault;
 mod guard;
 pub mod ids;
+mod joined;
 mod locks;
 mod manager;
 mod owners;

@@ -19,6 +19,7 @@ use crate::{
     config::Config,
     exports::Exports,
     ids::NodeShortId,
+    joined::joined,
     locks::Locks,
     parts::Parts,
     pools::{self, Unusable},
@@ -194,12 +195,7 @@ impl Manager {
     ) -> Result<T, ManagerError> {
         use tracing::Instrument;
         let task = self.tasks.spawn(operation.in_current_span());
-        match task.await {
-            Ok(result) => result,
-            // Nobody cancels it: the runtime ends, and with it who waits here. That is no failure that anybody may write down.
-            Err(error) if error.is_cancelled() => std::future::pending().await,
-            Err(error) => Err(ManagerError::Internal(error.to_string())),
-        }
+        joined(task).await?
     }
 
     /// The driver of a pool that a row names.

@@ -26,6 +26,7 @@ use crate::{
     Config, ConfigError, Manager, ManagerError,
     error::chain,
     ids::{self, NodeShortId},
+    joined::joined,
 };
 
 /// How often this node's certificate is looked at.
@@ -86,9 +87,7 @@ fn files(config: &Config) -> Result<CertificateFiles, ConfigError> {
 async fn read_certificate(config: &Config) -> Result<NodeCertificate, ManagerError> {
     let files = files(config)?;
     let reading = tokio::task::spawn_blocking(move || NodeCertificate::read(&files));
-    let read = reading
-        .await
-        .map_err(|error| ManagerError::Internal(error.to_string()))?;
+    let read = joined(reading).await?;
     let certificate = read.map_err(|error| wrong(chain(&error)))?;
     if certificate.node() != config.node_name {
         let problem = format!(

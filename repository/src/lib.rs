@@ -21,6 +21,7 @@ mod fetch;
 pub mod forget;
 pub mod format;
 mod indexes;
+mod joined;
 pub mod lock;
 mod pages;
 mod progress;

@@ -29,6 +29,7 @@ use crate::{
         keys::{KeySource, RepositoryKey},
         marker::Marker,
     },
+    joined,
     store::{EndpointReport, ObjectStore, PutMode, StoreError, first::FirstVersions},
 };
 
@@ -407,7 +408,5 @@ fn parse(object: &[u8]) -> Result<Marker, RepositoryError> {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, RepositoryError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|e| RepositoryError::Internal(format!("a thread: {e}")))
+    joined::ended(tokio::task::spawn_blocking(work).await, "a thread").await
 }

@@ -28,6 +28,7 @@ use crate::{
     device::{Target, ZERO_STEP_BYTES},
     fetch::{BatchLimits, Fetcher, batches},
     format::{ids::PackName, location::Location, manifest::Manifest},
+    joined,
     pages::{Pages, broken_list_page, broken_page},
     repository::blocking,
     stop::Stop,
@@ -41,6 +42,9 @@ pub use salvage::LostRange;
 /// Chunks are joined into ranges within a window of this many plain bytes, holes not counted: long enough for packs that
 /// were filled side by side, short enough that ranges come nearly in the order of the volume.
 const WINDOW_BYTES: u64 = 128 << 20;
+
+/// What is said of a task that panicked.
+const TASK: &str = "a task of the restore";
 
 /// What a restore did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,8 +157,8 @@ async fn run(
     }
     // Nothing may write to the target after this function has ended.
     while let Some(done) = tasks.join_next().await {
-        if let Err(error) = done {
-            stop.fail(task_failed(error));
+        if let Err(error) = joined::ended(done, TASK).await {
+            stop.fail(error);
         }
     }
     if stop.check().is_err() {
@@ -194,10 +198,6 @@ async fn pack_sizes(
         }
     }
     Ok(sizes)
-}
-
-fn task_failed(error: tokio::task::JoinError) -> RepositoryError {
-    RepositoryError::Internal(format!("a task of the restore: {error}"))
 }
 
 async fn finish(
@@ -346,7 +346,7 @@ impl Filler {
             });
             // Those that are done are let go, so that a large volume does not gather them.
             while let Some(done) = tasks.try_join_next() {
-                done.map_err(task_failed)?;
+                joined::ended(done, TASK).await?;
             }
         }
         Ok(())

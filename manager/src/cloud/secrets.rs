@@ -5,7 +5,7 @@ use std::{os::unix::fs::PermissionsExt, path::Path};
 use stockpot_repository::format::keys::KeySource;
 use zeroize::Zeroizing;
 
-use crate::{ManagerError, profile::Key};
+use crate::{ManagerError, joined::joined, profile::Key};
 
 /// Largest key or passphrase file, in bytes.
 const FILE_SIZE_MAX: u64 = 64 << 10;
@@ -33,9 +33,7 @@ pub(super) async fn key(key: Option<&Key>) -> Result<Option<KeySource>, ManagerE
         };
         source.map_err(|error| unusable(&path, error.to_string()))
     });
-    let source = reading
-        .await
-        .map_err(|error| ManagerError::Internal(error.to_string()))??;
+    let source = joined(reading).await??;
     Ok(Some(source))
 }
 

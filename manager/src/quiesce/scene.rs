@@ -23,6 +23,7 @@ use crate::{
     Manager, ManagerError,
     catalog::{AttachmentKind, Consistency, FrozenPath, Purpose, SnapshotRow},
     error::chain,
+    joined::joined,
 };
 
 /// Folders without which neither this program nor LVM's get on: their file systems are never frozen.
@@ -115,9 +116,7 @@ impl Manager {
         if let Some(place) = place {
             let state_dir = self.config.state_dir.clone();
             let looking = tokio::task::spawn_blocking(move || on_device(&place, &state_dir));
-            let found = looking
-                .await
-                .map_err(|error| ManagerError::Internal(error.to_string()))?;
+            let found = joined(looking).await?;
             match found {
                 Ok(Some(scene)) => return Ok(Scene { device, ..scene }),
                 Ok(None) => {}
@@ -183,9 +182,7 @@ fn unseen(device: Option<PathBuf>, error: DriverError) -> Result<Scene, ManagerE
 async fn number_at(path: &Path) -> Result<Option<Number>, ManagerError> {
     let path = path.to_owned();
     let looking = tokio::task::spawn_blocking(move || number_of(&path));
-    looking
-        .await
-        .map_err(|error| ManagerError::Internal(error.to_string()))
+    joined(looking).await
 }
 
 /// What lies on the device; `None` if nothing of it is mounted.

@@ -28,6 +28,7 @@ use crate::{
     codes,
     error::chain,
     fault, ids,
+    joined::joined,
     transfers::Entry,
 };
 
@@ -217,9 +218,8 @@ impl Manager {
         let path = read.path.clone();
         let opening =
             tokio::task::spawn_blocking(move || Source::open(path, SourceOptions::default()));
-        let source = opening
-            .await
-            .map_err(|error| ManagerError::Internal(error.to_string()))?
+        let source = joined(opening)
+            .await?
             .map_err(stockpot_repository::RepositoryError::from)?;
         let profile = self.clouds.profile(&row.profile).await?;
         let backup = self.catalog.backup_of(&row.id).await?;

@@ -32,6 +32,7 @@ use crate::{
     },
     error::chain,
     ids,
+    joined::joined,
     locks::{self, Held},
     manager::now_us,
     request,
@@ -363,8 +364,7 @@ async fn fill(
         () = cancel.cancelled() => Err(ManagerError::Cancelled),
         received = pass_on(&mut connection, sender) => received.map_err(ManagerError::from),
     };
-    let written = writing.await;
-    let written = written.map_err(|error| ManagerError::Internal(error.to_string()))?;
+    let written = joined(writing).await?;
     match (received, written) {
         // What broke off the reading is why the rest is missing.
         (Err(error), Err(Filled::Format(_))) | (Err(error), Ok(_)) => Err(error),
@@ -372,8 +372,7 @@ async fn fill(
         (_, Err(Filled::Device(error))) => Err(error.into()),
         (Ok(()), Ok(target)) => {
             let finishing = tokio::task::spawn_blocking(move || target.finish());
-            let finished = finishing.await;
-            let finished = finished.map_err(|error| ManagerError::Internal(error.to_string()))?;
+            let finished = joined(finishing).await?;
             Ok(finished.map_err(RepositoryError::from)?)
         }
     }

@@ -24,6 +24,7 @@ use crate::{
     catalog::{CopyState, JobKind, Purpose, SnapshotRow, StreamDirection, StreamRow, StreamStatus},
     error::chain,
     ids,
+    joined::joined,
     manager::now_us,
     request,
     transfers::Entry,
@@ -189,8 +190,7 @@ async fn send_content(
         } => sent,
     };
     drop(frames);
-    let read = reading.await;
-    let read = read.map_err(|error| ManagerError::Internal(error.to_string()))?;
+    let read = joined(reading).await?;
     sent?;
     read
 }

@@ -20,6 +20,7 @@ use crate::{
     cloud, codes,
     error::chain,
     fault,
+    joined::joined,
     snapshots::CloudCopy,
     transfers::Entry,
 };
@@ -272,10 +273,7 @@ impl Manager {
             zeroed: true,
         };
         let opening = tokio::task::spawn_blocking(move || Target::open(path, size_bytes, options));
-        let target = opening
-            .await
-            .map_err(|error| ManagerError::Internal(error.to_string()))?
-            .map_err(RepositoryError::from)?;
+        let target = joined(opening).await?.map_err(RepositoryError::from)?;
         let settings = self.config.transfers.read_settings();
         let report = restore(repository, manifest, target, &settings, progress, cancel).await?;
         tracing::info!(

@@ -31,6 +31,7 @@ use crate::{
         frame::FrameKind, ids::PackName, limits::chunk_count, list_page::PackEntry,
         manifest::RootRef,
     },
+    joined,
     stop::Stop,
 };
 
@@ -344,9 +345,7 @@ impl Drop for StopOnPanic<'_> {
 }
 
 async fn join<T>(thread: Thread<T>) -> Result<T, RepositoryError> {
-    thread
-        .await
-        .map_err(|e| RepositoryError::Internal(format!("a thread of the upload: {e}")))?
+    joined::ended(thread.await, "a thread of the upload").await?
 }
 
 /// What the pack list says of each pack that the map reaches.

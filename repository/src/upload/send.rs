@@ -17,6 +17,7 @@ use tokio::{
 use crate::{
     Progress, RepositoryError,
     format::crc32c::{combine_crc32c, crc32c},
+    joined,
     stop::Stop,
     store::{Multipart, ObjectStore, PartReceipt, PutMode, StoreError},
 };
@@ -125,7 +126,7 @@ impl Sender {
             part = loop {
                 tokio::select! {
                     next = self.next(parts) => break next?,
-                    Some(done) = in_flight.join_next() => receipts.push(receipt(done)?),
+                    Some(done) = in_flight.join_next() => receipts.push(receipt(done).await?),
                 }
             };
         }
@@ -133,7 +134,7 @@ impl Sender {
             done = in_flight.join_next() => done,
             () = self.stop.stopped() => return Err(RepositoryError::Cancelled),
         } {
-            receipts.push(receipt(done)?);
+            receipts.push(receipt(done).await?);
         }
         receipts.sort_by_key(|receipt| receipt.number);
         self.progress.requested(1);
@@ -180,11 +181,11 @@ impl Sender {
     }
 }
 
-fn receipt(
+async fn receipt(
     done: Result<Result<PartReceipt, StoreError>, tokio::task::JoinError>,
 ) -> Result<PartReceipt, RepositoryError> {
-    done.map_err(|e| RepositoryError::Internal(format!("a part's task: {e}")))?
-        .map_err(RepositoryError::Store)
+    let done = joined::ended(done, "a part's task").await?;
+    done.map_err(RepositoryError::Store)
 }
 
 /// Size and checksum of the object that the parts make.
