@@ -28,6 +28,9 @@ pub(super) enum Ended {
     ListTaken,
 }
 
+/// Conditional writes that an endpoint may take in a row, where all but the first are to be refused.
+const CONDITIONAL_TRIES: usize = 4;
+
 /// A prune at work.
 #[derive(Debug)]
 pub(super) struct Rounds {
@@ -79,7 +82,9 @@ impl Rounds {
 
     /// The list is in the bucket; the steps that follow are in the order that keeps uploads and other prunes safe.
     async fn within(&mut self, key: &str, list: Condemned) -> Result<Ended, PruneError> {
-        self.try_conditional_write(key, &list).await?;
+        if !self.try_conditional_write(key, &list).await? {
+            return Ok(Ended::ListTaken);
+        }
         let Some(now_s) = self.put_at_s(key).await? else {
             return Ok(Ended::ListTaken);
         };
@@ -119,28 +124,33 @@ impl Rounds {
         Ok(Ended::Done)
     }
 
-    /// The marker tells what the endpoint could do when the repository was made. It may lie elsewhere by now.
+    /// The marker tells what the endpoint could do when the repository was made. It may lie elsewhere by now. Whether the list is
+    /// still the one that was put: another prune that holds it for a dead one's may take it away between two writes, so that the second one
+    /// says nothing yet.
     async fn try_conditional_write(
         &mut self,
         key: &str,
         list: &Condemned,
-    ) -> Result<(), PruneError> {
+    ) -> Result<bool, PruneError> {
         if self.is_tried {
-            return Ok(());
+            return Ok(true);
         }
-        match self.put(key, list).await {
-            Err(PruneError::Repository(RepositoryError::Store(StoreError::AlreadyExists {
-                ..
-            }))) => {
-                self.is_tried = true;
-                Ok(())
+        for taken in 0..CONDITIONAL_TRIES {
+            match self.put(key, list).await {
+                Err(PruneError::Repository(RepositoryError::Store(
+                    StoreError::AlreadyExists { .. },
+                ))) => {
+                    self.is_tried = true;
+                    return Ok(taken == 0);
+                }
+                Ok(()) => {}
+                Err(error) => return Err(error),
             }
-            Ok(()) => Err(PruneError::NotEnforced {
-                location: self.survey.repository.location(),
-                why: "its endpoint took a second conditional write just now",
-            }),
-            Err(error) => Err(error),
         }
+        Err(PruneError::NotEnforced {
+            location: self.survey.repository.location(),
+            why: "its endpoint took one conditional write after another just now",
+        })
     }
 
     /// When the list was put, by the store's clock; `None` if it is not there.

@@ -1,6 +1,12 @@
 //! What a prune removes, what it leaves, and what makes it stop.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use stockpot_repository::{
@@ -254,6 +260,25 @@ async fn without_conditional_writes_there_is_no_prune() {
     let none = CancellationToken::new();
     let error = plan(&repository, &at_once(), &none).await.unwrap_err();
     assert!(matches!(error, PruneError::NotEnforced { .. }), "{error:?}");
+}
+
+/// A prune that holds this one for dead takes its list away at the worst moments: that says nothing of the endpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_is_taken_away_between_two_writes_is_put_again() {
+    let memory = MemoryStore::new();
+    let store = super::blind::Taking(memory.clone(), AtomicUsize::new(0));
+    let store = Arc::new(Over(store));
+    let scene = Scene::new(store.clone()).await;
+    let first = scene.up(1).await;
+    scene.up(2).await;
+    scene.delete(&first).await;
+    let before = packs(&memory);
+    store.0.1.store(2, Ordering::Relaxed);
+    let report = scene.pruned(at_once()).await.unwrap();
+    assert!(report.deleted.packs > 0, "{report:?}");
+    assert_eq!(store.0.1.load(Ordering::Relaxed), 0);
+    assert!(packs(&memory) < before);
+    assert_eq!(scene.check_images().await, 1);
 }
 
 /// The repository was made where conditional writes are refused, and lies elsewhere now.
