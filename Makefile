@@ -65,7 +65,7 @@ selftest: setup ## the tests of the test host itself
 csi-sanity: setup setup-csi ## the conformance tests of CSI, against the driver in a guest
 	$(FIXTURES)/csi-sanity-run
 
-gateway-clients: setup ## the real python-cinderclient, and OpenSDS's calls, against the gateway, on LVM and an S3 server in guests
+gateway-clients: setup ## the real python-cinderclient, and the calls of OpenSDS and of OpenEBS's plugin, against the gateway, on LVM and an S3 server in guests
 	$(FIXTURES)/gateway-clients/run
 
 reader: ## the independent reader restores the document's examples and every golden repository, and finds damage

@@ -137,6 +137,8 @@ class Daemon:
             "profilesDir": str(self.home / "profiles"),
             "credentialsDir": str(self.home),
             "pools": [pool],
+            # What the plugin of OpenEBS takes and gives.
+            "streams": {"allowedDestinations": ["127.0.0.1/32:9001", "127.0.0.1/32:9010"]},
             "csi": {"endpoint": f"unix://{self.home}/csi.sock"},
             "gateway": {
                 "listen": [f"127.0.0.1:{self.port}"],
