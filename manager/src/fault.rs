@@ -26,6 +26,11 @@ pub const NAMES: &[&str] = &[
     "restore.filled",
     "restore.detached",
     "restore.recorded",
+    // A restore into a volume that is there.
+    "in-place.row",
+    "in-place.filled",
+    "in-place.replaced",
+    "in-place.recorded",
     // A deletion of a backup.
     "delete.marked",
     "delete.cloud-removed",

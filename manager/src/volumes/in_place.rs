@@ -30,7 +30,7 @@ use crate::{
     },
     codes,
     error::chain,
-    ids,
+    fault, ids,
     snapshots::CloudCopy,
     transfers::Entry,
 };
@@ -100,6 +100,7 @@ impl Manager {
                 "volume {id} has just changed: ask again"
             )));
         }
+        fault::reached("in-place.row");
         self.start_restore(id).await;
         self.notify();
         self.volume_row(id.as_str()).await
@@ -240,6 +241,7 @@ impl Manager {
                         "the end of a restore could not be recorded; the next start asks the storage for it"
                     );
                 }
+                fault::reached("in-place.recorded");
             }
             // Who cancelled it may not have waited for this. A stopping manager goes on at its next start.
             Err(error @ ManagerError::Cancelled) if row.stage != InPlaceStage::Undoing => {
@@ -304,6 +306,7 @@ impl Manager {
             if !self.persist("that a volume is filled", record).await? {
                 return Err(ManagerError::Cancelled);
             }
+            fault::reached("in-place.filled");
         } else if now != Some(InPlaceStage::Replacing) {
             // Given up meanwhile.
             return Err(ManagerError::Cancelled);
@@ -321,7 +324,10 @@ impl Manager {
     ) -> Result<u64, ManagerError> {
         let (id, driver) = (&volume.id, self.driver(&volume.pool)?);
         let refused = match driver.replace_volume(id, &row.temp_volume_id).await {
-            Ok(info) => return Ok(info.size_bytes),
+            Ok(info) => {
+                fault::reached("in-place.replaced");
+                return Ok(info.size_bytes);
+            }
             Err(error) if !matches!(error, DriverError::InUse { .. }) => return Err(error.into()),
             Err(error) => error,
         };

@@ -23,7 +23,7 @@ use super::{
     backups::{logical_volume, logical_volumes, status},
     detach,
 };
-use crate::lab::{self, Backups, Client, Run};
+use crate::lab::{self, Backups, Client, Run, Volumes};
 
 const DIRECTORY: &str = "STOCKPOT_FAULTS_DIRECTORY";
 const POOL: &str = "STOCKPOT_FAULTS_POOL";
@@ -258,6 +258,50 @@ impl Stage {
         safe.run.stop();
     }
 
+    /// Into a volume with another content: the next start goes on with it, whoever asked first.
+    fn in_place(&self, point: &str) {
+        let mut safe = self.start();
+        let volume = safe.run.block_on(async {
+            let request = lab::empty_volume(point, SIZE);
+            let volume = lab::available_volume(&mut safe.client, &request).await;
+            let volume = volume.unwrap().volume_id;
+            let path = attach(&mut safe.client, &volume).await;
+            let device = fs::OpenOptions::new().write(true).open(&path).unwrap();
+            let other = Image::new(SIZE).extent(4 << 20, 1 << 20, Fill::Random(7));
+            other.write_extents(&device).unwrap();
+            device.sync_all().unwrap();
+            drop(device);
+            detach(&mut safe.client, &volume).await;
+            volume
+        });
+        safe.run.stop();
+        let socket = self.world.config().socket;
+        self.killed_at(point, async |_, _| {
+            let mut volumes = Volumes::new(lab::connect(&socket).await);
+            let request = api::RestoreVolumeRequest {
+                volume_id: volume.clone(),
+                snapshot_id: self.base.clone(),
+            };
+            let _ = volumes.restore_volume(request).await;
+        });
+        let mut safe = self.start();
+        safe.run.block_on(async {
+            let asked = api::GetVolumeRequest {
+                volume_id: volume.clone(),
+            };
+            let done = safe.client.wait_volume(asked).await.unwrap().into_inner();
+            assert_eq!(
+                (done.status(), done.error.as_str()),
+                (VolumeStatus::Available, ""),
+                "{point}"
+            );
+            assert_holds(&mut safe.client, &volume, &image()).await;
+            lab::delete_volume(&mut safe.client, &volume).await.unwrap();
+            self.assert_clean(point).await;
+        });
+        safe.run.stop();
+    }
+
     fn delete(&self, point: &str) {
         let mut safe = self.start();
         let made = lab::backed_up(&mut safe.backups, &self.volume, point, true);
@@ -295,6 +339,7 @@ fn killed_at_every_named_point() {
         match point.split_once('.').unwrap().0 {
             "backup" | "upload" => stage.backup(point),
             "restore" => stage.restore(point),
+            "in-place" => stage.in_place(point),
             "delete" => stage.delete(point),
             other => panic!("{other}"),
         }
