@@ -14,7 +14,7 @@ where
     T: Send + 'static,
     E: From<Stopping> + Send + 'static,
 {
-    tokio::spawn(work).await.unwrap_or_else(ended)
+    answer(tokio::spawn(work).await).await
 }
 
 /// Runs something that blocks, on a thread for that; to its end, too.
@@ -25,9 +25,17 @@ where
     T: Send + 'static,
     E: From<Stopping> + Send + 'static,
 {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(ended)
+    answer(tokio::task::spawn_blocking(work).await).await
+}
+
+/// Nobody cancels such work: where that happens the runtime ends, and with it who waits here. It is not told as a failure, which somebody
+/// might write down.
+async fn answer<T, E: From<Stopping>>(result: Result<Result<T, E>, JoinError>) -> Result<T, E> {
+    match result {
+        Ok(result) => result,
+        Err(error) if error.is_cancelled() => std::future::pending().await,
+        Err(error) => ended(error),
+    }
 }
 
 /// The runtime ended before the work did.
