@@ -256,6 +256,21 @@ fn processes(program: &Path) -> Vec<Pid> {
     ids.map(Pid::from_raw).collect()
 }
 
+/// The process that cuts, by the home it was given.
+fn cutter(home: &Path) -> Pid {
+    let this = fs::canonicalize("/proc/self/exe").unwrap();
+    let given = format!("{HOME}={}", home.display());
+    let serves = |id: &Pid| {
+        let variables = fs::read(format!("/proc/{id}/environ")).unwrap_or_default();
+        variables
+            .split(|byte| *byte == 0)
+            .any(|variable| variable == given.as_bytes())
+    };
+    let found: Vec<Pid> = processes(&this).into_iter().filter(serves).collect();
+    assert_eq!(found.len(), 1);
+    found[0]
+}
+
 fn killed(with_watchdog: bool) {
     let _turn = turn();
     let leaks = LeakCheck::start();
@@ -283,15 +298,16 @@ fn killed(with_watchdog: bool) {
     let watchdogs = processes(&watchdog);
     assert_eq!(watchdogs.len(), 1);
     if with_watchdog {
-        // Stopped and not killed yet: the manager would see its end, and thaw.
-        kill(watchdogs[0], Signal::SIGSTOP).unwrap();
+        // The manager is stopped first: it would see the watchdog's end, and thaw. Not the other way round: the kernel wakes what is
+        // stopped when its parent dies (setpgid(2), "orphaned process group"), and the watchdog would thaw.
+        kill(cutter(home.path()), Signal::SIGSTOP).unwrap();
+        kill(watchdogs[0], Signal::SIGKILL).unwrap();
     }
     // A future that is dropped kills its process with SIGKILL.
     let killed = Instant::now();
     child.abort();
     let _ = runtime.block_on(child);
     if with_watchdog {
-        kill(watchdogs[0], Signal::SIGKILL).unwrap();
         assert!(
             !writer.goes_on_within(Duration::from_secs(1)),
             "nobody was there to thaw"
