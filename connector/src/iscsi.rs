@@ -55,7 +55,10 @@ pub struct IscsiConfig {
     pub initiator_file: PathBuf,
     /// open-iscsi's node databases: the first that exists is used.
     pub node_databases: Vec<PathBuf>,
-    /// How long a login may take at one portal.
+    /// How long a login may take at one portal, in two tries of half of it.
+    ///
+    /// A try should outlast 15 s: so long the kernel's target (`TA_LOGIN_TIMEOUT`) listens to an initiator that has connected and says
+    /// nothing, such as one that crashed, and takes no other login at that portal meanwhile.
     pub login_timeout: Duration,
     /// How long a device may take to appear after the login, and to go at the end.
     pub device_timeout: Duration,
@@ -70,7 +73,7 @@ impl Default for IscsiConfig {
         Self {
             initiator_file: "/etc/iscsi/initiatorname.iscsi".into(),
             node_databases: vec!["/etc/iscsi/nodes".into(), "/var/lib/iscsi/nodes".into()],
-            login_timeout: Duration::from_secs(15),
+            login_timeout: Duration::from_secs(40),
             device_timeout: Duration::from_secs(15),
             flush_timeout: Duration::from_secs(60),
             replacement_timeout: Duration::from_secs(120),

@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    net::TcpStream,
     os::unix::fs::{FileExt, OpenOptionsExt},
     sync::{
         Arc,
@@ -10,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use stockpot_connector::Connector;
+use stockpot_connector::{Connector, IscsiConfig};
 use stockpot_driver::{AccessMode, ConnectionInfo, ConnectorProperties, VolumeDriver};
 
 use crate::lab::{Lab, MIB, PORTALS, holds, iscsi, leftovers, sessions, worker_with, write};
@@ -65,6 +66,23 @@ async fn a_volume_is_a_disk_on_another_host() {
     lab.driver.remove_export(&volume).await.unwrap();
     // A fresh connection has fresh secrets.
     assert_ne!(lab.export(&volume).await.auth, connection.auth);
+    lab.withdraw(&volume).await;
+    lab.close().await;
+}
+
+/// The kernel's target takes logins one after the other, and waits 15 s for the first word of each.
+#[tokio::test(flavor = "multi_thread")]
+async fn hosts_that_say_nothing_keep_no_other_from_attaching() {
+    let lab = Lab::new(&PORTALS[..1]).await;
+    let volume = lab.volume("v", 8).await;
+    let connection = lab.export(&volume).await;
+    let silent = [(); 2].map(|()| TcpStream::connect(PORTALS[0]).unwrap());
+    let worker = worker_with(|config| *config = IscsiConfig::default());
+    let info = ConnectionInfo::Iscsi(connection.clone());
+    let device = worker.connect(&info).await.unwrap();
+    write(&device.path, 0, 7).unwrap();
+    drop(silent);
+    lab.disconnect(&connection).await.unwrap();
     lab.withdraw(&volume).await;
     lab.close().await;
 }
