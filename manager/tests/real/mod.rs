@@ -11,6 +11,7 @@ mod large;
 mod limits;
 mod quiesce;
 mod rebuild;
+mod schedules;
 mod story;
 mod streams;
 mod watchdog;
