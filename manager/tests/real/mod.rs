@@ -9,6 +9,7 @@ mod full;
 mod in_place;
 mod large;
 mod limits;
+mod meanwhile;
 mod pauses;
 mod quiesce;
 mod rebuild;
