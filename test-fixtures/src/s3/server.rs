@@ -2,8 +2,11 @@
 
 mod contents;
 
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use s3s::host::{S3Host, VirtualHost};
@@ -22,6 +25,10 @@ use super::service::Service;
 use crate::tls::{TestCa, TlsError};
 
 pub use contents::{BucketSnapshot, ObjectInfo, UploadInfo};
+
+/// How long a port may stay taken after the server let go of it: a child that another thread is starting has a copy of every
+/// socket until it runs its program.
+const FREE_WITHIN: Duration = Duration::from_secs(10);
 
 /// Why a server did not start.
 #[derive(Debug, thiserror::Error)]
@@ -263,12 +270,25 @@ impl Server {
     pub fn restart(&self) -> Result<(), StartError> {
         let mut listener = self.listener();
         drop(listener.take());
-        let started = Listener::start(self.address, self.tls.clone(), Arc::clone(&self.front));
-        *listener = Some(started.map_err(|source| StartError::Listen {
-            address: self.address,
-            source,
-        })?);
-        Ok(())
+        let deadline = Instant::now() + FREE_WITHIN;
+        loop {
+            let started = Listener::start(self.address, self.tls.clone(), Arc::clone(&self.front));
+            match started {
+                Ok(started) => {
+                    *listener = Some(started);
+                    return Ok(());
+                }
+                Err(error) if error.kind() == ErrorKind::AddrInUse && Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err(source) => {
+                    return Err(StartError::Listen {
+                        address: self.address,
+                        source,
+                    });
+                }
+            }
+        }
     }
 
     fn listener(&self) -> MutexGuard<'_, Option<Listener>> {
