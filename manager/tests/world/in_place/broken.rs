@@ -1,0 +1,125 @@
+//! Restores of which each call fails, or at each call of which the manager is killed.
+
+use stockpot_manager::fakes::Fault;
+use stockpot_proto::stockpot::v1::VolumeStatus;
+
+use super::{Scene, status};
+use crate::world::insist;
+
+/// Every call of it fails once. What is said is what is true, and asked again it is done.
+#[test]
+fn each_of_its_calls_fails() {
+    for fault in [Fault::Fail, Fault::DoneThenFail] {
+        for number in 1.. {
+            let (scene, run) = Scene::new();
+            let (mut client, mut volumes) = (run.client(), run.volumes());
+            scene.world.faults.choose(number, fault);
+            let first = run.block_on(scene.restore(&mut client, &mut volumes));
+            let name = scene.world.faults.clear();
+            let when = format!("call {number} ({name:?}): {fault:?}: {first:?}");
+            assert_eq!(scene.assert_whole(&when), first.is_err(), "{when}");
+            let again = run.block_on(insist(async || {
+                scene.restore(&mut client, &mut volumes).await
+            }));
+            again.unwrap_or_else(|status| panic!("{when}: asked again: {status}"));
+            assert!(!scene.assert_whole(&when), "{when}");
+            run.stop();
+            if name.is_none() {
+                assert!(number > 5, "it makes calls");
+                break;
+            }
+        }
+    }
+}
+
+/// The manager is killed before and after every call. The next one goes on, nobody asking.
+#[test]
+fn killed_at_each_of_its_calls() {
+    for fault in [Fault::Hang, Fault::DoneThenHang] {
+        for number in 1.. {
+            let (scene, run) = Scene::new();
+            let (mut client, mut volumes) = (run.client(), run.volumes());
+            let mut looking = run.client();
+            scene.world.faults.choose(number, fault);
+            let (name, was_begun) = run.block_on(async {
+                let restoring = scene.restore(&mut client, &mut volumes);
+                let name = tokio::select! {
+                    done = restoring => { done.unwrap(); None }
+                    name = scene.world.faults.happened() => Some(name),
+                };
+                (name, status(&mut looking, &scene).await)
+            });
+            let when = format!("call {number} ({name:?}): {fault:?}");
+            drop((client, volumes, looking));
+            run.kill();
+            scene.world.faults.clear();
+            let run = scene.world.start();
+            let (mut client, mut volumes) = (run.client(), run.volumes());
+            let ended = run.block_on(client.wait_volume(scene.id()));
+            let ended = ended.unwrap().into_inner();
+            assert_eq!(ended.status(), VolumeStatus::Available, "{when}");
+            let is_as_it_was = scene.assert_whole(&when);
+            if was_begun == VolumeStatus::Restoring {
+                assert!(!is_as_it_was && ended.error.is_empty(), "{when}: {ended:?}");
+            }
+            run.block_on(scene.restore(&mut client, &mut volumes))
+                .unwrap_or_else(|status| panic!("{when}: asked again: {status}"));
+            assert!(!scene.assert_whole(&when), "{when}");
+            run.stop();
+            if name.is_none() {
+                assert!(number > 5, "it makes calls");
+                break;
+            }
+        }
+    }
+}
+
+/// Killed while it is being given up: the next start ends that.
+#[test]
+fn killed_while_it_is_cancelled() {
+    for fault in [Fault::Hang, Fault::DoneThenHang] {
+        for number in 1.. {
+            let (scene, run) = Scene::patient();
+            let mut volumes = run.volumes();
+            let name = run.block_on(async {
+                scene.world.faults.hold_call("replace_volume");
+                volumes.restore_volume(scene.request()).await.unwrap();
+                scene.world.faults.happened().await;
+                let id = scene.volume.parse().unwrap();
+                scene.world.storage.hold_device(&id, true);
+                scene.world.faults.clear();
+                while scene.world.storage.asked_replacements() == 0 {
+                    tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+                }
+                scene.world.faults.choose(number, fault);
+                tokio::select! {
+                    done = volumes.cancel_restore(scene.id()) => { done.unwrap(); None }
+                    name = scene.world.faults.happened() => Some(name),
+                }
+            });
+            let when = format!("call {number} ({name:?}): {fault:?}");
+            drop(volumes);
+            run.kill();
+            scene.world.faults.clear();
+            let id = scene.volume.parse().unwrap();
+            scene.world.storage.hold_device(&id, false);
+            let run = scene.world.start();
+            let mut client = run.client();
+            let ended = run.block_on(client.wait_volume(scene.id()));
+            let ended = ended.unwrap().into_inner();
+            assert_eq!(ended.status(), VolumeStatus::Available, "{when}");
+            // Until the storage had refused to put it in place it was not given up.
+            let is_as_it_was = scene.assert_whole(&when);
+            assert_eq!(
+                ended.error.contains("cancelled"),
+                is_as_it_was,
+                "{when}: {ended:?}"
+            );
+            run.stop();
+            if name.is_none() {
+                assert!(is_as_it_was && number > 2, "{when}");
+                break;
+            }
+        }
+    }
+}
