@@ -77,6 +77,26 @@ impl Scene {
         }
     }
 
+    /// Begins a restore that stands before its last step, with somebody who has the volume open by then.
+    async fn held_at_the_end(&self, volumes: &mut Volumes) {
+        self.world.faults.hold_call("replace_volume");
+        volumes.restore_volume(self.request()).await.unwrap();
+        self.world.faults.happened().await;
+        self.hold_device(true);
+        self.world.faults.clear();
+    }
+
+    /// Whether somebody has the volume open.
+    fn hold_device(&self, is_held: bool) {
+        let id = self.volume.parse().unwrap();
+        self.world.storage.hold_device(&id, is_held);
+    }
+
+    /// Shows the volume once nothing is under way with it.
+    async fn ended(&self, client: &mut Client) -> api::Volume {
+        client.wait_volume(self.id()).await.unwrap().into_inner()
+    }
+
     /// Restores, and waits for the end.
     async fn restore(&self, client: &mut Client, volumes: &mut Volumes) -> Result<(), Status> {
         volumes.restore_volume(self.request()).await?;

@@ -73,6 +73,13 @@ fn start_with(world: &World, place: &Place, mut streams: StreamsConfig) -> Run {
     Run::start(config, world.parts())
 }
 
+/// A manager that may stream to a place.
+fn begin() -> (World, Place, Run) {
+    let (world, place) = (World::new(), Place::new());
+    let run = start(&world, &place);
+    (world, place, run)
+}
+
 async fn send(
     streams: &mut Streams,
     snapshot: &str,
@@ -91,6 +98,14 @@ fn asked(name: &str, from: &str) -> api::ReceiveVolumeRequest {
         name: name.to_owned(),
         source: from.to_owned(),
         ..Default::default()
+    }
+}
+
+/// For a volume that is there.
+fn asked_into(volume: &str, from: &str) -> api::ReceiveVolumeRequest {
+    api::ReceiveVolumeRequest {
+        into_volume_id: volume.to_owned(),
+        ..asked("", from)
     }
 }
 
@@ -116,15 +131,20 @@ async fn listed(streams: &mut Streams) -> Vec<api::Stream> {
     listed.await.unwrap().into_inner().streams
 }
 
+/// The ids of a volume with content and of a snapshot of it.
+async fn cut(world: &World, client: &mut Client) -> (String, String) {
+    let volume = filled_volume(world, client).await.volume_id;
+    let snapshot = lab::cut(client, &lab::snapshot_of(&volume, "s", "")).await;
+    (volume, snapshot.snapshot_id)
+}
+
 /// The stream of a volume with content, and the ids of both.
 async fn sent(
     world: &World,
     (client, streams): (&mut Client, &mut Streams),
     place: &Place,
 ) -> (Vec<u8>, String, String) {
-    let volume = filled_volume(world, client).await.volume_id;
-    let snapshot = lab::cut(client, &lab::snapshot_of(&volume, "s", "")).await;
-    let snapshot = snapshot.snapshot_id;
+    let (volume, snapshot) = cut(world, client).await;
     let (bytes, done) = tokio::join!(place.take(), send(streams, &snapshot, &place.address));
     assert_eq!(done.unwrap().bytes_done, SIZE);
     (bytes, volume, snapshot)
@@ -143,6 +163,23 @@ async fn settled(streams: &mut Streams) -> Vec<StreamStatus> {
         }
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
     }
+}
+
+/// The id of another volume, with content of its own.
+async fn volume_there(world: &World, client: &mut Client, size_bytes: u64) -> String {
+    let request = lab::empty_volume("there", size_bytes);
+    let there = lab::available_volume(client, &request).await.unwrap();
+    write_old(world, &there.volume_id);
+    there.volume_id
+}
+
+/// What is filled beside a volume that is there.
+async fn spare(client: &mut Client) -> api::Volume {
+    let volumes = lab::volumes(client).await;
+    let spare = volumes
+        .into_iter()
+        .find(|volume| volume.name.starts_with("str"));
+    spare.unwrap()
 }
 
 /// What the volume has before.

@@ -55,8 +55,7 @@ fn killed_at_each_of_its_calls() {
             scene.world.faults.clear();
             let run = scene.world.start();
             let (mut client, mut volumes) = (run.client(), run.volumes());
-            let ended = run.block_on(client.wait_volume(scene.id()));
-            let ended = ended.unwrap().into_inner();
+            let ended = run.block_on(scene.ended(&mut client));
             assert_eq!(ended.status(), VolumeStatus::Available, "{when}");
             let is_as_it_was = scene.assert_whole(&when);
             if was_begun == VolumeStatus::Restoring {
@@ -82,12 +81,7 @@ fn killed_while_it_is_cancelled() {
             let (scene, run) = Scene::patient();
             let mut volumes = run.volumes();
             let name = run.block_on(async {
-                scene.world.faults.hold_call("replace_volume");
-                volumes.restore_volume(scene.request()).await.unwrap();
-                scene.world.faults.happened().await;
-                let id = scene.volume.parse().unwrap();
-                scene.world.storage.hold_device(&id, true);
-                scene.world.faults.clear();
+                scene.held_at_the_end(&mut volumes).await;
                 while scene.world.storage.asked_replacements() == 0 {
                     tokio::time::sleep(std::time::Duration::from_millis(5)).await;
                 }
@@ -101,12 +95,10 @@ fn killed_while_it_is_cancelled() {
             drop(volumes);
             run.kill();
             scene.world.faults.clear();
-            let id = scene.volume.parse().unwrap();
-            scene.world.storage.hold_device(&id, false);
+            scene.hold_device(false);
             let run = scene.world.start();
             let mut client = run.client();
-            let ended = run.block_on(client.wait_volume(scene.id()));
-            let ended = ended.unwrap().into_inner();
+            let ended = run.block_on(scene.ended(&mut client));
             assert_eq!(ended.status(), VolumeStatus::Available, "{when}");
             // Until the storage had refused to put it in place it was not given up.
             let is_as_it_was = scene.assert_whole(&when);

@@ -51,7 +51,7 @@ fn the_old_content_is_kept_until_the_new_is_complete() {
         let findings = checked.await.unwrap().into_inner().findings;
         assert!(!format!("{findings:?}").contains(&beside), "{findings:?}");
         scene.world.faults.clear();
-        let done = client.wait_volume(scene.id()).await.unwrap().into_inner();
+        let done = scene.ended(&mut client).await;
         assert_eq!(done.status(), VolumeStatus::Available);
         assert_eq!((done.error.as_str(), done.size_bytes), ("", SIZE));
         assert!(!scene.assert_whole("when it is done"));

@@ -4,7 +4,7 @@ use stockpot_proto::stockpot::v1::VolumeStatus;
 use tonic::Code;
 
 use super::{Scene, status};
-use crate::lab::{self, Volumes};
+use crate::lab;
 
 #[test]
 fn one_that_is_cancelled_leaves_the_volume_as_it_was() {
@@ -45,12 +45,7 @@ fn one_that_cannot_be_put_in_place_can_be_cancelled() {
     let (scene, run) = Scene::patient();
     let (mut client, mut volumes) = (run.client(), run.volumes());
     run.block_on(async {
-        scene.world.faults.hold_call("replace_volume");
-        volumes.restore_volume(scene.request()).await.unwrap();
-        scene.world.faults.happened().await;
-        let id = scene.volume.parse().unwrap();
-        scene.world.storage.hold_device(&id, true);
-        scene.world.faults.clear();
+        scene.held_at_the_end(&mut volumes).await;
         let cancelled = volumes
             .cancel_restore(scene.id())
             .await
@@ -73,16 +68,11 @@ fn one_whose_cancelling_fails_is_undone_all_the_same() {
     let (scene, run) = Scene::patient();
     let (mut client, mut volumes) = (run.client(), run.volumes());
     run.block_on(async {
-        scene.world.faults.hold_call("replace_volume");
-        volumes.restore_volume(scene.request()).await.unwrap();
-        scene.world.faults.happened().await;
-        let id = scene.volume.parse().unwrap();
-        scene.world.storage.hold_device(&id, true);
-        scene.world.faults.clear();
+        scene.held_at_the_end(&mut volumes).await;
         // The step is asked for once more and refused; then the volume beside would be removed.
         scene.world.faults.fail_once("delete_volume");
         volumes.cancel_restore(scene.id()).await.unwrap_err();
-        let volume = client.wait_volume(scene.id()).await.unwrap().into_inner();
+        let volume = scene.ended(&mut client).await;
         assert_eq!(volume.status(), VolumeStatus::Available);
         assert!(volume.error.contains("cancelled"), "{volume:?}");
     });
@@ -96,27 +86,19 @@ fn a_volume_that_comes_into_use_keeps_what_it_holds() {
     let (scene, run) = Scene::new();
     let (mut client, mut volumes) = (run.client(), run.volumes());
     run.block_on(async {
-        let id = scene.volume.parse().unwrap();
-        let mount = async |volumes: &mut Volumes| {
-            scene.world.faults.hold_call("replace_volume");
-            volumes.restore_volume(scene.request()).await.unwrap();
-            scene.world.faults.happened().await;
-            scene.world.storage.hold_device(&id, true);
-            scene.world.faults.clear();
-        };
-        mount(&mut volumes).await;
-        let volume = client.wait_volume(scene.id()).await.unwrap().into_inner();
+        scene.held_at_the_end(&mut volumes).await;
+        let volume = scene.ended(&mut client).await;
         assert_eq!(volume.status(), VolumeStatus::Available);
         for said in ["mounted at /fake", "while it was being restored"] {
             assert!(volume.error.contains(said), "{volume:?}");
         }
         assert!(scene.assert_whole("after it was mounted"));
         // Who only has a look at the device is no user.
-        scene.world.storage.hold_device(&id, false);
-        mount(&mut volumes).await;
+        scene.hold_device(false);
+        scene.held_at_the_end(&mut volumes).await;
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-        scene.world.storage.hold_device(&id, false);
-        let volume = client.wait_volume(scene.id()).await.unwrap().into_inner();
+        scene.hold_device(false);
+        let volume = scene.ended(&mut client).await;
         assert_eq!(volume.error, "");
     });
     assert!(!scene.assert_whole("after it was looked at"));

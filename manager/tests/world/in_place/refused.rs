@@ -43,12 +43,11 @@ fn what_cannot_be_done_is_refused_and_leaves_nothing() {
             .await
             .unwrap();
 
-        let id = scene.volume.parse().unwrap();
-        scene.world.storage.hold_device(&id, true);
+        scene.hold_device(true);
         let (code, text) = refused(&mut volumes, scene.request()).await;
         assert_eq!(code, Code::FailedPrecondition);
         assert!(text.contains("mounted at /fake"), "{text}");
-        scene.world.storage.hold_device(&id, false);
+        scene.hold_device(false);
         let attach = api::AttachVolumeRequest {
             volume_id: scene.volume.clone(),
             ..Default::default()
@@ -112,7 +111,7 @@ fn what_it_waits_for_is_said() {
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
         scene.world.stores.set_out_of_reach(false);
-        let volume = client.wait_volume(scene.id()).await.unwrap().into_inner();
+        let volume = scene.ended(&mut client).await;
         assert_eq!(volume.error, "");
     });
     assert!(!scene.assert_whole("when the bucket is back"));

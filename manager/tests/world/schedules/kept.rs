@@ -9,8 +9,8 @@ use stockpot_manager::{
 };
 use stockpot_proto::stockpot::v1 as api;
 
-use super::{Scene, WIDE, all, at, named, nightly, run_is_over, shown, until, volumes};
-use crate::lab::{self, Run};
+use super::{Scene, Schedules, WIDE, all, at, named, nightly, run_is_over, shown, until, volumes};
+use crate::lab::{self, Backups, Run};
 
 /// Nightly, and only the newest is kept.
 fn keeping_one() -> api::Schedule {
@@ -23,11 +23,29 @@ fn keeping_one() -> api::Schedule {
     }
 }
 
-fn apply() -> api::ApplyRetentionRequest {
-    api::ApplyRetentionRequest {
+/// Carries out the retention of the schedule `nightly`: what it said of each backup.
+async fn judged(schedules: &mut Schedules) -> Vec<api::Retained> {
+    let request = api::ApplyRetentionRequest {
         schedule: "nightly".to_owned(),
         dry_run: false,
+    };
+    let applied = schedules.apply_retention(request).await;
+    applied.unwrap().into_inner().items
+}
+
+/// Lets two nightly runs come, which both make their backups: those, the oldest first.
+async fn two_runs(
+    scene: &Scene,
+    backups: &mut Backups,
+    schedules: &mut Schedules,
+) -> [api::Backup; 2] {
+    for due in ["2026-03-02T01:30:00Z", "2026-03-03T01:30:00Z"] {
+        scene.set(at(due));
+        assert_eq!(run_is_over(schedules, "nightly", at(due)).await.last_ok, 1);
     }
+    let mut made = all(backups).await;
+    made.sort_by_key(|backup| backup.cut_at.map(|at| at.seconds));
+    made.try_into().unwrap()
 }
 
 #[test]
@@ -62,12 +80,7 @@ fn a_bucket_that_does_not_answer_is_asked_again_and_gives_nothing_up() {
         schedules.run_schedule(named("nightly")).await.unwrap();
         scene.world.faults.happened().await;
         // What is under way is no copy yet: the only one stays.
-        let judged = schedules
-            .apply_retention(apply())
-            .await
-            .unwrap()
-            .into_inner()
-            .items;
+        let judged = judged(schedules).await;
         assert!(judged.iter().all(|item| item.kept), "{judged:?}");
         assert!(
             judged.iter().any(|item| item.why == "not committed"),
@@ -109,12 +122,7 @@ fn where_clocks_are_days_apart_nothing_is_given_up() {
         );
         assert_eq!(all(backups).await.len(), 2);
         scene.set(apart);
-        let judged = schedules
-            .apply_retention(apply())
-            .await
-            .unwrap()
-            .into_inner()
-            .items;
+        let judged = judged(schedules).await;
         assert_eq!(
             judged.iter().filter(|item| item.kept).count(),
             1,
@@ -151,27 +159,16 @@ fn deleted_elsewhere(scene: &Scene, snapshot: &str) {
 fn the_last_copy_stays_though_a_later_one_is_still_on_record() {
     let scene = Scene::new("2026-03-01T12:00:00Z", WIDE);
     let mut managed = scene.start();
-    let (first, second) = managed.block_on(async |client, backups, schedules| {
+    let [first, second] = managed.block_on(async |client, backups, schedules| {
         volumes(&scene.world, client, &["a"]).await;
         schedules.create_schedule(nightly()).await.unwrap();
-        for due in ["2026-03-02T01:30:00Z", "2026-03-03T01:30:00Z"] {
-            scene.set(at(due));
-            assert_eq!(run_is_over(schedules, "nightly", at(due)).await.last_ok, 1);
-        }
-        let mut made = all(backups).await;
-        made.sort_by_key(|backup| backup.cut_at.map(|at| at.seconds));
-        let mut ids = made.into_iter().map(|backup| backup.snapshot_id);
-        (ids.next().unwrap(), ids.next().unwrap())
+        let made = two_runs(&scene, backups, schedules).await;
+        made.map(|backup| backup.snapshot_id)
     });
     deleted_elsewhere(&scene, &second);
     managed.block_on(async |client, backups, schedules| {
         schedules.update_schedule(keeping_one()).await.unwrap();
-        let judged = schedules
-            .apply_retention(apply())
-            .await
-            .unwrap()
-            .into_inner()
-            .items;
+        let judged = judged(schedules).await;
         assert!(judged.iter().all(|item| item.kept), "{judged:?}");
         assert!(
             judged
@@ -198,11 +195,7 @@ fn a_repository_that_shows_the_same_short_id_is_not_asked_what_to_keep() {
             ..nightly()
         };
         schedules.create_schedule(schedule).await.unwrap();
-        for due in ["2026-03-02T01:30:00Z", "2026-03-03T01:30:00Z"] {
-            scene.set(at(due));
-            assert_eq!(run_is_over(schedules, "nightly", at(due)).await.last_ok, 1);
-        }
-        let made = all(backups).await;
+        let made = two_runs(&scene, backups, schedules).await;
         let short_id = made[0].snapshot_id.split('-').nth(1).unwrap();
         lab::write_profile(scene.world.dir.path(), "aaa", "{bucket: others}");
         let stores = &scene.world.stores;
@@ -214,12 +207,7 @@ fn a_repository_that_shows_the_same_short_id_is_not_asked_what_to_keep() {
             ..keeping_one()
         };
         schedules.update_schedule(schedule).await.unwrap();
-        let judged = schedules
-            .apply_retention(apply())
-            .await
-            .unwrap()
-            .into_inner()
-            .items;
+        let judged = judged(schedules).await;
         assert!(
             judged.iter().all(|item| item.error.is_empty()),
             "{judged:?}"

@@ -4,7 +4,10 @@ use stockpot_manager::config::StreamsConfig;
 use stockpot_proto::stockpot::v1::{self as api, StreamStatus};
 use tonic::Code;
 
-use super::{Place, asked, end, listed, receive, send, sent, settled, start, start_with};
+use super::{
+    Place, asked, asked_into, begin, cut, end, listed, receive, send, sent, settled, start,
+    start_with,
+};
 use crate::{
     lab,
     world::{World, consistency::assert_explained, filled_volume},
@@ -12,13 +15,10 @@ use crate::{
 
 #[test]
 fn a_caller_who_goes_away_and_a_deletion_end_it() {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams) = (run.client(), run.streams());
     run.block_on(async {
-        let volume = filled_volume(&world, &mut client).await.volume_id;
-        let snapshot = lab::cut(&mut client, &lab::snapshot_of(&volume, "s", "")).await;
-        let snapshot = snapshot.snapshot_id;
+        let (_, snapshot) = cut(&world, &mut client).await;
         let request = api::SendSnapshotRequest {
             snapshot_id: snapshot.clone(),
             destination: place.address.clone(),
@@ -100,8 +100,7 @@ fn streams_that_wait_keep_nobody_else_from_the_bucket() {
 
 #[test]
 fn what_a_backup_reads_is_not_sent() {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams, mut backups) = (run.client(), run.streams(), run.backups());
     run.block_on(async {
         let volume = filled_volume(&world, &mut client).await.volume_id;
@@ -181,8 +180,7 @@ fn what_is_sent_is_not_uploaded_meanwhile() {
 
 #[test]
 fn a_check_of_the_catalog_knows_what_a_stream_has_attached() {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams) = (run.client(), run.streams());
     let mut catalog = run.catalog();
     run.block_on(async {
@@ -200,8 +198,7 @@ fn a_check_of_the_catalog_knows_what_a_stream_has_attached() {
         );
         done.unwrap();
         lab::delete_snapshot(&mut client, &snapshot).await.unwrap();
-        let mut into = asked("", &place.address);
-        into.into_volume_id = volume;
+        let into = asked_into(&volume, &place.address);
         for request in [asked("new", &place.address), into] {
             world.faults.hold_call("connect");
             let checking = async {

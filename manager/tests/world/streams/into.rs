@@ -4,36 +4,32 @@ use stockpot_manager::fakes::Fault;
 use stockpot_proto::stockpot::v1::{self as api, StreamStatus, VolumeStatus};
 use tonic::Code;
 
-use super::{Place, asked, has_old, receive, sent, settled, start, write_old};
+use super::{asked_into, begin, has_old, receive, sent, settled, spare, start, volume_there};
 use crate::{
     lab,
-    world::{SIZE, World, consistency::assert_explained},
+    world::{SIZE, consistency::assert_explained},
 };
 
 #[test]
 fn a_volume_keeps_what_it_has_until_all_is_there() {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams) = (run.client(), run.streams());
     run.block_on(async {
         let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
-        let request = lab::empty_volume("there", SIZE);
-        let there = lab::available_volume(&mut client, &request).await.unwrap();
-        write_old(&world, &there.volume_id);
-        let mut into = asked("", &place.address);
-        into.into_volume_id.clone_from(&there.volume_id);
+        let there = volume_there(&world, &mut client, SIZE).await;
+        let into = asked_into(&there, &place.address);
         let (refused, ()) = tokio::join!(
             receive(&mut streams, into.clone()),
             place.give(&bytes[..bytes.len() - 9])
         );
         assert_eq!(refused.unwrap_err().code(), Code::DataLoss);
-        assert!(has_old(&world, &there.volume_id));
+        assert!(has_old(&world, &there));
         assert_eq!(world.storage.leftovers().volumes.len(), 2);
         // As often as somebody likes.
         for _ in 0..2 {
             let (done, ()) = tokio::join!(receive(&mut streams, into.clone()), place.give(&bytes));
-            assert_eq!(done.unwrap().volume_id, there.volume_id);
-            world.assert_content(&there.volume_id);
+            assert_eq!(done.unwrap().volume_id, there);
+            world.assert_content(&there);
         }
         assert_eq!(world.storage.leftovers().volumes.len(), 2);
     });
@@ -43,16 +39,12 @@ fn a_volume_keeps_what_it_has_until_all_is_there() {
 
 /// A call into an existing volume of which one step fails, whatever it has done; `None` when that makes fewer calls.
 fn failed_at(number: u64) -> Option<&'static str> {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams) = (run.client(), run.streams());
     let name = run.block_on(async {
         let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
-        let request = lab::empty_volume("there", SIZE);
-        let there = lab::available_volume(&mut client, &request).await.unwrap();
-        write_old(&world, &there.volume_id);
-        let mut into = asked("", &place.address);
-        into.into_volume_id.clone_from(&there.volume_id);
+        let there = volume_there(&world, &mut client, SIZE).await;
+        let into = asked_into(&there, &place.address);
         world.faults.choose(number, Fault::DoneThenFail);
         // One that fails early does not connect.
         let mut receiving = Box::pin(receive(&mut streams, into));
@@ -63,8 +55,8 @@ fn failed_at(number: u64) -> Option<&'static str> {
         let name = world.faults.clear();
         let when = format!("call {number} ({name:?})");
         match done {
-            Ok(_) => world.assert_content(&there.volume_id),
-            Err(error) => assert!(has_old(&world, &there.volume_id), "{when}: {error}"),
+            Ok(_) => world.assert_content(&there),
+            Err(error) => assert!(has_old(&world, &there), "{when}: {error}"),
         }
         name
     });
@@ -84,29 +76,23 @@ fn a_step_that_fails_after_it_was_done_loses_nothing() {
 
 #[test]
 fn nobody_gets_at_what_is_to_replace_a_content() {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams) = (run.client(), run.streams());
     let mut catalog = run.catalog();
     run.block_on(async {
         let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
-        let request = lab::empty_volume("there", 2 * SIZE);
-        let there = lab::available_volume(&mut client, &request).await.unwrap();
-        let mut into = asked("", &place.address);
-        into.into_volume_id.clone_from(&there.volume_id);
+        let there = volume_there(&world, &mut client, 2 * SIZE).await;
+        let into = asked_into(&there, &place.address);
         // The old content goes when all has come.
         world.faults.hold_call("replace_volume");
         let asking = async {
             world.faults.happened().await;
-            let volume_id = there.volume_id.clone();
+            let volume_id = there.clone();
             let now = client.get_volume(api::GetVolumeRequest { volume_id });
             let now = now.await.unwrap().into_inner();
             assert_eq!(now.status(), VolumeStatus::Restoring);
             assert_explained(&mut catalog, "replacing", 0).await;
-            let volumes = client.list_volumes(api::ListVolumesRequest::default());
-            let volumes = volumes.await.unwrap().into_inner().volumes;
-            let spare = volumes.iter().find(|volume| volume.name.starts_with("str"));
-            let volume_id = spare.unwrap().volume_id.clone();
+            let volume_id = spare(&mut client).await.volume_id;
             let request = api::DeleteVolumeRequest {
                 volume_id: volume_id.clone(),
             };
@@ -125,9 +111,9 @@ fn nobody_gets_at_what_is_to_replace_a_content() {
         };
         let (done, (), ()) = tokio::join!(receive(&mut streams, into), place.give(&bytes), asking);
         done.unwrap();
-        world.assert_content(&there.volume_id);
+        world.assert_content(&there);
         let volumes = lab::volumes(&mut client).await;
-        let now = volumes.iter().find(|v| v.volume_id == there.volume_id);
+        let now = volumes.iter().find(|v| v.volume_id == there);
         assert_eq!(now.unwrap().size_bytes, 2 * SIZE);
     });
     run.stop();
@@ -138,17 +124,12 @@ fn nobody_gets_at_what_is_to_replace_a_content() {
 #[test]
 fn a_storage_that_refuses_loses_nothing() {
     for is_killed in [false, true] {
-        let (world, place) = (World::new(), Place::new());
-        let run = start(&world, &place);
+        let (world, place, run) = begin();
         let (mut client, mut streams) = (run.client(), run.streams());
         let (there, spare) = run.block_on(async {
             let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
-            let request = lab::empty_volume("there", 2 * SIZE);
-            let there = lab::available_volume(&mut client, &request).await.unwrap();
-            let there = there.volume_id;
-            write_old(&world, &there);
-            let mut into = asked("", &place.address);
-            into.into_volume_id.clone_from(&there);
+            let there = volume_there(&world, &mut client, 2 * SIZE).await;
+            let into = asked_into(&there, &place.address);
             world.faults.hold_call("replace_volume");
             let receiving = {
                 let mut streams = streams.clone();
@@ -157,9 +138,7 @@ fn a_storage_that_refuses_loses_nothing() {
             place.give(&bytes).await;
             world.faults.happened().await;
             world.storage.hold_device(&there.parse().unwrap(), true);
-            let volumes = lab::volumes(&mut client).await;
-            let spare = volumes.iter().find(|volume| volume.name.starts_with("str"));
-            let spare = spare.unwrap().clone();
+            let spare = spare(&mut client).await;
             if !is_killed {
                 world.faults.clear();
                 let refused = receiving.await.unwrap().unwrap_err();
@@ -201,34 +180,27 @@ fn a_storage_that_refuses_loses_nothing() {
 /// What is received is the only copy when the volume itself is lost.
 #[test]
 fn what_was_received_for_a_volume_that_is_lost_stays() {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams) = (run.client(), run.streams());
     run.block_on(async {
         let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
-        let request = lab::empty_volume("there", SIZE);
-        let there = lab::available_volume(&mut client, &request).await.unwrap();
-        let mut into = asked("", &place.address);
-        into.into_volume_id.clone_from(&there.volume_id);
+        let there = volume_there(&world, &mut client, SIZE).await;
+        let into = asked_into(&there, &place.address);
         world.faults.hold_call("replace_volume");
         let losing = async {
             world.faults.happened().await;
-            world.storage.lose_volume(&there.volume_id.parse().unwrap());
+            world.storage.lose_volume(&there.parse().unwrap());
             world.faults.clear();
         };
         let (done, (), ()) = tokio::join!(receive(&mut streams, into), place.give(&bytes), losing);
         let refused = done.unwrap_err();
         assert_eq!(refused.code(), Code::NotFound, "{refused}");
-        let volumes = lab::volumes(&mut client).await;
-        let spare = volumes.iter().find(|volume| volume.name.starts_with("str"));
-        let spare = spare.unwrap().volume_id.clone();
+        let spare = spare(&mut client).await.volume_id;
         assert!(refused.message().contains(&spare), "{refused}");
         world.assert_content(&spare);
         // It is a volume like any other from here on.
         lab::delete_volume(&mut client, &spare).await.unwrap();
-        lab::delete_volume(&mut client, &there.volume_id)
-            .await
-            .unwrap();
+        lab::delete_volume(&mut client, &there).await.unwrap();
     });
     run.stop();
     world.assert_tidy("at the end");

@@ -3,23 +3,17 @@
 use stockpot_manager::fakes::Fault;
 use stockpot_proto::stockpot::v1::{self as api, StreamStatus, VolumeStatus};
 
-use super::{Place, asked, has_old, receive, send, sent, settled, start, write_old};
-use crate::{
-    lab,
-    world::{SIZE, World, filled_volume},
-};
+use super::{asked, begin, cut, has_old, receive, send, sent, settled, start, volume_there};
+use crate::{lab, world::SIZE};
 
 /// Killed at the `number`-th call while a volume that is there is filled. `None` when that makes fewer calls.
 fn killed_at(number: u64, fault: Fault, into_existing: bool) -> Option<&'static str> {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams) = (run.client(), run.streams());
     let (bytes, there) = run.block_on(async {
         let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
-        let request = lab::empty_volume("there", SIZE);
-        let there = lab::available_volume(&mut client, &request).await.unwrap();
-        write_old(&world, &there.volume_id);
-        (bytes, there.volume_id)
+        let there = volume_there(&world, &mut client, SIZE).await;
+        (bytes, there)
     });
     let mut request = asked("new", &place.address);
     if into_existing {
@@ -90,13 +84,11 @@ fn killed_at_each_call() {
 #[test]
 fn a_sending_that_is_killed_has_failed() {
     for number in 1.. {
-        let (world, place) = (World::new(), Place::new());
-        let run = start(&world, &place);
+        let (world, place, run) = begin();
         let (mut client, mut streams) = (run.client(), run.streams());
         let snapshot = run.block_on(async {
-            let volume = filled_volume(&world, &mut client).await.volume_id;
-            let snapshot = lab::cut(&mut client, &lab::snapshot_of(&volume, "s", "")).await;
-            snapshot.snapshot_id
+            let (_, snapshot) = cut(&world, &mut client).await;
+            snapshot
         });
         world.faults.choose(number, Fault::DoneThenHang);
         let name = run.block_on(async {

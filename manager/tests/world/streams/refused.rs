@@ -3,21 +3,15 @@
 use stockpot_proto::stockpot::v1::StreamStatus;
 use tonic::Code;
 
-use super::{Place, asked, listed, receive, send, sent, start};
-use crate::{
-    lab,
-    world::{SIZE, World, filled_volume},
-};
+use super::{asked, asked_into, begin, cut, listed, receive, send, sent};
+use crate::{lab, world::SIZE};
 
 #[test]
 fn what_is_not_allowed_or_not_there_is_refused() {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams) = (run.client(), run.streams());
     run.block_on(async {
-        let volume = filled_volume(&world, &mut client).await.volume_id;
-        let snapshot = lab::cut(&mut client, &lab::snapshot_of(&volume, "s", "")).await;
-        let snapshot = snapshot.snapshot_id;
+        let (volume, snapshot) = cut(&world, &mut client).await;
         for (to, code) in [
             ("127.0.0.1:1", Code::PermissionDenied),
             ("192.0.2.1:9000", Code::PermissionDenied),
@@ -37,8 +31,7 @@ fn what_is_not_allowed_or_not_there_is_refused() {
         assert_eq!(taken.unwrap_err().code(), Code::AlreadyExists);
         let unnamed = receive(&mut streams, asked("", &place.address)).await;
         assert_eq!(unnamed.unwrap_err().code(), Code::InvalidArgument);
-        let mut into = asked("", &place.address);
-        into.into_volume_id.clone_from(&volume);
+        let into = asked_into(&volume, &place.address);
         // What it has is of the snapshot, which has to stay right.
         let refused = receive(&mut streams, into.clone()).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
@@ -56,8 +49,7 @@ fn what_is_not_allowed_or_not_there_is_refused() {
 
 #[test]
 fn damaged_streams_leave_nothing() {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams) = (run.client(), run.streams());
     run.block_on(async {
         let (bytes, _, snapshot) = sent(&world, (&mut client, &mut streams), &place).await;

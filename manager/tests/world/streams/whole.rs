@@ -3,16 +3,12 @@
 use stockpot_proto::stockpot::v1::{self as api, StreamStatus};
 use tonic::Code;
 
-use super::{Place, asked, listed, receive, sent, start};
-use crate::{
-    lab,
-    world::{SIZE, World},
-};
+use super::{asked, begin, listed, receive, sent};
+use crate::{lab, world::SIZE};
 
 #[test]
 fn what_is_sent_comes_back_as_it_was() {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams) = (run.client(), run.streams());
     run.block_on(async {
         let (bytes, volume, snapshot) = sent(&world, (&mut client, &mut streams), &place).await;
@@ -46,8 +42,7 @@ fn what_is_sent_comes_back_as_it_was() {
 
 #[test]
 fn a_larger_volume_reads_as_zeroes_beyond() {
-    let (world, place) = (World::new(), Place::new());
-    let run = start(&world, &place);
+    let (world, place, run) = begin();
     let (mut client, mut streams) = (run.client(), run.streams());
     run.block_on(async {
         let (bytes, ..) = sent(&world, (&mut client, &mut streams), &place).await;
