@@ -4,6 +4,7 @@ mod broken;
 mod records;
 mod volumes;
 
+use stockpot_manager::fakes::Fault;
 use stockpot_proto::stockpot::v1::{self as api, VolumeStatus};
 
 use crate::{
@@ -42,6 +43,32 @@ pub(super) fn begin(world: &World, in_use: bool) -> (Run, Client, Backups, Strin
         volume
     });
     (run, client, backups, volume)
+}
+
+/// Goes on while a fault strikes; where that makes the manager hang it is killed, and the next one goes on. Which call was hit, if
+/// one was.
+pub(super) fn struck(
+    world: &World,
+    (run, client, mut backups): (Run, Client, Backups),
+    fault: Fault,
+    going: impl AsyncFnOnce(&mut Backups),
+) -> (Option<&'static str>, (Run, Client, Backups)) {
+    let is_kill = matches!(fault, Fault::Hang | Fault::DoneThenHang);
+    let hit = run.block_on(async {
+        tokio::select! {
+            () = going(&mut backups) => None,
+            name = world.faults.happened(), if is_kill => Some(name),
+        }
+    });
+    let hit = world.faults.clear().or(hit);
+    if !is_kill {
+        return (hit, (run, client, backups));
+    }
+    drop((client, backups));
+    run.kill();
+    let run = world.start();
+    let (client, backups) = (run.client(), run.backups());
+    (hit, (run, client, backups))
 }
 
 /// Nothing but what the node service attached is attached, and nothing is half-open.

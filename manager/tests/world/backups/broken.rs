@@ -3,7 +3,7 @@
 use stockpot_manager::fakes::Fault;
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus, VolumeStatus};
 
-use super::{assert_tidy, begin, listed, status};
+use super::{assert_tidy, begin, listed, status, struck};
 use crate::{
     lab::{self, Backups, Client},
     world::World,
@@ -45,34 +45,17 @@ async fn check(
 /// Breaks or kills a backup at its `number`-th call. `None` when it makes fewer.
 fn broken_at(in_use: bool, number: u64, fault: Fault) -> Option<&'static str> {
     let world = World::new();
-    let (run, mut client, mut backups, volume) = begin(&world, in_use);
+    let (run, client, backups, volume) = begin(&world, in_use);
     world.faults.choose(number, fault);
-    let is_kill = matches!(fault, Fault::Hang | Fault::DoneThenHang);
-    let hit = run.block_on(async {
-        let going = async {
-            if lab::back_up(&mut backups, &volume, "b", in_use)
-                .await
-                .is_ok()
-            {
-                lab::cleaned(&mut backups, "b").await;
-            }
-        };
-        tokio::select! {
-            () = going => None,
-            name = world.faults.happened(), if is_kill => Some(name),
+    let going = async |backups: &mut Backups| {
+        let begun = lab::back_up(backups, &volume, "b", in_use).await;
+        if begun.is_ok() {
+            lab::cleaned(backups, "b").await;
         }
-    });
-    let hit = world.faults.clear().or(hit);
-    let when = format!("in use: {in_use}, call {number} ({hit:?}): {fault:?}");
-    let run = if is_kill {
-        drop((client, backups));
-        run.kill();
-        let run = world.start();
-        (client, backups) = (run.client(), run.backups());
-        run
-    } else {
-        run
     };
+    let (hit, (run, mut client, mut backups)) =
+        struck(&world, (run, client, backups), fault, going);
+    let when = format!("in use: {in_use}, call {number} ({hit:?}): {fault:?}");
     run.block_on(async {
         check(&world, (&mut client, &mut backups), &volume, in_use, &when).await;
         let again = lab::backed_up(&mut backups, &volume, "again", in_use).await;
