@@ -6,7 +6,7 @@ use stockpot_proto::stockpot::v1::{self as api, BackupStatus, VolumeStatus};
 use super::{assert_tidy, begin, listed, status, struck};
 use crate::{
     lab::{self, Backups, Client},
-    world::World,
+    world::{World, at_each_call},
 };
 
 /// What has to be true of a backup that ended, however it did.
@@ -67,14 +67,7 @@ fn broken_at(in_use: bool, number: u64, fault: Fault) -> Option<&'static str> {
 }
 
 fn broken_everywhere(in_use: bool, faults: [Fault; 2]) {
-    for fault in faults {
-        let mut number = 1;
-        while let Some(name) = broken_at(in_use, number, fault) {
-            eprintln!("in use: {in_use}, call {number}: {name}: {fault:?}");
-            number += 1;
-        }
-        assert!(number > 5, "a backup makes calls");
-    }
+    at_each_call(faults, |number, fault| broken_at(in_use, number, fault));
 }
 
 #[test]

@@ -4,73 +4,67 @@ use stockpot_manager::fakes::Fault;
 use stockpot_proto::stockpot::v1::VolumeStatus;
 
 use super::{Scene, status};
-use crate::world::insist;
+use crate::world::{at_each_call, insist};
 
-/// Every call of it fails once. What is said is what is true, and asked again it is done.
-#[test]
-fn each_of_its_calls_fails() {
-    for fault in [Fault::Fail, Fault::DoneThenFail] {
-        for number in 1.. {
-            let (scene, run) = Scene::new();
-            let (mut client, mut volumes) = (run.client(), run.volumes());
-            scene.world.faults.choose(number, fault);
-            let first = run.block_on(scene.restore(&mut client, &mut volumes));
-            let name = scene.world.faults.clear();
-            let when = format!("call {number} ({name:?}): {fault:?}: {first:?}");
-            assert_eq!(scene.assert_whole(&when), first.is_err(), "{when}");
-            let again = run.block_on(insist(async || {
-                scene.restore(&mut client, &mut volumes).await
-            }));
-            again.unwrap_or_else(|status| panic!("{when}: asked again: {status}"));
-            assert!(!scene.assert_whole(&when), "{when}");
-            run.stop();
-            if name.is_none() {
-                assert!(number > 5, "it makes calls");
-                break;
-            }
-        }
-    }
+/// Its call of that number fails. What is said is what is true, and asked again it is done.
+fn failed_at(number: u64, fault: Fault) -> Option<&'static str> {
+    let (scene, run) = Scene::new();
+    let (mut client, mut volumes) = (run.client(), run.volumes());
+    scene.world.faults.choose(number, fault);
+    let first = run.block_on(scene.restore(&mut client, &mut volumes));
+    let name = scene.world.faults.clear();
+    let when = format!("call {number} ({name:?}): {fault:?}: {first:?}");
+    assert_eq!(scene.assert_whole(&when), first.is_err(), "{when}");
+    let again = run.block_on(insist(async || {
+        scene.restore(&mut client, &mut volumes).await
+    }));
+    again.unwrap_or_else(|status| panic!("{when}: asked again: {status}"));
+    assert!(!scene.assert_whole(&when), "{when}");
+    run.stop();
+    name
 }
 
-/// The manager is killed before and after every call. The next one goes on, nobody asking.
+#[test]
+fn each_of_its_calls_fails() {
+    at_each_call([Fault::Fail, Fault::DoneThenFail], failed_at);
+}
+
+/// The manager is killed at the call of that number. The next one goes on, nobody asking.
+fn killed_at(number: u64, fault: Fault) -> Option<&'static str> {
+    let (scene, run) = Scene::new();
+    let (mut client, mut volumes) = (run.client(), run.volumes());
+    let mut looking = run.client();
+    scene.world.faults.choose(number, fault);
+    let (name, was_begun) = run.block_on(async {
+        let restoring = scene.restore(&mut client, &mut volumes);
+        let name = tokio::select! {
+            done = restoring => { done.unwrap(); None }
+            name = scene.world.faults.happened() => Some(name),
+        };
+        (name, status(&mut looking, &scene).await)
+    });
+    let when = format!("call {number} ({name:?}): {fault:?}");
+    drop((client, volumes, looking));
+    run.kill();
+    scene.world.faults.clear();
+    let run = scene.world.start();
+    let (mut client, mut volumes) = (run.client(), run.volumes());
+    let ended = run.block_on(scene.ended(&mut client));
+    assert_eq!(ended.status(), VolumeStatus::Available, "{when}");
+    let is_as_it_was = scene.assert_whole(&when);
+    if was_begun == VolumeStatus::Restoring {
+        assert!(!is_as_it_was && ended.error.is_empty(), "{when}: {ended:?}");
+    }
+    run.block_on(scene.restore(&mut client, &mut volumes))
+        .unwrap_or_else(|status| panic!("{when}: asked again: {status}"));
+    assert!(!scene.assert_whole(&when), "{when}");
+    run.stop();
+    name
+}
+
 #[test]
 fn killed_at_each_of_its_calls() {
-    for fault in [Fault::Hang, Fault::DoneThenHang] {
-        for number in 1.. {
-            let (scene, run) = Scene::new();
-            let (mut client, mut volumes) = (run.client(), run.volumes());
-            let mut looking = run.client();
-            scene.world.faults.choose(number, fault);
-            let (name, was_begun) = run.block_on(async {
-                let restoring = scene.restore(&mut client, &mut volumes);
-                let name = tokio::select! {
-                    done = restoring => { done.unwrap(); None }
-                    name = scene.world.faults.happened() => Some(name),
-                };
-                (name, status(&mut looking, &scene).await)
-            });
-            let when = format!("call {number} ({name:?}): {fault:?}");
-            drop((client, volumes, looking));
-            run.kill();
-            scene.world.faults.clear();
-            let run = scene.world.start();
-            let (mut client, mut volumes) = (run.client(), run.volumes());
-            let ended = run.block_on(scene.ended(&mut client));
-            assert_eq!(ended.status(), VolumeStatus::Available, "{when}");
-            let is_as_it_was = scene.assert_whole(&when);
-            if was_begun == VolumeStatus::Restoring {
-                assert!(!is_as_it_was && ended.error.is_empty(), "{when}: {ended:?}");
-            }
-            run.block_on(scene.restore(&mut client, &mut volumes))
-                .unwrap_or_else(|status| panic!("{when}: asked again: {status}"));
-            assert!(!scene.assert_whole(&when), "{when}");
-            run.stop();
-            if name.is_none() {
-                assert!(number > 5, "it makes calls");
-                break;
-            }
-        }
-    }
+    at_each_call([Fault::Hang, Fault::DoneThenHang], killed_at);
 }
 
 /// Killed while it is being given up: the next start ends that.

@@ -4,7 +4,10 @@ use stockpot_manager::fakes::Fault;
 use stockpot_proto::stockpot::v1::{self as api, StreamStatus, VolumeStatus};
 
 use super::{asked, begin, cut, has_old, receive, send, sent, settled, start, volume_there};
-use crate::{lab, world::SIZE};
+use crate::{
+    lab,
+    world::{SIZE, at_each_call},
+};
 
 /// Killed at the `number`-th call while a volume that is there is filled. `None` when that makes fewer calls.
 fn killed_at(number: u64, fault: Fault, into_existing: bool) -> Option<&'static str> {
@@ -70,14 +73,9 @@ fn killed_at(number: u64, fault: Fault, into_existing: bool) -> Option<&'static 
 #[test]
 fn killed_at_each_call() {
     for into_existing in [false, true] {
-        for fault in [Fault::Hang, Fault::DoneThenHang] {
-            let mut number = 1;
-            while let Some(name) = killed_at(number, fault, into_existing) {
-                eprintln!("call {number}: {name}: {fault:?}, into {into_existing}");
-                number += 1;
-            }
-            assert!(number > 5, "{number} calls");
-        }
+        at_each_call([Fault::Hang, Fault::DoneThenHang], |number, fault| {
+            killed_at(number, fault, into_existing)
+        });
     }
 }
 
