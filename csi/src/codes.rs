@@ -36,7 +36,7 @@ impl From<MountError> for Status {
             | MountError::NotEmpty { .. }
             | MountError::WrongKind { .. } => Code::FailedPrecondition,
             MountError::Damaged { .. } => Code::DataLoss,
-            MountError::Command(_) | MountError::Io { .. } | MountError::MountTable { .. } => {
+            MountError::Command(_) | MountError::Io { .. } | MountError::MountTable(_) => {
                 Code::Internal
             }
         };

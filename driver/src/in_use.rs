@@ -6,11 +6,17 @@
 mod openers;
 
 use std::{
+    ffi::OsString,
     fs, io,
-    os::unix::fs::{FileTypeExt, MetadataExt},
-    path::Path,
+    os::unix::{
+        ffi::OsStringExt,
+        fs::{FileTypeExt, MetadataExt},
+    },
+    path::{Path, PathBuf},
     time::Duration,
 };
+
+use stockpot_mountinfo::{self as mountinfo, Mount};
 
 pub(crate) use self::openers::{Opened, openers};
 
@@ -63,10 +69,10 @@ pub fn unclaimed((major, minor): Number) -> io::Result<Vec<String>> {
             by.push(format!("loop device /dev/{name} is over it"));
         }
     }
-    for point in node_mounts(&mount_table()?) {
-        let number = number_of(Path::new(&point));
+    for point in node_mounts(&fs::read(mountinfo::OWN)?) {
+        let number = number_of(&point);
         if number.is_some_and(|number| numbers.contains(&number)) {
-            by.push(format!("its node is mounted at {point}"));
+            by.push(format!("its node is mounted at {}", point.display()));
         }
     }
     Ok(by)
@@ -82,25 +88,18 @@ fn entries(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names.collect())
 }
 
-/// `8:16`
-fn parse_number(text: &str) -> Option<Number> {
+/// As sysfs writes it: `8:16`.
+#[must_use]
+pub fn parse_number(text: &str) -> Option<Number> {
     let (major, minor) = text.trim().split_once(':')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Where something out of `/dev` is mounted, by `/proc/self/mountinfo`: the fourth field is what of the file system, and after a
-/// dash comes its kind.
-fn node_mounts(table: &str) -> Vec<String> {
-    let point = |line: &str| {
-        let (mount, kind) = line.split_once(" - ")?;
-        let is_dev = ["devtmpfs ", "tmpfs "]
-            .iter()
-            .any(|of| kind.starts_with(of));
-        let mut fields = mount.split(' ').skip(3);
-        let is_part = fields.next()? != "/";
-        (is_dev && is_part).then(|| fields.next().map(unescape))?
-    };
-    table.lines().filter_map(point).collect()
+/// Where something out of `/dev` is mounted.
+fn node_mounts(table: &[u8]) -> Vec<PathBuf> {
+    let is_node = |mount: &Mount| mount.lies_among_nodes() && mount.root != Path::new("/");
+    let mounts = mountinfo::parse(table).flatten();
+    mounts.filter(is_node).map(|mount| mount.point).collect()
 }
 
 /// What is seen to hold the device: mounts, and devices made on top of it.
@@ -132,8 +131,8 @@ pub(crate) fn is_swap(device: Number) -> bool {
         .skip(1)
         .filter_map(|line| line.split_whitespace().next());
     places
-        .map(unescape)
-        .any(|place| number_of(Path::new(&place)) == Some(device))
+        .map(|place| PathBuf::from(OsString::from_vec(mountinfo::unescape(place.as_bytes()))))
+        .any(|place| number_of(&place) == Some(device))
 }
 
 /// A logical volume that was made on top of the device.
@@ -148,53 +147,14 @@ pub(crate) fn lvm_on_top((major, minor): Number) -> Option<String> {
     })
 }
 
-/// The mounts of this process. Names of others' mount points may be any bytes.
-fn mount_table() -> io::Result<String> {
-    let table = fs::read("/proc/self/mountinfo")?;
-    Ok(String::from_utf8_lossy(&table).into_owned())
-}
-
-/// Where a device is mounted.
-pub(crate) fn mounts((major, minor): Number) -> Vec<String> {
-    mount_table()
-        .map(|table| mount_points(&table, &format!("{major}:{minor}")))
-        .unwrap_or_default()
-}
-
-/// Where a device is mounted, by `/proc/self/mountinfo` (proc(5)): the third field is its number, the fifth the place.
-fn mount_points(table: &str, number: &str) -> Vec<String> {
-    table
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(' ').skip(2);
-            (fields.next()? == number).then(|| fields.nth(1))?
-        })
-        .map(unescape)
+/// Where a device is mounted. Names of others' mount points may be any bytes: what is no UTF-8 is replaced.
+pub(crate) fn mounts(device: Number) -> Vec<String> {
+    let table = fs::read(mountinfo::OWN).unwrap_or_default();
+    let mounts = mountinfo::parse(&table).flatten();
+    mounts
+        .filter(|mount| mount.number == device)
+        .map(|mount| mount.point.to_string_lossy().into_owned())
         .collect()
-}
-
-/// Blanks and the like are written as `\` and three octal digits.
-fn unescape(field: &str) -> String {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let [first, tail @ ..] = rest {
-        let octal = tail
-            .get(..3)
-            .filter(|_| *first == b'\\')
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match octal {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = tail;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -212,17 +172,23 @@ mod tests {
     }
 
     #[test]
+    fn nodes_are_found_where_they_are_mounted() {
+        let table = b"22 27 0:5 / /dev rw shared:13 - devtmpfs udev rw\n\
+            36 27 0:5 /sdb /pub/a\\040b rw shared:1 master:2 - devtmpfs udev rw\n\
+            37 27 8:16 /sdb /mnt/c rw - ext4 /dev/sdb rw\n\
+            38 27 0:6 /sdc /pub/c rw - tmpfs tmpfs rw\nbroken - devtmpfs\n";
+        assert_eq!(
+            node_mounts(table),
+            [Path::new("/pub/a b"), Path::new("/pub/c")]
+        );
+    }
+
+    #[test]
     fn mounts_are_found_by_number() {
-        let table = "22 27 0:20 / /proc rw shared:13 - proc proc rw\n\
-                     36 27 254:4 / /mnt/a\\040b rw,relatime shared:1 - ext4 /dev/mapper/x rw\n\
-                     37 27 254:4 /sub /mnt/c rw - ext4 /dev/mapper/x rw\nbroken\n";
-        assert_eq!(mount_points(table, "254:4"), ["/mnt/a b", "/mnt/c"]);
-        assert_eq!(mount_points(table, "254:5"), [""; 0]);
-        assert_eq!(unescape("\\04"), "\\04");
-        let table = "22 27 0:5 / /dev rw shared:13 - devtmpfs udev rw\n\
-                     36 27 0:5 /sdb /pub/a\\040b rw shared:1 master:2 - devtmpfs udev rw\n\
-                     37 27 8:16 /sdb /mnt/c rw - ext4 /dev/sdb rw\n\
-                     38 27 0:6 /sdc /pub/c rw - tmpfs tmpfs rw\nbroken - devtmpfs\n";
-        assert_eq!(node_mounts(table), ["/pub/a b", "/pub/c"]);
+        let proc = fs::metadata("/proc").unwrap();
+        let found = mounts(split(proc.dev()).unwrap());
+        assert!(found.iter().any(|point| point == "/proc"), "{found:?}");
+        // No device has this number.
+        assert_eq!(mounts((511, 1 << 19)), [""; 0]);
     }
 }

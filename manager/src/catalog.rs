@@ -27,7 +27,7 @@ mod received;
 mod repositories;
 mod schedules;
 mod schema;
-mod snapshots;
+pub(crate) mod snapshots;
 pub(crate) mod status;
 mod streams;
 mod volumes;

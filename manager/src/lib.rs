@@ -9,7 +9,7 @@
 //! | --- | --- |
 //! | [`config`], [`profile`] | what an administrator says |
 //! | [`catalog`] | what is on record: a row before each side effect; the only module with SQL |
-//! | `snapshots`, `volumes`, `backups` | the operations |
+//! | `snapshots`, `volumes`, `backups`, `profiles` | the operations |
 //! | [`schedules`] | when backups are made by themselves, and which of them are kept |
 //! | `attach` | attaching in steps that are on record, taken down again in reverse order |
 //! | `owners` | whose a target is, so that no storage node names another volume's |
@@ -64,6 +64,7 @@ mod page;
 mod parts;
 mod pools;
 pub mod profile;
+mod profiles;
 pub mod quiesce;
 pub mod rebuild;
 mod recovery;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use stockpot_command::CommandError;
+use stockpot_mountinfo::Malformed;
 
 use super::FileSystem;
 
@@ -55,8 +56,8 @@ pub(crate) enum MountError {
         source: io::Error,
     },
     /// The kernel's list of mounts has a line that cannot be read.
-    #[error("line {line:?} of the mount table cannot be read")]
-    MountTable { line: String },
+    #[error(transparent)]
+    MountTable(#[from] Malformed),
 }
 
 impl MountError {

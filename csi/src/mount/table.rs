@@ -1,14 +1,10 @@
 //! The kernel's list of mounts, `/proc/self/mountinfo` (proc(5)).
 
-use std::{
-    ffi::OsString,
-    os::unix::ffi::OsStringExt,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+
+use stockpot_mountinfo as mountinfo;
 
 use super::{Device, MountError};
-
-const MOUNTINFO: &str = "/proc/self/mountinfo";
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +16,7 @@ pub(crate) struct Mount {
     pub(crate) read_only: bool,
     pub(crate) fs_type: String,
     pub(crate) source: String,
+    lies_among_nodes: bool,
 }
 
 impl Mount {
@@ -32,10 +29,23 @@ impl Mount {
 
     /// Whether this is a device node, bound onto a file, of that device.
     fn is_node_of(&self, device: &Device) -> bool {
-        // A node lies on devtmpfs, or on a tmpfs that stands in for it.
-        matches!(self.fs_type.as_str(), "devtmpfs" | "tmpfs")
+        self.lies_among_nodes
             && std::fs::symlink_metadata(&self.mount_point)
                 .is_ok_and(|m| Device::numbers_of_node(&m) == Some(device.numbers()))
+    }
+}
+
+impl From<mountinfo::Mount> for Mount {
+    fn from(mount: mountinfo::Mount) -> Self {
+        let (major, minor) = mount.number;
+        Self {
+            device: (major.into(), minor.into()),
+            read_only: mount.is_read_only() || mount.is_read_only_below(),
+            lies_among_nodes: mount.lies_among_nodes(),
+            mount_point: mount.point,
+            fs_type: mount.kind,
+            source: mount.source,
+        }
     }
 }
 
@@ -46,23 +56,15 @@ pub(crate) struct MountTable(Vec<Mount>);
 impl MountTable {
     /// Asks the kernel.
     pub(crate) async fn read() -> Result<Self, MountError> {
-        let bytes = tokio::fs::read(MOUNTINFO)
+        let bytes = tokio::fs::read(mountinfo::OWN)
             .await
-            .map_err(|e| MountError::io("read", Path::new(MOUNTINFO), e))?;
+            .map_err(|e| MountError::io("read", Path::new(mountinfo::OWN), e))?;
         Self::parse(&bytes)
     }
 
     fn parse(bytes: &[u8]) -> Result<Self, MountError> {
-        bytes
-            .split(|b| *b == b'\n')
-            .filter(|line| !line.is_empty())
-            .map(|line| {
-                parse_line(line).ok_or_else(|| MountError::MountTable {
-                    line: String::from_utf8_lossy(line).into_owned(),
-                })
-            })
-            .collect::<Result<_, _>>()
-            .map(Self)
+        let mounts = mountinfo::parse(bytes).map(|mount| Ok(mount?.into()));
+        mounts.collect::<Result<_, _>>().map(Self)
     }
 
     /// What is mounted at this path: the topmost where several are.
@@ -76,53 +78,6 @@ impl MountTable {
             .iter()
             .filter(|m| m.device == device.numbers() || m.is_node_of(device))
     }
-}
-
-/// `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/x rw,errors=continue`
-fn parse_line(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|b| *b == b' ');
-    let (_id, _parent) = (fields.next()?, fields.next()?);
-    let device = std::str::from_utf8(fields.next()?).ok()?;
-    let (major, minor) = device.split_once(':')?;
-    let device = (major.parse().ok()?, minor.parse().ok()?);
-    let _root = fields.next()?;
-    let mount_point = unescape(fields.next()?);
-    let options = fields.next()?;
-    fields.by_ref().find(|field| *field == b"-")?;
-    let fs_type = fields.next()?;
-    let source = fields.next()?;
-    let super_options = fields.next().unwrap_or_default();
-    let is_read_only = |options: &[u8]| options.split(|b| *b == b',').any(|o| o == b"ro");
-    Some(Mount {
-        device,
-        mount_point: PathBuf::from(OsString::from_vec(mount_point)),
-        read_only: is_read_only(options) || is_read_only(super_options),
-        fs_type: String::from_utf8_lossy(fs_type).into_owned(),
-        source: String::from_utf8_lossy(&unescape(source)).into_owned(),
-    })
-}
-
-/// Blank, tab, newline and backslash are written as `\` and three octal digits.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut plain = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((&first, tail)) = rest.split_first() {
-        let octal = tail.get(..3).filter(|_| first == b'\\').and_then(|digits| {
-            let digits = std::str::from_utf8(digits).ok()?;
-            u8::from_str_radix(digits, 8).ok()
-        });
-        match octal {
-            Some(byte) => {
-                plain.push(byte);
-                rest = &tail[3..];
-            }
-            None => {
-                plain.push(first);
-                rest = tail;
-            }
-        }
-    }
-    plain
 }
 
 #[cfg(test)]
@@ -142,22 +97,7 @@ mod tests {
         assert!(table.0[1].read_only);
         assert!(!table.0[0].read_only);
         assert!(table.at(Path::new("/a b")).is_none());
-        for bad in [
-            "x",
-            "1 2 3",
-            "1 2 x:y / / rw - a b c",
-            "1 2 0:1 / / rw a b c",
-        ] {
-            assert!(MountTable::parse(bad.as_bytes()).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn unescapes() {
-        assert_eq!(unescape(br"a\040b\134c\011"), b"a b\\c\t");
-        for odd in [r"\", r"\04", r"\999", r"a\"] {
-            assert_eq!(unescape(odd.as_bytes()), odd.as_bytes(), "{odd}");
-        }
+        assert!(MountTable::parse(b"1 2 0:1 / / rw a b c").is_err());
     }
 
     #[tokio::test]

@@ -1,52 +1,13 @@
 //! What the audit log tells of backups that go.
 
-use std::{
-    io,
-    sync::{Arc, Mutex, OnceLock},
-};
-
 use serde_json::Value;
 
-use crate::{lab::Bench, plugin::Plugin};
-
-/// What is logged in this process.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn log() -> &'static Log {
-    static LOG: OnceLock<Log> = OnceLock::new();
-    LOG.get_or_init(|| {
-        let log = Log::default();
-        let writer = log.clone();
-        tracing_subscriber::fmt()
-            .json()
-            .with_max_level(tracing::Level::INFO)
-            .with_writer(move || writer.clone())
-            .init();
-        log
-    })
-}
+use crate::{lab::Bench, plugin::Plugin, support::log};
 
 /// The audit log's events of calls by this method, in their order: id, what was removed, and which copies of it.
 fn audited(method: &str, is_it: impl Fn(&Value) -> bool) -> Vec<[String; 3]> {
-    let text = String::from_utf8(log().0.lock().unwrap().clone()).unwrap();
-    let events = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let events = log::audited().into_iter();
     events
-        .filter(|event| event["target"] == "audit")
-        .map(|event| event["fields"].clone())
         .filter(|event| event["method"] == method && is_it(event))
         .map(|event| ["id", "removed", "copies"].map(|key| event[key].as_str().unwrap().to_owned()))
         .collect()
@@ -60,7 +21,7 @@ fn deletions(snap: &str) -> Vec<[String; 3]> {
 
 #[tokio::test]
 async fn what_goes_is_told() {
-    log();
+    log::keep();
     let bench = Bench::start().await;
     let mut plugin = Plugin::new(&bench, "shop");
     bench.volume("pvc-1", 1).await;

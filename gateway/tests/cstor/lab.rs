@@ -1,20 +1,9 @@
 //! A manager on storage and buckets that are fakes, and the gateway before it, each on its socket.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::TcpListener,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, net::TcpListener, path::PathBuf, sync::Arc, time::Duration};
 
 use stockpot_gateway::GatewayConfig;
-use stockpot_manager::{
-    Config, Manager, Parts,
-    fakes::{FakeHost, FakeStorage, FakeStores, Faults},
-    serve_manager,
-};
+use stockpot_manager::fakes::FakeStorage;
 use stockpot_proto::{
     socket,
     stockpot::v1::{self as api, manager_client::ManagerClient, streams_client::StreamsClient},
@@ -22,6 +11,8 @@ use stockpot_proto::{
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Channel;
+
+use crate::support::Site;
 
 /// Of every volume, in bytes.
 pub(crate) const SIZE: usize = 3 << 20;
@@ -33,70 +24,44 @@ pub(crate) struct Bench {
     /// Where the plugin's data goes.
     pub(crate) address: String,
     client: ManagerClient<Channel>,
-    manager_socket: PathBuf,
+    site: Site,
     stop: CancellationToken,
     stop_gateway: CancellationToken,
     served: Vec<JoinHandle<()>>,
-    _dir: tempfile::TempDir,
 }
 
 impl Bench {
     pub(crate) async fn start() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("data");
-        fs::create_dir(&data).unwrap();
-        fs::create_dir(dir.path().join("profiles")).unwrap();
-        let profile =
-            "{name: offsite, snapshotProperties: {topology: {bucket: backups, prefix: a}}}";
-        fs::write(dir.path().join("profiles/offsite.yaml"), profile).unwrap();
-        let profile = "{name: second, snapshotProperties: {topology: {bucket: second, prefix: b}}}";
-        fs::write(dir.path().join("profiles/second.yaml"), profile).unwrap();
-        let faults = Arc::new(Faults::default());
-        let storage = FakeStorage::new(&data, faults.clone());
-        let parts = Parts {
-            pools: BTreeMap::from([("pool".to_owned(), storage.clone() as _)]),
-            connector: Arc::new(FakeHost(storage.clone())),
-            stores: FakeStores::new(faults),
-        };
+        let site = Site::new();
+        site.add_profile("offsite", "backups", "a");
+        site.add_profile("second", "second", "b");
         // A port that is free now, and that the plugin opens when it needs it.
         let port = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = port.local_addr().unwrap().to_string();
         drop(port);
-        let config = config(dir.path(), &address);
-        let manager_socket = config.socket.clone();
+        let streams = format!(
+            "streams: {{allowedDestinations: ['{address}'], connectWithinSeconds: 2, silentSecondsMax: 5, lingerSeconds: 0}}"
+        );
         let stop = CancellationToken::new();
-        let manager = Manager::open(config, parts).await.unwrap();
-        let stopped = stop.clone();
-        let managing = tokio::spawn(async move {
-            let stop = async move { stopped.cancelled().await };
-            serve_manager(manager, stop).await.unwrap();
-        });
-        let client = ready(&manager_socket).await;
-        let socket = dir.path().join("gateway.sock");
+        let managing = site.manager(&streams, stop.clone().cancelled_owned()).await;
+        let client = site.ready().await;
+        let socket = site.path("gateway.sock");
         let gateway = GatewayConfig {
-            manager_socket: manager_socket.clone(),
             socket: Some(socket.clone()),
             ..GatewayConfig::default()
         };
         let stop_gateway = stop.child_token();
-        let stopped = stop_gateway.clone();
-        let serving = tokio::spawn(async move {
-            let stop = async move { stopped.cancelled().await };
-            stockpot_gateway::serve(gateway, stop).await.unwrap();
-        });
-        while !socket.exists() {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let serving = site.gateway(gateway, stop_gateway.clone().cancelled_owned());
+        site.until_listening("gateway.sock").await;
         Self {
-            storage,
+            storage: site.storage.clone(),
             socket,
             address,
             client,
-            manager_socket,
+            site,
             stop,
             stop_gateway,
             served: vec![serving, managing],
-            _dir: dir,
         }
     }
 
@@ -117,7 +82,7 @@ impl Bench {
             ..Default::default()
         };
         let made = self.client.clone().create_volume(request).await.unwrap();
-        let path = self.file(&made.into_inner().volume_id);
+        let path = self.site.volume_file(&made.into_inner().volume_id);
         fs::write(path, Self::bytes(number)).unwrap();
     }
 
@@ -153,7 +118,7 @@ impl Bench {
 
     /// How all streams went.
     pub(crate) async fn streams(&self) -> Vec<api::StreamStatus> {
-        let mut client = StreamsClient::new(socket::channel(self.manager_socket.clone()));
+        let mut client = StreamsClient::new(socket::channel(self.site.manager_socket()));
         let asked = api::ListStreamsRequest::default();
         let listed = client.list_streams(asked).await.unwrap().into_inner();
         listed.streams.iter().map(api::Stream::status).collect()
@@ -166,14 +131,10 @@ impl Bench {
         let volumes = listed.into_inner().volumes;
         let volume = volumes.iter().find(|volume| volume.name == name).unwrap();
         assert_eq!(volume.status(), api::VolumeStatus::Available, "{volume:?}");
-        let mut bytes = fs::read(self.file(&volume.volume_id)).unwrap();
+        let mut bytes = fs::read(self.site.volume_file(&volume.volume_id)).unwrap();
         assert!(bytes[SIZE..].iter().all(|byte| *byte == 0));
         bytes.truncate(SIZE);
         bytes
-    }
-
-    fn file(&self, volume_id: &str) -> PathBuf {
-        self.storage.volume_file(&volume_id.parse().unwrap())
     }
 
     /// Nothing is attached.
@@ -199,27 +160,5 @@ impl Bench {
         }
         let left = self.storage.leftovers();
         assert!(left.attached.is_empty(), "{left:?}");
-    }
-}
-
-fn config(dir: &Path, address: &str) -> Config {
-    let text = format!(
-        "{{nodeName: node-1, stateDir: {0}/state, socket: {0}/m.sock, profilesDir: {0}/profiles,
-           credentialsDir: {0}, pools: [{{name: pool, driver: file, directory: {0}/images}}],
-           transfers: {{pauseFirstSeconds: 0, pauseMaxSeconds: 0, giveUpAfterSeconds: 3, partSizeBytes: 5242880}},
-           streams: {{allowedDestinations: ['{address}'], connectWithinSeconds: 2, silentSecondsMax: 5, lingerSeconds: 0}}}}",
-        dir.display()
-    );
-    serde_saphyr::from_str(&text).unwrap()
-}
-
-async fn ready(path: &Path) -> ManagerClient<Channel> {
-    let mut client = socket::manager(path.to_owned());
-    loop {
-        let info = client.get_info(api::GetInfoRequest {}).await;
-        if info.is_ok_and(|info| info.into_inner().ready) {
-            return client;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

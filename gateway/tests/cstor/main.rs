@@ -2,6 +2,9 @@
 //! own that it opens after it has asked, status asked for until the end, and its clean-up after each backup.
 #![expect(clippy::unwrap_used, reason = "a failed step fails the test")]
 
+#[path = "../support/mod.rs"]
+mod support;
+
 mod audit;
 mod ends;
 mod lab;

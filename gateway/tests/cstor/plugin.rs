@@ -9,10 +9,11 @@ use tokio::{
     net::{TcpListener, UnixStream},
 };
 
-use super::lab::Bench;
+use crate::{
+    lab::Bench,
+    support::{PATIENCE, http},
+};
 
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(60);
 /// The plugin's own is five seconds.
 const ASK_EVERY: Duration = Duration::from_millis(30);
 
@@ -47,28 +48,21 @@ impl Plugin {
 
     /// One request, to its status and body.
     pub(crate) async fn call(&self, method: &str, path: &str, body: Option<&str>) -> (u16, String) {
-        let body = body.unwrap_or_default();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:5656\r\nUser-Agent: Go-http-client/1.1\r\n\
-             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-            body.len()
-        );
-        let calling = async {
-            let mut stream = UnixStream::connect(&self.socket).await.unwrap();
-            stream.write_all(head.as_bytes()).await.unwrap();
-            stream.write_all(body.as_bytes()).await.unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).await.unwrap();
-            answer
-        };
-        let answer = tokio::time::timeout(PATIENCE, calling).await.unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let headers = [
+            ("Host", "127.0.0.1:5656"),
+            ("User-Agent", "Go-http-client/1.1"),
+            ("Content-Type", "application/json"),
+        ];
+        let body = body.unwrap_or_default().as_bytes();
+        let mut stream = UnixStream::connect(&self.socket).await.unwrap();
+        let request = http::request(method, path, &headers, Some(body));
+        let reply = http::exchange(&mut stream, &request).await;
         assert!(
-            !head.to_ascii_lowercase().contains("transfer-encoding"),
-            "{head}"
+            !reply.headers.contains_key("transfer-encoding"),
+            "{:?}",
+            reply.headers
         );
-        (code, body.to_owned())
+        (reply.status, reply.text())
     }
 
     fn document(&self, volume: &str, schedule: &str, snap: &str) -> Value {

@@ -94,7 +94,7 @@ async fn nothing_that_is_sent_is_our_failure() {
         "{:?}",
         reply.headers
     );
-    let left = lab.storage.leftovers();
+    let left = lab.site.storage.leftovers();
     assert!(
         left.volumes.is_empty() && left.snapshots.is_empty(),
         "{left:?}"

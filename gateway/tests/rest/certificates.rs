@@ -11,7 +11,13 @@ use rustls::{
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::lab::{self, Lab, Reply, free_port};
+use crate::{
+    lab::{Lab, free_port},
+    support::{
+        PATIENCE,
+        http::{Reply, parse},
+    },
+};
 
 struct Authority(CertifiedIssuer<'static, KeyPair>);
 
@@ -66,16 +72,16 @@ async fn ask(port: u16, authority: &Authority, shown: Option<&(String, String)>)
         let mut answer = Vec::new();
         // With TLS 1.3 a refused certificate is told to whoever reads.
         stream.read_to_end(&mut answer).await.ok()?;
-        (!answer.is_empty()).then(|| lab::parse(&answer))
+        (!answer.is_empty()).then(|| parse(&answer))
     };
-    tokio::time::timeout(lab::PATIENCE, talking).await.unwrap()
+    tokio::time::timeout(PATIENCE, talking).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_in_certificates_of_the_authority_are_let_in() {
     let (authority, stranger) = (Authority::new(), Authority::new());
     let mut lab = Lab::start().await;
-    let dir = lab.dir.path().to_owned();
+    let dir = lab.site.dir().to_owned();
     put(&dir, &authority.issue("gateway.example"));
     fs::write(dir.join("ca.pem"), authority.0.pem()).unwrap();
     let port = free_port();

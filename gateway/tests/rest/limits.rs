@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::lab::{Lab, exchange, free_port, parse, write};
+use crate::{
+    lab::{Lab, free_port, write},
+    support::http::{exchange, parse},
+};
 
 const LIST: &str = "/v1beta/t/profiles";
 

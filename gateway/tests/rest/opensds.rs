@@ -85,7 +85,7 @@ async fn a_volume_goes_into_the_cloud_and_comes_back() {
     assert_eq!(again["id"], volume["id"]);
 
     let content: Vec<u8> = (0..4096_u32).map(|n| (n % 251) as u8).collect();
-    fs::write(lab.storage.volume_file(&id.parse().unwrap()), &content).unwrap();
+    fs::write(lab.site.storage.volume_file(&id.parse().unwrap()), &content).unwrap();
     let asked = json!({"name": "nightly", "description": "before the change", "volumeId": id,
                        "profileId": profile_id});
     let snapshot = client
@@ -118,7 +118,7 @@ async fn a_volume_goes_into_the_cloud_and_comes_back() {
         (&back["size"], &back["snapshotFromCloud"]),
         (&json!(2), &json!(true))
     );
-    let file = lab.storage.volume_file(&back_id.parse().unwrap());
+    let file = lab.site.storage.volume_file(&back_id.parse().unwrap());
     assert_eq!(first_bytes(&file), content);
 
     for (path, count) in [
@@ -147,12 +147,12 @@ async fn a_volume_goes_into_the_cloud_and_comes_back() {
         .delete(&format!("{T}/profiles/{profile_id}"))
         .await
         .expect(200);
-    let left = lab.storage.leftovers();
+    let left = lab.site.storage.leftovers();
     assert!(
         left.attached.is_empty() && left.volumes.is_empty(),
         "{left:?}"
     );
-    assert_eq!(lab.stores.content().1, 0, "multipart uploads are open");
+    assert_eq!(lab.site.stores.content().1, 0, "multipart uploads are open");
     lab.stop().await;
 }
 

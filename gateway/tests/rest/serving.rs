@@ -1,61 +1,30 @@
 //! Start, audit log, description, end.
 
 use std::{
-    fs, io,
+    fs,
     os::unix::fs::{FileTypeExt, PermissionsExt},
-    sync::{Arc, Mutex, OnceLock},
 };
 
 use serde_json::json;
 
-use crate::lab::{Lab, until};
-
-/// What is logged in this process.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn log() -> &'static Log {
-    static LOG: OnceLock<Log> = OnceLock::new();
-    LOG.get_or_init(|| {
-        let log = Log::default();
-        let writer = log.clone();
-        tracing_subscriber::fmt()
-            .json()
-            .with_max_level(tracing::Level::INFO)
-            .with_writer(move || writer.clone())
-            .init();
-        log
-    })
-}
+use crate::{
+    lab::{Lab, until},
+    support::log,
+};
 
 /// The audit log's events about a tenant.
 fn audited(tenant: &str) -> Vec<serde_json::Value> {
-    let text = String::from_utf8(log().0.lock().unwrap().clone()).unwrap();
-    let lines = text
-        .lines()
-        .filter(|line| line.contains(&format!("/v1beta/{tenant}/")));
-    let events = lines.map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let part = format!("/v1beta/{tenant}/");
+    let events = log::audited().into_iter();
     events
-        .filter(|event| event["target"] == "audit")
-        .map(|event| event["fields"].clone())
+        .filter(|event| event.to_string().contains(&part))
         .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 #[expect(clippy::too_many_lines, reason = "one story")]
 async fn every_call_that_changes_something_is_written_down_without_its_body() {
-    log();
+    log::keep();
     let mut lab = Lab::start().await;
     let client = lab.gateway("{socket: DIR/g.sock}").await;
     let path = "/v1beta/audited/block/volumes";
@@ -137,7 +106,7 @@ async fn every_call_that_changes_something_is_written_down_without_its_body() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_asks_too_much_does_not_fill_the_audit_log() {
-    log();
+    log::keep();
     let mut lab = Lab::start().await;
     let yaml = "{socket: DIR/g.sock, limits: {requestsPerSecondMax: 1, requestsBurstMax: 20}}";
     let client = lab.gateway(yaml).await;
@@ -193,7 +162,7 @@ async fn the_socket_comes_and_goes_with_the_gateway() {
     let text = stockpot_manager::error::chain(&error);
     assert!(text.contains("another process"), "{text}");
     client.get("/v1beta/t/profiles").await.expect(200);
-    let dir = lab.dir.path().to_owned();
+    let dir = lab.site.dir().to_owned();
     lab.stop().await;
     assert!(!path.exists(), "{}", dir.display());
 }

@@ -44,6 +44,14 @@ pub struct ProfileText {
     pub fields: Map<String, Value>,
 }
 
+impl ProfileText {
+    /// What it says, as JSON.
+    #[must_use]
+    pub fn document(&self) -> String {
+        Value::Object(self.fields.clone()).to_string()
+    }
+}
+
 /// A change that has been found to be sound, and not been made.
 #[derive(Debug, Clone)]
 pub struct Change {

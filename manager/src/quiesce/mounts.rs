@@ -5,32 +5,20 @@
 
 use std::{
     collections::BTreeSet,
-    ffi::OsString,
     fs::{self, File, OpenOptions},
     io,
-    os::{fd::AsRawFd, unix::ffi::OsStringExt, unix::fs::OpenOptionsExt},
+    os::{fd::AsRawFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
 };
 
 use nix::libc::{O_NONBLOCK, O_PATH};
 use stockpot_driver::in_use::{Number, number_of};
+use stockpot_mountinfo::{self as mountinfo, Mount};
 
 use super::stack::Stack;
 
 /// Most mount namespaces that are looked into.
 const NAMESPACES_MAX: usize = 4096;
-
-/// One mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Mount {
-    id: u64,
-    /// Of the file system: its device, or one that the kernel made up.
-    number: Number,
-    point: PathBuf,
-    kind: String,
-    source: String,
-    read_only: bool,
-}
 
 /// A file system that is mounted, and something on it that is open.
 #[derive(Debug)]
@@ -54,11 +42,10 @@ pub(super) fn file_systems(stack: &Stack) -> io::Result<Vec<FileSystem>> {
     let mut unopened = None;
     for (root, table) in tables(Path::new("/proc"))? {
         let mut mounts: Vec<Mount> = parse(&table)
-            .into_iter()
             .filter(|mount| lies_on(mount, stack))
             .collect();
         // Through one that is read-only it cannot be watched.
-        mounts.sort_by_key(|mount| mount.read_only);
+        mounts.sort_by_key(Mount::is_read_only);
         for mount in mounts {
             if seen.contains(&mount.number) {
                 continue;
@@ -161,63 +148,9 @@ fn below(root: &Path, point: &Path) -> PathBuf {
     root.join(point.strip_prefix("/").unwrap_or(point))
 }
 
-/// `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/x rw,errors=continue`; what cannot be read is left out.
-fn parse(table: &[u8]) -> Vec<Mount> {
-    table
-        .split(|byte| *byte == b'\n')
-        .filter_map(line)
-        .collect()
-}
-
-fn line(line: &[u8]) -> Option<Mount> {
-    let mut fields = line.split(|byte| *byte == b' ');
-    let id = text(fields.next()?).parse().ok()?;
-    let (major, minor) = text(fields.nth(1)?)
-        .split_once(':')
-        .map(|(a, b)| (a.to_owned(), b.to_owned()))?;
-    let _root = fields.next()?;
-    let point = unescape(fields.next()?);
-    let options = text(fields.next()?);
-    // Optional fields end with a dash.
-    fields.find(|field| *field == b"-")?;
-    let kind = text(fields.next()?);
-    let source = unescape(fields.next()?);
-    Some(Mount {
-        id,
-        number: (major.parse().ok()?, minor.parse().ok()?),
-        point: OsString::from_vec(point).into(),
-        kind,
-        source: String::from_utf8_lossy(&source).into_owned(),
-        read_only: options.split(',').any(|option| option == "ro"),
-    })
-}
-
-fn text(field: &[u8]) -> String {
-    String::from_utf8_lossy(field).into_owned()
-}
-
-/// Blanks and the like are written as `\` and three octal digits.
-fn unescape(field: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field;
-    while let [first, tail @ ..] = rest {
-        let octal = tail
-            .get(..3)
-            .filter(|_| *first == b'\\')
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        (bytes, rest) = match octal {
-            Some(byte) => {
-                bytes.push(byte);
-                (bytes, &tail[3..])
-            }
-            None => {
-                bytes.push(*first);
-                (bytes, tail)
-            }
-        };
-    }
-    bytes
+/// What cannot be read is left out.
+fn parse(table: &[u8]) -> impl Iterator<Item = Mount> {
+    mountinfo::parse(table).flatten()
 }
 
 #[cfg(test)]
@@ -225,22 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tables_are_read_as_proc_writes_them() {
-        let table = b"22 27 0:20 / /proc rw shared:13 - proc proc rw\n\
-            36 27 254:4 / /mnt/a\\040b ro,relatime shared:1 master:2 - ext4 /dev/mapper/x rw\n\
-            37 27 0:45 /sub /mnt/c rw,x - btrfs /dev/loop0 rw,ssd\nbroken\n\
-            38 27 8:1 / /mnt/\xff rw - xfs /dev/sda1 rw\n";
-        let mounts = parse(table);
-        assert_eq!(mounts.len(), 4);
-        assert_eq!(mounts[1].number, (254, 4));
-        assert_eq!(mounts[1].point, Path::new("/mnt/a b"));
-        assert!(mounts[1].read_only && !mounts[2].read_only);
-        assert_eq!(
-            (mounts[2].kind.as_str(), mounts[2].source.as_str()),
-            ("btrfs", "/dev/loop0")
-        );
-        assert_eq!(mounts[3].point.as_os_str().len(), 6);
-        assert_eq!(unescape(b"\\04"), b"\\04");
+    fn other_namespaces_are_reached_through_their_root() {
         assert_eq!(
             below(Path::new("/proc/7/root"), Path::new("/mnt")),
             Path::new("/proc/7/root/mnt")
@@ -252,10 +170,8 @@ mod tests {
         let tables = tables(Path::new("/proc")).unwrap();
         let (root, own) = &tables[0];
         assert_eq!(root, Path::new("/"));
-        let proc = parse(own)
-            .into_iter()
-            .rfind(|m| m.point == Path::new("/proc"))
-            .unwrap();
+        let proc = parse(own).filter(|m| m.point == Path::new("/proc"));
+        let proc = proc.last().unwrap();
         assert!(open(&proc.point, proc.id).is_ok());
         let error = open(&proc.point, proc.id + 1_000_000).unwrap_err();
         assert!(error.to_string().contains("mounted over"), "{error}");

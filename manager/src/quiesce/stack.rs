@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stockpot_driver::in_use::{Number, number_of};
+use stockpot_driver::in_use::{Number, number_of, parse_number};
 
 /// Most devices on top of one.
 const DEVICES_MAX: usize = 1024;
@@ -96,11 +96,8 @@ fn numbers_in(dir: &Path) -> io::Result<Vec<Number>> {
         .collect())
 }
 
-/// `8:16`
 fn number_in(device: &Path) -> Option<Number> {
-    let text = fs::read_to_string(device.join("dev")).ok()?;
-    let (major, minor) = text.trim().split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
+    parse_number(&fs::read_to_string(device.join("dev")).ok()?)
 }
 
 /// What a directory holds; nothing if it is not there.

@@ -77,33 +77,17 @@ fn without_ours(mut metadata: Metadata) -> Metadata {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::CopyState;
+    use crate::catalog::snapshots::tests::snapshot;
 
     fn row(note: &str, text: &str) -> SnapshotRow {
         let noted = [("note", note), (CONSISTENCY_KEY, "perfect")];
         SnapshotRow {
-            id: "snap-1".parse().unwrap(),
             name: "n".to_owned(),
-            volume_id: "vol-1".parse().unwrap(),
-            volume_name: "v".to_owned(),
-            pool: "p".to_owned(),
-            size_bytes: None,
-            cut_at_us: None,
-            profile: "offsite".to_owned(),
-            local: CopyState::Pending,
-            cloud: CopyState::Pending,
-            location: None,
-            sent: None,
-            reason: None,
-            kept_as_base: false,
             consistency: Some((Consistency::Crash, text.to_owned())),
             metadata: noted
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
-            error: None,
-            error_reported: false,
-            deleting: None,
-            created_at_us: 1,
+            ..snapshot("1")
         }
     }
 

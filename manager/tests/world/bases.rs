@@ -244,17 +244,23 @@ fn quick(world: &World, change: impl FnOnce(&mut Config)) -> Run {
     Run::start(config, world.parts())
 }
 
+/// A volume, and a snapshot of it that was uploaded and whose local copy its owner removed.
+async fn first_alone_in_the_bucket(world: &World, client: &mut Client) -> (String, api::Snapshot) {
+    let volume = filled_volume(world, client).await.volume_id;
+    let first = upload(client, &volume, "first").await;
+    lab::drop_local_copy(client, &first.snapshot_id)
+        .await
+        .unwrap();
+    (volume, first)
+}
+
 #[test]
 fn without_the_setting_no_base_is_kept() {
     let world = World::new();
     let run = quick(&world, |config| config.transfers.keep_base = false);
     let mut client = run.client();
     run.block_on(async {
-        let volume = filled_volume(&world, &mut client).await.volume_id;
-        let first = upload(&mut client, &volume, "first").await;
-        lab::drop_local_copy(&mut client, &first.snapshot_id)
-            .await
-            .unwrap();
+        first_alone_in_the_bucket(&world, &mut client).await;
         assert_eq!(devices(&world), 0);
     });
     run.stop();
@@ -266,11 +272,7 @@ fn a_pool_that_is_nearly_full_gets_bases_back_and_then_grows() {
     let run = quick(&world, |_| {});
     let mut client = run.client();
     run.block_on(async {
-        let volume = filled_volume(&world, &mut client).await.volume_id;
-        let first = upload(&mut client, &volume, "first").await;
-        lab::drop_local_copy(&mut client, &first.snapshot_id)
-            .await
-            .unwrap();
+        let (volume, first) = first_alone_in_the_bucket(&world, &mut client).await;
         assert!(get(&mut client, &first).await.kept_as_base);
         // The guard is quicker than its next look where something new is made.
         world.storage.limit_snapshots(0, 1);
@@ -303,11 +305,7 @@ fn where_writes_wait_the_pool_grows_before_bases_are_given_back() {
     let run = quick(&world, |_| {});
     let mut client = run.client();
     run.block_on(async {
-        let volume = filled_volume(&world, &mut client).await.volume_id;
-        let first = upload(&mut client, &volume, "first").await;
-        lab::drop_local_copy(&mut client, &first.snapshot_id)
-            .await
-            .unwrap();
+        let (_, first) = first_alone_in_the_bucket(&world, &mut client).await;
         world.storage.let_writes_wait();
         world.storage.limit_snapshots(0, 1);
         let driver = world.parts().pools["pool"].clone();

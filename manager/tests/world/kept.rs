@@ -7,7 +7,7 @@ use stockpot_proto::stockpot::v1::{self as api, BackupStatus, VolumeStatus};
 use tonic::{Code, Status};
 
 use super::{
-    backups::{assert_tidy, attach, begin, listed, status},
+    backups::{assert_tidy, attach, begin, listed, status, struck},
     consistency::assert_explained,
 };
 use crate::{
@@ -209,32 +209,17 @@ fn what_cannot_be_backed_up_is_refused() {
 /// Breaks or kills it at its `number`-th call. `None` when it makes fewer.
 fn broken_at(number: u64, fault: Fault) -> Option<&'static str> {
     let world = World::new();
-    let (run, mut client, mut backups, volume) = begin(&world, false);
+    let (run, mut client, backups, volume) = begin(&world, false);
     let id = run.block_on(snapshot(&world, &mut client, &volume));
     world.faults.choose(number, fault);
-    let is_kill = matches!(fault, Fault::Hang | Fault::DoneThenHang);
-    let hit = run.block_on(async {
-        let going = async {
-            if ask(&mut backups, "b", &volume, &id).await.is_ok() {
-                lab::cleaned(&mut backups, "b").await;
-            }
-        };
-        tokio::select! {
-            () = going => None,
-            name = world.faults.happened(), if is_kill => Some(name),
+    let going = async |backups: &mut Backups| {
+        if ask(backups, "b", &volume, &id).await.is_ok() {
+            lab::cleaned(backups, "b").await;
         }
-    });
-    let hit = world.faults.clear().or(hit);
-    let when = format!("call {number} ({hit:?}): {fault:?}");
-    let run = if is_kill {
-        drop((client, backups));
-        run.kill();
-        let run = world.start();
-        (client, backups) = (run.client(), run.backups());
-        run
-    } else {
-        run
     };
+    let (hit, (run, mut client, mut backups)) =
+        struck(&world, (run, client, backups), fault, going);
+    let when = format!("call {number} ({hit:?}): {fault:?}");
     run.block_on(async {
         let mut is_there = false;
         for backup in listed(&mut backups).await {

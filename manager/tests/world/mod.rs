@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
 
 use stockpot_manager::{
     Config, Parts,
-    fakes::{FakeHost, FakeStorage, FakeStores, Faults},
+    fakes::{FakeHost, FakeStorage, FakeStores, Fault, Faults},
 };
 use stockpot_proto::stockpot::v1 as api;
 use stockpot_test_fixtures::image::{Fill, Image};
@@ -142,6 +142,22 @@ pub(crate) async fn insist<T>(
         }
     }
     Err(last.unwrap())
+}
+
+/// Lets each of these faults strike at the first call, at the second, and so on, until fewer calls are made. `strike` tells which one
+/// was hit.
+pub(crate) fn at_each_call(
+    faults: [Fault; 2],
+    mut strike: impl FnMut(u64, Fault) -> Option<&'static str>,
+) {
+    for fault in faults {
+        let mut number = 1;
+        while let Some(name) = strike(number, fault) {
+            eprintln!("call {number}: {name}: {fault:?}");
+            number += 1;
+        }
+        assert!(number > 5, "{number} calls");
+    }
 }
 
 /// A flow that is broken at each of its calls.

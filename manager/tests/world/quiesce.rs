@@ -21,11 +21,14 @@ fn write_profile(world: &World, code: u8, more: &str) {
             marks.display()
         )
     };
+    let (pre, post) = (mark("pre", &format!("exit {code}")), mark("post", "exit 0"));
+    write_commands(world, &format!("pre: {pre}, post: [{post}]{more}"));
+}
+
+/// A profile with these commands, in YAML.
+fn write_commands(world: &World, commands: &str) {
     let text = format!(
-        "{{name: offsite, snapshotProperties: {{topology: {{bucket: backups, prefix: a}},
-           quiesce: {{pre: {}, post: [{}]{more}}}}}}}",
-        mark("pre", &format!("exit {code}")),
-        mark("post", "exit 0")
+        "{{name: offsite, snapshotProperties: {{topology: {{bucket: backups, prefix: a}}, quiesce: {{{commands}}}}}}}"
     );
     fs::write(world.dir.path().join("profiles/offsite.yaml"), text).unwrap();
 }
@@ -36,6 +39,23 @@ fn marks(dir: &Path) -> String {
     let found = fs::read_to_string(&path).unwrap_or_default();
     let _ = fs::remove_file(path);
     found
+}
+
+/// Both commands have run, and nothing else.
+fn assert_both_ran(world: &World) {
+    assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+}
+
+/// A manager in which a backup of an attached volume stands at its cut.
+fn held_at_the_cut(world: &World) -> Run {
+    let (run, _client, volume) = begin(world);
+    let mut backups = run.backups();
+    world.faults.hold_call("create_snapshot");
+    run.block_on(async {
+        tokio::spawn(async move { lab::back_up(&mut backups, &volume, "b", true).await });
+        assert_eq!(world.faults.happened().await, "create_snapshot");
+    });
+    run
 }
 
 /// A manager and a volume that is attached.
@@ -63,7 +83,7 @@ fn commands_run_around_every_cut_and_tell_what_they_said() {
     let mut backups = run.backups();
     run.block_on(async {
         let done = lab::backed_up(&mut backups, &volume, "b", true).await;
-        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+        assert_both_ran(&world);
         assert_eq!(
             (done.consistency.as_str(), done.frozen_us),
             ("crash", 0),
@@ -73,7 +93,7 @@ fn commands_run_around_every_cut_and_tell_what_they_said() {
             assert!(done.consistency_text.contains(said), "{done:?}");
         }
         lab::cut(&mut client, &lab::snapshot_of(&volume, "s", "offsite")).await;
-        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+        assert_both_ran(&world);
         // Without a profile there is nobody to ask.
         lab::cut(&mut client, &lab::snapshot_of(&volume, "local", "")).await;
         assert_eq!(marks(world.dir.path()), "");
@@ -92,10 +112,10 @@ fn what_was_paused_goes_on_when_the_cut_fails() {
         lab::back_up(&mut backups, &volume, "b", true)
             .await
             .unwrap_err();
-        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+        assert_both_ran(&world);
         let request = lab::snapshot_of(&volume, "s", "offsite");
         client.create_snapshot(request).await.unwrap_err();
-        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+        assert_both_ran(&world);
     });
     run.stop();
     assert!(world.storage.leftovers().snapshots.is_empty());
@@ -112,7 +132,7 @@ fn a_command_that_fails_keeps_from_cutting_unless_told_otherwise() {
         let refused = client.create_snapshot(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
         assert!(refused.message().contains("exit code 7"), "{refused}");
-        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+        assert_both_ran(&world);
         assert!(lab::list(&mut client).await.is_empty());
         let refused = lab::back_up(&mut backups, &volume, "b", true)
             .await
@@ -127,7 +147,7 @@ fn a_command_that_fails_keeps_from_cutting_unless_told_otherwise() {
         let done = lab::backed_up(&mut backups, &volume, "c", true).await;
         assert!(done.consistency_text.contains("exit code 7"), "{done:?}");
         assert_eq!(done.consistency, "crash");
-        assert_eq!(marks(world.dir.path()), "pre source\npost source\n");
+        assert_both_ran(&world);
     });
     run.stop();
 }
@@ -137,13 +157,7 @@ fn a_command_that_fails_keeps_from_cutting_unless_told_otherwise() {
 fn killed_between_the_commands() {
     let world = World::new();
     write_profile(&world, 0, "");
-    let (run, _client, volume) = begin(&world);
-    let mut backups = run.backups();
-    world.faults.hold_call("create_snapshot");
-    run.block_on(async {
-        tokio::spawn(async move { lab::back_up(&mut backups, &volume, "b", true).await });
-        assert_eq!(world.faults.happened().await, "create_snapshot");
-    });
+    let run = held_at_the_cut(&world);
     assert_eq!(marks(world.dir.path()), "pre source\n");
     run.kill();
     world.faults.clear();
@@ -172,13 +186,12 @@ fn killed_in_the_first_command() {
         world.dir.path().join("marks"),
         world.dir.path().join("paused"),
     );
-    let text = format!(
-        "{{name: offsite, snapshotProperties: {{topology: {{bucket: backups, prefix: a}},
-           quiesce: {{pre: [/bin/sh, -c, 'echo $$ >> {0}; sleep 60'], post: [/bin/sh, -c, 'rm -f {1}; echo post >> {0}']}}}}}}",
+    let commands = format!(
+        "pre: [/bin/sh, -c, 'echo $$ >> {0}; sleep 60'], post: [/bin/sh, -c, 'rm -f {1}; echo post >> {0}']",
         marks_at.display(),
         paused.display()
     );
-    fs::write(world.dir.path().join("profiles/offsite.yaml"), text).unwrap();
+    write_commands(&world, &commands);
     let (run, _client, volume) = begin(&world);
     let mut backups = run.backups();
     let state = Connection::open(world.dir.path().join("state/catalog.sqlite")).unwrap();
@@ -226,22 +239,14 @@ fn a_command_that_fails_after_a_start_is_tried_again() {
         world.dir.path().join("marks"),
         world.dir.path().join("ready"),
     );
-    let text = format!(
-        "{{name: offsite, snapshotProperties: {{topology: {{bucket: backups, prefix: a}},
-           quiesce: {{pre: [/bin/true], post: [[/bin/sh, -c, 'echo post >> {marks}; test -e {ready}'],
-             [/bin/sh, -c, 'echo other >> {marks}']]}}}}}}",
+    let commands = format!(
+        "pre: [/bin/true], post: [[/bin/sh, -c, 'echo post >> {marks}; test -e {ready}'],
+           [/bin/sh, -c, 'echo other >> {marks}']]",
         marks = marks_path.display(),
         ready = ready.display()
     );
-    fs::write(world.dir.path().join("profiles/offsite.yaml"), text).unwrap();
-    let (run, _client, volume) = begin(&world);
-    let mut backups = run.backups();
-    world.faults.hold_call("create_snapshot");
-    run.block_on(async {
-        tokio::spawn(async move { lab::back_up(&mut backups, &volume, "b", true).await });
-        assert_eq!(world.faults.happened().await, "create_snapshot");
-    });
-    run.kill();
+    write_commands(&world, &commands);
+    held_at_the_cut(&world).kill();
     world.faults.clear();
     let ran = |lines: usize| {
         let begun = std::time::Instant::now();

@@ -1,8 +1,11 @@
 //! Schedules under a clock that the test drives: due times, limits, what was missed, what a crash leaves, what is kept.
 
 mod asked;
+mod kept;
 mod killed;
+mod limits;
 mod locked;
+mod missed;
 mod months;
 mod profiles;
 
@@ -21,6 +24,9 @@ use super::World;
 use crate::lab::{self, Backups, Client, PATIENCE, Run};
 
 type Schedules = SchedulesClient<Channel>;
+
+/// Limits that nothing reaches.
+const WIDE: &str = "{backupsMax: 100, perRepositoryMax: 100}";
 
 pub(super) fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -110,6 +116,15 @@ pub(super) async fn shown(schedules: &mut Schedules, name: &str) -> api::Schedul
     found.unwrap().into_inner()
 }
 
+/// How a volume fared in the last run.
+fn named_volume<'a>(schedule: &'a api::Schedule, name: &str) -> &'a api::ScheduledVolume {
+    let found = schedule
+        .last_volumes
+        .iter()
+        .find(|one| one.volume_name == name);
+    found.unwrap()
+}
+
 /// The size of volumes, in bytes.
 pub(super) const SMALL: u64 = 64 << 10;
 
@@ -163,6 +178,11 @@ pub(super) async fn backing_up(client: &mut Client) -> usize {
     let listed = listed.unwrap().into_inner().volumes;
     let backing_up = |volume: &&api::Volume| volume.status() == VolumeStatus::BackingUp;
     listed.iter().filter(backing_up).count()
+}
+
+/// Long enough for a manager that would do something wrong.
+async fn a_moment() {
+    tokio::time::sleep(Duration::from_millis(200)).await;
 }
 
 /// Looks again and again until it is so.

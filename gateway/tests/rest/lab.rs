@@ -1,37 +1,28 @@
 //! A gateway before a manager on fakes, and a client that says exactly what a test wants.
-#![allow(dead_code, reason = "each test binary uses some of it")]
 
 use std::{
-    collections::BTreeMap,
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 use stockpot_gateway::GatewayConfig;
-use stockpot_manager::{
-    Config, Manager, Parts,
-    fakes::{FakeHost, FakeStorage, FakeStores, Faults},
-    serve_manager,
-};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpStream, UnixStream},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 
-/// How long anything may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+use crate::support::{
+    PATIENCE, Site,
+    http::{Reply, Stream, exchange, request},
+};
 
 /// A manager on fakes, and gateways before it.
 pub(crate) struct Lab {
-    pub(crate) dir: tempfile::TempDir,
-    pub(crate) storage: Arc<FakeStorage>,
-    pub(crate) stores: Arc<FakeStores>,
+    pub(crate) site: Site,
     stop: CancellationToken,
     served: Vec<JoinHandle<()>>,
 }
@@ -40,58 +31,30 @@ impl Lab {
     /// A manager that takes operations, with a profile `offsite` written by hand.
     pub(crate) async fn start() -> Self {
         let mut lab = Self::without_manager();
-        let profiles = lab.dir.path().join("profiles");
-        fs::create_dir(&profiles).unwrap();
-        let text = "{name: offsite, snapshotProperties: {topology: {bucket: backups, prefix: a}}}";
-        fs::write(profiles.join("offsite.yaml"), text).unwrap();
-        let parts = Parts {
-            pools: BTreeMap::from([("pool".to_owned(), lab.storage.clone() as _)]),
-            connector: Arc::new(FakeHost(lab.storage.clone())),
-            stores: lab.stores.clone(),
-        };
-        let manager = Manager::open(lab.manager_config(), parts).await.unwrap();
+        lab.site.add_profile("offsite", "backups", "a");
         let stop = lab.stop.clone().cancelled_owned();
-        lab.served.push(tokio::spawn(async move {
-            serve_manager(manager, stop).await.unwrap()
-        }));
+        lab.served.push(lab.site.manager("", stop).await);
         lab
     }
 
     /// Only the places where things would be.
     pub(crate) fn without_manager() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let data = dir.path().join("data");
-        fs::create_dir(&data).unwrap();
-        let faults = Arc::new(Faults::default());
         Self {
-            storage: FakeStorage::new(&data, faults.clone()),
-            stores: FakeStores::new(faults),
-            dir,
+            site: Site::new(),
             stop: CancellationToken::new(),
             served: Vec::new(),
         }
     }
 
-    fn manager_config(&self) -> Config {
-        let text = format!(
-            "{{nodeName: node-1, stateDir: {0}/state, socket: {0}/m.sock, profilesDir: {0}/profiles,
-               credentialsDir: {0}, pools: [{{name: pool, driver: file, directory: {0}/images}}],
-               transfers: {{pauseFirstSeconds: 0, pauseMaxSeconds: 0, giveUpAfterSeconds: 3}},
-               shutdownGraceSeconds: 20}}",
-            self.dir.path().display()
-        );
-        serde_saphyr::from_str(&text).unwrap()
-    }
-
     pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
+        self.site.path(name)
     }
 
     /// Settings as an administrator writes them; `DIR` is the lab's folder.
     pub(crate) fn gateway_config(&self, yaml: &str) -> GatewayConfig {
-        let yaml = yaml.replace("DIR", &self.dir.path().display().to_string());
+        let yaml = yaml.replace("DIR", &self.site.dir().display().to_string());
         let mut config: GatewayConfig = serde_saphyr::from_str(&yaml).unwrap();
-        config.manager_socket = self.path("m.sock");
+        config.manager_socket = self.site.manager_socket();
         config
     }
 
@@ -111,8 +74,7 @@ impl Lab {
         let config = self.gateway_config(yaml);
         let client = Client::to(&config);
         let stop = self.stop.clone().cancelled_owned();
-        let serving = async move { stockpot_gateway::serve(config, stop).await.unwrap() };
-        self.served.push(tokio::spawn(serving));
+        self.served.push(self.site.gateway(config, stop));
         let deadline = Instant::now() + PATIENCE;
         while client.connect().await.is_none() {
             assert!(Instant::now() < deadline, "the gateway does not answer");
@@ -145,40 +107,6 @@ pub(crate) struct Client {
     socket: Option<PathBuf>,
     address: Option<SocketAddr>,
     pub(crate) headers: Vec<(String, String)>,
-}
-
-/// Both ends of it.
-pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
-
-/// What came back.
-#[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Reply {
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
-            panic!("{error}: {} {}", self.status, self.text());
-        })
-    }
-
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// The JSON of an answer with this status.
-    #[track_caller]
-    pub(crate) fn expect(&self, status: u16) -> Value {
-        assert_eq!(self.status, status, "{}", self.text());
-        if self.body.is_empty() {
-            return Value::Null;
-        }
-        self.json()
-    }
 }
 
 impl Client {
@@ -229,56 +157,14 @@ impl Client {
 
     pub(crate) async fn send(&self, method: &str, path: &str, body: Option<Vec<u8>>) -> Reply {
         let mut stream = self.connect().await.unwrap();
-        let mut head =
-            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
-        for (name, value) in &self.headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        if let Some(body) = &body {
-            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        let mut request = (head + "\r\n").into_bytes();
-        request.extend(body.unwrap_or_default());
+        let mut headers = vec![("Host", "localhost")];
+        headers.extend(
+            self.headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
+        let request = request(method, path, &headers, body.as_deref());
         exchange(&mut stream, &request).await
-    }
-}
-
-/// Writes a request and reads what comes until the other end closes.
-pub(crate) async fn exchange(stream: &mut (impl Stream + ?Sized), request: &[u8]) -> Reply {
-    let talking = async {
-        // The other end may answer, and close, before it has read all.
-        let _ = stream.write_all(request).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        answer
-    };
-    let answer = tokio::time::timeout(PATIENCE, talking)
-        .await
-        .expect("an answer in time");
-    parse(&answer)
-}
-
-/// An answer that ends with its connection.
-pub(crate) fn parse(answer: &[u8]) -> Reply {
-    let end = answer.windows(4).position(|window| window == b"\r\n\r\n");
-    let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(answer)));
-    let head = String::from_utf8_lossy(&answer[..end]).into_owned();
-    let mut lines = head.split("\r\n");
-    let status = lines
-        .next()
-        .unwrap()
-        .split(' ')
-        .nth(1)
-        .unwrap()
-        .parse()
-        .unwrap();
-    let headers = lines.filter_map(|line| line.split_once(": "));
-    Reply {
-        status,
-        headers: headers
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()))
-            .collect(),
-        body: answer[end + 4..].to_vec(),
     }
 }
 
