@@ -61,12 +61,14 @@ impl Lost {
 }
 
 impl Shared {
-    /// Whether it goes on without what this error is about.
+    /// Whether it goes on without what this error is about. What the store refuses to give is not lost: it can be had by whoever may read it,
+    /// or once it was brought back from an archive.
     fn may_lose(&self, error: &RepositoryError) -> bool {
-        self.lost.is_some() && error.is_of_one_object()
+        let is_refused = matches!(error, RepositoryError::Store(StoreError::Refused { .. }));
+        self.lost.is_some() && error.is_of_one_object() && !is_refused
     }
 
-    /// Notes chunks as lost, where that is wanted and the error tells of one object alone.
+    /// Notes chunks as lost, where that is wanted and the error tells of one damaged or missing object alone.
     ///
     /// # Errors
     /// Else the error itself.
@@ -75,7 +77,7 @@ impl Shared {
         chunks: impl IntoIterator<Item = Range<u64>>,
         error: RepositoryError,
     ) -> Result<(), RepositoryError> {
-        let Some(lost) = self.lost.as_ref().filter(|_| error.is_of_one_object()) else {
+        let Some(lost) = self.lost.as_ref().filter(|_| self.may_lose(&error)) else {
             return Err(error);
         };
         let why = chain(&error);
