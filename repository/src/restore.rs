@@ -6,6 +6,7 @@
 //! the target was flushed; anything else is an error, and what the target holds then is of no use. Only [`salvage`] goes on
 //! without what cannot be read.
 
+mod losses;
 mod range;
 mod salvage;
 #[cfg(test)]
@@ -34,10 +35,10 @@ use crate::{
     stop::Stop,
     store::StoreError,
 };
+use losses::Lost;
+pub use losses::{Losses, LostRange};
 use range::Desks;
 pub(crate) use range::WRITE_SIZE_BYTES;
-use salvage::Lost;
-pub use salvage::LostRange;
 
 /// Chunks are joined into ranges within a window of this many plain bytes, holes not counted: long enough for packs that
 /// were filled side by side, short enough that ranges come nearly in the order of the volume.
@@ -84,10 +85,10 @@ pub async fn restore(
     done.map(|(report, _)| report)
 }
 
-/// As [`restore`], but what cannot be read becomes zeroes: those parts of the volume are returned, ascending.
+/// As [`restore`], but what cannot be read becomes zeroes, and is told of.
 ///
 /// # Errors
-/// As [`restore`], but for what is damaged or missing.
+/// As [`restore`], but for what is damaged or missing. What the store refuses to give is neither.
 pub async fn salvage(
     repository: &Repository,
     manifest: &Manifest,
@@ -95,8 +96,9 @@ pub async fn salvage(
     settings: &ReadSettings,
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
-) -> Result<(RestoreReport, Vec<LostRange>), RepositoryError> {
-    let lost = Some(Lost::default());
+) -> Result<(RestoreReport, Losses), RepositoryError> {
+    let chunk_size = u64::from(repository.chunk_size_bytes());
+    let lost = Some(Lost::new(chunk_size, manifest.size_bytes));
     run(
         repository,
         manifest,
@@ -115,7 +117,7 @@ async fn run(
     settings: &ReadSettings,
     (progress, cancel): (&Arc<Progress>, &CancellationToken),
     lost: Option<Lost>,
-) -> Result<(RestoreReport, Vec<LostRange>), RepositoryError> {
+) -> Result<(RestoreReport, Losses), RepositoryError> {
     settings.check()?;
     progress.enter(Phase::Starting);
     progress.set_total(manifest.size_bytes);
@@ -204,10 +206,10 @@ async fn finish(
     filler: Filler,
     manifest: &Manifest,
     progress: &Arc<Progress>,
-) -> Result<(RestoreReport, Vec<LostRange>), RepositoryError> {
+) -> Result<(RestoreReport, Losses), RepositoryError> {
     let written = filler.shared.written.load(Ordering::Relaxed);
     let lost = filler.shared.lost.as_ref().filter(|lost| !lost.is_empty());
-    let lost = lost.map(|lost| lost.ranges(filler.chunk_size, manifest.size_bytes));
+    let lost = lost.map(Lost::losses);
     // How many chunks a page of the map had that is lost is not known.
     if written != manifest.chunks.mapped && lost.is_none() {
         return Err(RepositoryError::Inconsistent {

@@ -1,9 +1,8 @@
 //! What a restore does about chunks that cannot be read: it ends, or, where somebody asked for that, they become zeroes and are told of.
 
 use std::{
-    collections::BTreeMap,
     ops::Range,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{Arc, atomic::Ordering},
 };
 
 use bytes::Bytes;
@@ -13,52 +12,6 @@ use crate::{
     RepositoryError, device::Target, fetch::Batch, repository::blocking, snapshots::chain,
     store::StoreError,
 };
-
-/// A part of a volume that could not be read, and is zeroes in the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostRange {
-    /// Bytes of the volume.
-    pub bytes: Range<u64>,
-    /// Why: of the first chunk in it, if the others have other reasons.
-    pub why: String,
-}
-
-/// Lost chunks: by the first of each row the one behind it, and why. Rows that touch are one.
-#[derive(Debug, Default)]
-pub(super) struct Lost(Mutex<BTreeMap<u64, (u64, String)>>);
-
-impl Lost {
-    fn add(&self, chunks: Range<u64>, why: String) {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut start, mut end, mut why) = (chunks.start, chunks.end, why);
-        if let Some((behind, _)) = rows.remove(&end) {
-            end = behind;
-        }
-        let before = rows.range(..start).next_back();
-        if let Some((first, (behind, reason))) = before
-            && *behind == start
-        {
-            (start, why) = (*first, reason.clone());
-        }
-        rows.insert(start, (end, why));
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.is_empty()
-    }
-
-    /// As bytes of a volume of that size.
-    pub(super) fn ranges(&self, chunk_size: u64, size_bytes: u64) -> Vec<LostRange> {
-        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.iter()
-            .map(|(start, (end, why))| LostRange {
-                bytes: start * chunk_size..(end * chunk_size).min(size_bytes),
-                why: why.clone(),
-            })
-            .collect()
-    }
-}
 
 impl Shared {
     /// Whether it goes on without what this error is about. What the store refuses to give is not lost: it can be had by whoever may read it,
@@ -193,25 +146,4 @@ fn ones<'a>(
         range: range(location.range()),
         frames: vec![(location.clone(), *chunk)],
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_that_touch_are_one() {
-        let lost = Lost::default();
-        for (start, end) in [(5, 6), (1, 2), (3, 5), (2, 3), (9, 10)] {
-            lost.add(start..end, format!("from {start}"));
-        }
-        let range = |bytes: Range<u64>, why: &str| LostRange {
-            bytes,
-            why: why.to_owned(),
-        };
-        assert_eq!(
-            lost.ranges(10, 95),
-            [range(10..60, "from 1"), range(90..95, "from 9")]
-        );
-    }
 }
