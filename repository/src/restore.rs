@@ -17,7 +17,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -33,12 +33,13 @@ use crate::{
     pages::{Pages, broken_list_page, broken_page},
     repository::blocking,
     stop::Stop,
-    store::StoreError,
+    store::{StoreError, first::FirstVersions},
 };
 use losses::Lost;
 pub use losses::{Losses, LostRange};
 use range::Desks;
 pub(crate) use range::WRITE_SIZE_BYTES;
+pub(crate) use salvage::{is_no_help, may_lose, note_first};
 
 /// Chunks are joined into ranges within a window of this many plain bytes, holes not counted: long enough for packs that
 /// were filled side by side, short enough that ranges come nearly in the order of the volume.
@@ -85,7 +86,8 @@ pub async fn restore(
     done.map(|(report, _)| report)
 }
 
-/// As [`restore`], but what cannot be read becomes zeroes, and is told of.
+/// As [`restore`], but what cannot be read becomes zeroes, and is told of. Where the bucket keeps versions, what was written first under the same
+/// name is tried before.
 ///
 /// # Errors
 /// As [`restore`], but for what is damaged or missing. What the store refuses to give is neither.
@@ -134,13 +136,24 @@ async fn run(
         store: repository.store().clone(),
         progress: progress.clone(),
     };
+    let read_first = Arc::new(AtomicBool::new(false));
+    let first = match lost {
+        Some(_) => first_view(repository, &fetcher)?,
+        None => None,
+    };
     let pages = Pages::new(fetcher.clone(), repository.sealer()?.clone());
+    let pages = match &first {
+        Some(first) => pages.or_from(first.clone(), read_first.clone()),
+        None => pages,
+    };
     let sizes = stop.unless(pack_sizes(&pages, manifest)).await??;
     let filler = Filler {
         target: Arc::new(target),
         pages: pages.with_sizes(sizes),
         shared: Arc::new(Shared {
             fetcher,
+            first,
+            read_first,
             desks: Desks::new(repository.sealer()?.clone(), repository.chunk_size_bytes()),
             in_flight: Arc::new(Semaphore::new(settings.gets_in_flight)),
             workers: Semaphore::new(settings.workers),
@@ -167,6 +180,21 @@ async fn run(
         return Err(stop.reason());
     }
     finish(filler, manifest, progress).await
+}
+
+/// The bucket as it was first written, where it keeps versions and is not read so already.
+fn first_view(
+    repository: &Repository,
+    fetcher: &Fetcher,
+) -> Result<Option<Fetcher>, RepositoryError> {
+    let Some(first) = FirstVersions::of(repository.store().clone()) else {
+        return Ok(None);
+    };
+    first.trust(repository.sealer()?.clone());
+    Ok(Some(Fetcher {
+        store: Arc::new(first),
+        progress: fetcher.progress.clone(),
+    }))
 }
 
 /// Sizes of the snapshot's packs, so that pages can be read with their neighbours. A restore works without its pack list,
@@ -210,6 +238,7 @@ async fn finish(
     let written = filler.shared.written.load(Ordering::Relaxed);
     let lost = filler.shared.lost.as_ref().filter(|lost| !lost.is_empty());
     let lost = lost.map(Lost::losses);
+    let read_first = filler.shared.read_first.load(Ordering::Relaxed);
     // How many chunks a page of the map had that is lost is not known.
     if written != manifest.chunks.mapped && lost.is_none() {
         return Err(RepositoryError::Inconsistent {
@@ -232,12 +261,20 @@ async fn finish(
         received_bytes: counted.bytes_moved,
         requests: counted.requests,
     };
-    Ok((report, lost.unwrap_or_default()))
+    let losses = Losses {
+        read_first,
+        ..lost.unwrap_or_default()
+    };
+    Ok((report, losses))
 }
 
 /// What all ranges share.
 struct Shared {
     fetcher: Fetcher,
+    /// Where what cannot be read is looked for once more: the bucket as it was first written.
+    first: Option<Fetcher>,
+    /// Something was read from there.
+    read_first: Arc<AtomicBool>,
     desks: Desks,
     in_flight: Arc<Semaphore>,
     workers: Semaphore,

@@ -28,6 +28,8 @@ pub struct Losses {
     pub bytes: u64,
     /// How much of that is at places that are not listed, in bytes.
     pub unlisted_bytes: u64,
+    /// Something was read as it was first written, because what is there now is gone or damaged: none of that is lost.
+    pub read_first: bool,
 }
 
 /// Lost chunks, as they are found.
@@ -100,6 +102,7 @@ impl Lost {
             ranges,
             bytes: listed + found.unlisted_bytes,
             unlisted_bytes: found.unlisted_bytes,
+            read_first: false,
         }
     }
 
@@ -135,6 +138,7 @@ mod tests {
             ranges: vec![range(10..60, "from 1"), range(90..95, "from 9")],
             bytes: 55,
             unlisted_bytes: 0,
+            read_first: false,
         };
         assert_eq!(lost.losses(), losses);
     }
@@ -162,6 +166,7 @@ mod tests {
             ranges: vec![range(0..50, "from 0"), range(60..70, "from 6")],
             bytes: 75,
             unlisted_bytes: 15,
+            read_first: false,
         };
         assert_eq!(lost.losses(), losses);
     }

@@ -8,13 +8,14 @@ use stockpot_repository::{
     Progress, ReadSettings, Repository, RepositoryError,
     device::{Target, TargetOptions},
     format::manifest::Manifest,
-    restore::salvage,
-    store::{MemoryStore, ObjectStore, StoreError},
+    restore::{Losses, salvage},
+    store::{MemoryStore, ObjectStore, PutMode, StoreError, versions::Versions as _},
 };
 use stockpot_test_fixtures::image::{Fill, Image};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    keeping::Keeping,
     layer::{Layer, Over},
     support::{Bench, key},
 };
@@ -32,7 +33,7 @@ async fn salvaged(
     bench: &Bench,
     repository: &Repository,
     manifest: &Manifest,
-) -> Result<u64, RepositoryError> {
+) -> Result<Losses, RepositoryError> {
     let path = bench.path("target.img");
     let target = Target::open(&path, manifest.size_bytes, TargetOptions::default()).unwrap();
     let (_, lost) = salvage(
@@ -44,10 +45,7 @@ async fn salvaged(
         &CancellationToken::new(),
     )
     .await?;
-    Ok(lost
-        .iter()
-        .map(|lost| lost.bytes.end - lost.bytes.start)
-        .sum())
+    Ok(lost)
 }
 
 /// Gives nothing of one pack.
@@ -99,5 +97,51 @@ async fn what_may_not_be_read_is_not_lost() {
         let error = ended.expect_err(pack);
         assert!(error.to_string().contains(pack), "{error}");
         assert!(!bench.path("target.img").exists());
+    }
+}
+
+/// Somebody who has our credentials overwrites one pack, deletes another, and spoils every one of them in turn.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_below_is_read_before_it_is_lost() {
+    for sealed in [false, true] {
+        let keeping = Keeping::default();
+        let memory = keeping.memory.clone();
+        let bench = Bench::on(Arc::new(Over(keeping.clone())), sealed).await;
+        let image = image();
+        let manifest = bench.up(&image).await.manifest;
+        let path = bench.path("target.img");
+        let check = async |what: &str, read_first| {
+            let lost = salvaged(&bench, &bench.repository, &manifest).await;
+            let expected = Losses {
+                read_first,
+                ..Losses::default()
+            };
+            assert_eq!(lost.unwrap(), expected, "{what}");
+            assert_eq!(image.first_difference(&path).unwrap(), None, "{what}");
+            std::fs::remove_file(&path).unwrap();
+        };
+        check("as it was", false).await;
+        let mut packs = memory.keys();
+        packs.retain(|key| key.starts_with("packs/"));
+        assert!(packs.len() > 2, "data, map and list: {packs:?}");
+        for pack in &packs {
+            let good = memory.peek(pack).unwrap();
+            let mut flipped = good.to_vec();
+            let middle = flipped.len() / 2;
+            flipped[middle] ^= 1;
+            for body in [
+                Bytes::from(flipped),
+                good.slice(..50),
+                Bytes::from_static(b"x"),
+            ] {
+                keeping
+                    .put_version(pack, body, PutMode::Overwrite)
+                    .await
+                    .unwrap();
+            }
+            check(pack, true).await;
+            keeping.hide(pack).await.unwrap();
+            check(pack, true).await;
+        }
     }
 }

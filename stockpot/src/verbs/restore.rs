@@ -291,11 +291,12 @@ impl Job<'_> {
             restored.await.map(|_| Losses::default())
         };
         display.finish().await;
+        let lost = done?;
         Ok(Filled {
-            lost: done?,
+            first_versions: first_versions || lost.read_first,
+            lost,
             manifest,
             progress,
-            first_versions,
         })
     }
 }
