@@ -4,6 +4,7 @@ mod cache;
 mod delete;
 mod deleted;
 mod find;
+mod history;
 mod intents;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ pub(crate) use deleted::below as manifest_below;
 pub use deleted::{find_deleted, list_deleted};
 use find::is_uploading;
 pub use find::{find, manifest, volume_uploading, volumes_of};
+pub(crate) use history::{Below, below, newest_genuine};
 pub(crate) use intents::{Unreadable, remove_intents};
 
 use crate::{
