@@ -3,6 +3,7 @@
 //! Mounts and devices on top claim a device, so that nobody else can open it exclusively. A loop device over it and a bind
 //! mount of its node (as a container gets a raw device) do not: these have to be looked for.
 
+mod elsewhere;
 mod openers;
 
 use std::{
@@ -12,7 +13,10 @@ use std::{
     time::Duration,
 };
 
-pub(crate) use self::openers::{Opened, openers};
+pub(crate) use self::{
+    elsewhere::Elsewhere,
+    openers::{Opened, openers},
+};
 
 /// A device's major and minor number.
 pub type Number = (u32, u32);
@@ -30,7 +34,22 @@ pub fn number_of(path: &Path) -> Option<Number> {
         .then(|| split(metadata.rdev()))?
 }
 
-fn split(number: u64) -> Option<Number> {
+/// The number of the block device that a loop device is over, by its `loop/backing_file` in sysfs; `None` if it is over a file, or over
+/// something on another machine, which is not touched.
+///
+/// # Errors
+/// If the kernel's list of mounts cannot be read.
+pub fn behind_loop(backing_file: &str) -> io::Result<Option<Number>> {
+    let path = Path::new(backing_file.trim_end_matches('\n'));
+    let elsewhere = Elsewhere::of(&mount_table()?, &[]);
+    match elsewhere.has(path) {
+        true => Ok(None),
+        false => Ok(number_of(path)),
+    }
+}
+
+/// A number as `stat(2)` has it.
+pub(crate) fn split(number: u64) -> Option<Number> {
     let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
     Some((major.try_into().ok()?, minor.try_into().ok()?))
 }
@@ -58,7 +77,7 @@ pub fn unclaimed((major, minor): Number) -> io::Result<Vec<String>> {
         let Ok(behind) = fs::read_to_string(behind) else {
             continue;
         };
-        let number = number_of(Path::new(behind.trim_end_matches('\n')));
+        let number = behind_loop(&behind)?;
         if number.is_some_and(|number| numbers.contains(&number)) {
             by.push(format!("loop device /dev/{name} is over it"));
         }
@@ -149,7 +168,7 @@ pub(crate) fn lvm_on_top((major, minor): Number) -> Option<String> {
 }
 
 /// The mounts of this process. Names of others' mount points may be any bytes.
-fn mount_table() -> io::Result<String> {
+pub(crate) fn mount_table() -> io::Result<String> {
     let table = fs::read("/proc/self/mountinfo")?;
     Ok(String::from_utf8_lossy(&table).into_owned())
 }
