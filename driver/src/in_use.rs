@@ -3,6 +3,7 @@
 //! Mounts and devices on top claim a device, so that nobody else can open it exclusively. A loop device over it and a bind
 //! mount of its node (as a container gets a raw device) do not: these have to be looked for.
 
+mod elsewhere;
 mod openers;
 
 use std::{
@@ -18,7 +19,10 @@ use std::{
 
 use stockpot_mountinfo::{self as mountinfo, Mount};
 
-pub(crate) use self::openers::{Opened, openers};
+pub(crate) use self::{
+    elsewhere::Elsewhere,
+    openers::{Opened, openers},
+};
 
 /// A device's major and minor number.
 pub type Number = (u32, u32);
@@ -36,7 +40,22 @@ pub fn number_of(path: &Path) -> Option<Number> {
         .then(|| split(metadata.rdev()))?
 }
 
-fn split(number: u64) -> Option<Number> {
+/// The number of the block device that a loop device is over, by its `loop/backing_file` in sysfs; `None` if it is over a file, or over
+/// something on another machine, which is not touched.
+///
+/// # Errors
+/// If the kernel's list of mounts cannot be read.
+pub fn behind_loop(backing_file: &str) -> io::Result<Option<Number>> {
+    let path = Path::new(backing_file.trim_end_matches('\n'));
+    let elsewhere = Elsewhere::of(&fs::read(mountinfo::OWN)?, &[]);
+    match elsewhere.has(path) {
+        true => Ok(None),
+        false => Ok(number_of(path)),
+    }
+}
+
+/// A number as `stat(2)` has it.
+pub(crate) fn split(number: u64) -> Option<Number> {
     let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
     Some((major.try_into().ok()?, minor.try_into().ok()?))
 }
@@ -64,7 +83,7 @@ pub fn unclaimed((major, minor): Number) -> io::Result<Vec<String>> {
         let Ok(behind) = fs::read_to_string(behind) else {
             continue;
         };
-        let number = number_of(Path::new(behind.trim_end_matches('\n')));
+        let number = behind_loop(&behind)?;
         if number.is_some_and(|number| numbers.contains(&number)) {
             by.push(format!("loop device /dev/{name} is over it"));
         }

@@ -9,7 +9,11 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use stockpot_driver::{DriverError, Headroom, VolumeDriver};
 
-use crate::{Manager, ManagerError, error::chain, pools::LOOK_AGAIN};
+use crate::{
+    Manager, ManagerError,
+    error::chain,
+    pools::{LOOK_AGAIN, LOOK_SOON},
+};
 
 /// How often one pool is made larger in one go; more is left to the next look.
 const STEPS_MAX: u32 = 4;
@@ -30,12 +34,14 @@ impl Manager {
     async fn look_after(&self, pool: &str) {
         let every = Duration::from_secs(self.config.pool_guard_seconds);
         let mut was_said = false;
+        let mut pause = LOOK_SOON;
         loop {
             if !self.is_usable_again(pool).await {
                 tokio::select! {
                     () = self.stopping.cancelled() => return,
-                    () = tokio::time::sleep(LOOK_AGAIN) => {}
+                    () = tokio::time::sleep(pause) => {}
                 }
+                pause = (2 * pause).min(LOOK_AGAIN);
                 continue;
             }
             match self.make_room_in(pool).await {

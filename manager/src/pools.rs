@@ -16,7 +16,9 @@ use crate::{
     manager::check_pool,
 };
 
-/// Pause between looks at a pool that cannot be used.
+/// Pause between the first looks at a pool that cannot be used: its disks may come a moment after the daemon.
+pub(crate) const LOOK_SOON: Duration = Duration::from_secs(1);
+/// Longest pause between looks; it doubles.
 pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// Volumes that are named at most where there are many.
 const NAMED_MAX: usize = 5;
@@ -83,9 +85,9 @@ impl Manager {
                 self.unusable.all().remove(pool);
                 tracing::info!(
                     pool,
-                    "the pool can be used again; what could not be put in order there is at the next start, \
-                     and other nodes are served from it from then on"
+                    "the pool can be used again, and is put in order; other nodes are served from it from the next start on"
                 );
+                self.notify();
                 true
             }
             Err(error) => {

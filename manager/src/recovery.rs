@@ -21,7 +21,8 @@
 //! | stream | see [`crate::streams`] |
 //! | in the storage and on no row | reported, never removed |
 //!
-//! What lies in pools of other nodes is put in order behind if that takes longer than some seconds.
+//! What lies in pools of other nodes is put in order behind if that takes longer than some seconds; what lies in a pool that cannot be used, as soon
+//! as it can.
 //!
 //! One thing that resists is logged and left to be asked for again; it does not keep the others waiting.
 
@@ -51,8 +52,9 @@ pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
     exports(manager).await;
     manager.recover_adoptions().await?;
     let mut rows = rows(manager).await?;
-    let remote = manager.config.pools.iter().filter(|pool| pool.is_remote());
-    let remote: Vec<_> = remote
+    let pools = manager.config.pools.iter();
+    let later = pools.filter(|pool| pool.is_remote() || manager.unusable.has(pool.name()));
+    let later: Vec<_> = later
         .map(|pool| (pool.name().to_owned(), rows.take(pool.name())))
         .collect();
     for row in &rows.attachments {
@@ -67,20 +69,20 @@ pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
         snapshot(manager, row).await;
     }
     // Their status is a matter of the catalog alone.
-    for row in remote.iter().flat_map(|(_, rows)| &rows.volumes) {
+    for row in later.iter().flat_map(|(_, rows)| &rows.volumes) {
         if matches!(row.status, VolumeStatus::Available | VolumeStatus::InUse) {
             settled(manager, &row.id).await?;
         }
     }
-    let of_others: BTreeSet<String> = remote.iter().map(|(pool, _)| pool.clone()).collect();
-    let backing_up: Vec<_> = remote
+    let put_later: BTreeSet<String> = later.iter().map(|(pool, _)| pool.clone()).collect();
+    let backing_up: Vec<_> = later
         .iter()
         .flat_map(|(_, rows)| &rows.volumes)
         .chain(&rows.volumes)
         .filter(|row| row.status == VolumeStatus::BackingUp)
         .map(|row| row.id.clone())
         .collect();
-    behind::run(manager, remote).await;
+    behind::run(manager, later).await;
     manager.recover_backups().await?;
     manager.recover_streams().await?;
     for id in &backing_up {
@@ -88,10 +90,10 @@ pub(crate) async fn run(manager: &Arc<Manager>) -> Result<(), ManagerError> {
         settled(manager, id).await?;
     }
     let own = manager.pools.iter();
-    for (pool, driver) in own.filter(|(pool, _)| !of_others.contains(*pool)) {
+    for (pool, driver) in own.filter(|(pool, _)| !put_later.contains(*pool)) {
         report_orphans(manager, pool, driver).await;
     }
-    if of_others.is_empty() {
+    if put_later.is_empty() {
         manager.give_back_unneeded_bases().await;
     } else {
         let behind = manager.clone();

@@ -6,7 +6,7 @@ mod blocks;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     ops::Range,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicBool},
 };
 
 use async_trait::async_trait;
@@ -25,6 +25,7 @@ use crate::{
         manifest::{Manifest, RootRef},
         map::{BrokenPage, MapReader, PageSource},
     },
+    restore::{is_no_help, may_lose, note_first},
     snapshots::chain,
     store::StoreError,
 };
@@ -90,6 +91,8 @@ pub(crate) struct Pages {
     sealer: Sealer,
     cache: Option<Arc<Mutex<PageCache>>>,
     blocks: Option<Arc<Blocks>>,
+    /// Where a page that cannot be read is looked for once more, and whether one was found there.
+    other: Option<(Fetcher, Arc<AtomicBool>)>,
 }
 
 /// The pages asked for, as they come.
@@ -109,7 +112,14 @@ impl Pages {
             sealer,
             cache: None,
             blocks: None,
+            other: None,
         }
+    }
+
+    /// Pages that are damaged or missing are read from the bucket as it was first written. `found` tells that some were.
+    pub(crate) fn or_from(mut self, first: Fetcher, found: Arc<AtomicBool>) -> Self {
+        self.other = Some((first, found));
+        self
     }
 
     /// The pages used last are kept.
@@ -254,6 +264,35 @@ impl Pages {
         self.open(kind, location, &body.map_err(PageError::Fetch)?)
     }
 
+    /// Of a page that cannot be read what was written first; the page as it is where that is no better.
+    async fn or_first(
+        &self,
+        kind: FrameKind,
+        location: &Location,
+        page: Result<Vec<u8>, PageError>,
+    ) -> Result<Vec<u8>, PageError> {
+        let Some((first, found)) = &self.other else {
+            return page;
+        };
+        let is_sound = |plain: &Vec<u8>| self.sealer.page_hash(plain) == location.hash;
+        match &page {
+            Ok(plain) if is_sound(plain) => return page,
+            Err(PageError::Fetch(error)) if !may_lose(error) => return page,
+            _ => {}
+        }
+        match first.get(&location.pack, location.range()).await {
+            Ok(frame) => match self.open(kind, location, &frame) {
+                Ok(plain) if is_sound(&plain) => {
+                    note_first(found);
+                    Ok(plain)
+                }
+                _ => page,
+            },
+            Err(error) if is_no_help(&error) => page,
+            Err(error) => Err(PageError::Fetch(error)),
+        }
+    }
+
     fn open(
         &self,
         kind: FrameKind,
@@ -298,9 +337,11 @@ impl PageSource for Pages {
             .map(|(tag, location)| (location.clone(), tag))
             .collect();
         self.fetch_batches(kind, missing, &mut answers).await;
-        answers
-            .into_iter()
-            .map(|page| page.expect("each location is in one batch"))
-            .collect()
+        let mut pages = Vec::with_capacity(wanted.len());
+        for (page, location) in answers.into_iter().zip(wanted) {
+            let page = page.expect("each location is in one batch");
+            pages.push(self.or_first(kind, location, page).await);
+        }
+        pages
     }
 }

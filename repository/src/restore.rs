@@ -6,6 +6,7 @@
 //! the target was flushed; anything else is an error, and what the target holds then is of no use. Only [`salvage`] goes on
 //! without what cannot be read.
 
+mod losses;
 mod range;
 mod salvage;
 #[cfg(test)]
@@ -16,7 +17,7 @@ use std::{
     ops::Range,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -32,12 +33,13 @@ use crate::{
     pages::{Pages, broken_list_page, broken_page},
     repository::blocking,
     stop::Stop,
-    store::StoreError,
+    store::{StoreError, first::FirstVersions},
 };
+use losses::Lost;
+pub use losses::{Losses, LostRange};
 use range::Desks;
 pub(crate) use range::WRITE_SIZE_BYTES;
-use salvage::Lost;
-pub use salvage::LostRange;
+pub(crate) use salvage::{is_no_help, may_lose, note_first};
 
 /// Chunks are joined into ranges within a window of this many plain bytes, holes not counted: long enough for packs that
 /// were filled side by side, short enough that ranges come nearly in the order of the volume.
@@ -84,10 +86,11 @@ pub async fn restore(
     done.map(|(report, _)| report)
 }
 
-/// As [`restore`], but what cannot be read becomes zeroes: those parts of the volume are returned, ascending.
+/// As [`restore`], but what cannot be read becomes zeroes, and is told of. Where the bucket keeps versions, what was written first under the same
+/// name is tried before.
 ///
 /// # Errors
-/// As [`restore`], but for what is damaged or missing.
+/// As [`restore`], but for what is damaged or missing. What the store refuses to give is neither.
 pub async fn salvage(
     repository: &Repository,
     manifest: &Manifest,
@@ -95,8 +98,9 @@ pub async fn salvage(
     settings: &ReadSettings,
     progress: &Arc<Progress>,
     cancel: &CancellationToken,
-) -> Result<(RestoreReport, Vec<LostRange>), RepositoryError> {
-    let lost = Some(Lost::default());
+) -> Result<(RestoreReport, Losses), RepositoryError> {
+    let chunk_size = u64::from(repository.chunk_size_bytes());
+    let lost = Some(Lost::new(chunk_size, manifest.size_bytes));
     run(
         repository,
         manifest,
@@ -115,7 +119,7 @@ async fn run(
     settings: &ReadSettings,
     (progress, cancel): (&Arc<Progress>, &CancellationToken),
     lost: Option<Lost>,
-) -> Result<(RestoreReport, Vec<LostRange>), RepositoryError> {
+) -> Result<(RestoreReport, Losses), RepositoryError> {
     settings.check()?;
     progress.enter(Phase::Starting);
     progress.set_total(manifest.size_bytes);
@@ -132,13 +136,24 @@ async fn run(
         store: repository.store().clone(),
         progress: progress.clone(),
     };
+    let read_first = Arc::new(AtomicBool::new(false));
+    let first = match lost {
+        Some(_) => first_view(repository, &fetcher)?,
+        None => None,
+    };
     let pages = Pages::new(fetcher.clone(), repository.sealer()?.clone());
+    let pages = match &first {
+        Some(first) => pages.or_from(first.clone(), read_first.clone()),
+        None => pages,
+    };
     let sizes = stop.unless(pack_sizes(&pages, manifest)).await??;
     let filler = Filler {
         target: Arc::new(target),
         pages: pages.with_sizes(sizes),
         shared: Arc::new(Shared {
             fetcher,
+            first,
+            read_first,
             desks: Desks::new(repository.sealer()?.clone(), repository.chunk_size_bytes()),
             in_flight: Arc::new(Semaphore::new(settings.gets_in_flight)),
             workers: Semaphore::new(settings.workers),
@@ -165,6 +180,21 @@ async fn run(
         return Err(stop.reason());
     }
     finish(filler, manifest, progress).await
+}
+
+/// The bucket as it was first written, where it keeps versions and is not read so already.
+fn first_view(
+    repository: &Repository,
+    fetcher: &Fetcher,
+) -> Result<Option<Fetcher>, RepositoryError> {
+    let Some(first) = FirstVersions::of(repository.store().clone()) else {
+        return Ok(None);
+    };
+    first.trust(repository.sealer()?.clone());
+    Ok(Some(Fetcher {
+        store: Arc::new(first),
+        progress: fetcher.progress.clone(),
+    }))
 }
 
 /// Sizes of the snapshot's packs, so that pages can be read with their neighbours. A restore works without its pack list,
@@ -204,10 +234,11 @@ async fn finish(
     filler: Filler,
     manifest: &Manifest,
     progress: &Arc<Progress>,
-) -> Result<(RestoreReport, Vec<LostRange>), RepositoryError> {
+) -> Result<(RestoreReport, Losses), RepositoryError> {
     let written = filler.shared.written.load(Ordering::Relaxed);
     let lost = filler.shared.lost.as_ref().filter(|lost| !lost.is_empty());
-    let lost = lost.map(|lost| lost.ranges(filler.chunk_size, manifest.size_bytes));
+    let lost = lost.map(Lost::losses);
+    let read_first = filler.shared.read_first.load(Ordering::Relaxed);
     // How many chunks a page of the map had that is lost is not known.
     if written != manifest.chunks.mapped && lost.is_none() {
         return Err(RepositoryError::Inconsistent {
@@ -230,12 +261,20 @@ async fn finish(
         received_bytes: counted.bytes_moved,
         requests: counted.requests,
     };
-    Ok((report, lost.unwrap_or_default()))
+    let losses = Losses {
+        read_first,
+        ..lost.unwrap_or_default()
+    };
+    Ok((report, losses))
 }
 
 /// What all ranges share.
 struct Shared {
     fetcher: Fetcher,
+    /// Where what cannot be read is looked for once more: the bucket as it was first written.
+    first: Option<Fetcher>,
+    /// Something was read from there.
+    read_first: Arc<AtomicBool>,
     desks: Desks,
     in_flight: Arc<Semaphore>,
     workers: Semaphore,

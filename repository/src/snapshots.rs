@@ -4,6 +4,7 @@ mod cache;
 mod delete;
 mod deleted;
 mod find;
+mod history;
 mod intents;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ pub(crate) use deleted::below as manifest_below;
 pub use deleted::{find_deleted, list_deleted};
 use find::is_uploading;
 pub use find::{find, manifest, volume_uploading, volumes_of};
+pub(crate) use history::{Below, below, newest_genuine};
 pub(crate) use intents::{Unreadable, remove_intents};
 
 use crate::{
@@ -137,7 +139,7 @@ pub async fn list_with(
     while let Some((length, summary)) = reading.try_next().await? {
         let Some(summary) = summary else { continue };
         if summary.manifest.is_some() {
-            bytes += length.min(SMALL_OBJECT_MAX);
+            bytes += length;
             too_many(
                 SNAPSHOTS_PREFIX,
                 "bytes of manifests",
@@ -169,38 +171,30 @@ pub async fn list_with(
     Ok(found)
 }
 
-/// How long the record is, as listed, and what it says.
+/// How many bytes of the record were read, now or when it was kept, and what it says. What a listing says of its size is not relied on.
 async fn measured(
     repository: &Repository,
     cache: &RecordCache,
     meta: ObjectMeta,
 ) -> Result<(usize, Option<SnapshotSummary>), RepositoryError> {
-    let length = usize::try_from(meta.size_bytes).unwrap_or(usize::MAX);
-    Ok((length, summary_with(repository, cache, meta).await?))
-}
-
-async fn summary_with(
-    repository: &Repository,
-    cache: &RecordCache,
-    meta: ObjectMeta,
-) -> Result<Option<SnapshotSummary>, RepositoryError> {
-    if let Some(known) = cache.get(&meta) {
-        return Ok(Some(known));
+    if let Some((length, known)) = cache.get(&meta) {
+        return Ok((length, Some(known)));
     }
-    let read = summary(repository, meta.key.clone()).await?;
+    let (length, read) = summary(repository, meta.key.clone()).await?;
     if let Some(read) = &read {
-        cache.put(&meta, read);
+        cache.put(&meta, length, read);
     }
-    Ok(read)
+    Ok((length, read))
 }
 
+/// How many bytes of a record were read, and what it says; nothing of what is not ours, or gone.
 async fn summary(
     repository: &Repository,
     key: String,
-) -> Result<Option<SnapshotSummary>, RepositoryError> {
+) -> Result<(usize, Option<SnapshotSummary>), RepositoryError> {
     let Ok((volume_id, snapshot_id)) = parse_snapshot_key(&key) else {
         tracing::warn!(key, "this object does not belong to the repository");
-        return Ok(None);
+        return Ok((0, None));
     };
     let mut summary = SnapshotSummary {
         snapshot_id,
@@ -209,10 +203,20 @@ async fn summary(
         manifest: None,
         started_at: None,
     };
-    match record_at(repository, &key).await {
+    let mut length = 0;
+    let read = match repository.sealer() {
+        Ok(_) => read_small(repository, &key).await,
+        Err(error) => Err(error),
+    };
+    let record = read.and_then(|object| {
+        length = object.as_ref().map_or(0, Bytes::len);
+        let opened = object.map(|object| opened(repository, &key, &object));
+        opened.transpose()
+    });
+    match record {
         Ok(Some(SnapshotRecord::Manifest(manifest, _))) => summary.manifest = Some(*manifest),
         Ok(Some(SnapshotRecord::Tombstone(..))) => summary.status = Status::Deleted,
-        Ok(None) => return Ok(None),
+        Ok(None) => return Ok((0, None)),
         Err(RepositoryError::KeyNeeded { .. }) => {
             summary.status = sealed_status(repository, &key).await?;
         }
@@ -221,7 +225,7 @@ async fn summary(
         }
         Err(error) => return Err(error),
     }
-    Ok(Some(summary))
+    Ok((length, Some(summary)))
 }
 
 /// Without the key only the kind of a record can be seen.
@@ -284,7 +288,7 @@ pub async fn status(
     volume: &VolumeId,
     snapshot: &SnapshotId,
 ) -> Result<Option<Status>, RepositoryError> {
-    let found = summary(repository, snapshot_key(volume, snapshot)).await?;
+    let (_, found) = summary(repository, snapshot_key(volume, snapshot)).await?;
     match found {
         Some(summary) => Ok(Some(summary.status)),
         None if is_uploading(repository, snapshot.as_str()).await? => Ok(Some(Status::Uploading)),
@@ -347,4 +351,36 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::{CreateOptions, store::MemoryStore};
+
+    #[tokio::test]
+    async fn what_was_read_counts_and_not_what_a_listing_says() {
+        let store = Arc::new(MemoryStore::new());
+        let made = Repository::create(store.clone(), CreateOptions::default()).await;
+        let (repository, _) = made.unwrap();
+        let (volume, snapshot) = (VolumeId::new("v").unwrap(), SnapshotId::new("s").unwrap());
+        delete(&repository, &volume, &snapshot).await.unwrap();
+        let key = snapshot_key(&volume, &snapshot);
+        let stored = store.peek(&key).unwrap().len();
+        let cache = RecordCache::default();
+        // The second time it is not read any more.
+        for from_bucket in [true, false] {
+            let meta = ObjectMeta {
+                key: key.clone(),
+                size_bytes: 0,
+                modified_at_s: 0,
+            };
+            let (length, summary) = measured(&repository, &cache, meta).await.unwrap();
+            assert_eq!(length, stored, "from the bucket: {from_bucket}");
+            assert_eq!(summary.unwrap().status, Status::Deleted);
+            store.tamper(&key, None);
+        }
+    }
 }

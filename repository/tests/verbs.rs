@@ -55,6 +55,8 @@ mod resume;
 mod robbed_upload;
 #[path = "verbs/round_trip.rs"]
 mod round_trip;
+#[path = "verbs/salvage.rs"]
+mod salvage;
 #[path = "verbs/server.rs"]
 mod server;
 #[path = "verbs/size.rs"]

@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use nix::libc::{EBUSY, O_CLOEXEC, O_EXCL, O_NONBLOCK};
+use nix::libc::{
+    EBUSY, EIO, ENODEV, ENOENT, ENOLINK, ENOMEDIUM, ENXIO, EREMOTEIO, ETIMEDOUT, O_CLOEXEC, O_EXCL,
+    O_NONBLOCK,
+};
 use tokio::time::Instant;
 
 use super::{
@@ -21,11 +24,15 @@ use crate::{ConnectorError, blkdev, in_use};
 
 const POLL: Duration = Duration::from_millis(20);
 
+/// What the kernel answers to whoever opens a device that is gone, or whose session is lost.
+const LOST: [i32; 8] = [
+    ENOENT, ENXIO, ENODEV, EIO, ETIMEDOUT, ENOLINK, EREMOTEIO, ENOMEDIUM,
+];
+
 /// Detaches everything of one target, unless somebody holds its device: then nothing is done.
 pub(super) async fn disconnect(config: &IscsiConfig, target: &str) -> Result<(), ConnectorError> {
     foreign::leave_others(target).await?;
     let there = Attached::of(target)?;
-    let logged_in = there.sessions.iter().any(|session| session.logged_in);
     // Held until the removal: whoever comes meanwhile is refused, and not left with a device that is taken away.
     let mut claims = Vec::new();
     for path in there.devices() {
@@ -43,12 +50,13 @@ pub(super) async fn disconnect(config: &IscsiConfig, target: &str) -> Result<(),
             flush(&device)
         })
         .await;
-        match flushed {
-            // Nothing more can reach a device whose session is lost; its users have had their errors.
-            Err(error) if !logged_in => {
-                tracing::warn!(device = %path.display(), %error, "detached without its session, not flushed");
+        if let Err(error) = flushed {
+            // Nothing more can reach a device whose session is lost; its users have had their errors. One that came back meanwhile is not lost.
+            let sessions = sysfs::sessions_of(target)?;
+            if sessions.iter().any(|session| session.logged_in) {
+                return Err(error);
             }
-            result => result?,
+            tracing::warn!(device = %path.display(), %error, "detached without its session, not flushed");
         }
     }
     remove(config, target, claims).await
@@ -141,10 +149,17 @@ impl Attached {
 }
 
 /// Holds the device, if nobody does: no mount, no device on top, no target. `None` for one that is lost, which cannot be held.
+///
+/// # Errors
+/// `InUse`; `Io` where it is not the device that keeps it from being opened: whether somebody holds it is not known then.
 fn claim(path: &Path) -> Result<Option<File>, ConnectorError> {
     match open(path, O_EXCL) {
-        Err(error) if error.raw_os_error() == Some(EBUSY) => Err(in_use::claimed(path)),
-        opened => Ok(opened.ok()),
+        Ok(claimed) => Ok(Some(claimed)),
+        Err(error) => match error.raw_os_error() {
+            Some(EBUSY) => Err(in_use::claimed(path)),
+            Some(number) if LOST.contains(&number) => Ok(None),
+            _ => Err(sysfs::failed("cannot hold", path)(error)),
+        },
     }
 }
 
@@ -185,4 +200,21 @@ async fn until(
         tokio::time::sleep(POLL).await;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_that_is_gone_is_told_from_one_that_cannot_be_looked_at() {
+        let none = Path::new("/dev/no-such-disk");
+        assert!(claim(none).unwrap().is_none());
+        // Not the device's doing.
+        let odd = claim(Path::new("/dev/null/disk")).unwrap_err();
+        assert!(
+            matches!(odd, ConnectorError::Io { doing, .. } if doing == "cannot hold"),
+            "{odd:?}"
+        );
+    }
 }

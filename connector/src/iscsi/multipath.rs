@@ -140,12 +140,31 @@ impl Map {
         run(command, "resizing a multipath device").await
     }
 
-    /// Removes it. What waits for a lost path fails first: otherwise it would wait for ever, and the removal with it.
+    /// Removes it. What waits for a lost path fails first: otherwise it would wait for ever, and the removal with it. If it cannot be removed, it
+    /// waits again: somebody uses it.
     pub(super) async fn remove(&self, limit: Duration) -> Result<(), ConnectorError> {
-        let give_up = Command::new("multipathd").args(["disablequeueing", "map", &self.name]);
-        if let Err(error) = give_up.run().await {
-            tracing::debug!(map = self.name, %error, "multipathd did not stop queueing");
+        self.tell("disablequeueing").await;
+        let removed = self.take_out(limit).await;
+        if removed.is_err() {
+            self.tell("restorequeueing").await;
         }
+        removed?;
+        let wwid = self.uuid.trim_start_matches("mpath-");
+        run(
+            Command::new("multipath").args(["-w", wwid]),
+            "forgetting a multipath device",
+        )
+        .await
+    }
+
+    async fn tell(&self, what: &str) {
+        let told = Command::new("multipathd").args([what, "map", &self.name]);
+        if let Err(error) = told.run().await {
+            tracing::debug!(map = self.name, what, %error, "multipathd did not do as it was told");
+        }
+    }
+
+    async fn take_out(&self, limit: Duration) -> Result<(), ConnectorError> {
         let started = Instant::now();
         while self.is_there() {
             let removed = Command::new("multipath")
@@ -171,12 +190,7 @@ impl Map {
             }
             tokio::time::sleep(POLL).await;
         }
-        let wwid = self.uuid.trim_start_matches("mpath-");
-        run(
-            Command::new("multipath").args(["-w", wwid]),
-            "forgetting a multipath device",
-        )
-        .await
+        Ok(())
     }
 
     fn is_there(&self) -> bool {

@@ -4,6 +4,7 @@
 //! move. `autoclear` is not set, so a device lives until it is detached; it is gone after a reboot.
 
 use std::{
+    ffi::OsStr,
     fs::{File, OpenOptions},
     io,
     os::unix::{
@@ -16,11 +17,12 @@ use std::{
 };
 
 use nix::libc::{EBUSY, EINVAL, ENXIO, O_CLOEXEC, O_EXCL};
+use stockpot_mountinfo as mountinfo;
 
 use super::ioctl::{self, AUTOCLEAR, DIRECT_IO, LoopInfo, READ_ONLY};
 use crate::{
     DriverError,
-    in_use::{self, Opened},
+    in_use::{self, Elsewhere, Opened},
 };
 
 /// The sector size that file systems see. 512 fits images that came from any disk; LVM's devices mostly say so too.
@@ -55,10 +57,20 @@ pub(super) fn find(image: &File) -> Result<Vec<LoopDevice>, DriverError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(fail("cannot list", sys)(error)),
     };
+    let mounts =
+        std::fs::read(mountinfo::OWN).map_err(fail("cannot read", Path::new(mountinfo::OWN)))?;
+    let ours = in_use::split(wanted.dev());
+    let elsewhere = Elsewhere::of(&mounts, ours.as_slice());
     let mut found = Vec::new();
     for entry in entries.flatten() {
-        // Only a bound device has this directory, and only bound ones are opened.
-        if !entry.path().join("loop/backing_file").exists() {
+        // Only a bound device has this attribute, and only bound ones are opened. The kernel asks the file for its number when it is asked.
+        let behind = match std::fs::read(entry.path().join("loop/backing_file")) {
+            Ok(behind) => behind,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            // A name that is too long for sysfs.
+            Err(_) => Vec::new(),
+        };
+        if elsewhere.has(Path::new(OsStr::from_bytes(behind.trim_ascii_end()))) {
             continue;
         }
         let path = Path::new("/dev").join(entry.file_name());

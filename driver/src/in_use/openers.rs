@@ -10,7 +10,7 @@ use std::{
     path::Path,
 };
 
-use super::{Number, split};
+use super::{Elsewhere, Number, split};
 
 /// What may be open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +25,14 @@ impl Opened {
     /// A file as it was looked at.
     pub(crate) fn file(metadata: &fs::Metadata) -> Self {
         Self::File(metadata.dev(), metadata.ino())
+    }
+
+    /// The file system of a file.
+    fn file_system(&self) -> Option<Number> {
+        match self {
+            Self::Device(_) => None,
+            Self::File(device, _) => split(*device),
+        }
     }
 
     fn is(&self, metadata: &fs::Metadata) -> bool {
@@ -66,7 +74,16 @@ pub(crate) fn openers(wanted: &[Opened]) -> Vec<String> {
 }
 
 fn has_open(process: &Path, wanted: &[Opened]) -> bool {
+    let ours: Vec<Number> = wanted.iter().filter_map(Opened::file_system).collect();
+    let mounts = fs::read(process.join("mountinfo")).unwrap_or_default();
+    let elsewhere = Elsewhere::of(&mounts, &ours);
+    let is_elsewhere = |link: &Path| {
+        !elsewhere.is_empty() && fs::read_link(link).is_ok_and(|path| elsewhere.has(&path))
+    };
     let is_wanted = |path: &Path| {
+        if is_elsewhere(path) {
+            return false;
+        }
         // Through the link, to what is open and not to what has its name now.
         fs::metadata(path).is_ok_and(|metadata| wanted.iter().any(|one| one.is(&metadata)))
     };

@@ -6,10 +6,10 @@
 #[expect(dead_code, reason = "shared with other test programs")]
 #[path = "../contract/mod.rs"]
 mod contract;
-#[expect(dead_code, reason = "shared with other test programs")]
 #[path = "../fixture/mod.rs"]
 mod fixture;
 mod inside;
+mod metadata_area;
 mod others;
 mod snapshots;
 

@@ -58,6 +58,8 @@ pub(super) struct State {
     late_cuts: BTreeMap<SnapshotId, VolumeId>,
     /// What other programs made, with its size.
     foreign: BTreeMap<String, u64>,
+    /// The pool's check fails.
+    is_unusable: bool,
     /// What volumes were called before they were adopted.
     former: BTreeMap<VolumeId, String>,
     /// What people call volumes and snapshots, by id.
@@ -177,6 +179,11 @@ impl FakeStorage {
             true => state.held.insert(id.clone()),
             false => state.held.remove(id),
         };
+    }
+
+    /// Lets the pool's check fail from now on, or pass again.
+    pub fn set_usable(&self, is_usable: bool) {
+        self.lock().is_unusable = !is_usable;
     }
 
     /// The file that is a volume's content. It may be shorter than the volume: the rest reads as zeroes.

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stockpot_driver::in_use::{Number, number_of, parse_number};
+use stockpot_driver::in_use::{Number, behind_loop, parse_number};
 
 /// Most devices on top of one.
 const DEVICES_MAX: usize = 1024;
@@ -82,8 +82,7 @@ fn loops(sys: &Path) -> io::Result<Vec<(Number, Number)>> {
         let Ok(behind) = fs::read_to_string(entry.join("loop/backing_file")) else {
             continue;
         };
-        let behind = number_of(Path::new(behind.trim_end_matches('\n')));
-        loops.extend(number_in(&entry).zip(behind));
+        loops.extend(number_in(&entry).zip(behind_loop(&behind)?));
     }
     Ok(loops)
 }

@@ -1,17 +1,20 @@
 //! Pools of other nodes are put in order each for itself, and behind where that takes long: a storage node that is down or hangs
-//! keeps nobody from what lies elsewhere.
+//! keeps nobody from what lies elsewhere. A pool that cannot be used is put in order once it can.
 //!
-//! Operations are taken meanwhile. So a row is dealt with in its turn, and only if it still is what it was at the start.
+//! Operations are taken meanwhile. So a row is dealt with in its turn, and only if it still is what it was at the start. What is attached still keeps
+//! back only the volume or snapshot that it is of.
 
 use std::{sync::Arc, time::Duration};
 
-use stockpot_driver::DriverError;
-use tokio::task::JoinHandle;
+use futures::{StreamExt as _, stream::FuturesUnordered};
+use stockpot_connector::ConnectorError;
+use stockpot_driver::{DriverError, VolumeDriver};
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::{Rows, report_orphans, snapshot, volume};
 use crate::{
     Manager, ManagerError,
-    catalog::{Attachment, JobKind, SnapshotRow, VolumeRow, VolumeStatus},
+    catalog::{Attachment, AttachmentKind, JobKind, SnapshotRow, VolumeRow, VolumeStatus},
     error::chain,
 };
 
@@ -19,18 +22,22 @@ use crate::{
 const WITHIN: Duration = Duration::from_secs(4);
 /// Pause between trials of what cannot be done yet.
 const AGAIN: Duration = Duration::from_secs(10);
+/// Attachments of one pool that are taken down at the same time.
+const TAKEN_DOWN_AT_ONCE: usize = 4;
 
 /// Puts the pools in order that these rows are of.
 pub(super) async fn run(manager: &Arc<Manager>, pools: Vec<(String, Rows)>) {
     let mut tasks = Vec::new();
     for (pool, rows) in pools {
+        let is_awaited = !manager.unusable.has(&pool);
         let behind = manager.clone();
-        tasks.push(manager.tasks.spawn(async move {
+        let task = manager.tasks.spawn(async move {
             tokio::select! {
                 () = behind.stopping.cancelled() => {}
                 () = put_in_order(&behind, &pool, rows) => {}
             }
-        }));
+        });
+        tasks.extend(is_awaited.then_some(task));
     }
     let all = async {
         for task in tasks {
@@ -51,7 +58,7 @@ async fn ended(task: JoinHandle<()>) {
 }
 
 async fn put_in_order(manager: &Arc<Manager>, pool: &str, rows: Rows) {
-    let Ok(driver) = manager.driver(pool) else {
+    let Some(driver) = usable(manager, pool).await else {
         return;
     };
     while let Err(error) = driver.check_in_use().await {
@@ -66,49 +73,103 @@ async fn put_in_order(manager: &Arc<Manager>, pool: &str, rows: Rows) {
         }
         tokio::time::sleep(AGAIN).await;
     }
-    let mut left = rows.attachments;
+    let Rows {
+        attachments,
+        volumes,
+        snapshots,
+    } = rows;
+    let is_of = |row: &Attachment, kind, id: &str| row.kind == kind && row.id == id;
+    let is_attached = |kind, id: &str| attachments.iter().any(|row| is_of(row, kind, id));
+    let (held_volumes, volumes): (Vec<_>, Vec<_>) = volumes
+        .into_iter()
+        .partition(|volume| is_attached(AttachmentKind::Volume, volume.id.as_str()));
+    let (held_snapshots, snapshots): (Vec<_>, Vec<_>) = snapshots
+        .into_iter()
+        .partition(|snapshot| is_attached(AttachmentKind::Snapshot, snapshot.id.as_str()));
+    let turns = Semaphore::new(TAKEN_DOWN_AT_ONCE);
+    let mut down: FuturesUnordered<_> = attachments
+        .iter()
+        .map(|row| taken_down(manager, row, &turns))
+        .collect();
+    let attached = async {
+        while let Some(row) = down.next().await {
+            let own = |volume: &&VolumeRow| is_of(row, AttachmentKind::Volume, volume.id.as_str());
+            volumes_again(manager, held_volumes.iter().filter(own)).await;
+            let own = |snapshot: &&SnapshotRow| {
+                is_of(row, AttachmentKind::Snapshot, snapshot.id.as_str())
+            };
+            snapshots_again(manager, held_snapshots.iter().filter(own)).await;
+        }
+    };
+    let others = async {
+        volumes_again(manager, volumes.iter()).await;
+        snapshots_again(manager, snapshots.iter()).await;
+        report_orphans(manager, pool, driver).await;
+        manager.notify();
+    };
+    tokio::join!(attached, others);
+    manager.notify();
+}
+
+/// The pool's driver, as soon as the pool can be used; `None` if it is not configured any more.
+async fn usable<'m>(manager: &'m Manager, pool: &str) -> Option<&'m Arc<dyn VolumeDriver>> {
+    let mut changed = manager.changes();
     loop {
-        left = take_down(manager, left).await;
-        if left.is_empty() {
-            break;
+        match manager.driver(pool) {
+            Ok(driver) => return Some(driver),
+            // Somebody looks at it again and again, and says so when it can be used.
+            Err(ManagerError::PoolUnusable { .. }) => changed.changed().await.ok()?,
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Takes an attachment down, however long that takes; or not, where it is of no use to try again. Returns its row.
+async fn taken_down<'r>(
+    manager: &Manager,
+    row: &'r Attachment,
+    turns: &Semaphore,
+) -> &'r Attachment {
+    loop {
+        let Ok(turn) = turns.acquire().await else {
+            return row;
+        };
+        let Err(error) = take_down_one(manager, row).await else {
+            return row;
+        };
+        drop(turn);
+        tracing::warn!(
+            id = row.id,
+            pool = row.pool,
+            error = chain(&error),
+            "the attachment of a broken-off transfer cannot be taken down yet"
+        );
+        let is_stuck = matches!(
+            error,
+            ManagerError::Connector(ConnectorError::Stuck { .. } | ConnectorError::Command { .. })
+        );
+        // What will never be otherwise is left to the next start.
+        if !is_stuck && !error.is_passing() {
+            return row;
         }
         tokio::time::sleep(AGAIN).await;
     }
-    for row in &rows.volumes {
+}
+
+async fn volumes_again(manager: &Arc<Manager>, rows: impl Iterator<Item = &VolumeRow> + Send) {
+    for row in rows {
         if let Err(error) = volume_again(manager, row).await {
             tracing::error!(volume_id = %row.id, status = %row.status, error = chain(&error), "a volume resists recovery");
         }
     }
-    for row in &rows.snapshots {
+}
+
+async fn snapshots_again(manager: &Arc<Manager>, rows: impl Iterator<Item = &SnapshotRow> + Send) {
+    for row in rows {
         if let Err(error) = snapshot_again(manager, row).await {
             tracing::error!(snapshot_id = %row.id, error = chain(&error), "a snapshot resists recovery");
         }
     }
-    report_orphans(manager, pool, driver).await;
-    manager.notify();
-}
-
-/// Takes these attachments down; those that cannot be taken down yet are returned.
-async fn take_down(manager: &Manager, rows: Vec<Attachment>) -> Vec<Attachment> {
-    let mut left = Vec::new();
-    for row in rows {
-        match take_down_one(manager, &row).await {
-            Ok(()) => {}
-            Err(error) => {
-                tracing::warn!(
-                    id = row.id,
-                    pool = row.pool,
-                    error = chain(&error),
-                    "the attachment of a broken-off transfer cannot be taken down yet"
-                );
-                // What will never be otherwise is left to the next start.
-                if error.is_passing() {
-                    left.push(row);
-                }
-            }
-        }
-    }
-    left
 }
 
 async fn take_down_one(manager: &Manager, row: &Attachment) -> Result<(), ManagerError> {

@@ -18,6 +18,7 @@ mod schedules;
 mod shown;
 mod story;
 mod streams;
+mod unusable;
 mod unwritable;
 
 use std::{collections::BTreeMap, fs, path::Path, sync::Arc};

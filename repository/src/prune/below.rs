@@ -8,22 +8,11 @@ use super::{
     survey::{Place, Survey},
 };
 use crate::{
-    RepositoryError,
-    format::{
-        ids::{SNAPSHOTS_PREFIX, parse_snapshot_key, snapshot_key},
-        limits::SMALL_OBJECT_MAX,
-        manifest::SnapshotRecord,
-    },
+    format::ids::{SNAPSHOTS_PREFIX, parse_snapshot_key, snapshot_key},
     repository::too_many,
-    snapshots::chain,
-    store::{
-        StoreError,
-        versions::{ObjectVersion, Versions},
-    },
+    snapshots::{self, Below, chain, newest_genuine},
+    store::{StoreError, versions::ObjectVersion},
 };
-
-/// Versions of one record that are read: more of them are somebody's, and what is below them is not known.
-const VERSIONS_READ_MAX: usize = 1000;
 
 /// Records that are out of sight and whose versions are looked at.
 const HIDDEN_MAX: usize = 1 << 16;
@@ -31,74 +20,14 @@ const HIDDEN_MAX: usize = 1 << 16;
 /// Records looked at at the same time.
 const LOOKS_IN_FLIGHT: usize = 8;
 
-/// What the old versions of a record say.
-#[derive(Debug)]
-pub(super) enum Below {
-    /// No manifest: there are no versions, or the newest genuine one is a tombstone.
-    Nothing,
-    /// The newest genuine one is a manifest, so the snapshot was committed and never ended.
-    Manifest,
-    /// The same, and nothing hides it: it came in sight since the snapshots were listed.
-    InSight,
-    /// The credentials may not look; what the store said.
-    Denied(StoreError),
-}
-
-/// Looks at the versions of a snapshot's record, which was not in sight. The key tells ours from what somebody put there.
+/// Looks at the versions of a snapshot's record, which was not in sight.
 ///
 /// # Errors
 /// If the store does not answer, a version cannot be read, or there are more of them than anybody writes.
 pub(super) async fn below(survey: &Survey, place: &Place) -> Result<Below, PruneError> {
-    let Some(versions) = survey.repository.store().versions() else {
-        return Ok(Below::Nothing);
-    };
     let key = snapshot_key(&place.0, &place.1);
-    match versions.versions_of(&key).await {
-        Ok(history) => newest_genuine(survey, versions, &history).await,
-        Err(error @ StoreError::AccessDenied { .. }) => Ok(Below::Denied(error)),
-        // A store that knows nothing of versions.
-        Err(StoreError::Refused { .. } | StoreError::Unsupported { .. }) => Ok(Below::Nothing),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Of the versions of one record, the newest first, what the newest one says that the key vouches for.
-async fn newest_genuine(
-    survey: &Survey,
-    versions: &dyn Versions,
-    history: &[ObjectVersion],
-) -> Result<Below, PruneError> {
-    let sealer = survey.repository.sealer()?;
-    let candidates = history
-        .iter()
-        .filter(|version| !version.is_delete_marker)
-        .filter(|version| version.size_bytes <= SMALL_OBJECT_MAX as u64);
-    // Somebody may have put what we may not read above what we wrote.
-    let mut denied = None;
-    for (before, version) in candidates.enumerate() {
-        survey.check_cancelled()?;
-        let key = &version.key;
-        too_many(key, "versions", before + 1, VERSIONS_READ_MAX)?;
-        let read = versions.get_version(key, &version.version_id, SMALL_OBJECT_MAX);
-        let body = match read.await {
-            Ok(body) => body,
-            // Removed since the listing; or no record.
-            Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => continue,
-            Err(error @ StoreError::AccessDenied { .. }) => {
-                denied.get_or_insert(error);
-                continue;
-            }
-            Err(error) => return Err(PruneError::doubt(RepositoryError::from(error))),
-        };
-        match SnapshotRecord::open(sealer, key, &body) {
-            Ok(SnapshotRecord::Manifest(..)) if version.is_latest => return Ok(Below::InSight),
-            Ok(SnapshotRecord::Manifest(..)) => return Ok(Below::Manifest),
-            Ok(SnapshotRecord::Tombstone(..)) if denied.is_none() => return Ok(Below::Nothing),
-            Ok(SnapshotRecord::Tombstone(..)) => break,
-            Err(_) => {}
-        }
-    }
-    Ok(denied.map_or(Below::Nothing, Below::Denied))
+    let below = snapshots::below(&survey.repository, &key, || survey.check_cancelled());
+    below.await.map_err(PruneError::doubt)
 }
 
 /// Refuses where a manifest is kept as an old version only, though its snapshot was never ended. A snapshot of which nothing had changed has no pack of
@@ -145,8 +74,10 @@ pub(super) async fn require_none_hidden(survey: &mut Survey) -> Result<(), Prune
         .into_iter()
         .map(|(place, history)| {
             let look: BoxFuture<'_, _> = Box::pin(async move {
-                let below = newest_genuine(seen, versions, history).await?;
-                Ok((place, below))
+                let below = newest_genuine(&seen.repository, versions, history, || {
+                    seen.check_cancelled()
+                });
+                Ok((place, below.await.map_err(PruneError::doubt)?))
             });
             look
         })

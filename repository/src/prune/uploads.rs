@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     PruneError, PruneSettings,
-    below::{Below, below, require_nothing_below},
+    below::{below, require_nothing_below},
     packs::RunKey,
     seen::LastSeen,
     survey::{Found, Place, Survey},
@@ -12,7 +12,7 @@ use super::{
 use crate::{
     format::ids::{PackName, packs_of, snapshot_key},
     repository::each_key,
-    snapshots::tombstone,
+    snapshots::{Below, tombstone},
     store::{Multipart, PutMode, StoreError},
 };
 

@@ -1,72 +1,36 @@
 //! What a restore does about chunks that cannot be read: it ends, or, where somebody asked for that, they become zeroes and are told of.
 
 use std::{
-    collections::BTreeMap,
     ops::Range,
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
+use tokio::sync::SemaphorePermit;
 
 use super::Shared;
 use crate::{
-    RepositoryError, device::Target, fetch::Batch, repository::blocking, snapshots::chain,
+    RepositoryError,
+    device::Target,
+    fetch::{Batch, Fetcher},
+    repository::blocking,
+    snapshots::chain,
     store::StoreError,
 };
 
-/// A part of a volume that could not be read, and is zeroes in the target.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostRange {
-    /// Bytes of the volume.
-    pub bytes: Range<u64>,
-    /// Why: of the first chunk in it, if the others have other reasons.
-    pub why: String,
-}
-
-/// Lost chunks: by the first of each row the one behind it, and why. Rows that touch are one.
-#[derive(Debug, Default)]
-pub(super) struct Lost(Mutex<BTreeMap<u64, (u64, String)>>);
-
-impl Lost {
-    fn add(&self, chunks: Range<u64>, why: String) {
-        let mut rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (mut start, mut end, mut why) = (chunks.start, chunks.end, why);
-        if let Some((behind, _)) = rows.remove(&end) {
-            end = behind;
-        }
-        let before = rows.range(..start).next_back();
-        if let Some((first, (behind, reason))) = before
-            && *behind == start
-        {
-            (start, why) = (*first, reason.clone());
-        }
-        rows.insert(start, (end, why));
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.is_empty()
-    }
-
-    /// As bytes of a volume of that size.
-    pub(super) fn ranges(&self, chunk_size: u64, size_bytes: u64) -> Vec<LostRange> {
-        let rows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        rows.iter()
-            .map(|(start, (end, why))| LostRange {
-                bytes: start * chunk_size..(end * chunk_size).min(size_bytes),
-                why: why.clone(),
-            })
-            .collect()
-    }
-}
+/// Chunks that cannot be read, and why.
+type Unread = (Batch<u64>, RepositoryError);
 
 impl Shared {
     /// Whether it goes on without what this error is about.
     fn may_lose(&self, error: &RepositoryError) -> bool {
-        self.lost.is_some() && error.is_of_one_object()
+        self.lost.is_some() && may_lose(error)
     }
 
-    /// Notes chunks as lost, where that is wanted and the error tells of one object alone.
+    /// Notes chunks as lost, where that is wanted and the error tells of one damaged or missing object alone.
     ///
     /// # Errors
     /// Else the error itself.
@@ -75,7 +39,7 @@ impl Shared {
         chunks: impl IntoIterator<Item = Range<u64>>,
         error: RepositoryError,
     ) -> Result<(), RepositoryError> {
-        let Some(lost) = self.lost.as_ref().filter(|_| error.is_of_one_object()) else {
+        let Some(lost) = self.lost.as_ref().filter(|_| self.may_lose(&error)) else {
             return Err(error);
         };
         let why = chain(&error);
@@ -93,25 +57,82 @@ impl Shared {
         batch: Batch<u64>,
         target: Arc<Target>,
     ) -> Result<(), RepositoryError> {
-        match self.fetch(&batch).await {
+        let unread = self.fill_from(&self.fetcher, batch, &target).await?;
+        for (batch, error) in unread {
+            self.fill_otherwise(batch, error, &target).await?;
+        }
+        Ok(())
+    }
+
+    /// As [`fill_range`](Self::fill_range), from one view of the bucket. What cannot be read there is returned, if it may be lost.
+    async fn fill_from(
+        self: &Arc<Self>,
+        view: &Fetcher,
+        batch: Batch<u64>,
+        target: &Arc<Target>,
+    ) -> Result<Vec<Unread>, RepositoryError> {
+        match self.fetch(view, &batch).await {
+            Ok(body) => self.take_in(batch, body, target).await,
             // Of a pack that is too short the first chunks are there.
             Err(error @ RepositoryError::Store(StoreError::Integrity { .. }))
                 if self.may_lose(&error) && batch.frames.len() > 1 =>
             {
                 let each: Vec<_> = ones(&batch, |own| own).collect();
+                let mut unread = Vec::new();
                 for one in each {
-                    let body = self.fetch(&one).await;
-                    self.take_in(one, body, target.clone()).await?;
+                    match self.fetch(view, &one).await {
+                        Ok(body) => unread.extend(self.take_in(one, body, target).await?),
+                        Err(error) if self.may_lose(&error) => unread.push((one, error)),
+                        Err(error) => return Err(error),
+                    }
                 }
-                Ok(())
+                Ok(unread)
             }
-            body => self.take_in(batch, body, target).await,
+            Err(error) if self.may_lose(&error) => Ok(vec![(batch, error)]),
+            Err(error) => Err(error),
         }
     }
 
-    async fn fetch(&self, batch: &Batch<u64>) -> Result<Bytes, RepositoryError> {
+    /// Tries what was written first, below whatever somebody put over it; what cannot be read there either is lost.
+    async fn fill_otherwise(
+        self: &Arc<Self>,
+        batch: Batch<u64>,
+        error: RepositoryError,
+        target: &Arc<Target>,
+    ) -> Result<(), RepositoryError> {
+        let chunks = |batch: &Batch<u64>| -> Vec<u64> {
+            batch.frames.iter().map(|(_, chunk)| *chunk).collect()
+        };
+        let mut lost = chunks(&batch);
+        if let Some(first) = &self.first {
+            match self.fill_from(first, batch, target).await {
+                Ok(unread) => {
+                    let count = lost.len();
+                    lost = unread.iter().flat_map(|(batch, _)| chunks(batch)).collect();
+                    if lost.len() < count {
+                        note_first(&self.read_first);
+                    }
+                }
+                Err(also) if is_no_help(&also) => {}
+                Err(also) => return Err(also),
+            }
+        }
+        if lost.is_empty() {
+            return Ok(());
+        }
+        let (shared, target) = (self.clone(), target.clone());
+        let _worker = self.worker().await?;
+        blocking(move || shared.zero(&lost, error, &target)).await?
+    }
+
+    async fn worker(&self) -> Result<SemaphorePermit<'_>, RepositoryError> {
+        let worker = self.workers.acquire().await;
+        worker.map_err(|_| RepositoryError::Cancelled)
+    }
+
+    async fn fetch(&self, view: &Fetcher, batch: &Batch<u64>) -> Result<Bytes, RepositoryError> {
         tokio::select! {
-            body = self.fetcher.get(&batch.pack, batch.range.clone()) => body,
+            body = view.get(&batch.pack, batch.range.clone()) => body,
             () = self.stop.stopped() => Err(RepositoryError::Cancelled),
         }
     }
@@ -119,47 +140,44 @@ impl Shared {
     async fn take_in(
         self: &Arc<Self>,
         batch: Batch<u64>,
-        body: Result<Bytes, RepositoryError>,
-        target: Arc<Target>,
-    ) -> Result<(), RepositoryError> {
-        let _worker = self
-            .workers
-            .acquire()
-            .await
-            .map_err(|_| RepositoryError::Cancelled)?;
-        let shared = self.clone();
-        blocking(move || match body {
-            Ok(body) => shared.write(&batch, &body, &target),
-            Err(error) => shared.zero(&batch, error, &target),
+        body: Bytes,
+        target: &Arc<Target>,
+    ) -> Result<Vec<Unread>, RepositoryError> {
+        let _worker = self.worker().await?;
+        let (shared, target) = (self.clone(), target.clone());
+        blocking(move || {
+            let mut unread = Vec::new();
+            shared.write(batch, &body, &target, &mut unread)?;
+            Ok(unread)
         })
         .await?
     }
 
-    /// Zeroes for the chunks of a range that cannot be read, if that is wanted. Blocks.
+    /// Zeroes for chunks that cannot be read. Blocks.
     fn zero(
         &self,
-        batch: &Batch<u64>,
+        chunks: &[u64],
         error: RepositoryError,
         target: &Target,
     ) -> Result<(), RepositoryError> {
-        let chunks = batch.frames.iter().map(|(_, chunk)| *chunk..chunk + 1);
-        self.lose(chunks, error)?;
+        self.lose(chunks.iter().map(|chunk| *chunk..chunk + 1), error)?;
         let size = self.desks.chunk_size();
-        for (_, chunk) in &batch.frames {
+        for chunk in chunks {
             self.stop.check()?;
             target.zero(chunk * size..(chunk + 1) * size)?;
         }
         Ok(())
     }
 
-    /// Writes the chunks of a range, or those of them that are sound. Blocks.
+    /// Writes the chunks of a range. Those that are not sound are added to `unread`, if they may be lost. Blocks.
     fn write(
         &self,
-        batch: &Batch<u64>,
+        batch: Batch<u64>,
         body: &[u8],
         target: &Target,
+        unread: &mut Vec<Unread>,
     ) -> Result<(), RepositoryError> {
-        let unpacked = self.desks.unpack(batch, body, |chunk, bytes| {
+        let unpacked = self.desks.unpack(&batch, body, |chunk, bytes| {
             self.stop.check()?;
             target.write_at(chunk * self.desks.chunk_size(), bytes)?;
             Ok(())
@@ -172,12 +190,47 @@ impl Shared {
                 self.written.fetch_add(count, Ordering::Relaxed);
                 Ok(())
             }
-            Err(error) if batch.frames.len() > 1 && self.may_lose(&error) => {
-                let range = &batch.range;
-                ones(batch, |_| range.clone()).try_for_each(|one| self.write(&one, body, target))
+            Err(error) if !self.may_lose(&error) => Err(error),
+            Err(_) if batch.frames.len() > 1 => {
+                let range = batch.range.clone();
+                ones(&batch, |_| range.clone())
+                    .try_for_each(|one| self.write(one, body, target, unread))
             }
-            Err(error) => self.zero(batch, error, target),
+            Err(error) => {
+                unread.push((batch, error));
+                Ok(())
+            }
         }
+    }
+}
+
+/// Whether an error is of something damaged or missing. What the store refuses to give is neither: it can be had by whoever may read it, or
+/// once it was brought back from an archive.
+pub(crate) fn may_lose(error: &RepositoryError) -> bool {
+    let is_refused = matches!(error, RepositoryError::Store(StoreError::Refused { .. }));
+    error.is_of_one_object() && !is_refused
+}
+
+/// That something was read as it was first written; said aloud once.
+pub(crate) fn note_first(read_first: &AtomicBool) {
+    if !read_first.swap(true, Ordering::Relaxed) {
+        tracing::warn!(
+            "objects of this repository were deleted or overwritten: what was written first under the same names is read instead"
+        );
+    }
+}
+
+/// Whether looking for older versions told nothing: there are none, or they cannot be looked at.
+pub(crate) fn is_no_help(error: &RepositoryError) -> bool {
+    match error {
+        RepositoryError::Store(error) => {
+            error.is_of_one_object()
+                || matches!(
+                    error,
+                    StoreError::AccessDenied { .. } | StoreError::Unsupported { .. }
+                )
+        }
+        _ => false,
     }
 }
 
@@ -191,25 +244,4 @@ fn ones<'a>(
         range: range(location.range()),
         frames: vec![(location.clone(), *chunk)],
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_that_touch_are_one() {
-        let lost = Lost::default();
-        for (start, end) in [(5, 6), (1, 2), (3, 5), (2, 3), (9, 10)] {
-            lost.add(start..end, format!("from {start}"));
-        }
-        let range = |bytes: Range<u64>, why: &str| LostRange {
-            bytes,
-            why: why.to_owned(),
-        };
-        assert_eq!(
-            lost.ranges(10, 95),
-            [range(10..60, "from 1"), range(90..95, "from 9")]
-        );
-    }
 }

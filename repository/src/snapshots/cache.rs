@@ -64,6 +64,8 @@ struct Known {
     size_bytes: u64,
     modified_at_s: i64,
     takes_bytes: u64,
+    /// Bytes of the object that was read.
+    length: usize,
     summary: SnapshotSummary,
 }
 
@@ -77,17 +79,17 @@ impl RecordCache {
         }
     }
 
-    /// What was read of an object that looks like this.
-    pub(super) fn get(&self, meta: &ObjectMeta) -> Option<SnapshotSummary> {
+    /// What was read of an object that looks like this, and how many bytes that were.
+    pub(super) fn get(&self, meta: &ObjectMeta) -> Option<(usize, SnapshotSummary)> {
         let known = self.lock();
         let known = known.get(&meta.key)?;
         let is_same =
             known.size_bytes == meta.size_bytes && known.modified_at_s == meta.modified_at_s;
-        is_same.then(|| known.summary.clone())
+        is_same.then(|| (known.length, known.summary.clone()))
     }
 
-    /// Keeps what is certain.
-    pub(super) fn put(&self, meta: &ObjectMeta, summary: &SnapshotSummary) {
+    /// Keeps what is certain of what was read from so many bytes.
+    pub(super) fn put(&self, meta: &ObjectMeta, length: usize, summary: &SnapshotSummary) {
         // What a listing says of its size is not relied on: a server says what it likes.
         let content_bytes = match (&summary.status, &summary.manifest) {
             (Status::Committed, Some(manifest)) => content_bytes(manifest),
@@ -105,6 +107,7 @@ impl RecordCache {
                 size_bytes: meta.size_bytes,
                 modified_at_s: meta.modified_at_s,
                 takes_bytes,
+                length,
                 summary: summary.clone(),
             };
             known.insert(meta.key.clone(), new);
@@ -187,9 +190,9 @@ mod tests {
         let caches = [(); 2].map(|()| RecordCache::sharing(room.clone()));
         let all: Vec<_> = (0..20).map(record).collect();
         for (meta, summary) in &all {
-            caches[usize::from(meta.key.contains("01"))].put(meta, summary);
+            caches[usize::from(meta.key.contains("01"))].put(meta, 7, summary);
             // Again is no more.
-            caches[usize::from(meta.key.contains("01"))].put(meta, summary);
+            caches[usize::from(meta.key.contains("01"))].put(meta, 7, summary);
         }
         let count = |cache: &RecordCache| {
             let known = all.iter().filter(|(meta, _)| cache.get(meta).is_some());
@@ -231,7 +234,7 @@ mod tests {
             let kept = (0..100).filter(|number| {
                 let (mut meta, _) = record(*number);
                 meta.size_bytes = size_bytes;
-                cache.put(&meta, &committed(*number));
+                cache.put(&meta, 7, &committed(*number));
                 cache.get(&meta).is_some()
             });
             // Each takes at least its text, and no more than a few times that.

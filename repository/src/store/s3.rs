@@ -36,6 +36,7 @@ mod object;
 mod probe;
 mod read;
 mod retry;
+mod silence;
 mod trail;
 mod uploads;
 mod url;
@@ -56,7 +57,7 @@ pub use self::{
     config::{CredentialSource, Limits, PathStyle, S3Config},
     url::S3Url,
 };
-use self::{credentials::RenewingCredentials, read::Extent};
+use self::{credentials::RenewingCredentials, read::Extent, silence::Silence};
 use super::{
     Bandwidth, EndpointReport, ListPage, Multipart, ObjectMeta, ObjectStore, PartReceipt, PutMode,
     RequestCounts, StoreError, requests::Counters,
@@ -83,6 +84,7 @@ struct Core {
     counters: Counters,
     in_flight: Semaphore,
     bandwidth: Bandwidth,
+    silence: Silence,
     /// Bodies of large ranges.
     bodies: Arc<BufferPool>,
     /// `None` until probed or adopted: then what every server should know is used, and nothing more.
@@ -115,6 +117,7 @@ impl S3Store {
             in_flight: Semaphore::new(config.limits.requests_in_flight.max(1)),
             limits: config.limits,
             bandwidth: config.bandwidth,
+            silence: Silence::default(),
             bodies: BufferPool::new(read::POOLED_BODY_SIZE, POOLED_BODIES_MAX),
             abilities: RwLock::new(None),
         };

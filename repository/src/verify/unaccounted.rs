@@ -14,14 +14,12 @@ use crate::{
             INTENTS_PREFIX, PACKS_PREFIX, PackName, SNAPSHOTS_PREFIX, SnapshotId, parse_intent_key,
             parse_snapshot_key, snapshot_key,
         },
-        limits::SMALL_OBJECT_MAX,
-        manifest::SnapshotRecord,
         protocol::Intent,
         record::Record as _,
     },
     prune::seen,
     repository::{each_key, list_all, read_object},
-    snapshots::chain,
+    snapshots::{Below, below, chain},
     store::StoreError,
 };
 
@@ -30,9 +28,6 @@ const LOOKED_AT_MAX: usize = 256;
 
 /// Names of snapshots in memory at most, about 200 bytes each.
 const NAMES_MAX: usize = 1 << 20;
-
-/// Versions of one record that are read at most.
-const VERSIONS_MAX: usize = 1000;
 
 /// What tells of a snapshot.
 #[derive(Debug, Default)]
@@ -166,62 +161,23 @@ async fn look_at(
         Err(StoreError::NotFound { .. }) => {}
         Err(error) => return problems.take(error.into(), &key, &[place]),
     }
-    job.fetcher.progress.requested(1);
-    let below = match look_below(job, &key).await {
+    let before_each = || {
+        job.fetcher.progress.requested(1);
+        job.check_cancelled()
+    };
+    let below = match below(job.repository, &key, before_each).await {
         Ok(below) => below,
+        // Whoever put so many wants to hide something.
+        Err(error @ RepositoryError::TooMany { .. }) => {
+            problems.add(&key, None, chain(&error), [place]);
+            return Ok(());
+        }
         Err(error) => return problems.take(error, &key, &[place]),
     };
     if let Some(what) = what(&place, traces, &below) {
         problems.add(&key, None, what, [place]);
     }
     Ok(())
-}
-
-/// What the bucket has of a record that is not in sight.
-enum Below {
-    /// No manifest: no older versions, or a tombstone.
-    Nothing,
-    /// A manifest.
-    Manifest,
-    /// The credentials may not look.
-    Denied(StoreError),
-}
-
-/// Looks for the newest version of a record that is genuine.
-async fn look_below(job: &Job<'_>, key: &str) -> Result<Below, RepositoryError> {
-    let Some(versions) = job.repository.store().versions() else {
-        return Ok(Below::Nothing);
-    };
-    let history = match versions.versions_of(key).await {
-        Ok(history) => history,
-        Err(StoreError::Refused { .. } | StoreError::Unsupported { .. }) => Vec::new(),
-        Err(error @ StoreError::AccessDenied { .. }) => return Ok(Below::Denied(error)),
-        Err(error) => return Err(error.into()),
-    };
-    let with_content = history.iter().filter(|version| !version.is_delete_marker);
-    let mut denied = None;
-    for version in with_content.take(VERSIONS_MAX) {
-        job.check_cancelled()?;
-        job.fetcher.progress.requested(1);
-        let id = &version.version_id;
-        let body = match versions.get_version(key, id, SMALL_OBJECT_MAX).await {
-            Ok(body) => body,
-            Err(error @ StoreError::AccessDenied { .. }) => {
-                denied.get_or_insert(error);
-                continue;
-            }
-            Err(StoreError::NotFound { .. } | StoreError::TooLarge { .. }) => continue,
-            Err(error) => return Err(error.into()),
-        };
-        // What does not open is somebody else's.
-        if let Ok(record) = SnapshotRecord::open(job.repository.sealer()?, key, &body) {
-            return Ok(match record {
-                SnapshotRecord::Manifest(..) => Below::Manifest,
-                SnapshotRecord::Tombstone(..) => denied.map_or(Below::Nothing, Below::Denied),
-            });
-        }
-    }
-    Ok(denied.map_or(Below::Nothing, Below::Denied))
 }
 
 /// What is to be said of a snapshot without a record in sight.
@@ -242,6 +198,8 @@ fn what((volume, snapshot): &Place, traces: &Traces, below: &Below) -> Option<St
              `stockpot restore --first-versions` reads it, and it is back when the delete marker above it is deleted"
                 .to_owned(),
         ),
+        // It has just been committed.
+        (Below::InSight, _) => None,
         // An older version of a tombstone, or of what was never ours.
         (Below::Nothing, "") => None,
         (Below::Denied(error), "") => Some(format!(

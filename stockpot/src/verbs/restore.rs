@@ -8,7 +8,7 @@ use stockpot_repository::{
     DEFAULT_CHUNK_SIZE_BYTES, Progress, ReadSettings, RepositoryError,
     device::{DeviceKind, Target, TargetOptions},
     format::{keys::KeySource, manifest::Manifest},
-    restore::{LostRange, restore, salvage},
+    restore::{Losses, LostRange, restore, salvage},
     store::{StoreError, s3::S3Config},
 };
 
@@ -23,6 +23,9 @@ use crate::{
     sizes::human_size,
     usage::{Incomplete, Usage, within_budget},
 };
+
+/// Lost places that a person is shown.
+const SHOWN_MAX: usize = 100;
 
 /// What is printed at the end; the names stay.
 #[derive(Debug, Serialize)]
@@ -41,6 +44,8 @@ struct Report {
     /// With --skip-damaged: what could not be read, and is zeroes.
     lost: Vec<LostRow>,
     lost_bytes: u64,
+    /// What of `lost_bytes` is at places that `lost` leaves out: there are too many of them.
+    lost_unlisted_bytes: u64,
 }
 
 /// A part of the volume that is zeroes because it could not be read; in bytes.
@@ -55,7 +60,7 @@ struct LostRow {
 struct Filled {
     manifest: Manifest,
     progress: Arc<Progress>,
-    lost: Vec<LostRange>,
+    lost: Losses,
     first_versions: bool,
 }
 
@@ -83,10 +88,9 @@ pub(crate) async fn run(
     let moved = progress.snapshot();
     let report = Report {
         first_versions,
-        lost_bytes: (lost.iter())
-            .map(|lost| lost.bytes.end - lost.bytes.start)
-            .sum(),
-        lost: lost.into_iter().map(lost_row).collect(),
+        lost_bytes: lost.bytes,
+        lost_unlisted_bytes: lost.unlisted_bytes,
+        lost: lost.ranges.into_iter().map(lost_row).collect(),
         snapshot_id: manifest.snapshot_id.to_string(),
         volume: manifest.volume_id.to_string(),
         target: args.target.display().to_string(),
@@ -131,13 +135,25 @@ fn text(report: &Report) -> String {
         },
         report.seconds
     );
-    for lost in &report.lost {
+    let shown = report.lost.len().min(SHOWN_MAX);
+    for lost in &report.lost[..shown] {
         text.push_str(&format!(
             "\n  {} bytes at {}: {}",
             lost.length,
             lost.offset,
             printable::line(&lost.error)
         ));
+    }
+    let listed: u64 = (report.lost[..shown].iter()).map(|lost| lost.length).sum();
+    match report.lost_bytes - listed {
+        0 => {}
+        bytes => text.push_str(&format!(
+            "\n  {bytes} bytes more, at other places{}",
+            match report.lost.len() > shown {
+                true => " (-o json lists more of them)",
+                false => "",
+            }
+        )),
     }
     text
 }
@@ -272,14 +288,15 @@ impl Job<'_> {
             salvaged.await.map(|(_, lost)| lost)
         } else {
             let restored = restore(&repository, &manifest, target, &settings, &progress, token);
-            restored.await.map(|_| Vec::new())
+            restored.await.map(|_| Losses::default())
         };
         display.finish().await;
+        let lost = done?;
         Ok(Filled {
-            lost: done?,
+            first_versions: first_versions || lost.read_first,
+            lost,
             manifest,
             progress,
-            first_versions,
         })
     }
 }

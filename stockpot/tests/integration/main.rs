@@ -19,6 +19,7 @@ mod schedules;
 mod sealing;
 mod serve;
 mod shell;
+mod silence;
 mod thief;
 mod upkeep;
 mod verify;

@@ -23,7 +23,10 @@ impl VolumeDriver for FakeStorage {
     }
 
     async fn check(&self) -> Result<(), DriverError> {
-        Ok(())
+        match self.lock().is_unusable {
+            true => Err(DriverError::Host("it was made unusable".to_owned())),
+            false => Ok(()),
+        }
     }
 
     async fn create_volume(&self, id: &VolumeId, size: u64) -> Result<VolumeInfo, DriverError> {

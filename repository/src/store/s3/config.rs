@@ -72,6 +72,8 @@ pub struct Limits {
     pub connect_timeout: Duration,
     /// Time for one attempt, besides what its bytes may take at `bytes_per_second_min`.
     pub attempt_timeout: Duration,
+    /// How long nothing may come from the server, besides what bytes may take, before that is said in the log.
+    pub silent_after: Duration,
     /// Slowest transfer that is waited for.
     pub bytes_per_second_min: u64,
     /// Most attempts of one request, the first included.
@@ -91,6 +93,7 @@ impl Default for Limits {
         Self {
             connect_timeout: Duration::from_secs(5),
             attempt_timeout: Duration::from_secs(30),
+            silent_after: Duration::from_secs(5),
             bytes_per_second_min: 128 << 10,
             attempts: 8,
             total_timeout: Duration::from_secs(300),

@@ -22,6 +22,8 @@ const CORRUPTED_ATTEMPTS_MAX: u32 = 3;
 const RENEWALS_MAX: u32 = 2;
 /// Bodies smaller than this are sent before any answer can come.
 const CUT_OFF_BYTES_MIN: u64 = 64 << 10;
+/// How long a body may go or come, at most, without a word to whoever waits.
+const TRANSFER_SILENT_MAX: Duration = Duration::from_secs(30);
 /// How long a server's Retry-After is heeded.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
@@ -90,6 +92,7 @@ impl Core {
         let mut attempts = 0;
         let mut renewals = 0;
         let mut was_ambiguous = false;
+        let mut failing_since = None;
         loop {
             attempts += 1;
             // Waiting for one's turn is no failure: it uses up nothing of the time limit.
@@ -101,6 +104,7 @@ impl Core {
             let sent_at = Instant::now();
             let failure = match self.attempt(request, attempts > 1, attempt()).await {
                 Ok(value) => {
+                    self.silence.heard();
                     return Ok(Done {
                         value,
                         was_ambiguous,
@@ -131,6 +135,9 @@ impl Core {
             };
             match pause.filter(|pause| started.elapsed() + *pause < self.limits.total_timeout) {
                 None => {
+                    if failure.status.is_some() {
+                        self.silence.heard();
+                    }
                     return Err(GaveUp {
                         failure,
                         attempts,
@@ -138,6 +145,10 @@ impl Core {
                     });
                 }
                 Some(pause) => {
+                    let since = *failing_since.get_or_insert(sent_at);
+                    if since.elapsed() + pause >= self.limits.silent_after {
+                        self.tell_silence(since, &failure.to_string());
+                    }
                     tracing::debug!(
                         request = request.doing, key = request.key, attempts, ?pause,
                         error = %failure, "a request failed and is sent again"
@@ -164,13 +175,38 @@ impl Core {
         let bytes = request.bytes_out + request.bytes_in;
         let transfer = Duration::from_secs(bytes / self.limits.bytes_per_second_min.max(1));
         let limit = self.limits.attempt_timeout + transfer;
-        match tokio::time::timeout(limit, attempt).await {
+        let began = Instant::now();
+        let answering = async {
+            tokio::pin!(attempt);
+            let patience = self.limits.silent_after + transfer.min(TRANSFER_SILENT_MAX);
+            match tokio::time::timeout(patience, &mut attempt).await {
+                Ok(answer) => answer,
+                Err(_) => {
+                    let what = format!("nothing for {} s", patience.as_secs());
+                    self.tell_silence(began, &what);
+                    attempt.await
+                }
+            }
+        };
+        match tokio::time::timeout(limit, answering).await {
             Ok(answer) => answer,
             Err(_) => Err(Failure::local(
                 Class::Passing,
                 true,
                 format!("no complete answer within {} s", limit.as_secs_f32()),
             )),
+        }
+    }
+
+    /// Says that the server does not answer, unless it was said or it answered another request since.
+    fn tell_silence(&self, since: Instant, what: &str) {
+        if self.silence.is_to_be_told(since) {
+            tracing::warn!(
+                endpoint = self.endpoint,
+                answer = what,
+                "the server does not answer usefully; it is tried again, each request for up to {} s",
+                self.limits.total_timeout.as_secs()
+            );
         }
     }
 

@@ -179,7 +179,7 @@ async fn a_manifest_that_is_only_an_old_version_is_missed_though_no_pack_is_its_
     assert_eq!(below(&memory, "packs/"), [""; 0]);
 }
 
-/// Who buries a manifest deep enough stops the prune as well.
+/// Who buries a manifest deep enough stops the prune as well, and verify says so.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_with_more_versions_than_are_read_stops_it() {
     let memory = MemoryStore::new();
@@ -202,6 +202,9 @@ async fn a_record_with_more_versions_than_are_read_stops_it() {
         "{error:?}"
     );
     assert_eq!(below(&memory, "packs/"), packs);
+    let told = scene.told().await;
+    let is_told = |text: &String| text.contains("more than 1000 versions");
+    assert!(told.iter().any(is_told), "{told:?}");
 }
 
 /// Between the look at the records and the look at the intents: it is decided, and nothing is wrong.

@@ -218,13 +218,19 @@ impl Scene {
 
     /// How many things are wrong with what is committed; reads every byte.
     pub(crate) async fn problems(&self) -> usize {
+        self.told().await.len()
+    }
+
+    /// What verify says is wrong.
+    pub(crate) async fn told(&self) -> Vec<String> {
         let settings = VerifySettings {
             read_data: true,
             ..VerifySettings::default()
         };
         let (progress, none) = (Arc::new(Progress::new()), CancellationToken::new());
         let report = verify(&self.bench.repository, None, &settings, &progress, &none).await;
-        report.unwrap().problems.len()
+        let problems = report.unwrap().problems;
+        problems.iter().map(ToString::to_string).collect()
     }
 
     /// Restores every committed snapshot and compares it with its image. Returns how many there are.
