@@ -117,12 +117,12 @@ impl Interrupt {
                             if this.first.get().is_some_and(|at| at.elapsed() < ONE_WISH) {
                                 continue;
                             }
-                            eprintln!("stockpot: stopped at once{}", this.left);
+                            remark!("stockpot: stopped at once{}", this.left);
                             std::process::exit(i32::from(crate::EXIT_INTERRUPTED));
                         }
                         let _ = this.first.set(Instant::now());
-                        eprintln!("stockpot: stopping cleanly; once more to stop at once");
                         this.token.cancel();
+                        remark!("stockpot: stopping cleanly; once more to stop at once");
                     }
                 });
             }

@@ -211,7 +211,7 @@ impl Job<'_> {
                 tracing::debug!("trying what was written first");
                 match self.fill(config, key, true).await {
                     Ok(done) => {
-                        eprintln!(
+                        remark!(
                             "stockpot: {}; what was written first under the same names was restored instead. {}",
                             context::chain(&error),
                             match error.downcast_ref() {
@@ -308,7 +308,7 @@ fn say_unless_same(error: &anyhow::Error, also: &anyhow::Error) {
     );
     let also = context::chain(also);
     if !has_no_versions && also != context::chain(error) {
-        eprintln!("stockpot: what was written first cannot be restored either: {also}");
+        remark!("stockpot: what was written first cannot be restored either: {also}");
     }
 }
 

@@ -37,6 +37,21 @@ fn ends(child: Child, within: Duration) -> anyhow::Result<Run> {
 }
 
 #[test]
+fn it_ends_where_nothing_can_be_said() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 8 * MIB, &[(0, 1 << 20)])?;
+    bench.backup(&image, "v")?;
+    let faults = bench.server.faults();
+    let hang = faults.inject(Fault::new(Action::Hang).on(Op::GetObject));
+    let full = OpenOptions::new().write(true).open("/dev/full")?;
+    let mut command = bench.command();
+    let child = command.args(["verify", REPO]).stderr(full).spawn()?;
+    wait("no request came", || faults.fired(hang) > 0)?;
+    interrupt(&child)?;
+    finish(child)?.failed(130, &[])
+}
+
+#[test]
 fn a_request_that_is_never_answered() -> anyhow::Result<()> {
     let bench = Bench::new()?;
     let image = bench.image("disk.img", 8 * MIB, &[(0, 1 << 20)])?;
