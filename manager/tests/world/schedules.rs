@@ -5,6 +5,7 @@ mod killed;
 mod locked;
 mod months;
 mod profiles;
+mod put_back;
 
 use std::{
     fs,
