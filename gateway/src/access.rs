@@ -127,6 +127,13 @@ impl Access {
     /// Who calls; a problem when he may not.
     pub(crate) fn caller(&self, peer: &Peer, headers: &HeaderMap) -> Result<Caller, Problem> {
         let caller = self.known(peer, headers)?;
+        // What is in front may have looked at another one (RFC 9112, section 3.2).
+        if headers.get_all(header::HOST).iter().count() > 1 {
+            return Err(Problem::new(
+                StatusCode::BAD_REQUEST,
+                "the request has more than one Host",
+            ));
+        }
         // A page whose name was led here needs no leave of its browser to read. Its name is all that tells it.
         if matches!(caller, Caller::Host(_)) && headers.get(header::HOST).is_some_and(is_name) {
             return Err(Problem::new(
@@ -390,5 +397,17 @@ mod tests {
             let outcome = access.caller(&near, &headers);
             assert_eq!(outcome.is_ok(), is_let_in, "{host} {origin}: {outcome:?}");
         }
+    }
+
+    #[test]
+    fn a_request_is_for_one_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let access = access(dir.path(), "127.0.0.0/8");
+        let mut headers = HeaderMap::new();
+        headers.append("host", HeaderValue::from_static("127.0.0.1"));
+        access.caller(&host("127.0.0.1", &[]), &headers).unwrap();
+        headers.append("host", HeaderValue::from_static("evil.example"));
+        let refused = access.caller(&host("127.0.0.1", &[]), &headers);
+        assert!(refused.is_err(), "{refused:?}");
     }
 }

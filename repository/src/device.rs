@@ -5,6 +5,7 @@
 //! the kernel takes it, in aligned pieces, and buffered I/O for what cannot be aligned. Neither touches
 //! anything that somebody else has mounted or open for writing unless it is forced to.
 
+mod alone;
 mod buffer;
 mod direct;
 mod error;

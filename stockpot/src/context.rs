@@ -30,7 +30,9 @@ pub(crate) fn start_logging(cli: &Cli) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal())
+        // It would say so on standard error too, and panic there.
+        .log_internal_errors(false);
     if serving {
         builder.init();
     } else {

@@ -202,7 +202,7 @@ pub(crate) async fn explained<T>(
 
 /// Says a remark that has to be heard also where only errors are.
 pub(crate) fn say(remark: &str) {
-    eprintln!("stockpot: {remark}");
+    remark!("stockpot: {remark}");
 }
 
 /// The first of the errors that is a repository's.

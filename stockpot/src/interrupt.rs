@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM: the first asks the work to stop cleanly, the second ends the process at once.
+//! Ctrl-C, SIGTERM, and the hang-up of the terminal: the first asks the work to stop cleanly, the second ends the process at once.
 
 use std::{
     fmt,
@@ -28,6 +28,7 @@ pub(crate) struct Interrupt {
     /// When the first signal came.
     first: Arc<OnceLock<Instant>>,
     left: &'static str,
+    ends_at_hangup: bool,
 }
 
 /// The work was given up because of a signal.
@@ -49,6 +50,7 @@ impl Interrupt {
             happened: Arc::new(AtomicBool::new(false)),
             first: Arc::default(),
             left: left_by(verb),
+            ends_at_hangup: ends_at_hangup(verb) && !ignores_hangups(),
         }
     }
 
@@ -106,7 +108,9 @@ impl Interrupt {
 
     /// Starts to listen. Must be called inside the runtime.
     pub(crate) fn listen(&self) {
-        for kind in [SignalKind::interrupt(), SignalKind::terminate()] {
+        let hangup = self.ends_at_hangup.then_some(SignalKind::hangup());
+        let others = [SignalKind::interrupt(), SignalKind::terminate()];
+        for kind in others.into_iter().chain(hangup) {
             let this = self.clone();
             // Registering fails only where signals do not exist; then the default action stays.
             if let Ok(mut stream) = signal(kind) {
@@ -117,17 +121,37 @@ impl Interrupt {
                             if this.first.get().is_some_and(|at| at.elapsed() < ONE_WISH) {
                                 continue;
                             }
-                            eprintln!("stockpot: stopped at once{}", this.left);
+                            remark!("stockpot: stopped at once{}", this.left);
                             std::process::exit(i32::from(crate::EXIT_INTERRUPTED));
                         }
                         let _ = this.first.set(Instant::now());
-                        eprintln!("stockpot: stopping cleanly; once more to stop at once");
                         this.token.cancel();
+                        remark!("stockpot: stopping cleanly; once more to stop at once");
                     }
                 });
             }
         }
     }
+}
+
+/// Whether a hang-up ends a verb cleanly: it would leave something on this host, and a hang-up means nothing else to it.
+fn ends_at_hangup(verb: &Verb) -> bool {
+    let s3 = match verb {
+        Verb::Backup(command) => command.args.0.as_ref().map(|args| &args.s3),
+        Verb::Restore(args) => Some(&args.s3),
+        _ => None,
+    };
+    s3.is_some_and(|s3| s3.limit_file.is_none())
+}
+
+/// Whether whoever started the process wants it to outlive the terminal, as `nohup` does (proc_pid_status(5): `SigIgn`, a mask in
+/// which SIGHUP is the first bit).
+fn ignores_hangups() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask & 1 == 1)
 }
 
 /// What a verb leaves that is stopped at once.

@@ -58,7 +58,7 @@ pub(crate) fn follow(args: &S3Args, bandwidth: &Bandwidth) -> anyhow::Result<()>
                     limits.apply(&bandwidth);
                     tracing::info!(?limits, "new limits");
                 }
-                Err(error) => eprintln!(
+                Err(error) => remark!(
                     "stockpot: the limits stay as they are: {}",
                     context::chain(&error)
                 ),

@@ -3,6 +3,12 @@
 //! `backup`, `restore`, `snapshots`, `verify`, `forget` and `prune` need no daemon and call the repository in-process; `serve` runs the
 //! manager and its frontends; the other verbs ask a running one over its socket.
 
+// Both would panic where nothing can be written.
+#![warn(clippy::print_stderr, clippy::print_stdout)]
+
+#[macro_use]
+mod stderr;
+
 mod changed;
 mod cli;
 mod config;
@@ -60,7 +66,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) if interrupt.happened() => {
-            eprintln!("stockpot: interrupted");
+            remark!("stockpot: interrupted");
             ExitCode::from(EXIT_INTERRUPTED)
         }
         Err(error) => fail(&error),
@@ -75,7 +81,7 @@ const EXIT_INCOMPLETE: u8 = 3;
 
 /// Prints the whole chain of an error once, without repeating a text that its source already said.
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("stockpot: {}", context::chain(error));
+    remark!("stockpot: {}", context::chain(error));
     if error.is::<usage::Usage>() {
         return ExitCode::from(EXIT_USAGE);
     }

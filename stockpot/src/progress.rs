@@ -102,10 +102,10 @@ async fn print_lines(verb: &'static str, progress: Arc<Progress>) {
         tokio::time::sleep(LINE_EVERY).await;
         let now = progress.snapshot();
         if now.bytes_total == 0 {
-            eprintln!("{verb}: {}", counted(&now));
+            remark!("{verb}: {}", counted(&now));
             continue;
         }
-        eprintln!(
+        remark!(
             "{}",
             line(
                 verb,

@@ -238,7 +238,7 @@ pub(crate) async fn open_or_create(
         return Ok((repository, false));
     };
     if !cli.quiet {
-        eprintln!(
+        remark!(
             "made repository {} at {}, {}, chunks of {}",
             repository.short_id(),
             repository.location(),
@@ -250,7 +250,7 @@ pub(crate) async fn open_or_create(
             human_size(u64::from(repository.chunk_size_bytes())),
         );
         for line in report.to_string().lines() {
-            eprintln!("  {}", printable::line(line));
+            remark!("  {}", printable::line(line));
         }
     }
     Ok((repository, true))

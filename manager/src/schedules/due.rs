@@ -12,7 +12,7 @@ use crate::{
 
 /// A clock that is put back by no more than this is waited for. One that was wrong by more starts schedules anew: they
 /// would stand still for as long as it was ahead.
-const PUT_BACK_AT_MOST: SignedDuration = SignedDuration::from_hours(1);
+pub(super) const PUT_BACK_AT_MOST: SignedDuration = SignedDuration::from_hours(1);
 /// How long a backup that cannot begin is tried, unless the next run comes first.
 const TRIED_FOR: SignedDuration = SignedDuration::from_hours(24);
 /// Longest start of a backup's name, in bytes: with the time and an id it stays below what a name may have.

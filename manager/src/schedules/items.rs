@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use stockpot_driver::VolumeId;
 use stockpot_proto::stockpot::v1 as api;
 
-use super::{spec::Spec, under_way::Turn};
+use super::{due::PUT_BACK_AT_MOST, spec::Spec, under_way::Turn};
 use crate::{
     Manager, ManagerError,
     catalog::{
@@ -120,7 +120,7 @@ impl Manager {
                 continue;
             };
             let turn = super::moment(item.not_before_us);
-            if turn > now {
+            if turn > now && !was_put_back(row, turn, now) {
                 wake = wake.min(turn);
                 continue;
             }
@@ -326,6 +326,13 @@ impl Manager {
         (item.state, item.message) = (state, message);
         Ok(self.catalog.update_item(item).await?)
     }
+}
+
+/// Whether a turn is further away than any ever is: it comes from a clock that was ahead, and would be waited for as long as it was.
+fn was_put_back(row: &ScheduleRow, turn: Timestamp, now: Timestamp) -> bool {
+    let jitter_s = Spec::of_json(&row.spec).map_or(0, |spec| spec.jitter_s);
+    let furthest = SignedDuration::from_secs(jitter_s.into()) + AGAIN + PUT_BACK_AT_MOST;
+    turn.duration_since(now) > furthest
 }
 
 fn refused(spec: &Spec, error: &ManagerError) -> Outcome {

@@ -8,6 +8,7 @@ mod locked;
 mod missed;
 mod months;
 mod profiles;
+mod put_back;
 
 use std::{
     fs,

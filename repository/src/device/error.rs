@@ -36,6 +36,12 @@ pub enum DeviceError {
         /// Who uses it and how.
         by: String,
     },
+    /// Another restore fills it, also where `force` is set.
+    #[error("{} is locked by another program, such as a restore that fills it: wait for its end, or name another target", .path.display())]
+    Busy {
+        /// The path.
+        path: PathBuf,
+    },
     /// The target cannot hold the volume.
     #[error("{} has {size_bytes} bytes, the volume needs {needed_bytes}", .path.display())]
     TooSmall {

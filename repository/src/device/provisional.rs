@@ -44,6 +44,17 @@ pub(super) fn create_beside(path: &Path) -> io::Result<(File, PathBuf)> {
     Err(io::ErrorKind::AlreadyExists.into())
 }
 
+/// Whether `path` would lie where devices are: a file there takes memory and is gone with the next boot, and whoever names one
+/// meant a device that is not there. `/dev/shm` is for files.
+pub(super) fn is_among_devices(path: &Path) -> bool {
+    let folder = match path.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    fs::canonicalize(folder)
+        .is_ok_and(|folder| folder.starts_with("/dev") && !folder.starts_with("/dev/shm"))
+}
+
 /// Whether `at` is still the name of `file`, and not of something that was put there since.
 pub(super) fn is_at(file: &File, at: &Path) -> io::Result<bool> {
     let (ours, there) = (file.metadata()?, fs::symlink_metadata(at)?);

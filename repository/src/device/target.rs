@@ -15,7 +15,7 @@ use std::{
 use nix::fcntl::{FallocateFlags, fallocate};
 
 use super::{
-    ALIGNMENT_BYTES, DeviceError, DeviceKind,
+    ALIGNMENT_BYTES, DeviceError, DeviceKind, alone,
     buffer::is_aligned,
     direct, in_use, provisional,
     source::{kind_of, size_of},
@@ -62,8 +62,8 @@ impl Target {
     /// a file's size.
     ///
     /// # Errors
-    /// [`DeviceError::TooSmall`], [`DeviceError::InUse`] and [`DeviceError::NotEmpty`] before anything is
-    /// changed; [`DeviceError::Unsuitable`], [`DeviceError::Open`].
+    /// [`DeviceError::TooSmall`], [`DeviceError::InUse`], [`DeviceError::Busy`] and [`DeviceError::NotEmpty`] before
+    /// anything is changed; [`DeviceError::Unsuitable`], [`DeviceError::Open`].
     pub fn open(
         path: impl AsRef<Path>,
         size_bytes: u64,
@@ -80,6 +80,12 @@ impl Target {
                     return Err(DeviceError::Unsuitable {
                         path: path.to_owned(),
                         what: "a symbolic link to something that is not there",
+                    });
+                }
+                if provisional::is_among_devices(path) {
+                    return Err(DeviceError::Unsuitable {
+                        path: path.to_owned(),
+                        what: "no device that is there",
                     });
                 }
                 Self::create(path, size_bytes)
@@ -121,6 +127,7 @@ impl Target {
                 source,
             }
         })?;
+        alone::take(path, &buffered)?;
         let has = size_of(&buffered).map_err(|source| DeviceError::Open {
             path: path.to_owned(),
             source,
@@ -160,17 +167,20 @@ impl Target {
                     by,
                 });
             }
-            if meta.len() != 0 {
-                return Err(DeviceError::NotEmpty {
-                    path: path.to_owned(),
-                });
-            }
         }
         let file = OpenOptions::new()
             .read(true)
             .write(true)
             .open(path)
             .map_err(open_error)?;
+        alone::take(path, &file)?;
+        // Only now: another restore may just have filled it.
+        let held_bytes = file.metadata().map_err(open_error)?.len();
+        if !options.force && held_bytes != 0 {
+            return Err(DeviceError::NotEmpty {
+                path: path.to_owned(),
+            });
+        }
         // To nothing first: what it held must not shine through the holes.
         file.set_len(0).map_err(open_error)?;
         Self::with_file(path, size_bytes, file, None)

@@ -140,6 +140,32 @@ fn targets_that_are_refused_are_not_touched() {
 }
 
 #[test]
+fn two_restores_do_not_mix_in_one_target() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("volume");
+    std::fs::write(&path, b"precious").unwrap();
+    let first = Target::open(&path, 100, FORCE).unwrap();
+    first.write_at(0, &[7; 100]).unwrap();
+    let error = Target::open(&path, 50, FORCE).unwrap_err();
+    assert!(matches!(error, DeviceError::Busy { .. }), "{error:?}");
+    first.finish().unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), [7; 100]);
+    drop(Target::open(&path, 50, FORCE).unwrap());
+}
+
+#[test]
+fn no_file_is_made_among_the_devices() {
+    let folder = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink("/dev", folder.path().join("link")).unwrap();
+    for place in ["/dev", "/dev/../dev", "link"] {
+        let path = folder.path().join(place).join("stockpot-test-none");
+        let error = Target::open(&path, 100, TargetOptions::default()).unwrap_err();
+        assert!(matches!(error, DeviceError::Unsuitable { .. }), "{error:?}");
+        assert!(!path.exists());
+    }
+}
+
+#[test]
 fn an_unfinished_target_is_undone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("volume");

@@ -121,7 +121,7 @@ impl Job<'_> {
             return done;
         }
         if let Some((location, snapshot)) = self.started.get() {
-            eprintln!(
+            remark!(
                 "stockpot: the bucket did not answer within {} s: multipart uploads of snapshot {snapshot} of volume {} at \
                  {location} may be open still; they stay until a lifecycle rule of the bucket aborts them",
                 GRACE.as_secs(),
@@ -239,7 +239,7 @@ async fn finish_snapshot<T>(
         (Ok(_), Err(error)) => Err(error),
         (Err(error), Ok(())) => Err(error),
         (Err(error), Err(also)) => {
-            eprintln!("stockpot: {}", context::chain(&also));
+            remark!("stockpot: {}", context::chain(&also));
             Err(error)
         }
     }

@@ -48,7 +48,7 @@ impl Patience {
         }
         if is_news && !cli.quiet {
             let why = printable::line(met.message());
-            eprintln!("the driver cannot be asked now ({why}): waiting for it");
+            remark!("the driver cannot be asked now ({why}): waiting for it");
         }
         tokio::time::sleep(ASK_EVERY).await;
         Ok(())

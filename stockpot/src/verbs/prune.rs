@@ -93,7 +93,7 @@ pub(crate) async fn run(cli: &Cli, args: &PruneArgs, interrupt: &Interrupt) -> a
     let mut report = report(args, &plan);
     if !args.dry_run {
         if cli.output == Output::Text && !cli.quiet {
-            eprintln!("{}", printable::own_lines(&planned(&report)));
+            remark!("{}", printable::own_lines(&planned(&report)));
         }
         // Not dropped on a signal: it stops by itself, and takes its list away.
         let pruned = prune::execute(plan).await;

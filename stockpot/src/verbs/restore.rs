@@ -227,7 +227,7 @@ impl Job<'_> {
                 tracing::debug!("trying what was written first");
                 match self.fill(config, key, true).await {
                     Ok(done) => {
-                        eprintln!(
+                        remark!(
                             "stockpot: {}; what was written first under the same names was restored instead. {}",
                             context::chain(&error),
                             match error.downcast_ref() {
@@ -276,7 +276,10 @@ impl Job<'_> {
             force: args.force,
             zeroed: false,
         };
-        let target = Target::open(&args.target, manifest.size_bytes, options)?;
+        // It waits for others who look at the device.
+        let (path, size_bytes) = (args.target.clone(), manifest.size_bytes);
+        let opening = move || Ok(Target::open(path, size_bytes, options)?);
+        let target = self.interrupt.unless_blocking(opening).await?;
         if target.kind() == DeviceKind::Block && !args.force {
             refuse_content(&target)?;
         }
@@ -325,7 +328,7 @@ fn say_unless_same(error: &anyhow::Error, also: &anyhow::Error) {
     );
     let also = context::chain(also);
     if !has_no_versions && also != context::chain(error) {
-        eprintln!("stockpot: what was written first cannot be restored either: {also}");
+        remark!("stockpot: what was written first cannot be restored either: {also}");
     }
 }
 

@@ -129,7 +129,7 @@ fn checked(cli: &Cli, file: &Path, config: &Config) -> anyhow::Result<()> {
         gateway: config.gateway.is_some(),
     };
     if cli.output == Output::Text {
-        eprintln!("{} is sound", file.display());
+        remark!("{} is sound", file.display());
         return Ok(());
     }
     context::print(cli.output, &checked, String::new)

@@ -112,7 +112,7 @@ async fn list(cli: &Cli, at: &SocketArgs) -> anyhow::Result<()> {
             .into_inner();
         for warning in &page.warnings {
             // Standard output may be read by a program; that a list is not whole must be seen all the same.
-            eprintln!("stockpot: {}", printable::line(warning));
+            remark!("stockpot: {}", printable::line(warning));
         }
         rows.extend(page.snapshots.into_iter().map(row));
         token = page.next_token;
@@ -188,7 +188,7 @@ async fn watch(cli: &Cli, id: &str, at: &SocketArgs) -> anyhow::Result<()> {
         if !cli.quiet
             && let Some(progress) = &snapshot.progress
         {
-            eprintln!("{}", progress_line(progress));
+            remark!("{}", progress_line(progress));
         }
         moved = snapshot.progress.clone().or(moved);
         last = Some(snapshot);

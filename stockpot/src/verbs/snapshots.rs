@@ -115,9 +115,7 @@ async fn open(cli: &Cli, config: S3Config, key: Option<KeySource>) -> anyhow::Re
             let opened = Repository::open_locked(store.clone()).await;
             let repository = history::explained(&*store, opened).await?;
             if repository.is_sealed() && !cli.quiet {
-                eprintln!(
-                    "the repository is sealed: without its key only ids and states are known"
-                );
+                remark!("the repository is sealed: without its key only ids and states are known");
             }
             Ok(repository)
         }

@@ -82,7 +82,7 @@ pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> 
     if let Some(sample) = sample
         && !cli.quiet
     {
-        eprintln!("the sample is that of --sample-seed {}", sample.seed);
+        remark!("the sample is that of --sample-seed {}", sample.seed);
     }
     let settings = VerifySettings {
         read_data: args.read_data || sample.is_some(),
@@ -113,7 +113,7 @@ pub(crate) async fn run(cli: &Cli, args: &VerifyArgs, interrupt: &Interrupt) -> 
     };
     context::print(cli.output, &report, || text(&report))?;
     if let Some(why) = &report.unmarked {
-        eprintln!(
+        remark!(
             "stockpot: what is bad could not be marked, and later backups may refer to it: {}",
             printable::line(why)
         );

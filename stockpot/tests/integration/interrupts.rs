@@ -1,14 +1,20 @@
 //! The first signal ends the work wherever it is, and a kill leaves nothing that looks whole.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
+    io::Write as _,
     os::unix::fs::OpenOptionsExt as _,
-    process::Child,
+    path::Path,
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, ensure};
-use nix::fcntl::OFlag;
+use nix::{
+    fcntl::OFlag,
+    sys::signal::{self, Signal},
+    unistd::Pid,
+};
 use stockpot_test_fixtures::s3::{Action, Fault, Op};
 
 use crate::{
@@ -26,6 +32,15 @@ fn wait(what: &str, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Opens a FIFO for writing, which somebody has to have open for reading (fifo(7)).
+fn writer_of(fifo: &Path) -> Option<File> {
+    let opened = OpenOptions::new()
+        .write(true)
+        .custom_flags(OFlag::O_NONBLOCK.bits())
+        .open(fifo);
+    opened.ok()
+}
+
 /// Interrupts it, and checks that it ends as it should within the time.
 fn ends(child: Child, within: Duration) -> anyhow::Result<Run> {
     let start = Instant::now();
@@ -34,6 +49,88 @@ fn ends(child: Child, within: Duration) -> anyhow::Result<Run> {
     run.failed(130, &["interrupted"])?;
     ensure!(start.elapsed() < within, "{:?}: {run:?}", start.elapsed());
     Ok(run)
+}
+
+#[test]
+fn it_ends_where_nothing_can_be_said() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 8 * MIB, &[(0, 1 << 20)])?;
+    bench.backup(&image, "v")?;
+    let faults = bench.server.faults();
+    let hang = faults.inject(Fault::new(Action::Hang).on(Op::GetObject));
+    let full = OpenOptions::new().write(true).open("/dev/full")?;
+    let mut command = bench.command();
+    let child = command.args(["verify", REPO]).stderr(full).spawn()?;
+    wait("no request came", || faults.fired(hang) > 0)?;
+    interrupt(&child)?;
+    finish(child)?.failed(130, &[])
+}
+
+fn hang_up(child: &Child) -> anyhow::Result<()> {
+    Ok(signal::kill(
+        Pid::from_raw(child.id().cast_signed()),
+        Signal::SIGHUP,
+    )?)
+}
+
+#[test]
+fn a_terminal_that_hangs_up_ends_a_restore_as_a_signal_does() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 8 * MIB, &[(0, 1 << 20)])?;
+    bench.backup(&image, "v")?;
+    let faults = bench.server.faults();
+    let hang = faults.inject(Fault::new(Action::Hang).on(Op::GetObject).key("packs/"));
+    let mut command = bench.command();
+    command.args(["restore", REPO, "latest:v", "new.img"]);
+    let child = command.current_dir(&bench.dir).spawn()?;
+    wait("no request came", || faults.fired(hang) > 0)?;
+    hang_up(&child)?;
+    finish(child)?.failed(130, &["interrupted"])?;
+    for entry in std::fs::read_dir(&bench.dir)? {
+        let name = entry?.file_name();
+        ensure!(!name.to_string_lossy().contains("new.img"), "{name:?}");
+    }
+    Ok(())
+}
+
+#[test]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the binary under test is started as `nohup` does it"
+)]
+fn what_is_to_outlive_its_terminal_does() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let image = bench.image("disk.img", 8 * MIB, &[(0, 1 << 20)])?;
+    let (image, key) = (image.to_str().context("path")?, bench.key_file("key")?);
+    let args = ["backup", image, "--to", REPO, "--volume", "v", "--key-file"];
+    let backup = bench.run([&args[..], &[key.to_str().context("path")?]].concat())?;
+    ensure!(backup.code == Some(0), "{backup:?}");
+    let fifo = bench.path("fifo");
+    mkfifo(&fifo)?;
+    let mut command = bench.command();
+    let script = r#"trap "" HUP; exec "$@""#;
+    let program = command.get_program().to_owned();
+    let mut shell = std::process::Command::new("/bin/sh");
+    for (name, value) in command.get_envs() {
+        shell.env(name, value.unwrap_or_default());
+    }
+    command = shell;
+    command.args(["-c", script, "sh"]).arg(program);
+    command.args(["restore", REPO, "latest:v", "new.img", "--key-file", "fifo"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.current_dir(&bench.dir).spawn()?;
+    let mut writer = None;
+    wait("the key is not asked for", || {
+        writer = writer_of(&fifo);
+        writer.is_some()
+    })?;
+    hang_up(&child)?;
+    let mut writer = writer.context("just opened")?;
+    writer.write_all(&std::fs::read(&key)?)?;
+    drop(writer);
+    let run = finish(child)?;
+    ensure!(run.code == Some(0), "{run:?}");
+    Ok(())
 }
 
 #[test]
@@ -150,14 +247,10 @@ fn a_key_that_never_comes() -> anyhow::Result<()> {
         ["verify", REPO, "--passphrase-file", fifo],
     ] {
         let child = bench.command().args(args).spawn()?;
-        // Only while somebody has it open for reading can it be opened so (fifo(7)); nothing is ever written.
+        // Nothing is ever written.
         let mut writer = None;
         wait("the key is not asked for", || {
-            let opened = OpenOptions::new()
-                .write(true)
-                .custom_flags(OFlag::O_NONBLOCK.bits())
-                .open(fifo);
-            writer = opened.ok();
+            writer = writer_of(fifo.as_ref());
             writer.is_some()
         })?;
         ends(child, Duration::from_secs(5)).with_context(|| format!("{args:?}"))?;

@@ -2,6 +2,7 @@
 
 use std::{
     fs::{self, File},
+    path::Path,
     process::Child,
     time::{Duration, Instant},
 };
@@ -9,11 +10,14 @@ use std::{
 use anyhow::{Context as _, ensure};
 use stockpot_proto::{
     socket,
-    stockpot::v1::{CreateVolumeRequest, GetInfoRequest},
+    stockpot::v1::{CreateVolumeRequest, GetInfoRequest, manager_client::ManagerClient},
 };
-use tonic::Code;
+use tonic::{Code, transport::Channel};
 
-use crate::bench::{Bench, MIB};
+use crate::{
+    bench::{Bench, MIB},
+    faults::interrupt,
+};
 
 /// How long anything that is waited for may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -92,6 +96,53 @@ gateway: {listen: ['127.0.0.1:1'], authentication: {tokensFile: DIR/tokens}}",
     Ok(())
 }
 
+/// Waits until the daemon takes operations.
+async fn ready(bench: &Bench, log: &Path) -> anyhow::Result<ManagerClient<Channel>> {
+    let mut client = socket::manager(bench.path("m.sock"));
+    let started = Instant::now();
+    loop {
+        let info = client.get_info(GetInfoRequest {}).await;
+        if info.is_ok_and(|info| info.into_inner().ready) {
+            return Ok(client);
+        }
+        ensure!(started.elapsed() < PATIENCE, "{}", fs::read_to_string(log)?);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_keeps_nothing_from_being_done() -> anyhow::Result<()> {
+    let bench = Bench::new()?;
+    let config = write(
+        &bench,
+        "pools: [{name: p, driver: file, directory: DIR/images, allowCopy: true}]",
+    )?;
+    let mut command = bench.command();
+    command.env("RUST_LOG", "debug");
+    command.args(["serve", "--config", &config]);
+    let full = File::options().write(true).open("/dev/full")?;
+    let mut daemon = Daemon(command.stderr(full).spawn()?);
+    let mut client = ready(&bench, "/dev/null".as_ref()).await?;
+    let volume = CreateVolumeRequest {
+        name: "a".to_owned(),
+        required_bytes: MIB,
+        ..Default::default()
+    };
+    client.create_volume(volume).await?;
+    drop(client);
+    interrupt(&daemon.0)?;
+    let started = Instant::now();
+    let ended = loop {
+        if let Some(ended) = daemon.0.try_wait()? {
+            break ended;
+        }
+        ensure!(started.elapsed() < PATIENCE, "it goes on after the signal");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    ensure!(ended.success(), "{ended}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_pool_that_cannot_be_used_keeps_no_other_one_from_being_served() -> anyhow::Result<()> {
     let bench = Bench::new()?;
@@ -106,20 +157,7 @@ async fn a_pool_that_cannot_be_used_keeps_no_other_one_from_being_served() -> an
     let mut command = bench.command();
     command.args(["serve", "--config", &config]);
     let daemon = Daemon(command.stderr(File::create(&log)?).spawn()?);
-    let mut client = socket::manager(bench.path("m.sock"));
-    let started = Instant::now();
-    loop {
-        let info = client.get_info(GetInfoRequest {}).await;
-        if info.is_ok_and(|info| info.into_inner().ready) {
-            break;
-        }
-        ensure!(
-            started.elapsed() < PATIENCE,
-            "{}",
-            fs::read_to_string(&log)?
-        );
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+    let mut client = ready(&bench, &log).await?;
     let volume = |name: &str, pool: &str| CreateVolumeRequest {
         name: name.to_owned(),
         pool: pool.to_owned(),

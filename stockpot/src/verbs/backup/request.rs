@@ -65,7 +65,7 @@ impl Job<'_> {
             .into());
         }
         if ranges.is_empty() {
-            eprintln!(
+            remark!(
                 "stockpot: --changed has no range: nothing is taken to have changed since {}",
                 since.snapshot_id
             );

@@ -49,7 +49,7 @@ async fn follow(
     while let Some(backup) = stream.message().await? {
         patience.heard();
         if !cli.quiet && backup.status() == BackupStatus::Creating {
-            eprintln!("{}", now(&backup));
+            remark!("{}", now(&backup));
         }
         last = Some(backup);
     }

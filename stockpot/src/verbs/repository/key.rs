@@ -72,7 +72,7 @@ async fn add(cli: &Cli, args: &KeyAddArgs, interrupt: &Interrupt) -> anyhow::Res
         .unless(async { Ok(opening.await.is_ok()) })
         .await?;
     if opens_already && !cli.quiet {
-        eprintln!(
+        remark!(
             "stockpot: this secret opened the repository before: it has one slot more now, for the same secret"
         );
     }
@@ -101,7 +101,7 @@ async fn remove(cli: &Cli, args: &KeyRemoveArgs, interrupt: &Interrupt) -> anyho
         removed => Ok(removed?),
     }?;
     if !cli.quiet {
-        eprintln!("whoever opened the repository through this slot may have kept its key");
+        remark!("whoever opened the repository through this slot may have kept its key");
     }
     let old_version_kept = removed != Purged::Gone;
     print_change(cli, &slot, "removed", old_version_kept)
@@ -194,7 +194,7 @@ async fn export(cli: &Cli, args: &KeyExportArgs, interrupt: &Interrupt) -> anyho
         context::print(cli.output, &exported, String::new)?;
     }
     if !cli.quiet {
-        eprintln!(
+        remark!(
             "{} opens {} as a key file, whatever slots are left: keep it where nobody else reads it",
             args.to.display(),
             repository.location()

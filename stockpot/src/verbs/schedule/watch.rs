@@ -31,7 +31,7 @@ pub(super) async fn watch(cli: &Cli, begun: Schedule, at: &SocketArgs) -> anyhow
         }
         let line = how_far(&now);
         if !cli.quiet && line != last {
-            eprintln!("{}: {line}", printable::line(&name));
+            remark!("{}: {line}", printable::line(&name));
             last = line;
         }
         if now.last_running == 0 {

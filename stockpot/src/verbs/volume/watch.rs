@@ -51,7 +51,7 @@ pub(super) async fn watch(cli: &Cli, volume: Volume, at: &SocketArgs) -> anyhow:
                     patience.heard();
                     let line = now.into_inner().progress.as_ref().map(line).unwrap_or_default();
                     if !cli.quiet && !line.is_empty() && line != last {
-                        eprintln!("{line}");
+                        remark!("{line}");
                         last = line;
                     }
                 }
