@@ -4,6 +4,7 @@ mod backup;
 mod catalog;
 pub(crate) mod examples;
 mod export;
+pub(crate) mod folded;
 mod host;
 mod lock;
 mod pki;

@@ -29,7 +29,7 @@ mod verbs;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::cli::Cli;
 
@@ -37,7 +37,8 @@ use crate::cli::Cli;
 const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let given = cli::folded::folded(Cli::command()).get_matches();
+    let cli = Cli::from_arg_matches(&given).unwrap_or_else(|error| error.exit());
     if matches!(cli.verb, cli::Verb::QuiesceWatchdog) {
         // Before there is a second thread, or anything else that could wait for a frozen file system.
         stockpot_manager::quiesce::watchdog();

@@ -1,7 +1,7 @@
 //! The examples that stand first in what follows a verb's options.
 
 /// The line that the examples follow.
-const TITLE: &str = "Examples:\n";
+pub(super) const TITLE: &str = "Examples:\n";
 
 /// What follows a verb's options, in two parts: its examples, one a line, and what is said besides.
 pub(crate) fn split(after_help: &str) -> (Vec<&str>, &str) {
