@@ -43,8 +43,13 @@ struct Frontends {
 /// # Errors
 /// What is wrong with it, naming the setting.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Config> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = std::fs::read_to_string(path).with_context(|| match path.exists() {
+        true => format!("cannot read {}", path.display()),
+        false => format!(
+            "there is no {}: name the configuration with --config; docs/operations.md has an example",
+            path.display()
+        ),
+    })?;
     parse(&text).with_context(|| format!("{} cannot be used", path.display()))
 }
 

@@ -28,6 +28,8 @@ pub(crate) struct Interrupt {
     /// When the first signal came.
     first: Arc<OnceLock<Instant>>,
     left: &'static str,
+    /// What is said at the first signal.
+    first_word: &'static str,
     ends_at_hangup: bool,
 }
 
@@ -50,6 +52,7 @@ impl Interrupt {
             happened: Arc::new(AtomicBool::new(false)),
             first: Arc::default(),
             left: left_by(verb),
+            first_word: first_word(verb),
             ends_at_hangup: ends_at_hangup(verb) && !ignores_hangups(),
         }
     }
@@ -126,7 +129,7 @@ impl Interrupt {
                         }
                         let _ = this.first.set(Instant::now());
                         this.token.cancel();
-                        remark!("stockpot: stopping cleanly; once more to stop at once");
+                        remark!("stockpot: {}", this.first_word);
                     }
                 });
             }
@@ -152,6 +155,19 @@ fn ignores_hangups() -> bool {
     ignored
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
         .is_some_and(|mask| mask & 1 == 1)
+}
+
+/// What ends at the first signal: what the driver was asked for goes on without whoever watches it.
+fn first_word(verb: &Verb) -> &'static str {
+    let asks_driver = match verb {
+        Verb::Backup(command) => command.args.0.is_none(),
+        Verb::Snapshot(_) | Verb::Volume(_) | Verb::Schedule(_) => true,
+        _ => false,
+    };
+    match asks_driver {
+        true => "not waited for any longer; what the driver was asked for goes on there",
+        false => "stopping cleanly; once more to stop at once",
+    }
 }
 
 /// What a verb leaves that is stopped at once.
@@ -209,6 +225,12 @@ mod tests {
         assert!(backup.left.contains("LVM"), "{}", backup.left);
         let asked = interrupt(&["stockpot", "backup", "create", "v", "--force"]);
         assert_eq!(asked.left, "");
+        assert!(asked.first_word.contains("goes on"), "{}", asked.first_word);
+        assert!(
+            !backup.first_word.contains("goes on"),
+            "{}",
+            backup.first_word
+        );
         let restore = interrupt(&["stockpot", "restore", "s3://b", "id", "x"]);
         assert!(restore.left.contains("partial"), "{}", restore.left);
     }

@@ -200,7 +200,9 @@ impl Manager {
         match &all[..] {
             [one] => Ok(one.clone()),
             [] => Err(ManagerError::InvalidArgument(
-                "no profile leads to a repository".to_owned(),
+                "no profile leads to a repository: make one (`stockpot profile create FILE`), or look in the log for those that \
+                 cannot be read"
+                    .to_owned(),
             )),
             several => {
                 let names: Vec<&str> = several.iter().map(|p| p.name.as_str()).collect();

@@ -15,7 +15,7 @@ pub enum CatalogError {
         source: std::io::Error,
     },
     /// Another manager works with it.
-    #[error("the catalog in {} is in use by another process", path.display())]
+    #[error("the catalog in {} is in use by another process: a running `stockpot serve` has to be stopped first", path.display())]
     Locked {
         /// The folder.
         path: PathBuf,

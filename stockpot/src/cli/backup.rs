@@ -32,7 +32,7 @@ Examples:
 
 A live LVM volume is snapshotted first, and the snapshot is read and removed. Any other source that is mounted or \
 open for writing is refused without --force. The first backup into an empty prefix makes the repository there. With a \
-key the repository is sealed: nobody without the key can read it. Make one with: openssl rand -hex 32 > key")]
+key the repository is sealed: nobody without the key can read it. Make one with: (umask 077; openssl rand -hex 32 > key)")]
 pub(crate) struct BackupArgs {
     /// Block device or image file to read.
     pub(crate) source: PathBuf,

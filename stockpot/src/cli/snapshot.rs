@@ -44,7 +44,9 @@ Examples:
     #[command(after_help = "\
 Examples:
   stockpot snapshot delete before-upgrade
-  stockpot snapshot delete before-upgrade --copy local    # the copy in the bucket stays")]
+  stockpot snapshot delete before-upgrade --copy local    # the copy in the bucket stays
+
+What is not there is said, and is no error: -o json tells it as `removed`.")]
     Delete {
         /// Its id or name.
         id: String,

@@ -39,7 +39,9 @@ Examples:
     /// Remove one with all its data here. Its snapshots stay, and nothing in a bucket is touched.
     #[command(after_help = "\
 Examples:
-  stockpot volume delete copy")]
+  stockpot volume delete copy
+
+What is not there is said, and is no error: -o json tells it as `removed`.")]
     Delete(VolumeIdArgs),
     /// Make one larger, also while it is attached.
     #[command(after_help = "\

@@ -66,7 +66,10 @@ async fn check(cli: &Cli, args: &CatalogCheckArgs) -> anyhow::Result<()> {
     context::print(cli.output, &checked, || text(&checked, cli.quiet))?;
     let standing = checked.findings.iter().filter(|f| !f.passing).count();
     if standing > 0 {
-        bail!("{standing} findings: the catalog and what is there differ");
+        bail!(
+            "the catalog and what is there differ: {}",
+            crate::sizes::count(standing as u64, "finding")
+        );
     }
     Ok(())
 }
