@@ -19,10 +19,8 @@ use std::{
 
 use stockpot_mountinfo::{self as mountinfo, Mount};
 
-pub(crate) use self::{
-    elsewhere::Elsewhere,
-    openers::{Opened, openers},
-};
+pub use self::elsewhere::Elsewhere;
+pub(crate) use self::openers::{Opened, openers};
 
 /// A device's major and minor number.
 pub type Number = (u32, u32);
@@ -41,16 +39,13 @@ pub fn number_of(path: &Path) -> Option<Number> {
 }
 
 /// The number of the block device that a loop device is over, by its `loop/backing_file` in sysfs; `None` if it is over a file, or over
-/// something on another machine, which is not touched.
-///
-/// # Errors
-/// If the kernel's list of mounts cannot be read.
-pub fn behind_loop(backing_file: &str) -> io::Result<Option<Number>> {
+/// something that lies elsewhere, which is not touched.
+#[must_use]
+pub fn behind_loop(backing_file: &str, elsewhere: &Elsewhere) -> Option<Number> {
     let path = Path::new(backing_file.trim_end_matches('\n'));
-    let elsewhere = Elsewhere::of(&fs::read(mountinfo::OWN)?, &[]);
     match elsewhere.has(path) {
-        true => Ok(None),
-        false => Ok(number_of(path)),
+        true => None,
+        false => number_of(path),
     }
 }
 
@@ -74,6 +69,7 @@ pub fn unclaimed((major, minor): Number) -> io::Result<Vec<String>> {
             numbers.extend(parse_number(&text));
         }
     }
+    let elsewhere = Elsewhere::here()?;
     let mut by = Vec::new();
     for name in entries(Path::new("/sys/block"))? {
         let behind = Path::new("/sys/block")
@@ -83,7 +79,7 @@ pub fn unclaimed((major, minor): Number) -> io::Result<Vec<String>> {
         let Ok(behind) = fs::read_to_string(behind) else {
             continue;
         };
-        let number = behind_loop(&behind)?;
+        let number = behind_loop(&behind, &elsewhere);
         if number.is_some_and(|number| numbers.contains(&number)) {
             by.push(format!("loop device /dev/{name} is over it"));
         }

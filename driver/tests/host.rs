@@ -14,7 +14,7 @@ mod ranges;
 mod remote;
 mod without_attach;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc};
 
 use contract::Nature;
 use stockpot_driver::{
@@ -26,7 +26,6 @@ use without_attach::WithoutAttach;
 fn lvm_thin(host: &fixture::Host) -> LvmThinDriver {
     let mut config = LvmThinConfig::new(host.vg(), "pool");
     config.pool_size_bytes = Some(1 << 30);
-    config.close_patience = CLOSE_PATIENCE;
     LvmThinDriver::new(config).unwrap()
 }
 
@@ -37,13 +36,8 @@ async fn contract_lvm_thin() {
     host.close().await;
 }
 
-/// In a test nobody but the test itself has a device open for long.
-const CLOSE_PATIENCE: Duration = Duration::from_millis(300);
-
 fn file(directory: PathBuf) -> FileDriver {
-    let mut config = FileConfig::new(directory);
-    config.close_patience = CLOSE_PATIENCE;
-    FileDriver::new(config)
+    FileDriver::new(FileConfig::new(directory))
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,10 @@
 //! Paths that lie on other machines. What is asked about a file there, its number included, may wait for ever where the other machine
 //! is gone; so it is not asked about what is none of ours.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use stockpot_mountinfo as mountinfo;
 
@@ -12,11 +15,19 @@ const KINDS: [&str; 10] = [
     "nfs", "nfs4", "cifs", "smb3", "ceph", "9p", "afs", "lustre", "fuse", "autofs",
 ];
 
-/// The mounts of a process, and which of them lie elsewhere.
+/// The mounts of a process that lie elsewhere, and those below them with whether they do too.
 #[derive(Debug)]
-pub(crate) struct Elsewhere(Vec<(PathBuf, bool)>);
+pub struct Elsewhere(Vec<(PathBuf, bool)>);
 
 impl Elsewhere {
+    /// As this process sees it.
+    ///
+    /// # Errors
+    /// If the kernel's list of mounts cannot be read.
+    pub fn here() -> io::Result<Self> {
+        Ok(Self::of(&fs::read(mountinfo::OWN)?, &[]))
+    }
+
     /// From a table of mounts. File systems of these numbers are ours, wherever they lie.
     pub(crate) fn of(table: &[u8], ours: &[Number]) -> Self {
         let mounts = mountinfo::parse(table).flatten().map(|mount| {
@@ -25,12 +36,19 @@ impl Elsewhere {
             let is_elsewhere = KINDS.contains(&family) && !ours.contains(&mount.number);
             (mount.point, is_elsewhere)
         });
-        Self(mounts.collect())
+        let mut mounts: Vec<_> = mounts.collect();
+        let tops: Vec<_> = mounts
+            .iter()
+            .filter(|(_, is_elsewhere)| *is_elsewhere)
+            .map(|(point, _)| point.clone())
+            .collect();
+        mounts.retain(|(point, _)| tops.iter().any(|top| point.starts_with(top)));
+        Self(mounts)
     }
 
     /// Whether nothing lies elsewhere.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.iter().all(|(_, is_elsewhere)| !is_elsewhere)
+        self.0.is_empty()
     }
 
     /// Whether what the kernel calls so lies elsewhere: in the innermost mount that it is below, of several at one point the last.
@@ -56,6 +74,8 @@ mod tests {
                      28 22 8:4 / /ntfs rw - fuseblk /dev/sda4 rw\nbroken\n";
         let elsewhere = Elsewhere::of(table, &[(0, 51)]);
         assert!(!elsewhere.is_empty());
+        // What is neither there nor below is not kept.
+        assert_eq!(elsewhere.0.len(), 4, "{elsewhere:?}");
         for (path, expected) in [
             ("/image", false),
             ("/mnt/a b", true),

@@ -5,9 +5,10 @@
 //! device over it) is not among them.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     fs,
     os::unix::fs::{FileTypeExt, MetadataExt},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{Elsewhere, Number, split};
@@ -57,6 +58,7 @@ pub(crate) fn openers(wanted: &[Opened]) -> Vec<String> {
     let Ok(processes) = fs::read_dir("/proc") else {
         return Vec::new();
     };
+    let mut namespaces = Namespaces::of(wanted);
     let mut by = Vec::new();
     for process in processes.flatten() {
         let name = process.file_name();
@@ -65,7 +67,7 @@ pub(crate) fn openers(wanted: &[Opened]) -> Vec<String> {
         };
         // It may end meanwhile, and then has nothing open.
         let wanted = if number == own { &devices[..] } else { wanted };
-        if has_open(&process.path(), wanted) {
+        if has_open(&process.path(), wanted, &mut namespaces) {
             let command = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
             by.push(format!("open in {} ({number})", command.trim_end()));
         }
@@ -73,10 +75,43 @@ pub(crate) fn openers(wanted: &[Opened]) -> Vec<String> {
     by
 }
 
-fn has_open(process: &Path, wanted: &[Opened]) -> bool {
-    let ours: Vec<Number> = wanted.iter().filter_map(Opened::file_system).collect();
-    let mounts = fs::read(process.join("mountinfo")).unwrap_or_default();
-    let elsewhere = Elsewhere::of(&mounts, &ours);
+/// What lies elsewhere, by mount namespace: hardly any process has one of its own.
+#[derive(Debug)]
+struct Namespaces {
+    ours: Vec<Number>,
+    known: HashMap<PathBuf, Elsewhere>,
+}
+
+impl Namespaces {
+    /// Where these are looked for: the file systems that they lie on are ours.
+    fn of(wanted: &[Opened]) -> Self {
+        let ours = wanted.iter().filter_map(Opened::file_system).collect();
+        let mut namespaces = Self {
+            ours,
+            known: HashMap::new(),
+        };
+        // First, as a process whose root is another one sees only a part of the mounts.
+        namespaces.that_of(Path::new("/proc/self"));
+        namespaces
+    }
+
+    /// That of a process; `None` once it has ended.
+    fn that_of(&mut self, process: &Path) -> Option<&Elsewhere> {
+        let namespace = fs::read_link(process.join("ns/mnt")).ok()?;
+        match self.known.entry(namespace) {
+            Entry::Occupied(known) => Some(known.into_mut()),
+            Entry::Vacant(new) => {
+                let table = fs::read(process.join("mountinfo")).ok()?;
+                Some(new.insert(Elsewhere::of(&table, &self.ours)))
+            }
+        }
+    }
+}
+
+fn has_open(process: &Path, wanted: &[Opened], namespaces: &mut Namespaces) -> bool {
+    let Some(elsewhere) = namespaces.that_of(process) else {
+        return false;
+    };
     let is_elsewhere = |link: &Path| {
         !elsewhere.is_empty() && fs::read_link(link).is_ok_and(|path| elsewhere.has(&path))
     };
@@ -98,6 +133,11 @@ fn has_open(process: &Path, wanted: &[Opened]) -> bool {
 mod tests {
     use super::*;
 
+    fn here(wanted: &[Opened]) -> bool {
+        let mut namespaces = Namespaces::of(wanted);
+        has_open(Path::new("/proc/self"), wanted, &mut namespaces)
+    }
+
     #[test]
     fn only_others_count_and_what_is_open() {
         let dir = tempfile::tempdir().unwrap();
@@ -105,20 +145,34 @@ mod tests {
         fs::write(&path, "x").unwrap();
         let wanted = [Opened::file(&fs::metadata(&path).unwrap())];
         let own = fs::File::open(&path).unwrap();
-        assert!(has_open(Path::new("/proc/self"), &wanted));
+        assert!(here(&wanted));
         assert_eq!(openers(&wanted), [""; 0]);
         drop(own);
-        assert!(!has_open(Path::new("/proc/self"), &wanted));
+        assert!(!here(&wanted));
         // A name is nothing: another file that is moved there is another one.
         let held = fs::File::open(&path).unwrap();
         fs::rename(&path, dir.path().join("elsewhere")).unwrap();
         fs::write(&path, "y").unwrap();
         let other = [Opened::file(&fs::metadata(&path).unwrap())];
-        assert!(has_open(Path::new("/proc/self"), &wanted));
-        assert!(!has_open(Path::new("/proc/self"), &other));
+        assert!(here(&wanted));
+        assert!(!here(&other));
         drop(held);
         let none = [Opened::Device((511, 1 << 19))];
         assert_eq!(openers(&none), [""; 0]);
-        assert!(!has_open(Path::new("/proc/0"), &wanted));
+        assert!(!has_open(
+            Path::new("/proc/0"),
+            &wanted,
+            &mut Namespaces::of(&wanted)
+        ));
+    }
+
+    #[test]
+    fn processes_of_one_namespace_are_looked_up_once() {
+        let mut namespaces = Namespaces::of(&[]);
+        assert_eq!(namespaces.known.len(), 1);
+        let own = format!("/proc/{}", std::process::id());
+        assert!(namespaces.that_of(Path::new(&own)).is_some());
+        assert_eq!(namespaces.known.len(), 1);
+        assert!(namespaces.that_of(Path::new("/proc/0")).is_none());
     }
 }

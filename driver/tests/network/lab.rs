@@ -156,6 +156,8 @@ pub(crate) struct Lab {
     line: watch::Sender<Line>,
     /// Connections that were begun.
     pub(crate) connections: Arc<AtomicUsize>,
+    /// Connections that are there now.
+    open: watch::Sender<usize>,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -182,7 +184,8 @@ impl Lab {
             serving.await.unwrap();
         });
         let (line, connections) = (watch::Sender::new(Line::Open), Arc::default());
-        let address = lay_line(node, &line, &connections).await;
+        let open = watch::Sender::new(0);
+        let address = lay_line(node, &line, &connections, &open).await;
         Self {
             home,
             authority,
@@ -190,6 +193,7 @@ impl Lab {
             address,
             line,
             connections,
+            open,
             stop,
             serving,
         }
@@ -197,6 +201,15 @@ impl Lab {
 
     pub(crate) fn set(&self, line: Line) {
         self.line.send_replace(line);
+    }
+
+    /// Cuts the line, and waits until no connection is left.
+    pub(crate) async fn cut(&self) {
+        self.set(Line::Cut);
+        let mut open = self.open.subscribe();
+        let gone = open.wait_for(|open| *open == 0);
+        let gone = tokio::time::timeout(Duration::from_secs(20), gone).await;
+        gone.expect("every connection ends").unwrap();
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -207,11 +220,11 @@ impl Lab {
         let address = Address::Network(self.address.to_string());
         let mut config = RemoteConfig::new(node, address, "pool", Some(files));
         config.limits = Limits {
-            connect: Duration::from_millis(500),
-            look: Duration::from_secs(3),
-            call: Duration::from_secs(3),
-            long_call: Duration::from_secs(60),
-            alive: Duration::from_millis(300),
+            connect: Duration::from_secs(5),
+            look: Duration::from_secs(20),
+            call: Duration::from_secs(20),
+            long_call: Duration::from_secs(600),
+            alive: Duration::from_secs(2),
             attempts: 3,
             pause: Duration::from_millis(50),
         };
@@ -230,21 +243,35 @@ impl Lab {
     }
 }
 
+/// One of those that are counted as open.
+struct Connection(watch::Sender<usize>);
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
+    }
+}
+
 /// A line to the storage node that can be silenced and cut; where it begins.
 async fn lay_line(
     to: SocketAddr,
     state: &watch::Sender<Line>,
     connections: &Arc<AtomicUsize>,
+    open: &watch::Sender<usize>,
 ) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let from = listener.local_addr().unwrap();
     let (state, connections) = (state.subscribe(), connections.clone());
+    let open = open.clone();
     tokio::spawn(async move {
         loop {
             let (mut near, _) = listener.accept().await.unwrap();
             connections.fetch_add(1, Ordering::SeqCst);
             let mut state = state.clone();
+            open.send_modify(|open| *open += 1);
+            let open = open.clone();
             tokio::spawn(async move {
+                let _open = Connection(open);
                 if *state.borrow() == Line::Cut {
                     return;
                 }

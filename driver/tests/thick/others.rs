@@ -102,17 +102,28 @@ async fn thick_a_volume_that_another_process_makes_is_left_to_it() {
     let host = Host::new().await;
     let (one, other) = (lvm_thick(&host), lvm_thick(&host));
     one.check().await.unwrap();
-    let making = tokio::spawn({
-        let one = one.clone();
-        async move { one.create_volume(&vol("a"), 64 * MIB).await }
-    });
     let device = format!("/dev/{}/stockpot.v.a", host.vg());
-    while !Path::new(&device).exists() {
-        assert!(!making.is_finished());
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    // Taken when it begins to fill; so it cannot be shown, however long ago it was full.
-    let held = lock_group(&host);
+    let deadline = Instant::now() + Duration::from_secs(300);
+    let (making, held) = loop {
+        let making = tokio::spawn({
+            let one = one.clone();
+            async move { one.create_volume(&vol("a"), 64 * MIB).await }
+        });
+        while !Path::new(&device).exists() && !making.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        // Taken when it begins to fill; so it cannot be shown, however long ago it was full.
+        let held = lock_group(&host);
+        let tags = ["--noheadings", "--options", "lv_tags", host.vg()];
+        if run("lvs", &tags).await.contains("stockpot.state=creating") {
+            break (making, held);
+        }
+        // It was full before the lock was asked for.
+        drop(held);
+        making.await.unwrap().unwrap();
+        one.delete_volume(&vol("a")).await.unwrap();
+        assert!(Instant::now() < deadline, "the lock always came too late");
+    };
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let claim = OpenOptions::new()
         .read(true)

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use stockpot_driver::in_use::{Number, behind_loop, parse_number};
+use stockpot_driver::in_use::{Elsewhere, Number, behind_loop, parse_number};
 
 /// Most devices on top of one.
 const DEVICES_MAX: usize = 1024;
@@ -76,13 +76,14 @@ impl Stack {
 
 /// Loop devices over devices: their own number, and that of what is behind.
 fn loops(sys: &Path) -> io::Result<Vec<(Number, Number)>> {
+    let elsewhere = Elsewhere::here()?;
     let mut loops = Vec::new();
     for entry in entries(&sys.join("block"))? {
         // Most devices are none, or bound to nothing.
         let Ok(behind) = fs::read_to_string(entry.join("loop/backing_file")) else {
             continue;
         };
-        loops.extend(number_in(&entry).zip(behind_loop(&behind)?));
+        loops.extend(number_in(&entry).zip(behind_loop(&behind, &elsewhere)));
     }
     Ok(loops)
 }

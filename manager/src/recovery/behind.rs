@@ -6,7 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream::FuturesUnordered};
+use futures::future::join_all;
 use stockpot_connector::ConnectorError;
 use stockpot_driver::{DriverError, VolumeDriver};
 use tokio::{sync::Semaphore, task::JoinHandle};
@@ -87,20 +87,16 @@ async fn put_in_order(manager: &Arc<Manager>, pool: &str, rows: Rows) {
         .into_iter()
         .partition(|snapshot| is_attached(AttachmentKind::Snapshot, snapshot.id.as_str()));
     let turns = Semaphore::new(TAKEN_DOWN_AT_ONCE);
-    let mut down: FuturesUnordered<_> = attachments
-        .iter()
-        .map(|row| taken_down(manager, row, &turns))
-        .collect();
-    let attached = async {
-        while let Some(row) = down.next().await {
-            let own = |volume: &&VolumeRow| is_of(row, AttachmentKind::Volume, volume.id.as_str());
-            volumes_again(manager, held_volumes.iter().filter(own)).await;
-            let own = |snapshot: &&SnapshotRow| {
-                is_of(row, AttachmentKind::Snapshot, snapshot.id.as_str())
-            };
-            snapshots_again(manager, held_snapshots.iter().filter(own)).await;
-        }
-    };
+    // What follows on an attachment waits as long as taking another one down does, and each may have a turn that the other waits for:
+    // so all of them go on at the same time.
+    let attached = join_all(attachments.iter().map(async |row| {
+        taken_down(manager, row, &turns).await;
+        let own = |volume: &&VolumeRow| is_of(row, AttachmentKind::Volume, volume.id.as_str());
+        volumes_again(manager, held_volumes.iter().filter(own)).await;
+        let own =
+            |snapshot: &&SnapshotRow| is_of(row, AttachmentKind::Snapshot, snapshot.id.as_str());
+        snapshots_again(manager, held_snapshots.iter().filter(own)).await;
+    }));
     let others = async {
         volumes_again(manager, volumes.iter()).await;
         snapshots_again(manager, snapshots.iter()).await;
@@ -124,18 +120,14 @@ async fn usable<'m>(manager: &'m Manager, pool: &str) -> Option<&'m Arc<dyn Volu
     }
 }
 
-/// Takes an attachment down, however long that takes; or not, where it is of no use to try again. Returns its row.
-async fn taken_down<'r>(
-    manager: &Manager,
-    row: &'r Attachment,
-    turns: &Semaphore,
-) -> &'r Attachment {
+/// Takes an attachment down, however long that takes; or not, where it is of no use to try again.
+async fn taken_down(manager: &Manager, row: &Attachment, turns: &Semaphore) {
     loop {
         let Ok(turn) = turns.acquire().await else {
-            return row;
+            return;
         };
         let Err(error) = take_down_one(manager, row).await else {
-            return row;
+            return;
         };
         drop(turn);
         tracing::warn!(
@@ -150,7 +142,7 @@ async fn taken_down<'r>(
         );
         // What will never be otherwise is left to the next start.
         if !is_stuck && !error.is_passing() {
-            return row;
+            return;
         }
         tokio::time::sleep(AGAIN).await;
     }

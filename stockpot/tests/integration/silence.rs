@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use tokio::net::TcpSocket;
 
 use crate::bench::{Bench, REPO, finish};
 
@@ -32,9 +33,12 @@ fn that_nothing_is_answered_is_said_while_it_is_tried() -> anyhow::Result<()> {
 #[test]
 fn it_is_said_once() -> anyhow::Result<()> {
     let bench = Bench::new()?;
-    let closed = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    // Nobody listens, and as long as it is bound nobody else can.
+    let closed = TcpSocket::new_v4()?;
+    closed.bind("127.0.0.1:0".parse()?)?;
+    let endpoint = format!("http://{}", closed.local_addr()?);
     let mut command = bench.command();
-    command.env("AWS_ENDPOINT_URL", format!("http://{closed}"));
+    command.env("AWS_ENDPOINT_URL", endpoint);
     let run = finish(command.args(["snapshots", REPO]).spawn()?)?;
     run.failed(1, &[TOLD, "did not answer"])?;
     ensure!(run.stderr.matches(TOLD).count() == 1, "{run:?}");

@@ -1,5 +1,7 @@
 //! Multipart uploads: nothing is taken for done before the store has said so in a way that can be believed.
 
+use std::time::Duration;
+
 use aws_sdk_s3::{
     primitives::ByteStream,
     types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart},
@@ -18,6 +20,9 @@ use crate::{
         Multipart, PartReceipt, StoreError, check_receipts, probe::BodyCheck, requests::RequestKind,
     },
 };
+
+/// How long a server may put an upload's parts together before it says anything; some copy them.
+const COMPLETION_MAX: Duration = Duration::from_secs(60);
 
 /// How the parts of one upload are sent.
 #[derive(Debug, Clone, Copy)]
@@ -189,7 +194,10 @@ impl Core {
     ) -> Result<Option<String>, StoreError> {
         check_receipts(&upload.key, parts)?;
         let manner = self.part_manner();
-        let request = multipart_request("completing", &upload.key);
+        let request = Request {
+            work: COMPLETION_MAX,
+            ..multipart_request("completing", &upload.key)
+        };
         let result = self
             .call(&request, || {
                 self.complete_once(upload, parts, manner, false)

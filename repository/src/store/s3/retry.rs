@@ -24,6 +24,9 @@ const RENEWALS_MAX: u32 = 2;
 const CUT_OFF_BYTES_MIN: u64 = 64 << 10;
 /// How long a body may go or come, at most, without a word to whoever waits.
 const TRANSFER_SILENT_MAX: Duration = Duration::from_secs(30);
+/// How much of the longest pause it lasts at least. With the usual limits all of them then outlast the time after which a server that
+/// refuses every connection is told of.
+const PAUSE_LEAST: f64 = 0.25;
 /// How long a server's Retry-After is heeded.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
@@ -40,6 +43,8 @@ pub(super) struct Request<'a> {
     pub(super) bytes_in: u64,
     /// The body is damaged on purpose, so sending it again proves nothing.
     pub(super) is_damaged: bool,
+    /// How long a server may work on it without a word, besides what bytes may take.
+    pub(super) work: Duration,
 }
 
 impl<'a> Request<'a> {
@@ -52,6 +57,7 @@ impl<'a> Request<'a> {
             bytes_out: 0,
             bytes_in: 0,
             is_damaged: false,
+            work: Duration::ZERO,
         }
     }
 
@@ -174,11 +180,12 @@ impl Core {
             .sent(request.kind, request.bytes_out, is_retry);
         let bytes = request.bytes_out + request.bytes_in;
         let transfer = Duration::from_secs(bytes / self.limits.bytes_per_second_min.max(1));
-        let limit = self.limits.attempt_timeout + transfer;
+        let limit = self.limits.attempt_timeout + transfer + request.work;
         let began = Instant::now();
         let answering = async {
             tokio::pin!(attempt);
-            let patience = self.limits.silent_after + transfer.min(TRANSFER_SILENT_MAX);
+            let transfer = transfer.min(TRANSFER_SILENT_MAX);
+            let patience = self.limits.silent_after + transfer + request.work;
             match tokio::time::timeout(patience, &mut attempt).await {
                 Ok(answer) => answer,
                 Err(_) => {
@@ -268,7 +275,7 @@ impl Core {
         }
     }
 
-    /// Full jitter over a doubling pause, longer where the server asks for it.
+    /// Jitter over a doubling pause, longer where the server asks for it.
     fn pause(&self, failure: &Failure, attempts: u32) -> Duration {
         let doubled = self
             .limits
@@ -281,7 +288,7 @@ impl Core {
         };
         let most = doubled.saturating_mul(throttled).min(self.limits.pause_max);
         let least = failure.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
-        least + most.mul_f64(rand::random_range(0.1..1.0))
+        least + most.mul_f64(rand::random_range(PAUSE_LEAST..1.0))
     }
 
     /// What the caller is told.
@@ -361,4 +368,19 @@ enum Verdict {
     Final,
     Again,
     RenewFirst,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PAUSE_LEAST;
+    use crate::store::s3::Limits;
+
+    #[test]
+    fn who_waits_for_a_server_that_refuses_is_told_before_it_is_given_up() {
+        let limits = Limits::default();
+        let pauses = (0..limits.attempts - 1)
+            .map(|doubled| (limits.pause_first * (1 << doubled)).min(limits.pause_max));
+        let least = pauses.sum::<std::time::Duration>().mul_f64(PAUSE_LEAST);
+        assert!(least > limits.silent_after, "{least:?}");
+    }
 }
