@@ -55,7 +55,7 @@ pub use self::{
         VolumeStatus,
     },
     quiesces::FreezeTimes,
-    schedules::{ItemRow, ItemState, NewRun, RunRow, Running, ScheduleRow},
+    schedules::{ItemRow, ItemState, NewRun, RunRow, Running, ScheduleRow, ScheduleState},
     streams::{StreamDirection, StreamRow, StreamStatus},
 };
 

@@ -3,13 +3,15 @@
 
 mod items;
 mod runs;
+mod state;
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 use stockpot_driver::{SnapshotId, VolumeId};
 
 pub use self::{
     items::{ItemRow, ItemState},
     runs::{NewRun, RunRow},
+    state::ScheduleState,
 };
 use super::{BackupRow, Catalog, CatalogError, backups, codec::Columns};
 
@@ -108,17 +110,7 @@ impl Catalog {
     /// # Errors
     /// `Database`, `Row`.
     pub async fn schedules(&self) -> Result<Vec<ScheduleRow>, CatalogError> {
-        self.call(|connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT * FROM schedules ORDER BY name")?;
-            let mut rows = statement.query([])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                found.push(read(row)?);
-            }
-            Ok(found)
-        })
-        .await
+        self.call(|connection| all(connection)).await
     }
 
     /// The schedule of a name.
@@ -127,13 +119,7 @@ impl Catalog {
     /// `Database`, `Row`.
     pub async fn schedule(&self, name: &str) -> Result<Option<ScheduleRow>, CatalogError> {
         let name = name.to_owned();
-        self.call(move |connection| {
-            let mut statement =
-                connection.prepare_cached("SELECT * FROM schedules WHERE name = ?1")?;
-            let row = statement.query_row([name], |row| Ok(read(row)));
-            row.optional()?.transpose()
-        })
-        .await
+        self.call(move |connection| find(connection, &name)).await
     }
 
     /// Writes a new schedule.
@@ -247,6 +233,22 @@ impl Catalog {
     }
 }
 
+fn all(connection: &Connection) -> Result<Vec<ScheduleRow>, CatalogError> {
+    let mut statement = connection.prepare_cached("SELECT * FROM schedules ORDER BY name")?;
+    let mut rows = statement.query([])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
+    }
+    Ok(found)
+}
+
+fn find(connection: &Connection, name: &str) -> Result<Option<ScheduleRow>, CatalogError> {
+    let mut statement = connection.prepare_cached("SELECT * FROM schedules WHERE name = ?1")?;
+    let row = statement.query_row([name], |row| Ok(read(row)));
+    row.optional()?.transpose()
+}
+
 fn read(row: &Row<'_>) -> Result<ScheduleRow, CatalogError> {
     let columns = Columns {
         table: "schedules",
@@ -261,3 +263,6 @@ fn read(row: &Row<'_>) -> Result<ScheduleRow, CatalogError> {
         created_at_us: columns.number("created_at_us")?,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,49 +5,60 @@ use stockpot_proto::stockpot::v1 as api;
 
 use super::{
     keep::Judged,
+    manage::not_there,
     moment,
     spec::{Keep, Spec},
 };
 use crate::{
     Manager, ManagerError,
-    catalog::{ItemRow, ItemState, ScheduleRow},
+    catalog::{ItemRow, ItemState, RunRow, ScheduleRow, ScheduleState},
     error::chain,
     profile::Occurrence,
     translate,
 };
 
 impl Manager {
-    /// A schedule with what its last run came to; `with_volumes` also of each volume.
-    pub(crate) async fn describe_schedule(
+    /// A schedule with what its newest run came to, and each volume of it; or the run of the id given.
+    pub(crate) async fn show_schedule(
         &self,
-        row: &ScheduleRow,
-        with_volumes: bool,
+        name: &str,
+        run_id: Option<i64>,
     ) -> Result<api::Schedule, ManagerError> {
-        let spec = Spec::of_json(&row.spec)?;
-        let next = self.next_run(row, &spec);
-        let mut schedule = translate_spec(row, spec);
-        schedule.next_run_at = next.map(|at| translate::timestamp(at.as_microsecond()));
-        if let Some(run) = self.catalog.last_run(&row.name).await? {
-            let items = self.catalog.items_of_run(run.id).await?;
-            let count = |wanted: &[ItemState]| {
-                let found = items.iter().filter(|item| wanted.contains(&item.state));
-                u32::try_from(found.count()).unwrap_or(u32::MAX)
-            };
-            schedule.last_run_at = Some(translate::timestamp(run.began_at_us));
-            schedule.last_ok = count(&[ItemState::Done]);
-            schedule.last_failed = count(&[ItemState::Failed]);
-            schedule.last_skipped = count(&[ItemState::Skipped]);
-            schedule.last_running = count(&[ItemState::Waiting, ItemState::Begun]);
-            schedule.last_error = run
-                .error
-                .or_else(|| first_message(&items))
-                .unwrap_or_default();
-            if with_volumes {
-                schedule.last_volumes = items.into_iter().map(translate_item).collect();
+        let state = self.catalog.schedule_state(name, run_id).await?;
+        let mut state = state.ok_or_else(|| not_there(name))?;
+        if let Some(id) = run_id {
+            if state.run.is_none() {
+                let what = format!("run {id} of schedule {name:?}");
+                return Err(ManagerError::NotFound(what));
             }
+            // Who asks for a run is told of that one; why the next one cannot come is another matter.
+            state.schedule.error = None;
         }
-        if let Some(error) = &row.error {
-            schedule.last_error.clone_from(error);
+        self.describe_schedule(state)
+    }
+
+    /// All schedules with what their newest runs came to, without the volumes.
+    pub(crate) async fn show_schedules(&self) -> Result<Vec<api::Schedule>, ManagerError> {
+        let states = self.catalog.schedule_states().await?.into_iter();
+        let shown = states.map(|state| {
+            let mut schedule = self.describe_schedule(state)?;
+            schedule.last_volumes.clear();
+            Ok(schedule)
+        });
+        shown.collect()
+    }
+
+    fn describe_schedule(&self, state: ScheduleState) -> Result<api::Schedule, ManagerError> {
+        let ScheduleState { schedule: row, run } = state;
+        let spec = Spec::of_json(&row.spec)?;
+        let next = self.next_run(&row, &spec);
+        let mut schedule = translate_spec(&row, spec);
+        schedule.next_run_at = next.map(|at| translate::timestamp(at.as_microsecond()));
+        if let Some((run, items)) = run {
+            describe_run(&mut schedule, run, items);
+        }
+        if let Some(error) = row.error {
+            schedule.last_error = error;
         }
         Ok(schedule)
     }
@@ -64,6 +75,25 @@ impl Manager {
             .next_after(moment(row.seen_us).min(now))?;
         Some(next.max(now))
     }
+}
+
+fn describe_run(schedule: &mut api::Schedule, run: RunRow, items: Vec<ItemRow>) {
+    let count = |wanted: &[ItemState]| {
+        let found = items.iter().filter(|item| wanted.contains(&item.state));
+        u32::try_from(found.count()).unwrap_or(u32::MAX)
+    };
+    schedule.last_run_id = run.id;
+    schedule.last_run_at = Some(translate::timestamp(run.began_at_us));
+    schedule.last_run_ended_at = run.ended_at_us.map(translate::timestamp);
+    schedule.last_ok = count(&[ItemState::Done]);
+    schedule.last_failed = count(&[ItemState::Failed]);
+    schedule.last_skipped = count(&[ItemState::Skipped]);
+    schedule.last_running = count(&[ItemState::Waiting, ItemState::Begun]);
+    schedule.last_error = run
+        .error
+        .or_else(|| first_message(&items))
+        .unwrap_or_default();
+    schedule.last_volumes = items.into_iter().map(translate_item).collect();
 }
 
 fn translate_spec(row: &ScheduleRow, spec: Spec) -> api::Schedule {

@@ -46,7 +46,7 @@ impl Manager {
         if let Some(due) = times.latest(moment(row.seen_us), now) {
             let run = self.new_run(&row, &spec, due, now, true).await?;
             let (name, volumes) = (row.name, run.items.len());
-            if self.catalog.begin_run(run).await? {
+            if self.catalog.begin_run(run).await?.is_some() {
                 tracing::info!(schedule = name, %due, volumes, "a run of a schedule begins");
             }
         }

@@ -118,8 +118,8 @@ impl Manager {
         Ok(())
     }
 
-    /// Begins a run now. Asked for twice in one second it is one.
-    pub(crate) async fn run_schedule(&self, name: &str) -> Result<ScheduleRow, ManagerError> {
+    /// Begins a run now: its id. Asked for twice in one second it is one.
+    pub(crate) async fn run_schedule(&self, name: &str) -> Result<i64, ManagerError> {
         for _ in 0..TRIES {
             let row = self.schedule_row(name).await?;
             if row.paused {
@@ -141,11 +141,13 @@ impl Manager {
                     "schedule {name:?} acts on no volume that is there now"
                 )));
             }
-            let begun = self.catalog.begin_run(run).await?;
-            let last = self.catalog.last_run(name).await?;
-            if begun || last.is_some_and(|run| run.due_at_us == due.as_microsecond()) {
+            if let Some(id) = self.catalog.begin_run(run).await? {
                 self.notify();
-                return self.schedule_row(name).await;
+                return Ok(id);
+            }
+            let due_at_us = due.as_microsecond();
+            if let Some(id) = self.catalog.run_due_at(name, due_at_us).await? {
+                return Ok(id);
             }
         }
         Err(changing(name))
@@ -175,7 +177,7 @@ impl Manager {
     /// The row of a schedule that has to be there.
     pub(crate) async fn schedule_row(&self, name: &str) -> Result<ScheduleRow, ManagerError> {
         let row = self.catalog.schedule(name).await?;
-        row.ok_or_else(|| ManagerError::NotFound(format!("schedule {name:?}")))
+        row.ok_or_else(|| not_there(name))
     }
 
     /// Refuses a schedule whose backups would have no place.
@@ -183,6 +185,10 @@ impl Manager {
         self.backup_profile(&spec.profile).await?.topology()?;
         Ok(())
     }
+}
+
+pub(super) fn not_there(name: &str) -> ManagerError {
+    ManagerError::NotFound(format!("schedule {name:?}"))
 }
 
 fn again(row: ScheduleRow, spec: &Spec) -> Result<ScheduleRow, ManagerError> {

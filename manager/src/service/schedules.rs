@@ -5,7 +5,6 @@ use tonic::{Request, Response};
 use tracing::{Instrument, info_span};
 
 use super::{Answer, Service};
-use crate::ManagerError;
 
 #[tonic::async_trait]
 impl Schedules for Service {
@@ -15,7 +14,7 @@ impl Schedules for Service {
         let manager = self.manager()?;
         let work = manager.clone().create_schedule(request);
         let row = work.instrument(span).await?;
-        Ok(Response::new(manager.describe_schedule(&row, true).await?))
+        Ok(Response::new(manager.show_schedule(&row.name, None).await?))
     }
 
     async fn get_schedule(
@@ -23,8 +22,9 @@ impl Schedules for Service {
         request: Request<api::GetScheduleRequest>,
     ) -> Answer<api::Schedule> {
         let manager = self.manager()?;
-        let row = manager.schedule_row(&request.into_inner().name).await?;
-        Ok(Response::new(manager.describe_schedule(&row, true).await?))
+        let api::GetScheduleRequest { name, run_id } = request.into_inner();
+        let run_id = (run_id != 0).then_some(run_id);
+        Ok(Response::new(manager.show_schedule(&name, run_id).await?))
     }
 
     async fn list_schedules(
@@ -32,11 +32,7 @@ impl Schedules for Service {
         _: Request<api::ListSchedulesRequest>,
     ) -> Answer<api::ListSchedulesResponse> {
         let manager = self.manager()?;
-        let rows = manager.catalog.schedules().await;
-        let mut schedules = Vec::new();
-        for row in rows.map_err(ManagerError::from)? {
-            schedules.push(manager.describe_schedule(&row, false).await?);
-        }
+        let schedules = manager.show_schedules().await?;
         Ok(Response::new(api::ListSchedulesResponse { schedules }))
     }
 
@@ -46,7 +42,7 @@ impl Schedules for Service {
         let manager = self.manager()?;
         let work = manager.clone().update_schedule(request);
         let row = work.instrument(span).await?;
-        Ok(Response::new(manager.describe_schedule(&row, true).await?))
+        Ok(Response::new(manager.show_schedule(&row.name, None).await?))
     }
 
     async fn delete_schedule(
@@ -63,8 +59,10 @@ impl Schedules for Service {
         request: Request<api::GetScheduleRequest>,
     ) -> Answer<api::Schedule> {
         let manager = self.manager()?;
-        let row = manager.run_schedule(&request.into_inner().name).await?;
-        Ok(Response::new(manager.describe_schedule(&row, true).await?))
+        let name = request.into_inner().name;
+        let run_id = manager.run_schedule(&name).await?;
+        let shown = manager.show_schedule(&name, Some(run_id)).await?;
+        Ok(Response::new(shown))
     }
 
     async fn apply_retention(

@@ -65,6 +65,7 @@ fn keeping(keep_last: u32) -> api::Schedule {
 fn named() -> api::GetScheduleRequest {
     api::GetScheduleRequest {
         name: hourly().name,
+        run_id: 0,
     }
 }
 

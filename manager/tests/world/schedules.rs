@@ -109,6 +109,7 @@ pub(super) fn nightly() -> api::Schedule {
 pub(super) fn named(name: &str) -> api::GetScheduleRequest {
     api::GetScheduleRequest {
         name: name.to_owned(),
+        run_id: 0,
     }
 }
 

@@ -222,11 +222,12 @@ Examples:
   stockpot schedule run nightly
   stockpot schedule run nightly --watch -o json
 
---watch ends with 1 if a backup of the run failed.")]
+--watch goes on until the backups have ended and what is not kept was given up; it ends with 1 if a backup of the run failed, or if \
+something was to go and could not.")]
 pub(crate) struct ScheduleRunArgs {
     /// Its name.
     pub(crate) name: String,
-    /// Follow it until each of its backups has ended.
+    /// Follow it until it has ended: its backups, and the retention after them.
     #[arg(long)]
     pub(crate) watch: bool,
     #[command(flatten)]

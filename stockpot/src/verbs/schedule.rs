@@ -54,7 +54,7 @@ pub(super) async fn run(cli: &Cli, verb: &ScheduleVerb) -> anyhow::Result<()> {
             print::list(cli, listed.schedules)
         }
         ScheduleVerb::Show(args) => {
-            let found = client(&args.socket).get_schedule(request(args)).await;
+            let found = client(&args.socket).get_schedule(named(&args.name)).await;
             show(cli, &args.socket, found)
         }
         ScheduleVerb::Update(args) => update(cli, args).await,
@@ -68,19 +68,17 @@ pub(super) async fn run(cli: &Cli, verb: &ScheduleVerb) -> anyhow::Result<()> {
 
 async fn run_now(cli: &Cli, args: &ScheduleRunArgs) -> anyhow::Result<()> {
     let at = &args.socket;
-    let request = GetScheduleRequest {
-        name: args.name.clone(),
-    };
-    let begun = client(at).run_schedule(request).await;
+    let begun = client(at).run_schedule(named(&args.name)).await;
     if !args.watch {
         return show(cli, at, begun);
     }
     let begun = begun.map_err(|status| said(at, &status))?.into_inner();
     let ended = watch::watch(cli, begun, at).await?;
-    let failed = ended.last_failed;
+    let (failed, error) = (ended.last_failed, ended.last_error.clone());
     print::one(cli, ended)?;
     match failed {
-        0 => Ok(()),
+        0 if error.is_empty() => Ok(()),
+        0 => bail!("{}", printable::line(&error)),
         1 => bail!("one backup of the run failed"),
         failed => bail!("{failed} backups of the run failed"),
     }
@@ -133,7 +131,9 @@ struct Deleted {
 /// What is not there is a slip of the pen, and told: to the manager, which is asked again, it is success.
 async fn delete(cli: &Cli, args: &ScheduleNameArgs) -> anyhow::Result<()> {
     let name = get(&args.socket, &args.name).await?.name;
-    let deleted = client(&args.socket).delete_schedule(request(args)).await;
+    let deleted = client(&args.socket)
+        .delete_schedule(named(&args.name))
+        .await;
     deleted.map_err(|status| said(&args.socket, &status))?;
     let deleted = Deleted {
         name,
@@ -155,10 +155,7 @@ async fn retain(cli: &Cli, args: &ScheduleRetainArgs) -> anyhow::Result<()> {
 }
 
 async fn get(at: &SocketArgs, name: &str) -> anyhow::Result<Schedule> {
-    let request = GetScheduleRequest {
-        name: name.to_owned(),
-    };
-    let found = client(at).get_schedule(request).await;
+    let found = client(at).get_schedule(named(name)).await;
     Ok(found.map_err(|status| said(at, &status))?.into_inner())
 }
 
@@ -218,9 +215,10 @@ fn set<T>(field: &mut T, value: Option<T>) {
     }
 }
 
-fn request(args: &ScheduleNameArgs) -> GetScheduleRequest {
+fn named(name: &str) -> GetScheduleRequest {
     GetScheduleRequest {
-        name: args.name.clone(),
+        name: name.to_owned(),
+        run_id: 0,
     }
 }
 

@@ -92,25 +92,19 @@ impl Catalog {
         })
         .await
     }
+}
 
-    /// All volumes of a run.
-    ///
-    /// # Errors
-    /// `Database`, `Row`.
-    pub async fn items_of_run(&self, run_id: i64) -> Result<Vec<ItemRow>, CatalogError> {
-        self.call(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT * FROM schedule_items WHERE run_id = ?1 ORDER BY volume_name, volume_id",
-            )?;
-            let mut rows = statement.query([run_id])?;
-            let mut found = Vec::new();
-            while let Some(row) = rows.next()? {
-                found.push(read(row)?);
-            }
-            Ok(found)
-        })
-        .await
+/// All volumes of a run.
+pub(super) fn of_run(connection: &Connection, run_id: i64) -> Result<Vec<ItemRow>, CatalogError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM schedule_items WHERE run_id = ?1 ORDER BY volume_name, volume_id",
+    )?;
+    let mut rows = statement.query([run_id])?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        found.push(read(row)?);
     }
+    Ok(found)
 }
 
 pub(super) fn insert(

@@ -1,6 +1,6 @@
 //! Runs of schedules: each is on record with all it has to do before any of it begins.
 
-use rusqlite::{OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 
 use super::{
     ScheduleRow,
@@ -21,6 +21,8 @@ pub struct RunRow {
     pub is_full: bool,
     /// When it began.
     pub began_at_us: i64,
+    /// When all was done, retention too; `None`: it is under way.
+    pub ended_at_us: Option<i64>,
     /// What went wrong besides its backups.
     pub error: Option<String>,
 }
@@ -43,13 +45,13 @@ pub struct NewRun {
 }
 
 impl Catalog {
-    /// Writes a run with all it has to do. `false` when the schedule is not as it was any more, or has run at that time.
+    /// Writes a run with all it has to do: its id. `None` when the schedule is not as it was any more, or has run at that time.
     ///
     /// What earlier runs still had to do for the same volumes is left out: the newer run does it.
     ///
     /// # Errors
     /// `Database`.
-    pub async fn begin_run(&self, run: NewRun) -> Result<bool, CatalogError> {
+    pub async fn begin_run(&self, run: NewRun) -> Result<Option<i64>, CatalogError> {
         self.call(move |connection| {
             let transaction = connection.transaction()?;
             let begun = begin(&transaction, &run)?;
@@ -64,35 +66,35 @@ impl Catalog {
     /// # Errors
     /// `Database`, `Row`.
     pub async fn runs_to_end(&self) -> Result<Vec<RunRow>, CatalogError> {
-        self.runs(
-            "SELECT * FROM schedule_runs r WHERE ended_at_us IS NULL AND NOT EXISTS
-                 (SELECT 1 FROM schedule_items WHERE run_id = r.id AND state IN ('waiting', 'begun')) ORDER BY id",
-            String::new(),
-        )
-        .await
-    }
-
-    /// The newest run of a schedule.
-    ///
-    /// # Errors
-    /// `Database`, `Row`.
-    pub async fn last_run(&self, schedule: &str) -> Result<Option<RunRow>, CatalogError> {
-        let sql = "SELECT * FROM schedule_runs WHERE schedule = ?1 ORDER BY id DESC LIMIT 1";
-        Ok(self.runs(sql, schedule.to_owned()).await?.pop())
-    }
-
-    async fn runs(&self, sql: &'static str, schedule: String) -> Result<Vec<RunRow>, CatalogError> {
-        self.call(move |connection| {
-            let mut statement = connection.prepare_cached(sql)?;
-            let mut rows = match statement.parameter_count() {
-                0 => statement.query([])?,
-                _ => statement.query([schedule])?,
-            };
+        self.call(|connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT * FROM schedule_runs r WHERE ended_at_us IS NULL AND NOT EXISTS
+                     (SELECT 1 FROM schedule_items WHERE run_id = r.id AND state IN ('waiting', 'begun')) ORDER BY id",
+            )?;
+            let mut rows = statement.query([])?;
             let mut found = Vec::new();
             while let Some(row) = rows.next()? {
                 found.push(read(row)?);
             }
             Ok(found)
+        })
+        .await
+    }
+
+    /// The run of a schedule that was due at a time, in microseconds since the Unix epoch: its id.
+    ///
+    /// # Errors
+    /// `Database`.
+    pub async fn run_due_at(
+        &self,
+        schedule: &str,
+        due_at_us: i64,
+    ) -> Result<Option<i64>, CatalogError> {
+        let schedule = schedule.to_owned();
+        self.call(move |connection| {
+            let sql = "SELECT id FROM schedule_runs WHERE schedule = ?1 AND due_at_us = ?2";
+            let id = connection.query_row(sql, params![schedule, due_at_us], |row| row.get(0));
+            Ok(id.optional()?)
         })
         .await
     }
@@ -124,7 +126,20 @@ impl Catalog {
     }
 }
 
-fn begin(transaction: &Transaction<'_>, run: &NewRun) -> Result<bool, CatalogError> {
+/// A run of a schedule by its id, or its newest.
+pub(super) fn find(
+    connection: &Connection,
+    schedule: &str,
+    run_id: Option<i64>,
+) -> Result<Option<RunRow>, CatalogError> {
+    let mut statement = connection.prepare_cached(
+        "SELECT * FROM schedule_runs WHERE schedule = ?1 AND id = ifnull(?2, id) ORDER BY id DESC LIMIT 1",
+    )?;
+    let run = statement.query_row(params![schedule, run_id], |row| Ok(read(row)));
+    run.optional()?.transpose()
+}
+
+fn begin(transaction: &Transaction<'_>, run: &NewRun) -> Result<Option<i64>, CatalogError> {
     let schedule = &run.schedule;
     let runs: Option<i64> = transaction
         .query_row(
@@ -142,7 +157,7 @@ fn begin(transaction: &Transaction<'_>, run: &NewRun) -> Result<bool, CatalogErr
         )
         .optional()?;
     let Some(runs) = runs else {
-        return Ok(false);
+        return Ok(None);
     };
     // The first one, and every n-th after it.
     let is_full = run.full_every > 0 && (runs - 1) % i64::from(run.full_every) == 0;
@@ -152,13 +167,13 @@ fn begin(transaction: &Transaction<'_>, run: &NewRun) -> Result<bool, CatalogErr
     )?;
     if inserted == 0 {
         // Only where the clock was put back: that time has been.
-        return Ok(false);
+        return Ok(None);
     }
     let run_id = transaction.last_insert_rowid();
     for item in &run.items {
         items::insert(transaction, run_id, &schedule.name, item)?;
     }
-    Ok(true)
+    Ok(Some(run_id))
 }
 
 pub(super) fn read(row: &Row<'_>) -> Result<RunRow, CatalogError> {
@@ -172,6 +187,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<RunRow, CatalogError> {
         due_at_us: columns.number("due_at_us")?,
         is_full: columns.flag("is_full")?,
         began_at_us: columns.number("began_at_us")?,
+        ended_at_us: columns.optional_number("ended_at_us")?,
         error: columns.optional_text("error")?,
     })
 }

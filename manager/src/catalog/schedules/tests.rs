@@ -36,6 +36,12 @@ fn run(schedule: &ScheduleRow, due_at_us: i64, volumes: &[&str]) -> NewRun {
     }
 }
 
+/// A run of the schedule `s`, or its newest.
+async fn told(catalog: &Catalog, run_id: Option<i64>) -> (RunRow, Vec<ItemRow>) {
+    let state = catalog.schedule_state("s", run_id).await.unwrap();
+    state.unwrap().run.unwrap()
+}
+
 #[tokio::test]
 async fn a_due_time_is_dealt_with_once() {
     let dir = tempfile::tempdir().unwrap();
@@ -49,19 +55,22 @@ async fn a_due_time_is_dealt_with_once() {
             .begin_run(run(&before, 20, &["vol-1", "vol-2"]))
             .await
             .unwrap()
+            .is_some()
     );
     // Whoever decided on what was before does not get it again.
     assert!(
-        !catalog
+        catalog
             .begin_run(run(&before, 20, &["vol-1"]))
             .await
             .unwrap()
+            .is_none()
     );
     assert!(
-        !catalog
+        catalog
             .begin_run(run(&before, 25, &["vol-1"]))
             .await
             .unwrap()
+            .is_none()
     );
     assert!(
         !catalog
@@ -84,11 +93,12 @@ async fn a_due_time_is_dealt_with_once() {
             .begin_run(run(&after, 40, &["vol-1", "vol-2"]))
             .await
             .unwrap()
+            .is_some()
     );
-    let first = catalog.items_of_run(begun.run_id).await.unwrap();
+    let (_, first) = told(&catalog, Some(begun.run_id)).await;
     assert_eq!(first[0], begun);
     assert_eq!(first[1].state, ItemState::Skipped);
-    let last = catalog.last_run("s").await.unwrap().unwrap();
+    let (last, _) = told(&catalog, None).await;
     assert!(!last.is_full);
 
     // Back in time: what has been is not done again.
@@ -96,7 +106,10 @@ async fn a_due_time_is_dealt_with_once() {
     let now = back.clone();
     back.seen_us = 10;
     assert!(catalog.update_schedule(now, back.clone()).await.unwrap());
-    assert!(!catalog.begin_run(run(&back, 20, &["vol-1"])).await.unwrap());
+    let again = catalog.begin_run(run(&back, 20, &["vol-1"])).await.unwrap();
+    assert_eq!(again, None);
+    let first_run = catalog.run_due_at("s", 20).await.unwrap();
+    assert_eq!(first_run, Some(begun.run_id));
     assert_eq!(catalog.schedule("s").await.unwrap().unwrap().seen_us, 20);
 }
 
@@ -112,6 +125,7 @@ async fn runs_end_and_old_ones_are_forgotten() {
                 .begin_run(run(&now, 20 + due, &["vol-1"]))
                 .await
                 .unwrap()
+                .is_some()
         );
         assert!(catalog.runs_to_end().await.unwrap().is_empty());
         let (_, mut open) = catalog.open_items().await.unwrap().pop().unwrap();
@@ -123,7 +137,8 @@ async fn runs_end_and_old_ones_are_forgotten() {
         }
         assert!(catalog.runs_to_end().await.unwrap().is_empty());
     }
-    let last = catalog.last_run("s").await.unwrap().unwrap();
+    let (last, _) = told(&catalog, None).await;
+    assert_eq!(last.ended_at_us, Some(99));
     assert_eq!(last.error.as_deref(), Some("said"));
     let count = |catalog: Catalog| async move {
         catalog
@@ -138,4 +153,44 @@ async fn runs_end_and_old_ones_are_forgotten() {
     catalog.remove_schedule("s").await.unwrap();
     assert_eq!(count(catalog.clone()).await, (0, 0));
     assert!(catalog.schedules().await.unwrap().is_empty());
+}
+
+/// Runs begin, end and are forgotten with their schedule, again and again.
+async fn runs_come_and_go(catalog: Catalog) {
+    for round in 0..300 {
+        if round % 5 == 4 {
+            catalog.remove_schedule("s").await.unwrap();
+            catalog.insert_schedule(schedule("s")).await.unwrap();
+        }
+        let now = catalog.schedule("s").await.unwrap().unwrap();
+        let begun = catalog.begin_run(run(&now, 20 + round, &["vol-1"])).await;
+        assert!(begun.unwrap().is_some());
+        let (run, mut item) = catalog.open_items().await.unwrap().pop().unwrap();
+        item.state = ItemState::Done;
+        catalog.update_item(item).await.unwrap();
+        catalog.end_run(run, 99, 2).await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_told_of_a_schedule_is_of_one_moment() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = Catalog::open(dir.path()).unwrap();
+    catalog.insert_schedule(schedule("s")).await.unwrap();
+    let work = tokio::spawn(runs_come_and_go(catalog.clone()));
+    while !work.is_finished() {
+        let one = catalog.schedule_state("s", None).await.unwrap();
+        let all = catalog.schedule_states().await.unwrap();
+        for state in one.into_iter().chain(all) {
+            let Some((run, items)) = state.run else {
+                assert_eq!(state.schedule.seen_us, schedule("s").seen_us);
+                continue;
+            };
+            assert_eq!(state.schedule.seen_us, run.due_at_us);
+            assert_eq!(items.len(), 1);
+            let is_done = items[0].state == ItemState::Done;
+            assert!(is_done || run.ended_at_us.is_none(), "{run:?}");
+        }
+    }
+    work.await.unwrap();
 }

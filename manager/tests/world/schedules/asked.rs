@@ -5,7 +5,8 @@ use stockpot_proto::stockpot::v1 as api;
 use tonic::Code;
 
 use super::{
-    Scene, WIDE, all, at, named, named_volume, nightly, run_is_over, shown, until, volumes,
+    Scene, Schedules, WIDE, all, at, named, named_volume, nightly, run_is_over, shown, until,
+    volumes,
 };
 use crate::lab;
 
@@ -156,4 +157,72 @@ fn which_volumes_and_how_is_as_the_schedule_says() {
         );
     });
     managed.run.stop();
+}
+
+/// A run by its number, as far as it is on record.
+async fn told(
+    schedules: &mut Schedules,
+    name: &str,
+    run_id: i64,
+) -> Result<api::Schedule, tonic::Status> {
+    let name = name.to_owned();
+    let request = api::GetScheduleRequest { name, run_id };
+    Ok(schedules.get_schedule(request).await?.into_inner())
+}
+
+#[test]
+fn the_run_that_was_asked_for_is_told_of_though_another_has_begun() {
+    let start = "2026-03-01T12:00:00Z";
+    let scene = Scene::new(start, WIDE);
+    let mut managed = scene.start();
+    managed.block_on(async |client, backups, schedules| {
+        let ids = volumes(&scene.world, client, &["a"]).await;
+        // The repository is made by the first one.
+        lab::backed_up(backups, &ids[0], "first", false).await;
+        schedules.create_schedule(nightly()).await.unwrap();
+        let other = api::Schedule {
+            name: "other".to_owned(),
+            ..nightly()
+        };
+        schedules.create_schedule(other).await.unwrap();
+        assert_eq!(shown(schedules, "nightly").await.last_run_id, 0);
+        scene.world.faults.hold_call("put");
+        let asked = schedules.run_schedule(named("nightly")).await.unwrap();
+        let asked = asked.into_inner();
+        assert_eq!(asked.last_run_at.unwrap().seconds, at(start).as_second());
+        assert_eq!(asked.last_volumes.len(), 1, "{asked:?}");
+        scene.world.faults.happened().await;
+        scene.set(at("2026-03-02T01:30:00Z"));
+        let newest = until("a due run has begun", async || {
+            let seen = shown(schedules, "nightly").await;
+            (seen.last_run_id != asked.last_run_id && seen.last_skipped == 1).then_some(seen)
+        })
+        .await;
+        let seen = told(schedules, "nightly", asked.last_run_id).await.unwrap();
+        assert_eq!(seen.last_run_id, asked.last_run_id);
+        assert_eq!(seen.last_run_at, asked.last_run_at);
+        assert_eq!((seen.last_running, seen.last_skipped), (1, 0), "{seen:?}");
+        assert_eq!(seen.last_run_ended_at, None);
+        scene.world.faults.clear();
+        let ended = until("the run has ended", async || {
+            let seen = told(schedules, "nightly", asked.last_run_id).await.unwrap();
+            seen.last_run_ended_at.is_some().then_some(seen)
+        })
+        .await;
+        assert_eq!((ended.last_ok, ended.last_failed), (1, 0), "{ended:?}");
+        // The same second again, by a clock that was put back: that run has been.
+        scene.set(at(start));
+        let again = schedules.run_schedule(named("nightly")).await.unwrap();
+        assert_eq!(again.into_inner().last_run_id, asked.last_run_id);
+        for (name, run_id) in [
+            ("other", asked.last_run_id),
+            ("nightly", newest.last_run_id + 9),
+        ] {
+            let refused = told(schedules, name, run_id).await.unwrap_err();
+            assert_eq!(refused.code(), Code::NotFound, "{refused}");
+            assert!(refused.message().contains("run "), "{refused}");
+        }
+    });
+    managed.run.stop();
+    scene.world.assert_tidy("at the end");
 }

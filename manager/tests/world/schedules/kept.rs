@@ -134,6 +134,38 @@ fn where_clocks_are_days_apart_nothing_is_given_up() {
     scene.world.assert_tidy("at the end");
 }
 
+#[test]
+fn a_run_has_not_ended_before_its_retention_is_carried_out() {
+    let scene = Scene::new("2026-03-01T12:00:00Z", WIDE);
+    let mut managed = scene.start();
+    managed.block_on(async |client, _, schedules| {
+        volumes(&scene.world, client, &["a"]).await;
+        schedules.create_schedule(keeping_one()).await.unwrap();
+        let due = at("2026-03-02T01:30:00Z");
+        scene.set(due);
+        assert_eq!(run_is_over(schedules, "nightly", due).await.last_ok, 1);
+        // What retention asks the bucket, and it will not like the answer.
+        scene.world.faults.hold_call("now");
+        let apart = at("2026-03-12T12:00:00Z");
+        scene.clock.set(apart);
+        assert_eq!(scene.world.faults.happened().await, "now");
+        let seen = shown(schedules, "nightly").await;
+        assert_eq!((seen.last_ok, seen.last_running), (1, 0), "{seen:?}");
+        assert_eq!(seen.last_run_at.unwrap().seconds, apart.as_second());
+        assert_eq!(seen.last_run_ended_at, None, "{seen:?}");
+        scene.world.faults.clear();
+        let ended = until("the run has ended", async || {
+            let seen = shown(schedules, "nightly").await;
+            seen.last_run_ended_at.is_some().then_some(seen)
+        })
+        .await;
+        assert_eq!(ended.last_run_id, seen.last_run_id);
+        assert!(ended.last_error.starts_with("retention: "), "{ended:?}");
+    });
+    managed.run.stop();
+    scene.world.assert_tidy("at the end");
+}
+
 /// Another machine that has the bucket deletes a cloud copy.
 fn deleted_elsewhere(scene: &Scene, snapshot: &str) {
     let machine = tempfile::tempdir().unwrap();

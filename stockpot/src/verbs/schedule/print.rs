@@ -27,7 +27,10 @@ struct Row {
     paused: bool,
     created_at: Option<Timestamp>,
     next_run_at: Option<Timestamp>,
+    last_run_id: Option<i64>,
     last_run_at: Option<Timestamp>,
+    /// Its retention was carried out, too.
+    last_run_ended_at: Option<Timestamp>,
     last_ok: u32,
     last_failed: u32,
     last_skipped: u32,
@@ -186,8 +189,12 @@ fn next(row: &Row) -> String {
 }
 
 fn last(row: &Row, at: Timestamp) -> String {
+    let retention = match (row.last_running, row.last_run_ended_at) {
+        (0, None) => ", retention under way",
+        _ => "",
+    };
     format!(
-        "{}: {} done, {} failed, {} left out, {} under way",
+        "{}: {} done, {} failed, {} left out, {} under way{retention}",
         created(Some(at)),
         row.last_ok,
         row.last_failed,
@@ -250,8 +257,12 @@ fn row(schedule: Schedule) -> Row {
         next_run_at: schedule
             .next_run_at
             .and_then(|at| time(at.seconds, at.nanos)),
+        last_run_id: Some(schedule.last_run_id).filter(|id| *id != 0),
         last_run_at: schedule
             .last_run_at
+            .and_then(|at| time(at.seconds, at.nanos)),
+        last_run_ended_at: schedule
+            .last_run_ended_at
             .and_then(|at| time(at.seconds, at.nanos)),
         last_ok: schedule.last_ok,
         last_failed: schedule.last_failed,
