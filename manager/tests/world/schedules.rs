@@ -9,11 +9,7 @@ mod missed;
 mod months;
 mod profiles;
 
-use std::{
-    fs,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fs, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use stockpot_manager::fakes::DrivenClock;
@@ -21,7 +17,7 @@ use stockpot_proto::stockpot::v1::{self as api, VolumeStatus, schedules_client::
 use tonic::transport::Channel;
 
 use super::World;
-use crate::lab::{self, Backups, Client, PATIENCE, Run};
+use crate::lab::{self, Backups, Client, Run, until};
 
 type Schedules = SchedulesClient<Channel>;
 
@@ -183,18 +179,6 @@ pub(super) async fn backing_up(client: &mut Client) -> usize {
 /// Long enough for a manager that would do something wrong.
 async fn a_moment() {
     tokio::time::sleep(Duration::from_millis(200)).await;
-}
-
-/// Looks again and again until it is so.
-pub(super) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Waits until the run that began at a time, or after it, has done all it had to.
