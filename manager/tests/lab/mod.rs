@@ -24,8 +24,11 @@ use tonic::{
     transport::{Channel, Endpoint, Uri},
 };
 
-/// How long anything may take.
+/// How long a single thing may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How long a test may take in all.
+const STORY_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Beside the program of a test the manager's own is not there.
 const WATCHDOG: &str = env!("CARGO_BIN_EXE_quiesce-watchdog");
@@ -103,7 +106,7 @@ impl Run {
     }
 
     pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
-        self.block_within(PATIENCE, work)
+        self.block_within(STORY_PATIENCE, work)
     }
 
     /// Waits for work that may take this long.
@@ -185,6 +188,18 @@ pub(crate) async fn connect(socket: &Path) -> Channel {
             Err(error) => assert!(Instant::now() < deadline, "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Looks again and again until it is so.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 

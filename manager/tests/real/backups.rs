@@ -8,14 +8,15 @@ use std::{
 };
 
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus, VolumeStatus};
-use stockpot_test_fixtures::s3::{Action, Fault, Op};
+use stockpot_test_fixtures::s3::FaultId;
 use tonic::Code;
 
 use super::{
-    Kind, World, assert_holds, attach, attach_as, broken::SLOW, content, detach, filled_volume,
-    run_async,
+    Kind, World, assert_holds, attach, attach_as,
+    broken::{answer_again, answer_no_parts, until_silent},
+    content, detach, filled_volume, run_async,
 };
-use crate::lab::{self, Backups, Client};
+use crate::lab::{self, Backups, Client, PATIENCE};
 
 pub(super) async fn status(client: &mut Client, volume_id: &str) -> VolumeStatus {
     let volume_id = volume_id.to_owned();
@@ -23,18 +24,18 @@ pub(super) async fn status(client: &mut Client, volume_id: &str) -> VolumeStatus
     volume.unwrap().into_inner().status()
 }
 
-/// Waits until the upload of a backup has sent something.
-async fn until_sending(backups: &mut Backups, id: &str) {
+/// Waits until the upload of a backup waits for an answer, and is told to have read something.
+async fn until_sending(world: &World, silent: FaultId, backups: &mut Backups, id: &str) {
+    until_silent(world, silent).await;
+    let deadline = Instant::now() + PATIENCE;
     loop {
-        let now = backups
-            .get_backup(lab::backup(id))
-            .await
-            .unwrap()
-            .into_inner();
+        let now = backups.get_backup(lab::backup(id)).await;
+        let now = now.unwrap().into_inner();
         assert_eq!(now.status(), BackupStatus::Creating, "{now:?}");
-        if now.progress.is_some_and(|progress| progress.bytes_done > 0) {
+        if now.progress.as_ref().unwrap().bytes_done > 0 {
             return;
         }
+        assert!(Instant::now() < deadline, "{now:?}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -78,12 +79,6 @@ fn killed_while_a_volume_in_use_is_backed_up() {
     let world = World::new(Kind::LvmThin);
     let run = world.start();
     let (mut client, mut backups) = (run.client(), run.backups());
-    let slow = || {
-        world
-            .server
-            .faults()
-            .inject(Fault::new(Action::Delay(SLOW)).on(Op::UploadPart))
-    };
     let (volume, backup) = run.block_on(async {
         let volume = filled_volume(&mut client, &content(1)).await.volume_id;
         let device = attach(&mut client, &volume).await;
@@ -91,7 +86,7 @@ fn killed_while_a_volume_in_use_is_backed_up() {
             .await
             .unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
-        slow();
+        let silent = answer_no_parts(&world, 2);
         let asked = Instant::now();
         let begun = lab::back_up(&mut backups, &volume, "b", true)
             .await
@@ -99,7 +94,7 @@ fn killed_while_a_volume_in_use_is_backed_up() {
         eprintln!("cut within {} ms", asked.elapsed().as_millis());
         assert_eq!(status(&mut client, &volume).await, VolumeStatus::InUse);
         overwrite(&device);
-        until_sending(&mut backups, "b").await;
+        until_sending(&world, silent, &mut backups, "b").await;
         (volume, begun.backup_id)
     });
     drop((client, backups));
@@ -122,11 +117,12 @@ fn killed_while_a_volume_in_use_is_backed_up() {
             (second.reason.as_str(), &second.parent),
             ("incremental", &done.snapshot_id)
         );
-        slow();
+        let silent = answer_no_parts(&world, 0);
         overwrite(&attach_as(&mut client, &volume, true).await);
         lab::back_up(&mut backups, &volume, "third", true)
             .await
             .unwrap();
+        until_sending(&world, silent, &mut backups, "third").await;
         let cancelled = backups.cancel_backup(lab::backup("third")).await.unwrap();
         assert_eq!(cancelled.into_inner().status(), BackupStatus::Cancelled);
         world.server.faults().clear();
@@ -154,12 +150,11 @@ fn killed_while_an_unused_volume_is_backed_up() {
     let (mut client, mut backups) = (run.client(), run.backups());
     let volume = run.block_on(async {
         let volume = filled_volume(&mut client, &content(1)).await.volume_id;
-        let slow = Fault::new(Action::Delay(SLOW)).on(Op::UploadPart);
-        world.server.faults().inject(slow);
+        let silent = answer_no_parts(&world, 2);
         lab::back_up(&mut backups, &volume, "b", false)
             .await
             .unwrap();
-        until_sending(&mut backups, "b").await;
+        until_sending(&world, silent, &mut backups, "b").await;
         assert_eq!(status(&mut client, &volume).await, VolumeStatus::BackingUp);
         volume
     });
@@ -178,7 +173,7 @@ fn killed_while_an_unused_volume_is_backed_up() {
         };
         let refused = client.attach_volume(request).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
-        world.server.faults().clear();
+        answer_again(&world);
         let done = lab::ended(&mut backups, "b").await;
         assert_eq!(done.status(), BackupStatus::Available, "{done:?}");
         assert_eq!(status(&mut client, &volume).await, VolumeStatus::Available);

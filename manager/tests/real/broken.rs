@@ -3,45 +3,48 @@
 use std::time::{Duration, Instant};
 
 use stockpot_proto::stockpot::v1 as api;
-use stockpot_test_fixtures::s3::{Action, Fault, Op};
+use stockpot_test_fixtures::s3::{Action, Fault, FaultId, Op};
 use tonic::Code;
 
 use super::{
     BUCKET, Kind, World, assert_holds, attach, content, delete_all, detach, filled_volume,
     run_async, snapshot,
 };
-use crate::lab::{self, Client, Run};
+use crate::lab::{self, Client, PATIENCE, Run};
 
-pub(super) const SLOW: Duration = Duration::from_millis(700);
+/// From now on the server takes this many parts of packs, and answers to none after them until [`answer_again`].
+pub(super) fn answer_no_parts(world: &World, after: u64) -> FaultId {
+    let silent = Fault::new(Action::Hang).on(Op::UploadPart).key("packs/");
+    world.server.faults().inject(silent.after(after))
+}
 
-/// Waits until the upload of a snapshot has sent something.
-pub(super) async fn until_sending(client: &mut Client, id: &str) {
-    loop {
-        let found = snapshot(client, id).await;
-        assert_eq!(found.cloud(), api::CopyState::Pending, "{found:?}");
-        if found
-            .progress
-            .is_some_and(|progress| progress.bytes_done > 0)
-        {
-            return;
-        }
+/// What was not answered is asked again, and everything is done.
+pub(super) fn answer_again(world: &World) {
+    world.server.faults().clear();
+    world.server.restart().unwrap();
+}
+
+/// Waits until a request has come that is not answered.
+pub(super) async fn until_silent(world: &World, silent: FaultId) {
+    let deadline = Instant::now() + PATIENCE;
+    while world.server.faults().fired(silent) == 0 {
+        assert!(Instant::now() < deadline, "nobody asks for it");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-/// Makes a restore slow. What is told can be waited for: its second read of a pack has begun.
-fn slow_restore(world: &World) -> impl AsyncFn() + '_ {
-    let slow = Fault::new(Action::Delay(SLOW))
-        .on(Op::GetObject)
-        .key("/packs/");
-    let slow = world.server.faults().inject(slow);
-    async move || {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        while world.server.faults().fired(slow) < 2 {
-            assert!(Instant::now() < deadline, "no pack is read");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
+/// Waits until the upload of a snapshot waits for an answer, and tells how far it is.
+pub(super) async fn until_sending(world: &World, silent: FaultId, client: &mut Client, id: &str) {
+    until_silent(world, silent).await;
+    let found = snapshot(client, id).await;
+    assert_eq!(found.cloud(), api::CopyState::Pending, "{found:?}");
+    assert!(found.progress.unwrap().bytes_done > 0);
+}
+
+/// A restore is not answered its second read of a pack.
+fn silent_restore(world: &World) -> FaultId {
+    let silent = Fault::new(Action::Hang).on(Op::GetObject).key("/packs/");
+    world.server.faults().inject(silent.after(1))
 }
 
 #[test]
@@ -51,14 +54,11 @@ fn a_deletion_cancels_the_upload() {
     let mut client = run.client();
     run.block_on(async {
         let volume = filled_volume(&mut client, &content(1)).await.volume_id;
-        world
-            .server
-            .faults()
-            .inject(Fault::new(Action::Delay(SLOW)).on(Op::UploadPart));
+        let silent = answer_no_parts(&world, 2);
         let request = lab::snapshot_of(&volume, "s", "offsite");
         let cut = client.create_snapshot(request).await.unwrap().into_inner();
         let id = cut.snapshot_id;
-        until_sending(&mut client, &id).await;
+        until_sending(&world, silent, &mut client, &id).await;
         let refused = lab::drop_local_copy(&mut client, &id).await.unwrap_err();
         assert_eq!(refused.code(), Code::FailedPrecondition);
         lab::delete_snapshot(&mut client, &id).await.unwrap();
@@ -179,11 +179,10 @@ fn restarted(kill: bool) {
     let mut client = run.client();
     let (volume, request) = run.block_on(async {
         let volume = filled_volume(&mut client, &content(1)).await.volume_id;
-        let slow = Fault::new(Action::Delay(SLOW)).on(Op::UploadPart);
-        world.server.faults().inject(slow);
+        let silent = answer_no_parts(&world, 2);
         let request = lab::snapshot_of(&volume, "s", "offsite");
         let cut = lab::cut(&mut client, &request).await;
-        until_sending(&mut client, &cut.snapshot_id).await;
+        until_sending(&world, silent, &mut client, &cut.snapshot_id).await;
         (volume, request)
     });
     drop(client);
@@ -192,7 +191,7 @@ fn restarted(kill: bool) {
     let mut client = run.client();
     let back = run.block_on(async {
         let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
-        let reading = slow_restore(&world);
+        let silent = silent_restore(&world);
         let request = lab::volume_from("back", &ready.snapshot_id, api::SourceCopy::Cloud);
         let begun = client
             .create_volume(request.clone())
@@ -200,7 +199,7 @@ fn restarted(kill: bool) {
             .unwrap()
             .into_inner();
         assert_eq!(begun.status(), api::VolumeStatus::Restoring);
-        reading().await;
+        until_silent(&world, silent).await;
         request
     });
     drop(client);
@@ -242,10 +241,10 @@ fn a_deletion_cancels_the_restore() {
         let volume = filled_volume(&mut client, &content(1)).await.volume_id;
         let request = lab::snapshot_of(&volume, "s", "offsite");
         let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
-        let reading = slow_restore(&world);
+        let silent = silent_restore(&world);
         let request = lab::volume_from("back", &ready.snapshot_id, api::SourceCopy::Cloud);
         let begun = client.create_volume(request).await.unwrap().into_inner();
-        reading().await;
+        until_silent(&world, silent).await;
         // Neither does the snapshot's deletion wait for the restore, nor the volume's.
         lab::delete_snapshot(&mut client, &ready.snapshot_id)
             .await
@@ -273,16 +272,13 @@ fn the_volume_may_go_while_its_snapshot_is_uploaded() {
     let mut client = run.client();
     run.block_on(async {
         let volume = filled_volume(&mut client, &content(1)).await.volume_id;
-        world
-            .server
-            .faults()
-            .inject(Fault::new(Action::Delay(SLOW)).on(Op::UploadPart));
+        let silent = answer_no_parts(&world, 2);
         let request = lab::snapshot_of(&volume, "s", "offsite");
         let cut = lab::cut(&mut client, &request).await;
-        until_sending(&mut client, &cut.snapshot_id).await;
+        until_sending(&world, silent, &mut client, &cut.snapshot_id).await;
         lab::delete_volume(&mut client, &volume).await.unwrap();
+        answer_again(&world);
         let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
-        world.server.faults().clear();
         let request = lab::volume_from("back", &ready.snapshot_id, api::SourceCopy::Cloud);
         let back = lab::available_volume(&mut client, &request)
             .await

@@ -9,12 +9,11 @@ use std::{
 };
 
 use stockpot_proto::stockpot::v1 as api;
-use stockpot_test_fixtures::s3::{Action, Fault, Op};
 use tonic::Code;
 
 use super::{
     Kind, SIZE, World, assert_holds, attach,
-    broken::{SLOW, until_sending},
+    broken::{answer_again, answer_no_parts, until_sending},
     content, delete_all, detach, filled_volume, run_async, snapshot,
 };
 use crate::lab::{self, Client, Run};
@@ -26,11 +25,6 @@ async fn fill_group(vg: &str) -> String {
     let args = ["--yes", "--extents", "100%FREE", "--name", "filler", vg];
     run_async("lvcreate", &args).await;
     format!("{vg}/filler")
-}
-
-fn slow_uploads(world: &World) {
-    let slow = Fault::new(Action::Delay(SLOW)).on(Op::UploadPart);
-    world.server.faults().inject(slow);
 }
 
 /// Overwrites 4 KiB at each of these offsets until that fails; which were taken.
@@ -92,10 +86,10 @@ fn a_pool_that_fills_during_an_upload_harms_nothing() {
         let pool = format!("{vg}/small");
         run_async("lvchange", &["--yes", "--errorwhenfull", "y", &pool]).await;
         let filler = fill_group(&vg).await;
-        slow_uploads(&world);
+        let silent = answer_no_parts(&world, 2);
         let request = lab::snapshot_of(&volume, "s", "offsite");
         let cut = lab::cut(&mut client, &request).await;
-        until_sending(&mut client, &cut.snapshot_id).await;
+        until_sending(&world, silent, &mut client, &cut.snapshot_id).await;
         // Every block of the volume, until the pool has none left.
         let path = attach(&mut client, &volume).await;
         let taken = overwrite(&path, (0..SIZE / 65536).map(|block| block * 65536));
@@ -104,7 +98,7 @@ fn a_pool_that_fills_during_an_upload_harms_nothing() {
         // It may be there all the same.
         let refused_at = taken.last().map_or(0, |last| last + 65536);
         refused_with_figures(&mut client, &volume).await;
-        world.server.faults().clear();
+        answer_again(&world);
         let ready = lab::ready_snapshot(&mut client, &request).await.unwrap();
         // There is room again: the pool is made larger, and the volume has in each place what was there or what was written.
         run_async("lvremove", &["--yes", &filler]).await;
@@ -162,19 +156,19 @@ fn a_thick_snapshot_that_overflows_fails_its_upload() {
     let vg = world.volume_group().to_owned();
     run.block_on(async {
         let volume = filled_volume(&mut client, &content(1)).await.volume_id;
-        slow_uploads(&world);
+        let silent = answer_no_parts(&world, 2);
         let path = attach(&mut client, &volume).await;
         let request = lab::snapshot_of(&volume, "s", "offsite");
         let cut = lab::cut(&mut client, &request).await;
         let filler = fill_group(&vg).await;
-        until_sending(&mut client, &cut.snapshot_id).await;
+        until_sending(&world, silent, &mut client, &cut.snapshot_id).await;
         let taken = overwrite(&path, (0..SIZE / 16384).map(|unit| unit * 16384));
         assert_eq!(
             taken.len() as u64,
             SIZE / 16384,
             "the volume itself goes on"
         );
-        world.server.faults().clear();
+        answer_again(&world);
         let refused = lab::ready_snapshot(&mut client, &request)
             .await
             .unwrap_err();

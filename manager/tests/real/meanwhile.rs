@@ -40,7 +40,7 @@ fn a_volume_grows_and_is_cut_again_while_a_snapshot_is_uploaded() {
     let world = World::new(Kind::LvmThin);
     let run = world.start();
     let mut client = run.client();
-    run.block_within(2 * PATIENCE, async {
+    run.block_on(async {
         let volume = filled_volume(&mut client, &content()).await.volume_id;
         let device = attach(&mut client, &volume).await;
         let silent = Fault::new(Action::Hang).on(Op::UploadPart).key("packs/");

@@ -116,7 +116,7 @@ fn a_paused_upload_stands_still_over_a_crash() {
     run.kill();
 
     let (run, mut client, mut backups) = start(&world);
-    run.block_within(2 * PATIENCE, async {
+    run.block_on(async {
         assert_still(&world, (&mut client, &mut backups), &volume, 3).await;
         let read = logical_volume("s", &temporary);
         let its = logical_volume("v", &volume);
@@ -167,7 +167,7 @@ fn assert_only_the_rest_was_sent(world: &World, kept: &[String]) {
 fn a_paused_backup_that_is_cancelled_leaves_nothing() {
     let world = World::new(Kind::LvmThin);
     let (run, mut client, mut backups) = start(&world);
-    run.block_within(2 * PATIENCE, async {
+    run.block_on(async {
         let volume = filled_volume(&mut client, &content()).await.volume_id;
         let its = logical_volume("v", &volume);
         for (id, in_use) in [("in-use", true), ("unused", false)] {

@@ -68,14 +68,6 @@ impl Writer {
         }
         true
     }
-
-    /// Waits until nothing has been written for a while.
-    pub(super) fn until_held_off(&self) {
-        let deadline = Instant::now() + lab::PATIENCE;
-        while self.goes_on_within(Duration::from_millis(700)) {
-            assert!(Instant::now() < deadline, "nobody freezes");
-        }
-    }
 }
 
 impl Drop for Writer {
@@ -155,7 +147,7 @@ fn story(storage: Kind, kind: &'static str, between: bool) {
     let run = world.start();
     let (mut client, mut backups) = (run.client(), run.backups());
     let at = world.dir.path().join("mnt");
-    run.block_within(Duration::from_secs(180), async {
+    run.block_on(async {
         let request = lab::empty_volume("source", SIZE);
         let volume = lab::available_volume(&mut client, &request).await.unwrap();
         let mut device = attach(&mut client, &volume.volume_id).await;

@@ -1,12 +1,7 @@
 //! A schedule on real storage, of a volume that is in use: what its runs send, what they give up, and what is caught up after
 //! the manager was down. Its clock is driven, and stays near that of the bucket.
 
-use std::{
-    fs::OpenOptions,
-    path::PathBuf,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fs::OpenOptions, path::PathBuf, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use stockpot_manager::{Parts, fakes::DrivenClock, schedules::Clock as _};
@@ -20,7 +15,7 @@ use super::{
     backups::{logical_volume, logical_volumes},
     detach, filled_volume,
 };
-use crate::lab::{self, Backups, Client, PATIENCE, Run};
+use crate::lab::{self, Backups, Client, Run, until};
 
 type Schedules = SchedulesClient<Channel>;
 
@@ -73,7 +68,7 @@ impl Stage {
     fn new(kind: Kind) -> (Self, Run, Callers) {
         let mut stage = Self {
             world: World::new(kind),
-            clock: Arc::new(DrivenClock::new(Timestamp::now())),
+            clock: Arc::new(DrivenClock::new(early_in_the_next_hour())),
             volume: String::new(),
             device: PathBuf::new(),
             holds: Image::new(SIZE).extent(20 * MIB, 6 * MIB, Fill::Random(1)),
@@ -213,16 +208,10 @@ impl Callers {
     }
 }
 
-/// Looks again and again until it is so.
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// A schedule of each hour has nothing due while minutes pass. Never behind the bucket's clock: copies from the future are kept.
+fn early_in_the_next_hour() -> Timestamp {
+    let hour = Timestamp::now().as_second() / 3600 + 1;
+    Timestamp::from_second(hour * 3600 + 600).unwrap()
 }
 
 async fn all(backups: &mut Backups) -> Vec<api::Backup> {
@@ -255,7 +244,7 @@ fn the_last_copy_stays_on_lvm_thick() {
 fn the_last_copy_stays(kind: Kind) {
     let (mut stage, run, mut callers) = Stage::new(kind);
     let last = || Some("last".to_owned());
-    run.block_within(2 * PATIENCE, async {
+    run.block_on(async {
         let made = callers.schedules.create_schedule(keeping(2)).await;
         made.unwrap();
         let first = callers.run_now(&stage.clock).await;

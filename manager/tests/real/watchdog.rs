@@ -8,6 +8,7 @@ use std::{
     os::unix::fs::symlink,
     path::{Path, PathBuf},
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -229,6 +230,11 @@ fn what_the_manager_needs_is_not_frozen() {
     bench.run.stop();
 }
 
+/// What is there from when the child's cut has begun.
+fn cutting(home: &Path) -> PathBuf {
+    home.join("cutting")
+}
+
 /// Not a test by itself: what the next ones kill. Its cut never ends.
 #[test]
 fn child_that_cuts() {
@@ -240,7 +246,12 @@ fn child_that_cuts() {
     let mut backups = bench.run.backups();
     bench.faults.hold_call("create_snapshot");
     bench.run.block_within(Duration::from_secs(600), async {
-        let cut = lab::back_up(&mut backups, &volume, "b", true).await;
+        let told = async {
+            bench.faults.happened().await;
+            fs::write(cutting(&home), "").unwrap();
+        };
+        let cut = lab::back_up(&mut backups, &volume, "b", true);
+        let (cut, ()) = tokio::join!(cut, told);
         panic!("the cut ended: {cut:?}");
     });
 }
@@ -271,6 +282,19 @@ fn cutter(home: &Path) -> Pid {
     found[0]
 }
 
+/// Waits until the child cuts, when nobody writes any more.
+fn until_frozen(home: &Path, writer: &Writer) {
+    let deadline = Instant::now() + lab::PATIENCE;
+    while !cutting(home).exists() {
+        assert!(Instant::now() < deadline, "nothing is cut");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(
+        !writer.goes_on_within(Duration::from_millis(700)),
+        "it is not frozen"
+    );
+}
+
 fn killed(with_watchdog: bool) {
     let _turn = turn();
     let leaks = LeakCheck::start();
@@ -294,7 +318,7 @@ fn killed(with_watchdog: bool) {
         .deadline(Duration::from_secs(600));
     let child = runtime.spawn(child.output());
     assert!(writer.goes_on_within(lab::PATIENCE));
-    writer.until_held_off();
+    until_frozen(home.path(), &writer);
     let watchdogs = processes(&watchdog);
     assert_eq!(watchdogs.len(), 1);
     if with_watchdog {

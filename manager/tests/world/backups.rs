@@ -8,7 +8,7 @@ use stockpot_manager::fakes::Fault;
 use stockpot_proto::stockpot::v1::{self as api, VolumeStatus};
 
 use crate::{
-    lab::{Backups, Client, Run},
+    lab::{self, Backups, Client, Run, until},
     world::{World, filled_volume},
 };
 
@@ -24,6 +24,19 @@ pub(super) async fn status(client: &mut Client, volume_id: &str) -> VolumeStatus
     let volume_id = volume_id.to_owned();
     let volume = client.get_volume(api::GetVolumeRequest { volume_id }).await;
     volume.unwrap().into_inner().status()
+}
+
+/// Waits until what was asked of a backup is on record.
+pub(super) async fn until_shown(
+    backups: &mut Backups,
+    id: &str,
+    is_it: impl Fn(&api::Backup) -> bool,
+) {
+    until("what was asked is on record", async || {
+        let shown = backups.get_backup(lab::backup(id)).await;
+        is_it(&shown.unwrap().into_inner()).then_some(())
+    })
+    .await;
 }
 
 pub(super) async fn listed(backups: &mut Backups) -> Vec<api::Backup> {

@@ -1,12 +1,13 @@
 //! What an upload builds on, and what is kept for that.
 
-use std::{fs::OpenOptions, os::unix::fs::FileExt, time::Duration};
+use std::{fs::OpenOptions, os::unix::fs::FileExt};
 
+use stockpot_driver::Headroom;
 use stockpot_manager::Config;
 use stockpot_proto::stockpot::v1 as api;
 
 use super::{SIZE, World, filled_volume};
-use crate::lab::{self, Client, Run};
+use crate::lab::{self, Client, Run, until};
 
 /// Changes 4 KiB of a volume.
 fn change(world: &World, volume: &str, offset: u64, byte: u8) {
@@ -117,13 +118,10 @@ fn a_base_is_kept_as_long_as_it_is_needed() {
 
 /// It is given back behind the commit that makes it useless.
 async fn given_back(client: &mut Client, snapshot: &api::Snapshot) {
-    for _ in 0..200 {
-        if !get(client, snapshot).await.kept_as_base {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    panic!("{} is kept still", snapshot.snapshot_id);
+    until("it is given back", async || {
+        (!get(client, snapshot).await.kept_as_base).then_some(())
+    })
+    .await;
 }
 
 #[test]
@@ -281,22 +279,21 @@ fn a_pool_that_is_nearly_full_gets_bases_back_and_then_grows() {
         assert!(!get(&mut client, &first).await.kept_as_base);
         assert_eq!(devices(&world), 1);
         // With nothing to give back, the pool grows.
-        for _ in 0..300 {
-            let headroom = world.parts().pools["pool"]
-                .headroom()
-                .await
-                .unwrap()
-                .unwrap();
-            if !headroom.is_low {
-                assert_eq!(headroom.text, "1 snapshots of 1");
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        panic!("nobody looked after the pool");
+        let headroom = grown(&world).await;
+        assert_eq!(headroom.text, "1 snapshots of 1");
     });
     run.stop();
     assert_eq!(SIZE % 4096, 0);
+}
+
+/// Waits until the pool has room again.
+async fn grown(world: &World) -> Headroom {
+    let driver = world.parts().pools["pool"].clone();
+    until("somebody looks after the pool", async || {
+        let headroom = driver.headroom().await.unwrap().unwrap();
+        (!headroom.is_low).then_some(headroom)
+    })
+    .await
 }
 
 #[test]
@@ -308,14 +305,7 @@ fn where_writes_wait_the_pool_grows_before_bases_are_given_back() {
         let (_, first) = first_alone_in_the_bucket(&world, &mut client).await;
         world.storage.let_writes_wait();
         world.storage.limit_snapshots(0, 1);
-        let driver = world.parts().pools["pool"].clone();
-        for _ in 0..300 {
-            if !driver.headroom().await.unwrap().unwrap().is_low {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-        let headroom = driver.headroom().await.unwrap().unwrap();
+        let headroom = grown(&world).await;
         assert_eq!(headroom.text, "1 snapshots of 1", "the base was given back");
         assert!(get(&mut client, &first).await.kept_as_base);
     });

@@ -6,9 +6,9 @@ use stockpot_manager::fakes::Fault;
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus, VolumeStatus};
 use tonic::Code;
 
-use super::backups::{assert_tidy, attach, begin, listed, status};
+use super::backups::{assert_tidy, attach, begin, listed, status, until_shown};
 use crate::{
-    lab::{self, Backups, Client},
+    lab::{self, Backups, Client, PATIENCE},
     world::World,
 };
 
@@ -30,7 +30,7 @@ async fn paused(world: &World, backups: &mut Backups, volume: &str, in_use: bool
         let mut backups = backups.clone();
         async move { backups.pause_backup(lab::backup("b")).await }
     });
-    tokio::time::sleep(A_MOMENT).await;
+    until_shown(backups, "b", |now| now.paused).await;
     world.faults.clear();
     let paused = pausing.await.unwrap().unwrap().into_inner();
     assert!(paused.paused, "{paused:?}");
@@ -215,7 +215,7 @@ async fn whole(mut backups: Backups, volume: String, in_use: bool) {
         .unwrap();
     // One that is paused is watched for ever, or until its manager ends.
     let watching = lab::ended(&mut backups, "b");
-    let _ = tokio::time::timeout(Duration::from_secs(1), watching).await;
+    let _ = tokio::time::timeout(PATIENCE, watching).await;
 }
 
 async fn ended(task: &tokio::task::JoinHandle<()>) {

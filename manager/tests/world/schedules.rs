@@ -10,11 +10,7 @@ mod months;
 mod profiles;
 mod put_back;
 
-use std::{
-    fs,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{fs, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use stockpot_manager::fakes::DrivenClock;
@@ -22,7 +18,7 @@ use stockpot_proto::stockpot::v1::{self as api, VolumeStatus, schedules_client::
 use tonic::transport::Channel;
 
 use super::World;
-use crate::lab::{self, Backups, Client, PATIENCE, Run};
+use crate::lab::{self, Backups, Client, Run, until};
 
 type Schedules = SchedulesClient<Channel>;
 
@@ -185,18 +181,6 @@ pub(super) async fn backing_up(client: &mut Client) -> usize {
 /// Long enough for a manager that would do something wrong.
 async fn a_moment() {
     tokio::time::sleep(Duration::from_millis(200)).await;
-}
-
-/// Looks again and again until it is so.
-pub(super) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "never: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
 }
 
 /// Waits until the run that began at a time, or after it, has done all it had to.
