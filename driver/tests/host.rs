@@ -14,7 +14,7 @@ mod ranges;
 mod remote;
 mod without_attach;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use contract::Nature;
 use stockpot_driver::{
@@ -26,6 +26,7 @@ use without_attach::WithoutAttach;
 fn lvm_thin(host: &fixture::Host) -> LvmThinDriver {
     let mut config = LvmThinConfig::new(host.vg(), "pool");
     config.pool_size_bytes = Some(1 << 30);
+    config.close_patience = CLOSE_PATIENCE;
     LvmThinDriver::new(config).unwrap()
 }
 
@@ -36,8 +37,13 @@ async fn contract_lvm_thin() {
     host.close().await;
 }
 
+/// In a test nobody but the test itself has a device open for long.
+const CLOSE_PATIENCE: Duration = Duration::from_millis(300);
+
 fn file(directory: PathBuf) -> FileDriver {
-    FileDriver::new(FileConfig::new(directory))
+    let mut config = FileConfig::new(directory);
+    config.close_patience = CLOSE_PATIENCE;
+    FileDriver::new(config)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -77,7 +77,9 @@ async fn hosts_that_say_nothing_keep_no_other_from_attaching() {
     let volume = lab.volume("v", 8).await;
     let connection = lab.export(&volume).await;
     let silent = [(); 2].map(|()| TcpStream::connect(PORTALS[0]).unwrap());
-    let device = lab.connect(&connection).await.unwrap();
+    let worker = worker_with(|config| *config = IscsiConfig::default());
+    let info = ConnectionInfo::Iscsi(connection.clone());
+    let device = worker.connect(&info).await.unwrap();
     write(&device.path, 0, 7).unwrap();
     drop(silent);
     lab.disconnect(&connection).await.unwrap();
@@ -156,13 +158,7 @@ async fn renewed_secrets_are_logged_in_with() {
     let lab = Lab::new(&PORTALS[..1]).await;
     let volume = lab.volume("v", 8).await;
     let old = lab.export(&volume).await;
-    // The session tries for as long as its login may take, and everything that asks the lost device waits.
-    let brief = |config: &mut IscsiConfig| {
-        config.login_timeout = Duration::from_secs(4);
-        config.device_timeout = Duration::from_secs(5);
-    };
-    let info = ConnectionInfo::Iscsi(old.clone());
-    worker_with(brief).connect(&info).await.unwrap();
+    lab.connect(&old).await.unwrap();
     // As when the storage node takes it back from a host that does not answer, which then asks again.
     lab.driver
         .terminate_connection(&volume, &lab.properties, true)
@@ -170,10 +166,7 @@ async fn renewed_secrets_are_logged_in_with() {
         .unwrap();
     let new = lab.export(&volume).await;
     assert_ne!(new.auth, old.auth);
-    let hasty = worker_with(|config| {
-        brief(config);
-        config.replacement_timeout = Duration::from_secs(4);
-    });
+    let hasty = worker_with(|config| config.replacement_timeout = Duration::from_secs(4));
     let info = ConnectionInfo::Iscsi(new.clone());
     // Only making sure of it ends nothing: somebody may have it open.
     hasty.confirm(&info).await.unwrap_err();

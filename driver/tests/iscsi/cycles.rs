@@ -6,7 +6,7 @@ mod adopt;
 use std::{path::Path, sync::Arc, time::Duration};
 
 use stockpot_command::Command;
-use stockpot_connector::{Connector, HostConnector};
+use stockpot_connector::{Connector, HostConnector, IscsiConfig};
 use stockpot_driver::{
     AccessMode, ConnectionInfo, ConnectorProperties, ExportingDriver, VolumeDriver,
     exporting::recover_exports,
@@ -18,7 +18,7 @@ use stockpot_test_fixtures::leak::LeakCheck;
 
 use crate::{
     fixture::{FileSystem, Host},
-    lab::{Lab, PORTALS, holds, iscsi, leftovers, node, until, worker, write},
+    lab::{Lab, PORTALS, holds, iscsi, leftovers, node, until, worker_with, write},
 };
 
 const HOME: &str = "STOCKPOT_TEST_HOME";
@@ -142,6 +142,16 @@ fn host_named(host: &str) -> ConnectorProperties {
     }
 }
 
+/// With the patience that users have: the kernel breaks off a login when another target is taken from the same portal, and the
+/// initiator tries again.
+fn patient_worker() -> HostConnector {
+    worker_with(|config| {
+        let usual = IscsiConfig::default();
+        config.login_timeout = usual.login_timeout;
+        config.device_timeout = usual.device_timeout;
+    })
+}
+
 /// Exports it to a host, as one that is there already is exported again.
 async fn open(kind: &Kind, is_snapshot: bool, to: &ConnectorProperties) -> ConnectionInfo {
     let (volume, snapshot, driver) = (kind.volume(), kind.snapshot(), &kind.driver);
@@ -179,7 +189,7 @@ async fn read(worker: &HostConnector, connection: &ConnectionInfo, is_snapshot: 
 
 /// Attaches, reads, detaches.
 async fn once((kind, is_snapshot, over_iscsi): Use) {
-    let worker = worker();
+    let worker = patient_worker();
     let properties = match over_iscsi {
         true => worker.properties().await.unwrap(),
         false => host_named("storage"),

@@ -97,20 +97,6 @@ impl Lab {
             .await
     }
 
-    /// For what is not to be had: it is not waited for as long as users do.
-    pub(crate) async fn attempt(
-        &self,
-        connection: &IscsiConnection,
-    ) -> Result<AttachedDevice, ConnectorError> {
-        let hasty = worker_with(|config| {
-            config.login_timeout = Duration::from_secs(4);
-            config.device_timeout = Duration::from_secs(5);
-        });
-        hasty
-            .connect(&ConnectionInfo::Iscsi(connection.clone()))
-            .await
-    }
-
     pub(crate) async fn disconnect(
         &self,
         connection: &IscsiConnection,
@@ -161,6 +147,7 @@ pub(crate) async fn node(
     let targets = Targets::new(config, Arc::new(records)).unwrap();
     let mut pool = LvmThinConfig::new(host.vg(), "pool");
     pool.pool_size_bytes = Some(1 << 30);
+    pool.close_patience = Duration::from_millis(300);
     let lvm = Arc::new(LvmThinDriver::new(pool).unwrap());
     let driver = ExportingDriver::new(lvm, targets.clone(), "storage");
     (Arc::new(driver), targets)
@@ -171,7 +158,11 @@ pub(crate) fn worker() -> HostConnector {
 }
 
 pub(crate) fn worker_with(change: impl FnOnce(&mut IscsiConfig)) -> HostConnector {
-    let mut iscsi = IscsiConfig::default();
+    let mut iscsi = IscsiConfig {
+        login_timeout: Duration::from_secs(4),
+        device_timeout: Duration::from_secs(5),
+        ..IscsiConfig::default()
+    };
     change(&mut iscsi);
     HostConnector::new(HostConfig {
         host: Some("worker".into()),
@@ -247,7 +238,7 @@ pub(crate) async fn until(what: &str, reached: impl Fn() -> bool) {
     let started = tokio::time::Instant::now();
     while !reached() {
         assert!(
-            started.elapsed() < Duration::from_secs(20),
+            started.elapsed() < Duration::from_secs(120),
             "waited too long until {what}"
         );
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -4,11 +4,11 @@ use std::{fs, os::unix::fs::OpenOptionsExt, time::Duration};
 
 use stockpot_command::Command;
 use stockpot_connector::{Connector, ConnectorError};
-use stockpot_driver::{ConnectionInfo, IscsiConnection, VolumeDriver};
+use stockpot_driver::{IscsiConnection, VolumeDriver};
 
 use crate::{
     fixture::run,
-    lab::{Lab, MIB, PORTALS, holds, kernel_name, sessions, worker_with, write},
+    lab::{Lab, MIB, PORTALS, holds, kernel_name, sessions, write},
 };
 
 pub(crate) async fn multipath_becomes(lab: &Lab, running: bool) {
@@ -41,9 +41,7 @@ async fn without_multipath_one_of_several_portals_is_enough() {
     assert_eq!(connection.target_portals.len(), 2);
     // Nobody listens at the first.
     connection.target_portals[0].set_port(3999);
-    let worker = worker_with(|config| config.login_timeout = Duration::from_secs(10));
-    let info = ConnectionInfo::Iscsi(connection.clone());
-    worker.connect(&info).await.unwrap();
+    lab.connect(&connection).await.unwrap();
     assert_eq!(sessions(), 1);
     lab.disconnect(&connection).await.unwrap();
     lab.withdraw(&volume).await;

@@ -70,10 +70,10 @@ async fn only_the_right_initiator_gets_the_right_device() {
         ConnectorError::WrongSize { .. }
     );
     let no_unit = changed(&|c| c.target_lun = 5);
-    assert_refused!(lab.attempt(&no_unit).await, ConnectorError::Missing { .. });
+    assert_refused!(lab.connect(&no_unit).await, ConnectorError::Missing { .. });
     let nobody_there = changed(&|c| c.target_portals = vec!["10.9.9.1:3999".parse().unwrap()]);
     assert_refused!(
-        lab.attempt(&nobody_there).await,
+        lab.connect(&nobody_there).await,
         ConnectorError::Unreachable { .. }
     );
     // After all that, the right one is let in.

@@ -85,7 +85,8 @@ async fn contract_remote_lvm_thin() {
 #[tokio::test(flavor = "multi_thread")]
 async fn contract_remote_lvm_thick() {
     let host = fixture::Host::new().await;
-    let config = LvmThickConfig::new(host.vg());
+    let mut config = LvmThickConfig::new(host.vg());
+    config.close_patience = crate::CLOSE_PATIENCE;
     let far = Far::new(LvmThickDriver::new(config).unwrap()).await;
     contract::run_some(Arc::new(far.driver.clone()), Nature::THICK, one_of_each).await;
     far.stop();

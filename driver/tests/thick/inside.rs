@@ -164,7 +164,9 @@ async fn inside_an_image_nothing_is_activated() {
     let host = Host::new().await;
     let xfs = host.file_system("xfs", 1 << 30).await;
     let rules = Rules::install().await;
-    let driver = FileDriver::new(FileConfig::new(xfs.path().join("a pool")));
+    let mut config = FileConfig::new(xfs.path().join("a pool"));
+    config.close_patience = Duration::from_millis(300);
+    let driver = FileDriver::new(config);
     driver.check().await.unwrap();
     let mut attached = Vec::new();
     for id in ["files", "group", "mirror"] {

@@ -13,7 +13,7 @@ mod metadata_area;
 mod others;
 mod snapshots;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use contract::Nature;
 use stockpot_driver::lvm::{LvmThickConfig, LvmThickDriver, LvmThinConfig, LvmThinDriver};
@@ -25,7 +25,9 @@ fn lvm_thin(host: &fixture::Host) -> LvmThinDriver {
 }
 
 fn lvm_thick(host: &fixture::Host) -> LvmThickDriver {
-    LvmThickDriver::new(LvmThickConfig::new(host.vg())).unwrap()
+    let mut config = LvmThickConfig::new(host.vg());
+    config.close_patience = Duration::from_millis(300);
+    LvmThickDriver::new(config).unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use stockpot_proto::stockpot::v1::{self as api, BackupStatus, VolumeStatus};
-use stockpot_test_fixtures::s3::FaultId;
+use stockpot_test_fixtures::s3::{Action, Fault, FaultId, Op};
 use tonic::Code;
 
 use super::{
@@ -54,10 +54,10 @@ pub(super) async fn logical_volumes(world: &World) -> Vec<String> {
     names.map(str::to_owned).collect()
 }
 
-fn overwrite(device: &Path) {
+fn overwrite(device: &Path, byte: u8) {
     let mut device = fs::OpenOptions::new().write(true).open(device).unwrap();
     device.seek(SeekFrom::Start(1 << 20)).unwrap();
-    device.write_all(&[7; 1 << 20]).unwrap();
+    device.write_all(&[byte; 1 << 20]).unwrap();
     device.sync_all().unwrap();
 }
 
@@ -93,7 +93,7 @@ fn killed_while_a_volume_in_use_is_backed_up() {
             .unwrap();
         eprintln!("cut within {} ms", asked.elapsed().as_millis());
         assert_eq!(status(&mut client, &volume).await, VolumeStatus::InUse);
-        overwrite(&device);
+        overwrite(&device, 7);
         until_sending(&world, silent, &mut backups, "b").await;
         (volume, begun.backup_id)
     });
@@ -117,12 +117,14 @@ fn killed_while_a_volume_in_use_is_backed_up() {
             (second.reason.as_str(), &second.parent),
             ("incremental", &done.snapshot_id)
         );
-        let silent = answer_no_parts(&world, 0);
-        overwrite(&attach_as(&mut client, &volume, true).await);
+        // Its first word to the bucket is not answered.
+        let silent = Fault::new(Action::Hang).on(Op::PutObject).key("intents/");
+        let silent = world.server.faults().inject(silent);
+        overwrite(&attach_as(&mut client, &volume, true).await, 8);
         lab::back_up(&mut backups, &volume, "third", true)
             .await
             .unwrap();
-        until_sending(&world, silent, &mut backups, "third").await;
+        until_silent(&world, silent).await;
         let cancelled = backups.cancel_backup(lab::backup("third")).await.unwrap();
         assert_eq!(cancelled.into_inner().status(), BackupStatus::Cancelled);
         world.server.faults().clear();

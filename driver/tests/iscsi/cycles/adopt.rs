@@ -5,12 +5,12 @@ use std::{collections::BTreeMap, fs};
 use stockpot_connector::Connector;
 use stockpot_driver::{ConnectionInfo, exporting::recover_exports, target::ExportName};
 
-use super::{Kind, close, open, read};
-use crate::lab::{Lab, worker};
+use super::{Kind, close, open, patient_worker, read};
+use crate::lab::Lab;
 
 /// Attaches all that is on record again, reads it and detaches it; how many sessions outlived the killed one and were used again.
 pub(super) async fn all(lab: &Lab, kinds: &[Kind]) -> usize {
-    let worker = worker();
+    let worker = patient_worker();
     let properties = worker.properties().await.unwrap();
     let mut wanted = Vec::new();
     for kind in kinds {
