@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Takes `file` for as long as it stays open (flock(2)). Where the file system has no locks, nothing is taken.
+/// Takes `file` for as long as it stays open (flock(2)). Where the file system has no locks, nothing is taken, and a WARN says so.
 ///
 /// # Errors
 /// [`DeviceError::Busy`].
@@ -40,7 +40,7 @@ pub(super) fn take(path: &Path, file: &File) -> Result<(), DeviceError> {
                 }
             },
         };
-        tracing::debug!(path = %path.display(), %error, "it cannot be locked against other restores");
+        tracing::warn!(path = %path.display(), %error, "it cannot be locked: see to it that nobody else restores onto it meanwhile");
         return Ok(());
     }
 }
